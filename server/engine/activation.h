@@ -1,0 +1,25 @@
+// The activations, each next to its derivative.
+#ifndef BACKPROP_SERVER_ENGINE_ACTIVATION_H_
+#define BACKPROP_SERVER_ENGINE_ACTIVATION_H_
+
+#include <span>
+
+#include "server/engine/spec.h"
+
+namespace backprop::engine {
+
+// a = f(z), element by element. a and z have the same size; a may be z.
+template <class T>
+void Activate(Activation activation, std::span<const T> z, std::span<T> a);
+
+// dz = da ⊙ f′(z), in place: `dz` holds da before and dz after. a = f(z).
+template <class T>
+void ActivateBackward(Activation activation, std::span<const T> z, std::span<const T> a,
+                      std::span<T> dz);
+
+// Whether f has a kink at 0, where a finite difference says nothing about the derivative.
+constexpr bool HasKink(Activation activation) { return activation == Activation::kRelu; }
+
+}  // namespace backprop::engine
+
+#endif  // BACKPROP_SERVER_ENGINE_ACTIVATION_H_

@@ -1,0 +1,48 @@
+// Rows of data in a model's precision.
+#ifndef BACKPROP_SERVER_ENGINE_DATA_H_
+#define BACKPROP_SERVER_ENGINE_DATA_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "server/engine/buffer.h"
+
+namespace backprop::engine {
+
+// n consecutive rows, owned by someone else. What is wanted is either classes or targets; both are
+// null for a forward pass alone.
+struct BatchView {
+  int64_t rows = 0;                    // n ≥ 1
+  const std::byte* inputs = nullptr;   // (n, d)
+  const int32_t* classes = nullptr;    // (n), in [0, k); for one binary output 0 or 1
+  const std::byte* targets = nullptr;  // (n, k)
+};
+
+// Rows that own their memory. Valid by construction: finite, classes in range.
+struct Dataset {
+  int64_t rows = 0;
+  int64_t inputs_per_row = 0;    // d
+  int64_t targets_per_row = 0;   // k
+  Buffer inputs;                 // (n, d)
+  std::vector<int32_t> classes;  // (n) or empty
+  Buffer targets;                // (n, k) or empty
+
+  // Rows [first, first + count).
+  BatchView View(int64_t first, int64_t count) const;
+  BatchView All() const { return View(0, rows); }
+
+  // The same rows in another precision.
+  Dataset ConvertTo(DataType type) const;
+};
+
+// A fresh dataset of the same kind for `rows` rows, to gather into.
+Dataset EmptyLike(const Dataset& source, int64_t rows);
+
+// Copies the rows order[0], order[1], … of `source` to the first rows of `out`.
+void Gather(const Dataset& source, std::span<const int32_t> order, Dataset* out);
+
+}  // namespace backprop::engine
+
+#endif  // BACKPROP_SERVER_ENGINE_DATA_H_

@@ -1,0 +1,58 @@
+// What the layers above ask of the engine, whatever the precision.
+#ifndef BACKPROP_SERVER_ENGINE_STEP_H_
+#define BACKPROP_SERVER_ENGINE_STEP_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "server/engine/data.h"
+#include "server/engine/network.h"
+#include "server/engine/workspace.h"
+
+namespace backprop::engine {
+
+// What was not finite, if anything.
+enum class NotFinite { kNothing, kLoss, kGradient, kNextState };
+
+// What a step saw on its batch, before the update.
+struct StepResult {
+  double loss = 0;           // mean over rows
+  int64_t correct = 0;       // rows predicted right, where the loss counts them
+  int64_t rows = 0;          // n
+  double gradient_norm = 0;  // Euclidean, over all parameters
+  NotFinite not_finite = NotFinite::kNothing;
+};
+
+// One optimiser step from `in` on `batch`: writes the next state to `*out`, which must be another
+// state of `network`. When something is not finite, says what, and `*out` is not to be used.
+// Allocates nothing once `workspace` has grown to the size of the work.
+StepResult TrainStep(const Network& network, const State& in, const BatchView& batch,
+                     Workspace* workspace, State* out);
+
+// Sums over the rows of a batch, of a model at rest.
+struct EvaluateResult {
+  double loss_sum = 0;
+  int64_t correct = 0;
+};
+EvaluateResult Evaluate(const Network& network, const State& state, const BatchView& batch,
+                        Workspace* workspace);
+
+// Writes what is not null: logits (n, k), probabilities (n, k), classes (n).
+struct PredictTargets {
+  std::byte* logits = nullptr;
+  std::byte* probabilities = nullptr;
+  int32_t* classes = nullptr;
+};
+void Predict(const Network& network, const State& state, const BatchView& batch,
+             Workspace* workspace, const PredictTargets& out);
+
+// Floating-point operations of a forward pass over n rows, about; a step takes three times that.
+int64_t ForwardCost(const Network& network, int64_t rows);
+
+// The instruction set this library was built for, such as "x86-64-v3".
+std::string InstructionSet();
+
+}  // namespace backprop::engine
+
+#endif  // BACKPROP_SERVER_ENGINE_STEP_H_

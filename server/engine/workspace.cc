@@ -1,0 +1,47 @@
+#include "server/engine/workspace.h"
+
+namespace backprop::engine {
+
+// Returns the number of elements and sets the offsets; each part starts at a multiple of 64 bytes.
+int64_t Workspace::LayOut(const Network& network, int64_t rows, PassKind kind) {
+  constexpr int64_t kRound = 16;
+  int64_t end = 0;
+  const auto take = [&](int64_t count) {
+    const int64_t begin = end;
+    end += (count + kRound - 1) / kRound * kRound;
+    return begin;
+  };
+  z_.clear();
+  a_.clear();
+  for (const LayerPlan& layer : network.layers()) {
+    z_.push_back(take(rows * layer.units));
+    a_.push_back(layer.activation == Activation::kIdentity ? z_.back() : take(rows * layer.units));
+  }
+  if (kind == PassKind::kForwardBackward) {
+    dz_[0] = take(rows * network.widest());
+    dz_[1] = take(rows * network.widest());
+    transposed_ = take(network.largest_weights());
+    gradients_ = take(network.parameter_count());
+  }
+  return end;
+}
+
+void Workspace::Prepare(const Network& network, int64_t rows, PassKind kind) {
+  const int64_t needed = LayOut(network, rows, kind);
+  const DataType type = network.spec().data_type;
+  if (arena_.type() != type || arena_.count() < needed) {
+    arena_ = Buffer();  // free before allocating: the peak is one arena
+    arena_ = Buffer(type, needed);
+  }
+}
+
+int64_t Workspace::BytesNeeded(const Network& network, int64_t rows, PassKind kind) {
+  Workspace plan;
+  return plan.LayOut(network, rows, kind) * SizeOf(network.spec().data_type);
+}
+
+void Workspace::Trim(int64_t bytes) {
+  if (static_cast<int64_t>(arena_.size_bytes()) > bytes) arena_ = Buffer();
+}
+
+}  // namespace backprop::engine

@@ -1,0 +1,65 @@
+// Random networks and data for the engine's tests, with their reference counterparts.
+#ifndef BACKPROP_TESTS_ENGINE_CASES_H_
+#define BACKPROP_TESTS_ENGINE_CASES_H_
+
+#include <cstdint>
+#include <memory>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "server/engine/data.h"
+#include "server/engine/network.h"
+#include "tests/engine/reference.h"
+
+namespace backprop::engine {
+
+inline constexpr Activation kActivations[] = {Activation::kIdentity, Activation::kRelu,
+                                              Activation::kTanh, Activation::kSigmoid};
+inline constexpr Loss kLosses[] = {Loss::kSoftmaxCrossEntropy, Loss::kBinaryCrossEntropy,
+                                   Loss::kMeanSquaredError};
+enum class Wanted { kClasses, kTargets };
+
+// A network with parameters and data, for the engine and for the reference.
+struct Case {
+  std::string description;
+  std::unique_ptr<Network> network;
+  std::shared_ptr<State> state;
+  Dataset data;
+  std::vector<reference::Layer> layers;  // the same parameters
+  reference::Batch batch;                // the same data
+};
+
+// What a case shall be; the rest is drawn from the seed.
+struct CaseOptions {
+  DataType data_type = DataType::kFloat64;
+  Loss loss = Loss::kSoftmaxCrossEntropy;
+  Wanted wanted = Wanted::kClasses;
+  std::vector<Activation> hidden = {Activation::kTanh};
+  std::vector<int64_t> units = {5, 3};  // one more than hidden
+  int64_t inputs = 4;
+  int64_t rows = 7;
+  OptimizerSpec optimizer;
+  double scale = 1;  // of weights and inputs
+};
+Case MakeCase(const CaseOptions& options, uint32_t seed);
+
+// Options drawn from a seed: up to four layers, widths and rows 1 to 40, any activation and loss.
+CaseOptions RandomOptions(uint32_t seed, DataType type);
+
+// Reads layer-shaped values out of a flat array laid out as the network's parameters.
+std::vector<reference::Layer> Unflatten(const Network& network, const std::vector<double>& flat);
+std::vector<double> Flatten(const std::vector<reference::Layer>& layers);
+std::vector<double> ToDoubles(const Buffer& buffer, int64_t first, int64_t count);
+
+// Largest |a − b| / max(1, |b|) over two arrays of the same size; NaN counts as infinite.
+double LargestDifference(const std::vector<double>& a, const std::vector<double>& b);
+
+// The noisy XOR set: points uniform in [−1, 1]², label x₁·x₂ > 0, then noise of σ = 0.05.
+Dataset XorData(int64_t rows, uint32_t seed, DataType type);
+// 2 → 8 ReLU → 2, softmax cross-entropy, SGD with learning rate 0.1.
+NetworkSpec XorSpec(uint64_t seed, DataType type);
+
+}  // namespace backprop::engine
+
+#endif  // BACKPROP_TESTS_ENGINE_CASES_H_

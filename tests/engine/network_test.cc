@@ -1,0 +1,111 @@
+#include "server/engine/network.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+
+namespace backprop::engine {
+namespace {
+
+NetworkSpec Spec(int64_t inputs, std::vector<int64_t> units) {
+  NetworkSpec spec;
+  spec.input_size = inputs;
+  for (int64_t u : units) spec.layers.push_back({u, Activation::kRelu, Initializer::kHeNormal});
+  return spec;
+}
+
+TEST(NetworkTest, TensorsLieOneAfterTheOther) {
+  const Network network(Spec(2, {8, 3}));
+  EXPECT_EQ(network.parameter_count(), 2 * 8 + 8 + 8 * 3 + 3);
+  EXPECT_EQ(network.inputs(), 2);
+  EXPECT_EQ(network.outputs(), 3);
+  EXPECT_EQ(network.widest(), 8);
+  EXPECT_EQ(network.largest_weights(), 24);
+  const auto tensors = network.tensors();
+  ASSERT_EQ(tensors.size(), 4U);
+  int64_t end = 0;
+  for (const TensorInfo& tensor : tensors) {
+    EXPECT_EQ(tensor.offset, end);
+    end += tensor.size();
+  }
+  EXPECT_EQ(end, network.parameter_count());
+  EXPECT_EQ(tensors[0].name, "layers[0].weights");
+  EXPECT_EQ(tensors[0].rows, 2);
+  EXPECT_EQ(tensors[0].cols, 8);
+  EXPECT_EQ(tensors[3].name, "layers[1].bias");
+  EXPECT_TRUE(tensors[3].is_bias);
+}
+
+TEST(NetworkTest, CountParametersStopsAtItsLimitWithoutOverflow) {
+  EXPECT_EQ(CountParameters(Spec(2, {8, 2}), 42), 42);
+  EXPECT_EQ(CountParameters(Spec(2, {8, 2}), 41), -1);
+  const int64_t huge = std::numeric_limits<int32_t>::max();
+  EXPECT_EQ(CountParameters(Spec(huge, {huge, huge, huge, huge}), 1000000), -1);
+  EXPECT_EQ(CountParameters(Spec(huge, {1}), std::numeric_limits<int64_t>::max()), huge + 1);
+}
+
+TEST(NetworkTest, OptimizersHaveTheirSlots) {
+  NetworkSpec spec = Spec(1, {1});
+  EXPECT_TRUE(Network(spec).slot_names().empty());
+  spec.optimizer.momentum = 0.9;
+  EXPECT_EQ(Network(spec).slot_names(), std::vector<std::string>{"momentum"});
+  spec.optimizer.kind = OptimizerKind::kAdam;
+  EXPECT_EQ(Network(spec).slot_names(), (std::vector<std::string>{"exp_avg", "exp_avg_sq"}));
+  EXPECT_EQ(Network(spec).slot_count(), 2);
+  EXPECT_EQ(State(Network(spec)).values.count(), 2 * 3);
+}
+
+struct InitializerCase {
+  Initializer initializer;
+  double variance;
+  double bound;  // of |w|; infinite for normals
+};
+
+TEST(NetworkTest, InitializersHaveTheirVarianceAndBounds) {
+  constexpr double kNone = std::numeric_limits<double>::infinity();
+  const double in = 100, out = 300;
+  const InitializerCase cases[] = {
+      {Initializer::kHeNormal, 2 / in, kNone},
+      {Initializer::kHeUniform, 2 / in, std::sqrt(6 / in)},
+      {Initializer::kXavierNormal, 2 / (in + out), kNone},
+      {Initializer::kXavierUniform, 2 / (in + out), std::sqrt(6 / (in + out))},
+      {Initializer::kZeros, 0, 0},
+  };
+  for (const InitializerCase& c : cases) {
+    SCOPED_TRACE(static_cast<int>(c.initializer));
+    NetworkSpec spec = Spec(100, {300});
+    spec.layers[0].initializer = c.initializer;
+    const Network network(spec);
+    const auto state = InitialState(network);
+    double sum = 0, squares = 0, largest = 0;
+    for (int64_t i = 0; i < 30000; ++i) {
+      const double w = state->values.Get(i);
+      sum += w;
+      squares += w * w;
+      largest = std::max(largest, std::abs(w));
+    }
+    EXPECT_NEAR(sum / 30000, 0, 0.003);
+    EXPECT_NEAR(squares / 30000, c.variance, c.variance * 0.03);
+    EXPECT_LE(largest, c.bound);
+    if (c.bound < kNone) EXPECT_GE(largest, c.bound * 0.99);
+    for (int64_t i = 30000; i < 30300; ++i) EXPECT_EQ(state->values.Get(i), 0) << "bias";
+  }
+}
+
+TEST(NetworkTest, SeedsAndLayersDrawDifferentWeightsAndPrecisionRounds) {
+  NetworkSpec spec = Spec(4, {4, 4});
+  const auto a = InitialState(Network(spec));
+  const auto again = InitialState(Network(spec));
+  spec.data_type = DataType::kFloat64;
+  const auto precise = InitialState(Network(spec));
+  spec.seed = 1;
+  const auto b = InitialState(Network(spec));
+  EXPECT_EQ(a->values.Get(0), again->values.Get(0));
+  EXPECT_EQ(a->values.Get(0), static_cast<double>(static_cast<float>(precise->values.Get(0))));
+  EXPECT_NE(precise->values.Get(0), b->values.Get(0));
+  EXPECT_NE(a->values.Get(0), a->values.Get(20)) << "second layer";
+}
+
+}  // namespace
+}  // namespace backprop::engine
