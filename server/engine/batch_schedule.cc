@@ -8,9 +8,7 @@
 namespace backprop::engine {
 
 BatchSchedule::BatchSchedule(const BatchPlan& plan, const Dataset& data)
-    : plan_(plan),
-      data_(data),
-      iterations_per_epoch_(BatchesPerEpoch(data.rows, plan.batch_size)) {
+    : plan_(plan), data_(data), iterations_per_epoch_(BatchesPerEpoch(data.rows, plan.batch_size)) {
   if (!plan_.shuffle) return;
   order_.resize(static_cast<size_t>(data.rows));
   gathered_ = EmptyLike(data, plan_.batch_size);
@@ -22,8 +20,7 @@ BatchView BatchSchedule::Batch(int64_t iteration) {
   const int64_t count = std::min(plan_.batch_size, data_.rows - first);
   if (!plan_.shuffle) return data_.View(first, count);
   if (epoch != epoch_) {
-    const auto epoch_step =
-        static_cast<uint64_t>(plan_.start_step + epoch * iterations_per_epoch_);
+    const auto epoch_step = static_cast<uint64_t>(plan_.start_step + epoch * iterations_per_epoch_);
     Permutation(RandomStream(plan_.seed, RandomPurpose::kShuffle, epoch_step), order_);
     epoch_ = epoch;
   }

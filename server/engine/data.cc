@@ -20,7 +20,8 @@ BatchView Dataset::View(int64_t first, int64_t count) const {
   view.rows = count;
   view.inputs = inputs.bytes() + first * RowBytes(inputs, inputs_per_row);
   if (!classes.empty()) view.classes = classes.data() + first;
-  if (targets.count() > 0) view.targets = targets.bytes() + first * RowBytes(targets, targets_per_row);
+  if (targets.count() > 0)
+    view.targets = targets.bytes() + first * RowBytes(targets, targets_per_row);
   return view;
 }
 

@@ -94,8 +94,7 @@ void GradChecker::ComputeAnalytic() {
 
 // The gradient of the kernels that train the model against the float64 one, on the rows where
 // rounding moved no activation across its kink.
-void GradChecker::CompareKernels(const Network& network, const State& state,
-                                 const Dataset& batch) {
+void GradChecker::CompareKernels(const Network& network, const State& state, const Dataset& batch) {
   const bool is_float = network.spec().data_type == DataType::kFloat32;
   const auto own_sides =
       is_float ? SidesOf(network, state.values.as<float>().data(), batch.All(), &workspace_)
@@ -108,12 +107,10 @@ void GradChecker::CompareKernels(const Network& network, const State& state,
   Dataset own_rows = EmptyLike(batch, static_cast<int64_t>(rows.size()));
   Gather(batch, rows, &own_rows);
   const Dataset exact_rows = own_rows.ConvertTo(DataType::kFloat64);
-  const auto own = is_float ? Gradients(network, state.values.as<float>().data(), own_rows.All(),
-                                        &workspace_)
-                            : Gradients(network, state.values.as<double>().data(), own_rows.All(),
-                                        &workspace_);
-  const auto exact =
-      Gradients<double>(network_, parameters_.data(), exact_rows.All(), &workspace_);
+  const auto own =
+      is_float ? Gradients(network, state.values.as<float>().data(), own_rows.All(), &workspace_)
+               : Gradients(network, state.values.as<double>().data(), own_rows.All(), &workspace_);
+  const auto exact = Gradients<double>(network_, parameters_.data(), exact_rows.All(), &workspace_);
   const double loss =
       ForwardLoss<double>(network_, parameters_.data(), exact_rows.All(), &workspace_).sum /
       static_cast<double>(rows.size());
@@ -127,7 +124,8 @@ void GradChecker::CompareKernels(const Network& network, const State& state,
       const auto at = static_cast<size_t>(check.tensor.offset + i);
       largest = std::max(largest, std::abs(exact[at]));
       // Written so that NaN is kept.
-      if (!(std::abs(own[at] - exact[at]) <= difference)) difference = std::abs(own[at] - exact[at]);
+      if (!(std::abs(own[at] - exact[at]) <= difference))
+        difference = std::abs(own[at] - exact[at]);
     }
     check.kernel_max_relative_error = difference / largest;
   }

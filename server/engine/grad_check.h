@@ -28,7 +28,7 @@ struct GradCheckOptions {
 struct TensorGradCheck {
   TensorInfo tensor;
   int64_t checked = 0;
-  int64_t set_aside = 0;    // an activation changed sides between p − h and p + h
+  int64_t set_aside = 0;  // an activation changed sides between p − h and p + h
   int64_t not_sampled = 0;
   double max_absolute_error = 0;
   double max_relative_error = 0;

@@ -81,7 +81,8 @@ void Transpose(const T* A, T* B, int64_t rows, int64_t cols) {
   for (int64_t i0 = 0; i0 < rows; i0 += kBlock) {
     for (int64_t j0 = 0; j0 < cols; j0 += kBlock) {
       for (int64_t i = i0; i < std::min(i0 + kBlock, rows); ++i) {
-        for (int64_t j = j0; j < std::min(j0 + kBlock, cols); ++j) B[j * rows + i] = A[i * cols + j];
+        for (int64_t j = j0; j < std::min(j0 + kBlock, cols); ++j)
+          B[j * rows + i] = A[i * cols + j];
       }
     }
   }

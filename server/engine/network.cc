@@ -12,8 +12,7 @@ Network::Network(NetworkSpec spec) : spec_(std::move(spec)) {
   int64_t inputs = spec_.input_size;
   for (const LayerSpec& layer : spec_.layers) {
     const int64_t weights = inputs * layer.units;
-    layers_.push_back(
-        {inputs, layer.units, layer.activation, parameters_, parameters_ + weights});
+    layers_.push_back({inputs, layer.units, layer.activation, parameters_, parameters_ + weights});
     parameters_ += weights + layer.units;
     widest_ = std::max(widest_, layer.units);
     units_in_all_ += layer.units;

@@ -37,11 +37,11 @@ class Network {
 
   const NetworkSpec& spec() const { return spec_; }
   const std::vector<LayerPlan>& layers() const { return layers_; }
-  int64_t inputs() const { return spec_.input_size; }        // d
-  int64_t outputs() const { return layers_.back().units; }   // k
-  int64_t parameter_count() const { return parameters_; }    // P
-  int64_t widest() const { return widest_; }                 // most units in a layer
-  int64_t units_in_all() const { return units_in_all_; }     // sum of units
+  int64_t inputs() const { return spec_.input_size; }           // d
+  int64_t outputs() const { return layers_.back().units; }      // k
+  int64_t parameter_count() const { return parameters_; }       // P
+  int64_t widest() const { return widest_; }                    // most units in a layer
+  int64_t units_in_all() const { return units_in_all_; }        // sum of units
   int64_t largest_weights() const { return largest_weights_; }  // most elements in a W
 
   // Names of the optimiser's state vectors, each of P elements: "momentum"; "exp_avg",
@@ -72,8 +72,7 @@ struct State {
   int64_t optimizer_step = 0;  // steps seen by the optimiser's slots (Adam's t)
 
   explicit State(const Network& network)
-      : values(network.spec().data_type,
-               network.parameter_count() * (1 + network.slot_count())) {}
+      : values(network.spec().data_type, network.parameter_count() * (1 + network.slot_count())) {}
 };
 
 // The state of a new model: parameters drawn from the spec's seed, slots zero.

@@ -21,8 +21,7 @@ template <class T>
 StepResult TrainStepIn(const Network& network, const State& in, const BatchView& batch,
                        Workspace* workspace, State* out) {
   workspace->Prepare(network, batch.rows, PassKind::kForwardBackward);
-  const LossResult loss =
-      ForwardBackward<T>(network, in.values.as<T>().data(), batch, workspace);
+  const LossResult loss = ForwardBackward<T>(network, in.values.as<T>().data(), batch, workspace);
   StepResult result;
   result.rows = batch.rows;
   result.loss = loss.sum / static_cast<double>(batch.rows);

@@ -1,5 +1,7 @@
 #include "server/engine/workspace.h"
 
+#include <algorithm>
+
 namespace backprop::engine {
 
 // Returns the number of elements and sets the offsets; each part starts at a multiple of 64 bytes.
@@ -38,6 +40,13 @@ void Workspace::Prepare(const Network& network, int64_t rows, PassKind kind) {
 int64_t Workspace::BytesNeeded(const Network& network, int64_t rows, PassKind kind) {
   Workspace plan;
   return plan.LayOut(network, rows, kind) * SizeOf(network.spec().data_type);
+}
+
+int64_t Workspace::RowsAtOnce(const Network& network) {
+  constexpr int64_t kMostRows = 1024;
+  constexpr int64_t kMostBytes = int64_t{16} << 20;
+  return std::clamp<int64_t>(kMostBytes / BytesNeeded(network, 1, PassKind::kForward), 1,
+                             kMostRows);
 }
 
 void Workspace::Trim(int64_t bytes) {

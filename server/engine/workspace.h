@@ -22,6 +22,10 @@ class Workspace {
   // Bytes that Prepare would need; no overflow for specs and row counts within the limits.
   static int64_t BytesNeeded(const Network& network, int64_t rows, PassKind kind);
 
+  // Rows of a forward pass that fit the caches' scale: what evaluation and prediction take at a
+  // time. At least 1, at most 1024, a function of the network alone.
+  static int64_t RowsAtOnce(const Network& network);
+
   // Gives memory back if more than `bytes` are held.
   void Trim(int64_t bytes);
 

@@ -82,7 +82,8 @@ TEST(BatchScheduleTest, TargetsAreGatheredWithTheirRows) {
   Gather(c.data, order, &out);
   for (int64_t i = 0; i < 3; ++i) {
     for (int64_t j = 0; j < 3; ++j) {
-      EXPECT_EQ(out.targets.Get(i * 3 + j), c.data.targets.Get(order[static_cast<size_t>(i)] * 3 + j));
+      EXPECT_EQ(out.targets.Get(i * 3 + j),
+                c.data.targets.Get(order[static_cast<size_t>(i)] * 3 + j));
     }
   }
 }

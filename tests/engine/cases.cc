@@ -50,9 +50,9 @@ Case MakeCase(const CaseOptions& options, uint32_t seed) {
   spec.optimizer = options.optimizer;
   spec.data_type = options.data_type;
   for (size_t l = 0; l < options.units.size(); ++l) {
-    spec.layers.push_back(
-        {options.units[l], l < options.hidden.size() ? options.hidden[l] : Activation::kIdentity,
-         Initializer::kHeNormal});
+    spec.layers.push_back({options.units[l],
+                           l < options.hidden.size() ? options.hidden[l] : Activation::kIdentity,
+                           Initializer::kHeNormal});
   }
   c.network = std::make_unique<Network>(spec);
   c.state = std::make_shared<State>(*c.network);
@@ -102,9 +102,8 @@ CaseOptions RandomOptions(uint32_t seed, DataType type) {
   }
   const int64_t outputs = width();
   options.units.push_back(outputs);
-  const bool classes_possible =
-      options.loss == Loss::kSoftmaxCrossEntropy ||
-      (options.loss == Loss::kBinaryCrossEntropy && outputs == 1);
+  const bool classes_possible = options.loss == Loss::kSoftmaxCrossEntropy ||
+                                (options.loss == Loss::kBinaryCrossEntropy && outputs == 1);
   options.wanted = classes_possible && random() % 2 == 0 ? Wanted::kClasses : Wanted::kTargets;
   return options;
 }

@@ -43,8 +43,8 @@ TEST(GradCheckTest, PassesForEveryActivationLossAndPrecision) {
 
 TEST(GradCheckTest, ReportsTheReferenceLoss) {
   const Case c = MakeCase(CaseOptions{}, 3);
-  EXPECT_NEAR(Check(c).loss,
-              reference::ForwardBackward(c.network->spec(), c.layers, c.batch).loss, 1e-12);
+  EXPECT_NEAR(Check(c).loss, reference::ForwardBackward(c.network->spec(), c.layers, c.batch).loss,
+              1e-12);
 }
 
 TEST(GradCheckTest, EntriesAcrossAKinkAreSetAsideAndCounted) {

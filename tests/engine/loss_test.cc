@@ -47,8 +47,8 @@ TYPED_TEST(LossTest, KnownValues) {
   const std::vector<T> z = {0, 0};
   const std::vector<int32_t> classes = {1};
   std::vector<T> dz(2);
-  auto result = ComputeLoss<T>(Loss::kSoftmaxCrossEntropy, {1, 2, z.data(), classes.data(), nullptr},
-                               dz.data());
+  auto result = ComputeLoss<T>(Loss::kSoftmaxCrossEntropy,
+                               {1, 2, z.data(), classes.data(), nullptr}, dz.data());
   EXPECT_NEAR(result.sum, std::log(2.0), 1e-7);
   EXPECT_NEAR(static_cast<double>(dz[0]), 0.5, 1e-7);
   EXPECT_NEAR(static_cast<double>(dz[1]), -0.5, 1e-7);
@@ -80,8 +80,8 @@ TYPED_TEST(LossTest, NotANumberIsNotHidden) {
   for (Loss loss :
        {Loss::kSoftmaxCrossEntropy, Loss::kBinaryCrossEntropy, Loss::kMeanSquaredError}) {
     std::vector<T> dz(2);
-    EXPECT_TRUE(std::isnan(
-        ComputeLoss<T>(loss, {1, 2, z.data(), nullptr, y.data()}, dz.data()).sum))
+    EXPECT_TRUE(
+        std::isnan(ComputeLoss<T>(loss, {1, 2, z.data(), nullptr, y.data()}, dz.data()).sum))
         << static_cast<int>(loss);
   }
 }

@@ -23,7 +23,9 @@ template <class T>
 class MatMulTest : public testing::Test {
  protected:
   // |error| of a sum of k products of numbers below 1 is within about k roundings.
-  static T Bound(int64_t k) { return std::numeric_limits<T>::epsilon() * static_cast<T>(k + 1) * 2; }
+  static T Bound(int64_t k) {
+    return std::numeric_limits<T>::epsilon() * static_cast<T>(k + 1) * 2;
+  }
 
   void Check(int64_t m, int64_t k, int64_t n) {
     SCOPED_TRACE(testing::Message() << m << "×" << k << "×" << n);

@@ -23,8 +23,8 @@ template <class T>
 Outcome Compute(const Case& c) {
   Workspace workspace;
   workspace.Prepare(*c.network, c.data.rows, PassKind::kForwardBackward);
-  const LossResult loss = ForwardBackward<T>(*c.network, c.state->values.as<T>().data(),
-                                             c.data.All(), &workspace);
+  const LossResult loss =
+      ForwardBackward<T>(*c.network, c.state->values.as<T>().data(), c.data.All(), &workspace);
   const T* z = Outputs<T>(*c.network, &workspace);
   const T* g = workspace.gradients<T>();
   return {loss.sum / static_cast<double>(c.data.rows), static_cast<int>(loss.correct),
@@ -81,7 +81,8 @@ TEST(PassTest, EveryActivationAndLossAgrees) {
         options.hidden = {activation, activation};
         options.units = {6, 5, 3};
         if (wanted == Wanted::kClasses && loss == Loss::kMeanSquaredError) continue;
-        if (wanted == Wanted::kClasses && loss == Loss::kBinaryCrossEntropy) options.units = {6, 5, 1};
+        if (wanted == Wanted::kClasses && loss == Loss::kBinaryCrossEntropy)
+          options.units = {6, 5, 1};
         SCOPED_TRACE(testing::Message() << "loss " << static_cast<int>(loss) << " activation "
                                         << static_cast<int>(activation));
         const Case c = MakeCase(options, 11);

@@ -28,7 +28,8 @@ TEST(RandomTest, EveryCoordinateOfADrawMatters) {
   EXPECT_NE(base.Bits(3), base.Bits(4));
   EXPECT_NE(base.Bits(3), base.Bits(3 + (uint64_t{1} << 32)));
   EXPECT_NE(base.Bits(3), RandomStream(2, RandomPurpose::kShuffle, 2).Bits(3));
-  EXPECT_NE(base.Bits(3), RandomStream(1 + (uint64_t{1} << 32), RandomPurpose::kShuffle, 2).Bits(3));
+  EXPECT_NE(base.Bits(3),
+            RandomStream(1 + (uint64_t{1} << 32), RandomPurpose::kShuffle, 2).Bits(3));
   EXPECT_NE(base.Bits(3), RandomStream(1, RandomPurpose::kInitialWeights, 2).Bits(3));
   EXPECT_NE(base.Bits(3), RandomStream(1, RandomPurpose::kShuffle, 5).Bits(3));
   EXPECT_NE(base.Bits(3),

@@ -65,8 +65,8 @@ void LossAndGradient(Loss kind, const Matrix& z, const Batch& batch, Result* out
       bool right = true;
       for (size_t j = 0; j < k; ++j) {
         // −log σ(z) = log(1 + e^−z) and −log(1 − σ(z)) = log(1 + e^z).
-        const double minus_log_p = z[i][j] > 0 ? std::log1p(std::exp(-z[i][j]))
-                                               : -z[i][j] + std::log1p(std::exp(z[i][j]));
+        const double minus_log_p =
+            z[i][j] > 0 ? std::log1p(std::exp(-z[i][j])) : -z[i][j] + std::log1p(std::exp(z[i][j]));
         out->loss += (y[j] * minus_log_p + (1 - y[j]) * (minus_log_p + z[i][j])) / elements;
         (*dz)[i][j] = (Sigmoid(z[i][j]) - y[j]) / elements;
         right = right && (z[i][j] > 0) == (y[j] > 0.5);

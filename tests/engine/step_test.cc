@@ -50,9 +50,9 @@ TEST(StepTest, TrajectoriesFollowTheReference) {
                                       Optimizer(OptimizerKind::kAdam, 0.01)};
   for (const OptimizerSpec& optimizer : optimizers) {
     for (Loss loss : kLosses) {
-      SCOPED_TRACE(testing::Message() << "optimizer " << static_cast<int>(optimizer.kind)
-                                      << " momentum " << optimizer.momentum << " loss "
-                                      << static_cast<int>(loss));
+      SCOPED_TRACE(testing::Message()
+                   << "optimizer " << static_cast<int>(optimizer.kind) << " momentum "
+                   << optimizer.momentum << " loss " << static_cast<int>(loss));
       CaseOptions options;
       options.optimizer = optimizer;
       options.loss = loss;
@@ -64,8 +64,7 @@ TEST(StepTest, TrajectoriesFollowTheReference) {
       for (int step = 1; step <= 200; ++step) {
         const auto expected = reference::ForwardBackward(c.network->spec(), c.layers, c.batch);
         reference::Apply(optimizer, expected.grads, &c.layers, &reference_optimizer);
-        const StepResult result =
-            TrainStep(*c.network, *c.state, c.data.All(), &workspace, &next);
+        const StepResult result = TrainStep(*c.network, *c.state, c.data.All(), &workspace, &next);
         ASSERT_EQ(result.not_finite, NotFinite::kNothing);
         ASSERT_NEAR(result.loss, expected.loss, 1e-11);
         double squares = 0;
@@ -140,10 +139,9 @@ TEST(StepTest, WhatIsNotFiniteIsNamed) {
   for (int64_t i = 0; i < 4; ++i) gradient.state->values.Set(i, parameters[i]);
   gradient.data.inputs.Set(0, 1);
   gradient.data.targets.Set(0, 1e9);
-  EXPECT_EQ(
-      TrainStep(*gradient.network, *gradient.state, gradient.data.All(), &workspace, &next)
-          .not_finite,
-      NotFinite::kGradient);
+  EXPECT_EQ(TrainStep(*gradient.network, *gradient.state, gradient.data.All(), &workspace, &next)
+                .not_finite,
+            NotFinite::kGradient);
 
   options.optimizer.learning_rate = 1e300;
   options.data_type = DataType::kFloat64;
@@ -151,8 +149,9 @@ TEST(StepTest, WhatIsNotFiniteIsNamed) {
   for (int64_t i = 0; i < 4; ++i) state.state->values.Set(i, 1);
   state.data.inputs.Set(0, 1e5);
   State next64(*state.network);
-  EXPECT_EQ(TrainStep(*state.network, *state.state, state.data.All(), &workspace, &next64).not_finite,
-            NotFinite::kNextState);
+  EXPECT_EQ(
+      TrainStep(*state.network, *state.state, state.data.All(), &workspace, &next64).not_finite,
+      NotFinite::kNextState);
 }
 
 TEST(StepTest, PredictAndEvaluateAgreeWithTheReference) {

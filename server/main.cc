@@ -1,0 +1,159 @@
+// The composition root: the only file that knows all parts.
+#include <grpcpp/grpcpp.h>
+#include <signal.h>
+#include <spdlog/spdlog.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <chrono>
+#include <cstdio>
+#include <cstring>
+#include <fstream>
+#include <memory>
+#include <string>
+#include <thread>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "grpc/health/v1/health.grpc.pb.h"
+#include "server/engine/step.h"
+#include "server/ops/config.h"
+#include "server/ops/logging.h"
+#include "server/rpc/server.h"
+#include "server/session/compute_pool.h"
+#include "server/session/registry.h"
+#include "server/version.h"
+
+namespace backprop {
+namespace {
+
+std::string Version() {
+  return absl::StrCat("backpropd ", kVersion, " (commit ", kCommit, ", ", engine::InstructionSet(),
+                      ")");
+}
+
+// Whole or not at all: written beside, then renamed.
+absl::Status WritePortFile(const std::string& path, const std::string& address) {
+  const std::string temporary = absl::StrCat(path, ".", getpid());
+  {
+    std::ofstream file(temporary);
+    file << address << "\n";
+    file.close();
+    if (!file) return absl::UnavailableError(absl::StrCat("--port-file ", path, ": cannot write"));
+  }
+  if (std::rename(temporary.c_str(), path.c_str()) == 0) return absl::OkStatus();
+  const int error = errno;
+  unlink(temporary.c_str());
+  return absl::UnavailableError(absl::StrCat("--port-file ", path, ": ", std::strerror(error)));
+}
+
+// For a container's health check: 0 if the server at `address` serves.
+int CheckHealth(const std::string& address) {
+  const auto channel = grpc::CreateChannel(address, grpc::InsecureChannelCredentials());
+  const auto stub = grpc::health::v1::Health::NewStub(channel);
+  grpc::ClientContext context;
+  context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(2));
+  grpc::health::v1::HealthCheckResponse response;
+  const grpc::Status status = stub->Check(&context, {}, &response);
+  if (!status.ok()) {
+    std::fprintf(stderr, "%s: %s\n", address.c_str(), status.error_message().c_str());
+    return 1;
+  }
+  const bool serving = response.status() == grpc::health::v1::HealthCheckResponse::SERVING;
+  std::printf("%s\n", serving ? "SERVING" : "NOT_SERVING");
+  return serving ? 0 : 1;
+}
+
+// Deletes models whose ttl has passed, every second, until it is destroyed.
+class Janitor {
+ public:
+  explicit Janitor(session::Registry* registry)
+      : thread_([this, registry] {
+          absl::MutexLock lock(&mu_);
+          while (!mu_.AwaitWithTimeout(absl::Condition(&stop_), absl::Seconds(1))) {
+            if (const int64_t expired = registry->ExpireIdle(); expired > 0) {
+              spdlog::info("{} models expired", expired);
+            }
+          }
+        }) {}
+  ~Janitor() {
+    {
+      absl::MutexLock lock(&mu_);
+      stop_ = true;
+    }
+    thread_.join();
+  }
+
+ private:
+  absl::Mutex mu_;
+  bool stop_ ABSL_GUARDED_BY(mu_) = false;
+  std::thread thread_;
+};
+
+// Waits for the first SIGTERM or SIGINT, then watches for a second one, which ends the process.
+void WaitForSignal(const sigset_t& signals) {
+  int signal = 0;
+  sigwait(&signals, &signal);
+  spdlog::info("{}: stopping", strsignal(signal));
+  std::thread([signals] {
+    int second = 0;
+    sigwait(&signals, &second);
+    spdlog::warn("{} again: stopping at once", strsignal(second));
+    _exit(128 + second);
+  }).detach();
+}
+
+int Serve(const ops::Config& config, const sigset_t& signals) {
+  const session::SystemClock clock;
+  auto pool = std::make_unique<session::ComputePool>(config.threads);
+  session::Environment environment{pool.get(), &clock, config.limits, ops::LogRun, {}, {}};
+  session::Registry registry(&environment);
+  rpc::Context context{&environment, &registry, {}, {}};
+  if (spdlog::should_log(spdlog::level::debug)) context.observer = ops::LogCall;
+
+  auto server = rpc::Server::Start({config.listen, config.unix_socket, {}}, &context);
+  if (!server.ok()) {
+    std::fprintf(stderr, "backpropd: %s\n", std::string(server.status().message()).c_str());
+    return 1;
+  }
+  if (!config.port_file.empty()) {
+    const absl::Status written = WritePortFile(config.port_file, (*server)->addresses().front());
+    if (!written.ok()) {
+      std::fprintf(stderr, "backpropd: %s\n", std::string(written.message()).c_str());
+      return 1;
+    }
+  }
+  spdlog::info("{} listens on {} with {} compute threads; models live in memory", Version(),
+               absl::StrJoin((*server)->addresses(), ", "), config.threads);
+  bool finished = false;
+  {
+    const Janitor janitor(&registry);
+    WaitForSignal(signals);
+    finished = (*server)->Stop(config.grace);
+  }
+  if (!config.port_file.empty()) unlink(config.port_file.c_str());
+  if (!finished) spdlog::warn("calls were under way after the grace; they were cancelled");
+  pool.reset();  // what is left of the runs ends before what they use
+  spdlog::info("stopped");
+  return 0;
+}
+
+}  // namespace
+}  // namespace backprop
+
+int main(int argc, char** argv) {
+  const auto parsed = backprop::ops::ParseCommandLine(argc, argv, backprop::Version());
+  if (!parsed.config.has_value()) return parsed.exit_status;
+  if (!parsed.config->health_check.empty()) {
+    return backprop::CheckHealth(parsed.config->health_check);
+  }
+  // Blocked before any thread exists, so that only WaitForSignal sees them.
+  sigset_t signals;
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGTERM);
+  sigaddset(&signals, SIGINT);
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  signal(SIGPIPE, SIG_IGN);
+  backprop::ops::SetUpLogging(parsed.config->log_level, parsed.config->log_format);
+  return backprop::Serve(*parsed.config, signals);
+}

@@ -1,0 +1,127 @@
+#include "server/ops/config.h"
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cctype>
+#include <map>
+#include <thread>
+
+namespace backprop::ops {
+namespace {
+
+// --max-models → BACKPROPD_MAX_MODELS
+std::string EnvironmentName(const std::string& flag) {
+  std::string name = "BACKPROPD_";
+  for (char c : flag.substr(2)) {
+    name += c == '-' ? '_' : static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
+  }
+  return name;
+}
+
+CLI::Option* Add(CLI::Option* option, const std::string& flag, const std::string& group) {
+  return option->envname(EnvironmentName(flag))->group(group);
+}
+
+void AddLimits(CLI::App* app, session::Limits* limits) {
+  struct Limit {
+    const char* flag;
+    int64_t* value;
+    const char* help;
+    int64_t most = int64_t{1} << 53;
+  };
+  const Limit all[] = {
+      {"--max-models", &limits->max_models, "Models held at once"},
+      {"--max-parameters", &limits->max_parameters, "Parameters of one model"},
+      {"--max-total-parameters", &limits->max_total_parameters,
+       "Numbers held by all models, optimiser state included"},
+      {"--max-layers", &limits->max_layers, "Layers of one model"},
+      {"--max-rows", &limits->max_rows, "Rows in one request"},
+      {"--max-message-bytes", &limits->max_message_bytes, "Bytes of one request or reply",
+       int64_t{2000} << 20},  // gRPC counts them in an int
+      {"--max-workspace-bytes", &limits->max_workspace_bytes,
+       "Bytes of working memory of one pass over a batch"},
+      {"--max-concurrent-runs", &limits->max_concurrent_runs, "Training runs under way at once"},
+  };
+  for (const Limit& limit : all) {
+    Add(app->add_option(limit.flag, *limit.value, limit.help), limit.flag, "Limits")
+        ->check(CLI::Range(int64_t{1}, limit.most))
+        ->type_name("N")
+        ->capture_default_str();
+  }
+}
+
+}  // namespace
+
+Parsed ParseCommandLine(int argc, char** argv, const std::string& version) {
+  Config config;
+  config.listen = {"127.0.0.1:50051"};
+  config.threads = static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
+  config.log_level = "info";
+  double grace_seconds = 10;
+
+  CLI::App app(
+      "backpropd: holds small neural networks as live models and trains them over gRPC.\n"
+      "Models live in memory and end with the process.\n\n"
+      "Example: backpropd --listen 0.0.0.0:50051 --unix-socket /run/backpropd.sock",
+      "backpropd");
+  app.set_version_flag("--version", version, "Print version, commit and instruction set, and exit");
+  app.set_config("--config", "", "Read flags from an INI or TOML file (listen = \"…\")")
+      ->envname("BACKPROPD_CONFIG");
+  app.allow_config_extras(CLI::config_extras_mode::error);
+
+  Add(app.add_option("--listen", config.listen,
+                     "TCP address to listen on, host:port; port 0 takes a free one; may be given "
+                     "several times"),
+      "--listen", "Listening")
+      ->type_name("ADDRESS")
+      ->capture_default_str();
+  Add(app.add_option("--unix-socket", config.unix_socket, "Unix socket to listen on as well"),
+      "--unix-socket", "Listening")
+      ->type_name("PATH");
+  Add(app.add_option("--port-file", config.port_file,
+                     "Write the first bound address here once the server takes calls"),
+      "--port-file", "Listening")
+      ->type_name("PATH");
+  Add(app.add_option("--threads", config.threads, "Compute threads"), "--threads", "Running")
+      ->check(CLI::Range(1, 1024))
+      ->type_name("N")
+      ->capture_default_str();
+  Add(app.add_option("--grace", grace_seconds,
+                     "Seconds that calls under way get to finish after SIGTERM"),
+      "--grace", "Running")
+      ->check(CLI::Range(0.0, 86400.0))
+      ->type_name("SECONDS")
+      ->capture_default_str();
+  Add(app.add_option("--log-level", config.log_level, "Least important lines that are logged"),
+      "--log-level", "Running")
+      ->check(CLI::IsMember({"debug", "info", "warn", "error", "off"}))
+      ->capture_default_str();
+  std::string log_format = "text";
+  Add(app.add_option("--log-format", log_format, "How log lines are written"), "--log-format",
+      "Running")
+      ->check(CLI::IsMember({"text", "json"}))
+      ->capture_default_str();
+  app.add_option("--health-check", config.health_check,
+                 "Ask a running server at this address (host:port or unix:path) whether it serves, "
+                 "and exit 0 or 1")
+      ->type_name("ADDRESS")
+      ->group("Running");
+  AddLimits(&app, &config.limits);
+  app.footer(
+      "Every flag can be set in the environment too: --max-models as BACKPROPD_MAX_MODELS.\n"
+      "Flags go before the environment, the environment before --config.\n"
+      "SIGTERM and SIGINT stop in good order; a second one stops at once.");
+
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    // Help and version are errors of status 0 here; every other one is wrong usage.
+    const int status = app.exit(error);
+    return {std::nullopt, status == 0 ? 0 : 2};
+  }
+  config.log_format = log_format == "json" ? LogFormat::kJson : LogFormat::kText;
+  config.grace = absl::Seconds(grace_seconds);
+  return {config, 0};
+}
+
+}  // namespace backprop::ops

@@ -1,0 +1,41 @@
+// What the operator can set: the one place that reads flags, the environment and files.
+#ifndef BACKPROP_SERVER_OPS_CONFIG_H_
+#define BACKPROP_SERVER_OPS_CONFIG_H_
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/time/time.h"
+#include "server/session/limits.h"
+
+namespace backprop::ops {
+
+enum class LogFormat { kText, kJson };
+
+struct Config {
+  std::vector<std::string> listen;
+  std::string unix_socket;
+  std::string port_file;
+  int threads = 0;
+  std::string log_level;
+  LogFormat log_format = LogFormat::kText;
+  absl::Duration grace;
+  session::Limits limits;
+  std::string health_check;  // an address: ask its health instead of serving
+};
+
+// Either a configuration, or an exit status after --help, --version or an error has been printed:
+// 0, or 2 for wrong usage.
+struct Parsed {
+  std::optional<Config> config;
+  int exit_status = 0;
+};
+
+// Flags go before environment variables (BACKPROPD_LISTEN …), these before the file of --config.
+// `version` is what --version prints.
+Parsed ParseCommandLine(int argc, char** argv, const std::string& version);
+
+}  // namespace backprop::ops
+
+#endif  // BACKPROP_SERVER_OPS_CONFIG_H_

@@ -1,0 +1,142 @@
+#include "server/rpc/batch_codec.h"
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "server/rpc/tensor_codec.h"
+#include "server/session/status.h"
+
+namespace backprop::rpc {
+namespace {
+
+using engine::Loss;
+using session::FieldError;
+
+constexpr double kRowSumTolerance = 1e-3;
+
+// Number of classes that indices and names can mean, or 0 if the model takes none.
+int64_t ClassesOf(const engine::Network& network) {
+  if (network.spec().loss == Loss::kSoftmaxCrossEntropy) return network.outputs();
+  if (network.spec().loss == Loss::kBinaryCrossEntropy && network.outputs() == 1) return 2;
+  return 0;
+}
+
+absl::Status CheckTargets(const engine::Dataset& data, Loss loss, absl::string_view field) {
+  if (loss == Loss::kMeanSquaredError) return absl::OkStatus();
+  const int64_t k = data.targets_per_row;
+  for (int64_t i = 0; i < data.rows; ++i) {
+    double sum = 0;
+    for (int64_t j = 0; j < k; ++j) {
+      const double y = data.targets.Get(i * k + j);
+      if (y < 0 || y > 1) {
+        return FieldError(absl::StrCat(field, "[", i, "][", j, "]"),
+                          absl::StrCat("must be in [0, 1], got ", y));
+      }
+      sum += y;
+    }
+    if (loss == Loss::kSoftmaxCrossEntropy && std::abs(sum - 1) > kRowSumTolerance) {
+      return FieldError(absl::StrCat(field, "[", i, "]"), absl::StrCat("must sum to 1, got ", sum));
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::vector<int32_t>> DecodeNames(
+    const google::protobuf::RepeatedPtrField<std::string>& labels, absl::string_view field,
+    const std::vector<std::string>& class_names, int64_t rows) {
+  if (class_names.empty()) return FieldError(field, "the model has no class_names; give labels");
+  if (labels.size() != rows) {
+    return FieldError(field, absl::StrCat("expected ", rows, " names, got ", labels.size()));
+  }
+  std::vector<int32_t> classes;
+  for (int i = 0; i < labels.size(); ++i) {
+    const auto it = std::find(class_names.begin(), class_names.end(), labels[i]);
+    if (it == class_names.end()) {
+      constexpr size_t kShown = 10;
+      const bool more = class_names.size() > kShown;
+      const auto end =
+          class_names.begin() + static_cast<int64_t>(std::min(class_names.size(), kShown));
+      return FieldError(
+          absl::StrCat(field, "[", i, "]"),
+          absl::StrCat("expected one of ", absl::StrJoin(class_names.begin(), end, ", "),
+                       more ? ", …" : "", ", got \"", labels[i].substr(0, 80), "\""));
+    }
+    classes.push_back(static_cast<int32_t>(it - class_names.begin()));
+  }
+  return classes;
+}
+
+}  // namespace
+
+absl::StatusOr<engine::Dataset> DecodeInputs(const v1::Tensor& inputs, absl::string_view field,
+                                             const session::Session& model,
+                                             const session::Limits& limits) {
+  MatrixRules rules;
+  rules.field = std::string(field);
+  rules.cols = model.network().inputs();
+  rules.max_rows = limits.max_rows;
+  rules.type = model.network().spec().data_type;
+  rules.column_names = &model.info().feature_names;
+  auto matrix = DecodeMatrix(inputs, rules);
+  if (!matrix.ok()) return matrix.status();
+  engine::Dataset data;
+  data.rows = matrix->rows;
+  data.inputs_per_row = rules.cols;
+  data.inputs = std::move(matrix->elements);
+  return data;
+}
+
+absl::StatusOr<engine::Dataset> DecodeBatch(const v1::Batch& batch, absl::string_view field,
+                                            const session::Session& model,
+                                            const session::Limits& limits) {
+  const engine::Network& network = model.network();
+  auto data = DecodeInputs(batch.inputs(), absl::StrCat(field, ".inputs"), model, limits);
+  if (!data.ok()) return data.status();
+
+  const int given = batch.has_labels() + !batch.label_names().empty() + batch.has_targets();
+  if (given != 1) {
+    return FieldError(field, absl::StrCat("expected one of labels, label_names and targets, got ",
+                                          given == 0 ? "none" : "several"));
+  }
+  if (!batch.has_targets()) {
+    const std::string path = absl::StrCat(field, batch.has_labels() ? ".labels" : ".label_names");
+    const int64_t classes = ClassesOf(network);
+    if (classes == 0) {
+      return FieldError(path, network.spec().loss == Loss::kMeanSquaredError
+                                  ? "a model with mean squared error takes targets"
+                                  : "a model with several binary outputs takes targets");
+    }
+    auto decoded = batch.has_labels() ? DecodeClasses(batch.labels(), path, classes, data->rows)
+                                      : DecodeNames(batch.label_names(), path,
+                                                    model.info().class_names, data->rows);
+    if (!decoded.ok()) return decoded.status();
+    data->classes = *std::move(decoded);
+    return data;
+  }
+  MatrixRules rules;
+  rules.field = absl::StrCat(field, ".targets");
+  rules.rows = data->rows;
+  rules.cols = network.outputs();
+  rules.type = network.spec().data_type;
+  auto targets = DecodeMatrix(batch.targets(), rules);
+  if (!targets.ok()) return targets.status();
+  data->targets_per_row = rules.cols;
+  data->targets = std::move(targets->elements);
+  const absl::Status status = CheckTargets(*data, network.spec().loss, rules.field);
+  if (!status.ok()) return status;
+  return data;
+}
+
+absl::Status CheckWorkspace(const engine::Network& network, int64_t rows, engine::PassKind kind,
+                            absl::string_view field, const session::Limits& limits) {
+  const int64_t bytes = engine::Workspace::BytesNeeded(network, rows, kind);
+  if (bytes <= limits.max_workspace_bytes) return absl::OkStatus();
+  return session::LimitError(
+      field, absl::StrCat("a pass over ", rows, " rows of this model needs ", bytes,
+                          " bytes, more than the limit of ", limits.max_workspace_bytes));
+}
+
+}  // namespace backprop::rpc

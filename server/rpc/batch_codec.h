@@ -1,0 +1,31 @@
+// From Batch messages to the engine's rows.
+#ifndef BACKPROP_SERVER_RPC_BATCH_CODEC_H_
+#define BACKPROP_SERVER_RPC_BATCH_CODEC_H_
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "backprop/v1/tensor.pb.h"
+#include "server/engine/data.h"
+#include "server/session/limits.h"
+#include "server/session/session.h"
+
+namespace backprop::rpc {
+
+// Rows with what is wanted of them, checked against the model. Fields from `field`, such as
+// "batch".
+absl::StatusOr<engine::Dataset> DecodeBatch(const v1::Batch& batch, absl::string_view field,
+                                            const session::Session& model,
+                                            const session::Limits& limits);
+
+// Inputs alone.
+absl::StatusOr<engine::Dataset> DecodeInputs(const v1::Tensor& inputs, absl::string_view field,
+                                             const session::Session& model,
+                                             const session::Limits& limits);
+
+// RESOURCE_EXHAUSTED about `field` if a pass over `rows` rows needs more memory than the limit.
+absl::Status CheckWorkspace(const engine::Network& network, int64_t rows, engine::PassKind kind,
+                            absl::string_view field, const session::Limits& limits);
+
+}  // namespace backprop::rpc
+
+#endif  // BACKPROP_SERVER_RPC_BATCH_CODEC_H_

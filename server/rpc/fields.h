@@ -1,0 +1,39 @@
+// Collects what is wrong with a request, field by field.
+#ifndef BACKPROP_SERVER_RPC_FIELDS_H_
+#define BACKPROP_SERVER_RPC_FIELDS_H_
+
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+#include "server/session/status.h"
+
+namespace backprop::rpc {
+
+// Thread-compatible.
+class Fields {
+ public:
+  // A violated rule: "spec.layers[0].units", "must be at least 1, got 0". The first 16 are kept.
+  void Add(absl::string_view field, absl::string_view description) {
+    if (violations_.size() < kMost) {
+      violations_.push_back({std::string(field), std::string(description)});
+    }
+  }
+  bool ok() const { return violations_.empty(); }
+  // OK, or INVALID_ARGUMENT with all that were added.
+  absl::Status status() const {
+    return ok() ? absl::OkStatus() : session::FieldErrors(violations_);
+  }
+
+ private:
+  static constexpr size_t kMost = 16;
+  std::vector<session::FieldViolation> violations_;
+};
+
+}  // namespace backprop::rpc
+
+#endif  // BACKPROP_SERVER_RPC_FIELDS_H_

@@ -1,0 +1,56 @@
+// The handlers: decode and check, ask the session, encode, answer. Each answers its call exactly
+// once; a unary handler's request and response live until then.
+#ifndef BACKPROP_SERVER_RPC_HANDLERS_H_
+#define BACKPROP_SERVER_RPC_HANDLERS_H_
+
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "backprop/v1/training_service.pb.h"
+#include "server/rpc/context.h"
+#include "server/rpc/run_stream.h"
+#include "server/rpc/unary_call.h"
+
+namespace backprop::rpc {
+
+// handlers_models.cc
+void HandleCreateModel(Context*, UnaryCall*, const v1::CreateModelRequest&,
+                       v1::CreateModelResponse*);
+void HandleGetModel(Context*, UnaryCall*, const v1::GetModelRequest&, v1::GetModelResponse*);
+void HandleListModels(Context*, UnaryCall*, const v1::ListModelsRequest&, v1::ListModelsResponse*);
+void HandleDeleteModel(Context*, UnaryCall*, const v1::DeleteModelRequest&,
+                       v1::DeleteModelResponse*);
+
+// handlers_training.cc
+using TrainStream = RunStream<v1::TrainResponse>;
+using WatchStream = RunStream<v1::WatchTrainingResponse>;
+void HandleTrain(Context*, std::shared_ptr<TrainStream>, const v1::TrainRequest&);
+void HandleWatchTraining(Context*, std::shared_ptr<WatchStream>, const v1::WatchTrainingRequest&);
+void HandleStopTraining(Context*, UnaryCall*, const v1::StopTrainingRequest&,
+                        v1::StopTrainingResponse*);
+void HandleStep(Context*, UnaryCall*, const v1::StepRequest&, v1::StepResponse*);
+
+// handlers_reading.cc
+void HandlePredict(Context*, UnaryCall*, const v1::PredictRequest&, v1::PredictResponse*);
+void HandleEvaluate(Context*, UnaryCall*, const v1::EvaluateRequest&, v1::EvaluateResponse*);
+void HandleGradCheck(Context*, UnaryCall*, const v1::GradCheckRequest&, v1::GradCheckResponse*);
+
+// handlers_parameters.cc
+void HandleGetParameters(Context*, UnaryCall*, const v1::GetParametersRequest&,
+                         v1::GetParametersResponse*);
+void HandleSetParameters(Context*, UnaryCall*, const v1::SetParametersRequest&,
+                         v1::SetParametersResponse*);
+
+// The session of `models/{id}`, or why there is none. Errors name `field`.
+absl::StatusOr<std::shared_ptr<session::Session>> FindModel(Context* context,
+                                                            absl::string_view field,
+                                                            absl::string_view name);
+
+// The caller's id with a hash of method and content, or INVALID_ARGUMENT.
+absl::StatusOr<session::RequestKey> KeyOf(const char* method, const std::string& request_id,
+                                          const google::protobuf::Message& request);
+
+}  // namespace backprop::rpc
+
+#endif  // BACKPROP_SERVER_RPC_HANDLERS_H_

@@ -1,0 +1,66 @@
+// GetParameters, SetParameters.
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "server/rpc/handlers.h"
+#include "server/rpc/parameters_codec.h"
+#include "server/session/strand.h"
+
+namespace backprop::rpc {
+
+void HandleGetParameters(Context* context, UnaryCall* call, const v1::GetParametersRequest& request,
+                         v1::GetParametersResponse* response) {
+  const auto model = FindModel(context, "model", request.model());
+  if (!model.ok()) return call->Done(model.status());
+  if (!v1::TensorEncoding_IsValid(request.encoding())) {
+    return call->Done(session::FieldError(
+        "encoding",
+        absl::StrCat("expected VALUES or RAW, got ", static_cast<int>(request.encoding()))));
+  }
+  const bool with_state = !request.omit_optimizer_state();
+  const int64_t bytes = EncodedParametersBytes((*model)->network(), request.encoding(), with_state);
+  if (bytes > context->limits().max_message_bytes) {
+    return call->Done(session::LimitError(
+        "model", absl::StrCat("the reply would have ", bytes, " bytes, more than the limit of ",
+                              context->limits().max_message_bytes,
+                              "; try encoding RAW and omit_optimizer_state")));
+  }
+  const auto encode = [=, model = *model,
+                       encoding = request.encoding()](const session::Session::StatePtr& state) {
+    EncodeParameters(model->network(), *state, encoding, with_state,
+                     response->mutable_parameters());
+    call->Done(absl::OkStatus());
+  };
+  (*model)->Read([encode, bytes, pool = context->environment->pool](
+                     absl::StatusOr<session::Session::StatePtr> state) {
+    if (bytes <= session::Strand::kInlineCost) return encode(*state);
+    pool->Post(session::Priority::kInteractive, [encode, state = *state] { encode(state); });
+  });
+}
+
+void HandleSetParameters(Context* context, UnaryCall* call, const v1::SetParametersRequest& request,
+                         v1::SetParametersResponse* response) {
+  const auto model = FindModel(context, "model", request.model());
+  if (!model.ok()) return call->Done(model.status());
+  auto key = KeyOf("SetParameters", request.request_id(), request);
+  if (!key.ok()) return call->Done(key.status());
+  if (!request.has_parameters()) {
+    return call->Done(session::FieldError("parameters", "is required"));
+  }
+  session::Session::EditArgs args;
+  // The session keeps itself alive while it edits.
+  args.edit = [&request, network = &(*model)->network()](const engine::State& current) {
+    return DecodeParameters(request.parameters(), "parameters", *network, current,
+                            /*require_all=*/false);
+  };
+  if (request.has_expected_step()) args.expected_step = request.expected_step();
+  args.key = *std::move(key);
+  args.cancelled = [call] { return call->cancelled(); };
+  (*model)->Edit(std::move(args), [call, response](absl::StatusOr<int64_t> step) {
+    if (!step.ok()) return call->Done(step.status());
+    response->set_step(*step);
+    call->Done(absl::OkStatus());
+  });
+}
+
+}  // namespace backprop::rpc

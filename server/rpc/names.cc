@@ -1,0 +1,66 @@
+#include "server/rpc/names.h"
+
+#include <algorithm>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/escaping.h"
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
+#include "server/session/limits.h"
+#include "server/session/status.h"
+
+namespace backprop::rpc {
+namespace {
+
+constexpr size_t kMaxIdLength = 63;
+
+// What came, for an error: printable and short.
+std::string Quote(absl::string_view s) {
+  constexpr size_t kMost = 80;
+  return absl::StrCat("\"", absl::CEscape(s.substr(0, kMost)), s.size() > kMost ? "…\"" : "\"");
+}
+
+}  // namespace
+
+bool IsModelId(absl::string_view id) {
+  const auto plain = [](char c) { return absl::ascii_islower(c) || absl::ascii_isdigit(c); };
+  return !id.empty() && id.size() <= kMaxIdLength && plain(id[0]) &&
+         std::all_of(id.begin(), id.end(),
+                     [&](char c) { return plain(c) || c == '_' || c == '-'; });
+}
+
+absl::StatusOr<std::string> ParseModelName(absl::string_view field, absl::string_view name) {
+  absl::string_view id = name;
+  if (!absl::ConsumePrefix(&id, "models/") || !IsModelId(id)) {
+    return session::FieldError(field, absl::StrCat("expected models/{id}, got ", Quote(name)));
+  }
+  return std::string(id);
+}
+
+absl::StatusOr<int64_t> ParseRunName(absl::string_view model, absl::string_view run) {
+  if (run.empty()) return 0;
+  absl::string_view rest = run;
+  int64_t number = 0;
+  if (!absl::ConsumePrefix(&rest, absl::StrCat(model, "/runs/")) ||
+      !absl::SimpleAtoi(rest, &number) || number < 1 || absl::StrCat(number) != rest) {
+    return session::FieldError("run",
+                               absl::StrCat("expected ", model, "/runs/{n}, got ", Quote(run)));
+  }
+  return number;
+}
+
+absl::Status CheckRequestId(absl::string_view request_id) {
+  if (request_id.size() > session::kMaxRequestIdBytes) {
+    return session::FieldError("request_id",
+                               absl::StrCat("must have at most ", session::kMaxRequestIdBytes,
+                                            " characters, got ", request_id.size()));
+  }
+  if (!std::all_of(request_id.begin(), request_id.end(), absl::ascii_isgraph)) {
+    return session::FieldError("request_id", "must be printable ASCII without spaces");
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace backprop::rpc

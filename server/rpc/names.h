@@ -1,0 +1,27 @@
+// Resource names: models/{id} and models/{id}/runs/{n}.
+#ifndef BACKPROP_SERVER_RPC_NAMES_H_
+#define BACKPROP_SERVER_RPC_NAMES_H_
+
+#include <cstdint>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+
+namespace backprop::rpc {
+
+// Whether `id` is 1 to 63 of [a-z0-9_-] and starts with a letter or digit.
+bool IsModelId(absl::string_view id);
+
+// The id in `models/{id}`, or INVALID_ARGUMENT about `field`.
+absl::StatusOr<std::string> ParseModelName(absl::string_view field, absl::string_view name);
+
+// The number in `models/{id}/runs/{n}`; 0 for an empty name; INVALID_ARGUMENT about `run`.
+absl::StatusOr<int64_t> ParseRunName(absl::string_view model, absl::string_view run);
+
+// OK if `request_id` is empty or 1 to 128 printable ASCII characters.
+absl::Status CheckRequestId(absl::string_view request_id);
+
+}  // namespace backprop::rpc
+
+#endif  // BACKPROP_SERVER_RPC_NAMES_H_

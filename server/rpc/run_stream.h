@@ -1,0 +1,182 @@
+// The reactor of every call that streams the events of a run.
+#ifndef BACKPROP_SERVER_RPC_RUN_STREAM_H_
+#define BACKPROP_SERVER_RPC_RUN_STREAM_H_
+
+#include <grpcpp/grpcpp.h>
+
+#include <algorithm>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/clock.h"
+#include "server/rpc/context.h"
+#include "server/rpc/status.h"
+#include "server/rpc/training_codec.h"
+#include "server/rpc/unary_call.h"
+#include "server/session/run.h"
+#include "server/session/status.h"
+
+namespace backprop::rpc {
+
+// Writes one event at a time and reads the next from the run's log when gRPC has taken it: a slow
+// reader holds one message, not a queue. Keeps itself alive until OnDone; whoever calls into it
+// holds a reference. gRPC's operations are started without the lock, because they may call back.
+template <class Response>
+class RunStream final : public grpc::ServerWriteReactor<Response>,
+                        public session::RunListener,
+                        public std::enable_shared_from_this<RunStream<Response>> {
+ public:
+  // Whether the run ends when the call does.
+  enum class Ownership { kWatches, kOwns };
+
+  static std::shared_ptr<RunStream> Make(Context* context, const char* method,
+                                         const std::string& model, Ownership ownership,
+                                         int64_t from_sequence) {
+    auto stream = std::make_shared<RunStream>(context, method, model, ownership, from_sequence);
+    stream->self_ = stream;
+    return stream;
+  }
+  RunStream(Context* context, const char* method, const std::string& model, Ownership ownership,
+            int64_t from_sequence)
+      : context_(context),
+        method_(method),
+        model_(model),
+        ownership_(ownership),
+        next_(std::max<int64_t>(from_sequence, 1)) {
+    context_->calls.Enter();
+  }
+
+  // Begins to stream a run, or ends the call with an error. Called once.
+  void Attach(absl::StatusOr<std::shared_ptr<session::Run>> run) {
+    std::shared_ptr<session::Run> attached;
+    bool orphaned = false;
+    {
+      absl::MutexLock lock(&mu_);
+      if (run.ok()) {
+        run_ = attached = *run;
+        orphaned = cancelled_;
+      } else {
+        error_ = run.status();
+      }
+    }
+    if (attached != nullptr) {
+      if (ownership_ == Ownership::kOwns) {
+        attached->AddOwner();
+        if (orphaned) attached->DropOwner();
+      }
+      attached->log().Listen(this->weak_from_this());
+    }
+    Pump();
+  }
+
+  bool cancelled() const {
+    absl::MutexLock lock(&mu_);
+    return cancelled_;
+  }
+
+  void OnRunEvent() override { Pump(); }
+
+  void OnWriteDone(bool ok) override {
+    const auto self = this->shared_from_this();
+    {
+      absl::MutexLock lock(&mu_);
+      writing_ = false;
+      broken_ = broken_ || !ok;
+    }
+    Pump();
+  }
+
+  void OnCancel() override {
+    const auto self = this->shared_from_this();
+    std::shared_ptr<session::Run> owned;
+    {
+      absl::MutexLock lock(&mu_);
+      cancelled_ = true;
+      if (ownership_ == Ownership::kOwns) owned = run_;
+    }
+    if (owned != nullptr) owned->DropOwner();
+    Pump();
+  }
+
+  void OnDone() override {
+    context_->calls.Leave();
+    self_.reset();
+  }
+
+ private:
+  // Starts the one operation that is due, if any.
+  void Pump() {
+    const auto self = this->shared_from_this();
+    std::optional<absl::Status> end;
+    {
+      absl::MutexLock lock(&mu_);
+      if (finished_ || writing_) return;
+      end = EndStatus();
+      if (!end.has_value()) {
+        if (run_ == nullptr) return;
+        // Whether the run has ended is asked first: its last event is in the log by then.
+        const bool run_finished = run_->finished();
+        const auto event = run_->log().Read(&next_);
+        if (event.has_value()) {
+          response_.Clear();
+          EncodeEvent(*run_, *event, response_.mutable_event());
+          if (const auto* summary = std::get_if<session::RunSummary>(&event->body)) {
+            stop_reason_ = summary->stop_reason;
+          }
+          writing_ = true;
+        } else if (stop_reason_.has_value() || run_finished) {
+          end = AfterLastEvent();
+        } else {
+          return;
+        }
+      }
+      finished_ = end.has_value();
+    }
+    if (!end.has_value()) {
+      this->StartWrite(&response_);
+      return;
+    }
+    if (context_->observer) {
+      context_->observer({method_, model_, end->code(), end->message(), absl::Now() - begin_});
+    }
+    this->Finish(ToGrpc(*end));
+  }
+
+  std::optional<absl::Status> EndStatus() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
+    if (cancelled_ || broken_) return CallerGone();
+    if (!error_.ok()) return error_;
+    return std::nullopt;
+  }
+
+  absl::Status AfterLastEvent() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
+    if (stop_reason_ == session::StopReason::kModelDeleted) return session::ModelDeleted(model_);
+    if (stop_reason_ == session::StopReason::kServerShutdown) return session::ShuttingDown();
+    return absl::OkStatus();
+  }
+
+  Context* const context_;
+  const char* const method_;
+  const std::string model_;
+  const Ownership ownership_;
+  const absl::Time begin_ = absl::Now();
+  std::shared_ptr<RunStream> self_;
+
+  mutable absl::Mutex mu_;
+  std::shared_ptr<session::Run> run_ ABSL_GUARDED_BY(mu_);
+  absl::Status error_ ABSL_GUARDED_BY(mu_);
+  int64_t next_ ABSL_GUARDED_BY(mu_);
+  std::optional<session::StopReason> stop_reason_ ABSL_GUARDED_BY(mu_);
+  bool writing_ ABSL_GUARDED_BY(mu_) = false;
+  bool broken_ ABSL_GUARDED_BY(mu_) = false;
+  bool cancelled_ ABSL_GUARDED_BY(mu_) = false;
+  bool finished_ ABSL_GUARDED_BY(mu_) = false;
+  Response response_;  // owned by gRPC while writing_, else guarded by mu_
+};
+
+}  // namespace backprop::rpc
+
+#endif  // BACKPROP_SERVER_RPC_RUN_STREAM_H_

@@ -1,0 +1,58 @@
+// Listening, the standard side services, and stopping in good order.
+#ifndef BACKPROP_SERVER_RPC_SERVER_H_
+#define BACKPROP_SERVER_RPC_SERVER_H_
+
+#include <grpcpp/grpcpp.h>
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "server/rpc/context.h"
+#include "server/rpc/training_service.h"
+
+namespace backprop::rpc {
+
+struct ServerOptions {
+  std::vector<std::string> listen;         // "host:port"; port 0 takes a free one
+  std::string unix_socket;                 // path, or empty
+  std::vector<grpc::Service*> additional;  // served beside ours, for benchmarks
+};
+
+// Serves TrainingService, health, reflection and channelz. Thread-safe.
+class Server {
+ public:
+  // UNAVAILABLE with what to do if an address cannot be had. `context` must outlive the server.
+  static absl::StatusOr<std::unique_ptr<Server>> Start(const ServerOptions& options,
+                                                       Context* context);
+  ~Server();
+
+  // The addresses that clients can dial, "host:port" or "unix:path".
+  const std::vector<std::string>& addresses() const { return addresses_; }
+
+  // In this order: health turns NOT_SERVING; new work is refused with UNAVAILABLE; runs stop at a
+  // step boundary and their streams end with UNAVAILABLE; calls under way finish, for at most
+  // `grace`, then they are cancelled. Returns whether all finished by themselves.
+  bool Stop(absl::Duration grace);
+
+  // For clients in the same process.
+  std::shared_ptr<grpc::Channel> InProcessChannel() {
+    return server_->InProcessChannel(grpc::ChannelArguments());
+  }
+
+ private:
+  explicit Server(Context* context) : context_(context), service_(context) {}
+
+  Context* const context_;
+  TrainingService service_;
+  std::vector<std::string> addresses_;
+  std::string unix_socket_;
+  std::unique_ptr<grpc::Server> server_;
+  bool stopped_ = false;
+};
+
+}  // namespace backprop::rpc
+
+#endif  // BACKPROP_SERVER_RPC_SERVER_H_

@@ -1,0 +1,45 @@
+// Work that only reads a model, done in slices so that it never holds a thread for long.
+#ifndef BACKPROP_SERVER_RPC_SLICED_WORK_H_
+#define BACKPROP_SERVER_RPC_SLICED_WORK_H_
+
+#include <chrono>
+#include <memory>
+#include <utility>
+
+#include "server/rpc/unary_call.h"
+#include "server/session/compute_pool.h"
+#include "server/session/strand.h"
+
+namespace backprop::rpc {
+
+// A Work has `bool Advance()`, which does a piece of much less than a slice where it can and says
+// whether there is more, and `void Answer(UnaryCall*)`, which answers the call.
+
+// Does pieces of `work` for a slice on this thread, then goes on through the pool.
+template <class Work>
+void ContinueSliced(session::ComputePool* pool, UnaryCall* call, std::shared_ptr<Work> work) {
+  using Clock = std::chrono::steady_clock;
+  const auto end = Clock::now() + absl::ToChronoNanoseconds(session::ComputePool::kSlice);
+  for (;;) {
+    if (call->cancelled()) return call->Done(CallerGone());
+    if (!work->Advance()) return work->Answer(call);
+    if (Clock::now() >= end) break;
+  }
+  pool->Post(session::Priority::kBackground, [pool, call, work = std::move(work)]() mutable {
+    ContinueSliced(pool, call, std::move(work));
+  });
+}
+
+// Does cheap work here and now, other work on the pool. `cost` in floating-point operations.
+template <class Work>
+void RunSliced(session::ComputePool* pool, UnaryCall* call, std::shared_ptr<Work> work,
+               int64_t cost) {
+  if (cost <= session::Strand::kInlineCost) return ContinueSliced(pool, call, std::move(work));
+  pool->Post(session::Priority::kInteractive, [pool, call, work = std::move(work)]() mutable {
+    ContinueSliced(pool, call, std::move(work));
+  });
+}
+
+}  // namespace backprop::rpc
+
+#endif  // BACKPROP_SERVER_RPC_SLICED_WORK_H_

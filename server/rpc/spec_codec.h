@@ -1,0 +1,22 @@
+// Between ModelSpec messages and the engine's specs: the one place that validates them.
+#ifndef BACKPROP_SERVER_RPC_SPEC_CODEC_H_
+#define BACKPROP_SERVER_RPC_SPEC_CODEC_H_
+
+#include "absl/status/statusor.h"
+#include "backprop/v1/model.pb.h"
+#include "server/engine/spec.h"
+#include "server/session/limits.h"
+
+namespace backprop::rpc {
+
+// Defaults filled in. INVALID_ARGUMENT with every violation found, fields from "spec."; or
+// RESOURCE_EXHAUSTED for too many layers or parameters. Class and feature names are checked too.
+absl::StatusOr<engine::NetworkSpec> DecodeSpec(const v1::ModelSpec& message,
+                                               const session::Limits& limits);
+
+// With every default written out.
+void EncodeSpec(const engine::NetworkSpec& spec, v1::ModelSpec* message);
+
+}  // namespace backprop::rpc
+
+#endif  // BACKPROP_SERVER_RPC_SPEC_CODEC_H_

@@ -1,0 +1,39 @@
+#include "server/rpc/status.h"
+
+#include <string>
+
+#include "google/rpc/error_details.pb.h"
+#include "google/rpc/status.pb.h"
+#include "server/session/status.h"
+
+namespace backprop::rpc {
+
+grpc::Status ToGrpc(const absl::Status& status) {
+  if (status.ok()) return grpc::Status::OK;
+  const std::string message(status.message());
+  google::rpc::Status details;
+  details.set_code(static_cast<int>(status.code()));
+  details.set_message(message);
+  const auto violations = session::FieldViolationsOf(status);
+  if (!violations.empty()) {
+    google::rpc::BadRequest bad_request;
+    for (const auto& violation : violations) {
+      auto* field = bad_request.add_field_violations();
+      field->set_field(violation.field);
+      field->set_description(violation.description);
+    }
+    details.add_details()->PackFrom(bad_request);
+  }
+  if (const auto reason = session::ReasonOf(status)) {
+    google::rpc::ErrorInfo info;
+    info.set_reason(reason->reason);
+    info.set_domain("backprop.v1");
+    for (const auto& [key, value] : reason->metadata) (*info.mutable_metadata())[key] = value;
+    details.add_details()->PackFrom(info);
+  }
+  const auto code = static_cast<grpc::StatusCode>(status.code());
+  if (details.details().empty()) return grpc::Status(code, message);
+  return grpc::Status(code, message, details.SerializeAsString());
+}
+
+}  // namespace backprop::rpc

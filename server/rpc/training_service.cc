@@ -1,0 +1,133 @@
+#include "server/rpc/training_service.h"
+
+#include <xxhash.h>
+
+#include <string>
+
+#include "google/protobuf/io/coded_stream.h"
+#include "google/protobuf/io/zero_copy_stream_impl_lite.h"
+#include "server/rpc/handlers.h"
+#include "server/rpc/names.h"
+
+namespace backprop::rpc {
+
+absl::StatusOr<std::shared_ptr<session::Session>> FindModel(Context* context,
+                                                            absl::string_view field,
+                                                            absl::string_view name) {
+  const auto id = ParseModelName(field, name);
+  if (!id.ok()) return id.status();
+  return context->registry->Find(*id);
+}
+
+absl::StatusOr<session::RequestKey> KeyOf(const char* method, const std::string& request_id,
+                                          const google::protobuf::Message& request) {
+  if (request_id.empty()) return session::RequestKey();
+  const absl::Status status = CheckRequestId(request_id);
+  if (!status.ok()) return status;
+  std::string content(method);
+  {
+    google::protobuf::io::StringOutputStream stream(&content);
+    google::protobuf::io::CodedOutputStream coded(&stream);
+    coded.SetSerializationDeterministic(true);
+    request.SerializeToCodedStream(&coded);
+  }
+  return session::RequestKey{request_id, XXH3_64bits(content.data(), content.size())};
+}
+
+namespace {
+
+template <class Request, class Response>
+grpc::ServerUnaryReactor* Unary(Context* context, const char* method, const std::string& model,
+                                void (*handler)(Context*, UnaryCall*, const Request&, Response*),
+                                const Request* request, Response* response) {
+  auto* call = new UnaryCall(context, method, model);
+  handler(context, call, *request, response);
+  return call;
+}
+
+}  // namespace
+
+grpc::ServerUnaryReactor* TrainingService::CreateModel(grpc::CallbackServerContext*,
+                                                       const v1::CreateModelRequest* request,
+                                                       v1::CreateModelResponse* response) {
+  return Unary(context_, "CreateModel", request->model_id(), HandleCreateModel, request, response);
+}
+
+grpc::ServerUnaryReactor* TrainingService::GetModel(grpc::CallbackServerContext*,
+                                                    const v1::GetModelRequest* request,
+                                                    v1::GetModelResponse* response) {
+  return Unary(context_, "GetModel", request->name(), HandleGetModel, request, response);
+}
+
+grpc::ServerUnaryReactor* TrainingService::ListModels(grpc::CallbackServerContext*,
+                                                      const v1::ListModelsRequest* request,
+                                                      v1::ListModelsResponse* response) {
+  return Unary(context_, "ListModels", request->page_token(), HandleListModels, request, response);
+}
+
+grpc::ServerUnaryReactor* TrainingService::DeleteModel(grpc::CallbackServerContext*,
+                                                       const v1::DeleteModelRequest* request,
+                                                       v1::DeleteModelResponse* response) {
+  return Unary(context_, "DeleteModel", request->name(), HandleDeleteModel, request, response);
+}
+
+grpc::ServerWriteReactor<v1::TrainResponse>* TrainingService::Train(
+    grpc::CallbackServerContext*, const v1::TrainRequest* request) {
+  const auto ownership =
+      request->detach() ? TrainStream::Ownership::kWatches : TrainStream::Ownership::kOwns;
+  auto stream = TrainStream::Make(context_, "Train", request->model(), ownership, 1);
+  HandleTrain(context_, stream, *request);
+  return stream.get();
+}
+
+grpc::ServerWriteReactor<v1::WatchTrainingResponse>* TrainingService::WatchTraining(
+    grpc::CallbackServerContext*, const v1::WatchTrainingRequest* request) {
+  auto stream = WatchStream::Make(context_, "WatchTraining", request->model(),
+                                  WatchStream::Ownership::kWatches, request->from_sequence());
+  HandleWatchTraining(context_, stream, *request);
+  return stream.get();
+}
+
+grpc::ServerUnaryReactor* TrainingService::StopTraining(grpc::CallbackServerContext*,
+                                                        const v1::StopTrainingRequest* request,
+                                                        v1::StopTrainingResponse* response) {
+  return Unary(context_, "StopTraining", request->model(), HandleStopTraining, request, response);
+}
+
+grpc::ServerUnaryReactor* TrainingService::Step(grpc::CallbackServerContext*,
+                                                const v1::StepRequest* request,
+                                                v1::StepResponse* response) {
+  return Unary(context_, "Step", request->model(), HandleStep, request, response);
+}
+
+grpc::ServerUnaryReactor* TrainingService::Predict(grpc::CallbackServerContext*,
+                                                   const v1::PredictRequest* request,
+                                                   v1::PredictResponse* response) {
+  return Unary(context_, "Predict", request->model(), HandlePredict, request, response);
+}
+
+grpc::ServerUnaryReactor* TrainingService::Evaluate(grpc::CallbackServerContext*,
+                                                    const v1::EvaluateRequest* request,
+                                                    v1::EvaluateResponse* response) {
+  return Unary(context_, "Evaluate", request->model(), HandleEvaluate, request, response);
+}
+
+grpc::ServerUnaryReactor* TrainingService::GradCheck(grpc::CallbackServerContext*,
+                                                     const v1::GradCheckRequest* request,
+                                                     v1::GradCheckResponse* response) {
+  return Unary(context_, "GradCheck", request->model(), HandleGradCheck, request, response);
+}
+
+grpc::ServerUnaryReactor* TrainingService::GetParameters(grpc::CallbackServerContext*,
+                                                         const v1::GetParametersRequest* request,
+                                                         v1::GetParametersResponse* response) {
+  return Unary(context_, "GetParameters", request->model(), HandleGetParameters, request, response);
+}
+
+grpc::ServerUnaryReactor* TrainingService::SetParameters(grpc::CallbackServerContext*,
+                                                         const v1::SetParametersRequest* request,
+                                                         v1::SetParametersResponse* response) {
+  return Unary(context_, "SetParameters", request->model(), HandleSetParameters, request, response);
+}
+
+}  // namespace backprop::rpc

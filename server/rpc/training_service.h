@@ -1,0 +1,57 @@
+// The service: one method per RPC, each a few lines that lead to its handler.
+#ifndef BACKPROP_SERVER_RPC_TRAINING_SERVICE_H_
+#define BACKPROP_SERVER_RPC_TRAINING_SERVICE_H_
+
+#include "backprop/v1/training_service.grpc.pb.h"
+#include "server/rpc/context.h"
+
+namespace backprop::rpc {
+
+class TrainingService final : public v1::TrainingService::CallbackService {
+ public:
+  // `context` must outlive the service.
+  explicit TrainingService(Context* context) : context_(context) {}
+
+  grpc::ServerUnaryReactor* CreateModel(grpc::CallbackServerContext*,
+                                        const v1::CreateModelRequest* request,
+                                        v1::CreateModelResponse* response) override;
+  grpc::ServerUnaryReactor* GetModel(grpc::CallbackServerContext*,
+                                     const v1::GetModelRequest* request,
+                                     v1::GetModelResponse* response) override;
+  grpc::ServerUnaryReactor* ListModels(grpc::CallbackServerContext*,
+                                       const v1::ListModelsRequest* request,
+                                       v1::ListModelsResponse* response) override;
+  grpc::ServerUnaryReactor* DeleteModel(grpc::CallbackServerContext*,
+                                        const v1::DeleteModelRequest* request,
+                                        v1::DeleteModelResponse* response) override;
+  grpc::ServerWriteReactor<v1::TrainResponse>* Train(grpc::CallbackServerContext*,
+                                                     const v1::TrainRequest* request) override;
+  grpc::ServerWriteReactor<v1::WatchTrainingResponse>* WatchTraining(
+      grpc::CallbackServerContext*, const v1::WatchTrainingRequest* request) override;
+  grpc::ServerUnaryReactor* StopTraining(grpc::CallbackServerContext*,
+                                         const v1::StopTrainingRequest* request,
+                                         v1::StopTrainingResponse* response) override;
+  grpc::ServerUnaryReactor* Step(grpc::CallbackServerContext*, const v1::StepRequest* request,
+                                 v1::StepResponse* response) override;
+  grpc::ServerUnaryReactor* Predict(grpc::CallbackServerContext*, const v1::PredictRequest* request,
+                                    v1::PredictResponse* response) override;
+  grpc::ServerUnaryReactor* Evaluate(grpc::CallbackServerContext*,
+                                     const v1::EvaluateRequest* request,
+                                     v1::EvaluateResponse* response) override;
+  grpc::ServerUnaryReactor* GradCheck(grpc::CallbackServerContext*,
+                                      const v1::GradCheckRequest* request,
+                                      v1::GradCheckResponse* response) override;
+  grpc::ServerUnaryReactor* GetParameters(grpc::CallbackServerContext*,
+                                          const v1::GetParametersRequest* request,
+                                          v1::GetParametersResponse* response) override;
+  grpc::ServerUnaryReactor* SetParameters(grpc::CallbackServerContext*,
+                                          const v1::SetParametersRequest* request,
+                                          v1::SetParametersResponse* response) override;
+
+ private:
+  Context* const context_;
+};
+
+}  // namespace backprop::rpc
+
+#endif  // BACKPROP_SERVER_RPC_TRAINING_SERVICE_H_

@@ -1,0 +1,34 @@
+// Time, so that tests can turn it.
+#ifndef BACKPROP_SERVER_SESSION_CLOCK_H_
+#define BACKPROP_SERVER_SESSION_CLOCK_H_
+
+#include <chrono>
+
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+
+namespace backprop::session {
+
+// Thread-safe. Never goes backward.
+class Clock {
+ public:
+  virtual ~Clock() = default;
+  virtual absl::Time Now() const = 0;
+};
+
+// The wall clock as it was when the process began, carried on by the steady clock: setting the
+// machine's clock neither expires a model nor keeps it.
+class SystemClock final : public Clock {
+ public:
+  absl::Time Now() const override {
+    return start_ + absl::FromChrono(std::chrono::steady_clock::now() - steady_start_);
+  }
+
+ private:
+  const absl::Time start_ = absl::Now();
+  const std::chrono::steady_clock::time_point steady_start_ = std::chrono::steady_clock::now();
+};
+
+}  // namespace backprop::session
+
+#endif  // BACKPROP_SERVER_SESSION_CLOCK_H_

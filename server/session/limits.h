@@ -1,0 +1,33 @@
+// Bounds on what callers can make the server hold and do. Every one has a flag (server/ops).
+#ifndef BACKPROP_SERVER_SESSION_LIMITS_H_
+#define BACKPROP_SERVER_SESSION_LIMITS_H_
+
+#include <cstddef>
+#include <cstdint>
+
+#include "absl/time/time.h"
+
+namespace backprop::session {
+
+struct Limits {
+  int64_t max_models = 1'000'000;
+  int64_t max_parameters = 20'000'000;           // of one model
+  int64_t max_total_parameters = 1'000'000'000;  // of all models, optimiser state included
+  int64_t max_layers = 256;
+  int64_t max_rows = 10'000'000;                   // of one request
+  int64_t max_workspace_bytes = int64_t{1} << 30;  // of one pass over a batch
+  int64_t max_concurrent_runs = 1024;
+  int64_t max_message_bytes = int64_t{64} << 20;  // of a request or a reply
+};
+
+// Bounds that nobody needs to turn.
+inline constexpr size_t kMaxRequestIdBytes = 128;
+inline constexpr size_t kModelRequestWindow = 64;       // remembered request ids of a model
+inline constexpr size_t kRegistryRequestWindow = 1024;  // of each of the registry's 16 shards
+inline constexpr absl::Duration kRequestWindowAge = absl::Minutes(10);
+inline constexpr size_t kMaxWaitingRuns = 16;  // Train calls that wait for one model
+inline constexpr size_t kKeptEvents = 128;     // newest events of a run
+
+}  // namespace backprop::session
+
+#endif  // BACKPROP_SERVER_SESSION_LIMITS_H_

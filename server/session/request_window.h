@@ -1,0 +1,84 @@
+// The answers a retry can still get.
+#ifndef BACKPROP_SERVER_SESSION_REQUEST_WINDOW_H_
+#define BACKPROP_SERVER_SESSION_REQUEST_WINDOW_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <string>
+#include <utility>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/time/time.h"
+#include "server/session/limits.h"
+#include "server/session/status.h"
+
+namespace backprop::session {
+
+// What makes two requests the same: the caller's id, and a hash of the method and the content. An
+// empty id asks for no protection.
+struct RequestKey {
+  std::string id;
+  uint64_t fingerprint = 0;
+};
+
+// Remembers the answers to the last `capacity` requests, for at most kRequestWindowAge.
+// Thread-compatible.
+template <class Answer>
+class RequestWindow {
+ public:
+  explicit RequestWindow(size_t capacity) : capacity_(capacity) {}
+
+  // The answer that the request got, nullptr if it is new, or INVALID_ARGUMENT if its id was used
+  // for another request. Valid until the next call that changes the window.
+  absl::StatusOr<const Answer*> Find(const RequestKey& key, absl::Time now) {
+    if (key.id.empty()) return nullptr;
+    Forget(now);
+    const auto it = entries_.find(key.id);
+    if (it == entries_.end()) return nullptr;
+    if (it->second.fingerprint != key.fingerprint) {
+      return FieldError("request_id", "was used for another request");
+    }
+    return &it->second.answer;
+  }
+
+  // Remembers the answer to a request that Find did not know.
+  void Record(const RequestKey& key, absl::Time now, Answer answer) {
+    if (key.id.empty()) return;
+    if (order_.size() == capacity_) DropOldest();
+    order_.push_back({key.id, now});
+    entries_.insert_or_assign(key.id, Entry{key.fingerprint, std::move(answer)});
+  }
+
+  // Changes a remembered answer; nothing if it has been forgotten.
+  void Update(const std::string& id, Answer answer) {
+    const auto it = entries_.find(id);
+    if (it != entries_.end()) it->second.answer = std::move(answer);
+  }
+
+  size_t size() const { return entries_.size(); }
+
+ private:
+  struct Entry {
+    uint64_t fingerprint;
+    Answer answer;
+  };
+
+  void DropOldest() {
+    entries_.erase(order_.front().first);
+    order_.pop_front();
+  }
+  void Forget(absl::Time now) {
+    while (!order_.empty() && order_.front().second + kRequestWindowAge <= now) DropOldest();
+  }
+
+  const size_t capacity_;
+  absl::flat_hash_map<std::string, Entry> entries_;
+  std::deque<std::pair<std::string, absl::Time>> order_;
+};
+
+}  // namespace backprop::session
+
+#endif  // BACKPROP_SERVER_SESSION_REQUEST_WINDOW_H_

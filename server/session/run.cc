@@ -1,0 +1,31 @@
+#include "server/session/run.h"
+
+#include <utility>
+
+namespace backprop::session {
+
+void Run::OnFinish(FinishCallback callback) {
+  std::optional<RunSummary> summary;
+  {
+    absl::MutexLock lock(&mu_);
+    if (!summary_.has_value()) {
+      on_finish_.push_back(std::move(callback));
+      return;
+    }
+    summary = summary_;
+  }
+  callback(*summary);
+}
+
+void Run::Finish(const RunSummary& summary) {
+  std::vector<FinishCallback> callbacks;
+  {
+    absl::MutexLock lock(&mu_);
+    summary_ = summary;
+    callbacks.swap(on_finish_);
+  }
+  log_.Append(summary);
+  for (FinishCallback& callback : callbacks) callback(summary);
+}
+
+}  // namespace backprop::session

@@ -1,0 +1,90 @@
+// One training run: its settings, its log, and how to end it.
+#ifndef BACKPROP_SERVER_SESSION_RUN_H_
+#define BACKPROP_SERVER_SESSION_RUN_H_
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/functional/any_invocable.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
+#include "server/engine/batch_schedule.h"
+#include "server/engine/network.h"
+#include "server/engine/workspace.h"
+#include "server/session/limits.h"
+#include "server/session/run_log.h"
+
+namespace backprop::session {
+
+// What a run does; valid by construction.
+struct RunConfig {
+  int64_t iterations = 1;  // ≥ 1
+  int64_t batch_size = 1;  // in [1, rows]
+  bool shuffle = false;
+  int64_t report_every = 1;  // ≥ 1
+};
+
+// Shared by the session that trains it and the calls that watch it. The public part is
+// thread-safe; a Trainer does the work.
+class Run {
+ public:
+  Run(std::string name, int64_t number, const RunConfig& config)
+      : name_(std::move(name)), number_(number), config_(config), log_(kKeptEvents) {}
+
+  const std::string& name() const { return name_; }  // models/{id}/runs/{n}
+  int64_t number() const { return number_; }
+  const RunConfig& config() const { return config_; }
+  RunLog& log() { return log_; }
+
+  // Asks the run to end at the next step. The first reason counts.
+  void RequestStop(StopReason reason) {
+    int none = kNone;
+    stop_.compare_exchange_strong(none, static_cast<int>(reason));
+  }
+  std::optional<StopReason> stop_requested() const {
+    const int stop = stop_.load(std::memory_order_relaxed);
+    if (stop == kNone) return std::nullopt;
+    return static_cast<StopReason>(stop);
+  }
+
+  // A call that keeps the run going: when the last one is dropped, the run stops as cancelled. A
+  // detached run is never dropped.
+  void AddOwner() { owners_.fetch_add(1); }
+  void DropOwner() {
+    if (owners_.fetch_sub(1) == 1) RequestStop(StopReason::kCancelled);
+  }
+
+  // Calls `callback` with the summary: now if the run has ended, else when it does.
+  using FinishCallback = absl::AnyInvocable<void(const RunSummary&)>;
+  void OnFinish(FinishCallback callback);
+
+  bool finished() const {
+    absl::MutexLock lock(&mu_);
+    return summary_.has_value();
+  }
+
+  // Ends the log with `summary` and tells everyone. Called once, by the session.
+  void Finish(const RunSummary& summary);
+
+ private:
+  static constexpr int kNone = -1;
+
+  const std::string name_;
+  const int64_t number_;
+  const RunConfig config_;
+  RunLog log_;
+  std::atomic<int> stop_{kNone};
+  std::atomic<int> owners_{0};
+  mutable absl::Mutex mu_;
+  std::optional<RunSummary> summary_ ABSL_GUARDED_BY(mu_);
+  std::vector<FinishCallback> on_finish_ ABSL_GUARDED_BY(mu_);
+};
+
+}  // namespace backprop::session
+
+#endif  // BACKPROP_SERVER_SESSION_RUN_H_

@@ -1,0 +1,106 @@
+// What happened in a run, for any number of readers, at any speed.
+#ifndef BACKPROP_SERVER_SESSION_RUN_LOG_H_
+#define BACKPROP_SERVER_SESSION_RUN_LOG_H_
+
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
+
+namespace backprop::session {
+
+struct Metrics {
+  double loss = 0;
+  std::optional<double> accuracy;
+  int64_t rows = 0;
+};
+
+enum class StopReason {
+  kCompleted,
+  kStopped,
+  kCancelled,
+  kDiverged,
+  kModelDeleted,
+  kServerShutdown
+};
+
+struct RunStarted {
+  int64_t total_iterations = 0;
+  int64_t iterations_per_epoch = 0;
+  int64_t rows = 0;
+  int64_t start_step = 0;
+};
+
+struct Progress {
+  int64_t iteration = 0;
+  int64_t total_iterations = 0;
+  int64_t epoch = 0;
+  int64_t step = 0;
+  Metrics metrics;
+  double learning_rate = 0;
+  double gradient_norm = 0;
+  double samples_per_second = 0;
+  absl::Duration eta;
+};
+
+struct RunSummary {
+  StopReason stop_reason = StopReason::kCompleted;
+  int64_t iterations = 0;
+  int64_t step = 0;
+  std::optional<Metrics> metrics;  // unset when the run was ended before they were measured
+  absl::Duration elapsed;
+  std::string message;
+};
+
+using RunEventBody = std::variant<RunStarted, Progress, RunSummary>;
+
+struct RunEvent {
+  int64_t sequence = 0;  // from 1, without gaps
+  int64_t dropped = 0;   // events between the reader's previous one and this
+  RunEventBody body;
+};
+
+// Is told, on the run's thread and without a lock held, that there is something to read.
+class RunListener {
+ public:
+  virtual ~RunListener() = default;
+  virtual void OnRunEvent() = 0;
+};
+
+// Keeps the first two events and the newest `capacity`; the last event is a RunSummary. A reader
+// holds the sequence number it wants next: nothing here grows with the number or the slowness of
+// readers. Thread-safe.
+class RunLog {
+ public:
+  explicit RunLog(size_t capacity) : capacity_(capacity) {}
+
+  void Append(RunEventBody body);
+
+  // The first kept event at or after *next, which then moves past it. Nothing if there is none
+  // yet. After the RunSummary there is never another one.
+  std::optional<RunEvent> Read(int64_t* next) const;
+
+  // `listener` is told of every later event until it is gone.
+  void Listen(std::weak_ptr<RunListener> listener);
+
+ private:
+  static constexpr size_t kKeptFirst = 2;  // RunStarted and the first Progress
+
+  const size_t capacity_;
+  mutable absl::Mutex mu_;
+  std::vector<RunEventBody> first_ ABSL_GUARDED_BY(mu_);
+  std::deque<RunEventBody> newest_ ABSL_GUARDED_BY(mu_);
+  int64_t count_ ABSL_GUARDED_BY(mu_) = 0;
+  std::vector<std::weak_ptr<RunListener>> listeners_ ABSL_GUARDED_BY(mu_);
+};
+
+}  // namespace backprop::session
+
+#endif  // BACKPROP_SERVER_SESSION_RUN_LOG_H_

@@ -1,0 +1,192 @@
+// The life of one model: what it is, the order of its mutations, its run, its snapshots.
+#ifndef BACKPROP_SERVER_SESSION_SESSION_H_
+#define BACKPROP_SERVER_SESSION_SESSION_H_
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/functional/any_invocable.h"
+#include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
+#include "server/engine/data.h"
+#include "server/engine/network.h"
+#include "server/engine/step.h"
+#include "server/session/clock.h"
+#include "server/session/compute_pool.h"
+#include "server/session/request_window.h"
+#include "server/session/run.h"
+#include "server/session/strand.h"
+#include "server/session/trainer.h"
+
+namespace backprop::session {
+
+// Fixed when a model is created.
+struct ModelInfo {
+  std::string id;
+  std::map<std::string, std::string> labels;
+  std::vector<std::string> class_names;
+  std::vector<std::string> feature_names;
+  std::optional<absl::Duration> ttl;
+};
+
+// What the sessions of a server share.
+struct Environment {
+  ComputePool* pool;
+  const Clock* clock;
+  Limits limits;
+  // Is told of each run that ends, for the log.
+  std::function<void(const Run&, const RunSummary&)> on_run_end;
+  std::atomic<int64_t> runs_under_way{0};
+  std::atomic<bool> draining{false};  // no run starts any more
+};
+
+// Whether the caller of an operation has gone; asked before the operation changes anything.
+using IsCancelled = absl::AnyInvocable<bool() const>;
+
+struct StepOutcome {
+  int64_t step = 0;  // after it
+  engine::StepResult result;
+};
+
+// Thread-safe. Operations that may take long answer through a callback, which is called exactly
+// once, from any thread, possibly before the operation returns.
+class Session : public std::enable_shared_from_this<Session> {
+ public:
+  template <class T>
+  using Callback = absl::AnyInvocable<void(absl::StatusOr<T>)>;
+  using StatePtr = std::shared_ptr<const engine::State>;
+
+  Session(Environment* environment, ModelInfo info, std::shared_ptr<const engine::Network> network,
+          StatePtr initial, RequestKey created_by);
+
+  const ModelInfo& info() const { return info_; }
+  std::string name() const { return "models/" + info_.id; }
+  const engine::Network& network() const { return *network_; }
+  absl::Time create_time() const { return create_time_; }
+  int64_t created_at_step() const { return created_at_step_; }
+  const RequestKey& created_by() const { return created_by_; }
+
+  // When the model expires if nobody uses it, if ever. A model with a run under way does not.
+  std::optional<absl::Time> ExpireTime() const;
+  void Touch();
+
+  // Step count and run under way, at some moment during the call.
+  struct Status {
+    int64_t step = 0;
+    std::string active_run;
+  };
+  Status status() const;
+
+  // One optimiser step; `expected_step` is checked in the model's order.
+  struct StepArgs {
+    engine::Dataset batch;
+    std::optional<int64_t> expected_step;
+    RequestKey key;
+    IsCancelled cancelled;
+  };
+  void Step(StepArgs args, Callback<StepOutcome> done);
+
+  // Replaces the state by what `edit` makes of the current one. Answers the step count.
+  struct EditArgs {
+    absl::AnyInvocable<absl::StatusOr<std::shared_ptr<engine::State>>(const engine::State&)> edit;
+    std::optional<int64_t> expected_step;
+    RequestKey key;
+    IsCancelled cancelled;
+  };
+  void Edit(EditArgs args, Callback<int64_t> done);
+
+  // Starts a run, or finds the one that the same request started; `wait` queues behind a run under
+  // way instead of being refused.
+  struct TrainArgs {
+    RunConfig config;
+    std::shared_ptr<const engine::Dataset> data;
+    bool wait = false;
+    RequestKey key;
+    IsCancelled cancelled;
+  };
+  void Train(TrainArgs args, Callback<std::shared_ptr<Run>> done);
+
+  // Stops the run of that number (0: whichever is under way) and answers it once it has ended.
+  void StopTraining(int64_t number, const RequestKey& key, Callback<std::shared_ptr<Run>> done);
+
+  // The run of that number if it is under way or the latest; 0: either.
+  absl::StatusOr<std::shared_ptr<Run>> FindRun(int64_t number) const;
+
+  // The current state, complete and unchanging: at once, or during a slice of a run at its next
+  // step boundary.
+  void Read(Callback<StatePtr> done);
+
+  // Ends a deleted model: its run stops, and every later operation answers MODEL_DELETED.
+  void Close();
+
+  // Stops the run for `reason` and refuses who waits for it; later calls are as before.
+  void StopRun(StopReason reason, const absl::Status& refusal_of_waiting);
+
+ private:
+  using Answer = std::variant<StepOutcome, int64_t, std::shared_ptr<Run>>;
+  struct WaitingTrain {
+    TrainArgs args;
+    Callback<std::shared_ptr<Run>> done;
+  };
+
+  // The recorded answer of a retry, or nothing for a new request.
+  template <class T>
+  absl::StatusOr<std::optional<T>> RecordedAnswer(const RequestKey& key)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void Record(const RequestKey& key, Answer answer) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // Why a mutation cannot be made now, if so.
+  absl::Status CheckMutable(const IsCancelled& cancelled,
+                            const std::optional<int64_t>& expected_step) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // What a mutation starts from: its recorded answer, or the state to change.
+  template <class T>
+  absl::StatusOr<std::variant<T, StatePtr>> Begin(const RequestKey& key,
+                                                  const IsCancelled& cancelled,
+                                                  const std::optional<int64_t>& expected_step);
+  void Commit(const RequestKey& key, StatePtr next, Answer answer);
+
+  absl::StatusOr<StepOutcome> DoStep(const StepArgs& args);
+  absl::StatusOr<int64_t> DoEdit(EditArgs& args);
+  void DoTrain(TrainArgs args, Callback<std::shared_ptr<Run>> done);
+  absl::StatusOr<std::shared_ptr<Run>> StartRun(TrainArgs& args) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void RunSlice();
+  bool ServeReaders(const StatePtr& state);
+  void EndRun(const RunSummary& summary);
+
+  Environment* const environment_;
+  const ModelInfo info_;
+  const std::shared_ptr<const engine::Network> network_;
+  const absl::Time create_time_;
+  const RequestKey created_by_;
+  const int64_t created_at_step_;
+  std::atomic<int64_t> last_used_unix_nanos_;
+  std::atomic<bool> readers_wait_{false};  // hint for the trainer: readers_ is not empty
+  Strand strand_;
+
+  mutable absl::Mutex mu_;
+  StatePtr state_ ABSL_GUARDED_BY(mu_);  // while there is a trainer, the trainer's is newer
+  int64_t step_ ABSL_GUARDED_BY(mu_);    // step count at the last boundary between slices
+  bool closed_ ABSL_GUARDED_BY(mu_) = false;
+  std::unique_ptr<RequestWindow<Answer>> window_ ABSL_GUARDED_BY(mu_);  // made when first needed
+  int64_t run_count_ ABSL_GUARDED_BY(mu_) = 0;
+  std::shared_ptr<Run> run_ ABSL_GUARDED_BY(mu_);  // under way
+  std::shared_ptr<Run> latest_run_ ABSL_GUARDED_BY(mu_);
+  // Exists with run_. Used without mu_ by the thread that runs a slice, else under mu_.
+  std::unique_ptr<Trainer> trainer_;
+  bool slicing_ ABSL_GUARDED_BY(mu_) = false;
+  std::vector<Callback<StatePtr>> readers_ ABSL_GUARDED_BY(mu_);
+  std::vector<WaitingTrain> waiting_ ABSL_GUARDED_BY(mu_);
+};
+
+}  // namespace backprop::session
+
+#endif  // BACKPROP_SERVER_SESSION_SESSION_H_

@@ -1,0 +1,106 @@
+#include "server/session/status.h"
+
+#include "absl/strings/cord.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+
+namespace backprop::session {
+namespace {
+
+constexpr char kFieldsPayload[] = "backprop/fields";
+constexpr char kReasonPayload[] = "backprop/reason";
+
+// Strings one after the other, each as "length:bytes".
+void Append(absl::string_view s, std::string* out) { absl::StrAppend(out, s.size(), ":", s); }
+
+std::vector<std::string> Split(absl::string_view packed) {
+  std::vector<std::string> parts;
+  while (!packed.empty()) {
+    const size_t colon = packed.find(':');
+    size_t length = 0;
+    if (!absl::SimpleAtoi(packed.substr(0, colon), &length)) break;
+    parts.emplace_back(packed.substr(colon + 1, length));
+    packed.remove_prefix(colon + 1 + length);
+  }
+  return parts;
+}
+
+std::vector<std::string> Payload(const absl::Status& status, const char* type) {
+  const auto payload = status.GetPayload(type);
+  return payload.has_value() ? Split(std::string(*payload)) : std::vector<std::string>();
+}
+
+}  // namespace
+
+absl::Status FieldErrors(const std::vector<FieldViolation>& violations) {
+  std::string message;
+  std::string packed;
+  for (const FieldViolation& violation : violations) {
+    absl::StrAppend(&message, message.empty() ? "" : "; ", violation.field, ": ",
+                    violation.description);
+    Append(violation.field, &packed);
+    Append(violation.description, &packed);
+  }
+  absl::Status status = absl::InvalidArgumentError(message);
+  status.SetPayload(kFieldsPayload, absl::Cord(packed));
+  return status;
+}
+
+absl::Status FieldError(absl::string_view field, absl::string_view description) {
+  return FieldErrors({{std::string(field), std::string(description)}});
+}
+
+absl::Status LimitError(absl::string_view field, absl::string_view description) {
+  return ReasonError(absl::StatusCode::kResourceExhausted, absl::StrCat(field, ": ", description),
+                     {"LIMIT_EXCEEDED", {{"field", std::string(field)}}});
+}
+
+absl::Status ReasonError(absl::StatusCode code, absl::string_view message, const Reason& reason) {
+  absl::Status status(code, message);
+  std::string packed;
+  Append(reason.reason, &packed);
+  for (const auto& [key, value] : reason.metadata) {
+    Append(key, &packed);
+    Append(value, &packed);
+  }
+  status.SetPayload(kReasonPayload, absl::Cord(packed));
+  return status;
+}
+
+absl::Status ModelNotFound(absl::string_view model) {
+  return ReasonError(absl::StatusCode::kNotFound, absl::StrCat(model, ": no such model"),
+                     {"MODEL_NOT_FOUND", {{"model", std::string(model)}}});
+}
+
+absl::Status ModelDeleted(absl::string_view model) {
+  return ReasonError(absl::StatusCode::kNotFound, absl::StrCat(model, ": the model was deleted"),
+                     {"MODEL_DELETED", {{"model", std::string(model)}}});
+}
+
+absl::Status RunUnderWay(absl::string_view run) {
+  return ReasonError(absl::StatusCode::kFailedPrecondition,
+                     absl::StrCat(run, " is under way; wait for it or stop it first"),
+                     {"RUN_UNDER_WAY", {{"run", std::string(run)}}});
+}
+
+absl::Status ShuttingDown() {
+  return ReasonError(absl::StatusCode::kUnavailable, "the server is shutting down",
+                     {"SERVER_SHUTDOWN", {}});
+}
+
+std::vector<FieldViolation> FieldViolationsOf(const absl::Status& status) {
+  const auto parts = Payload(status, kFieldsPayload);
+  std::vector<FieldViolation> violations;
+  for (size_t i = 0; i + 1 < parts.size(); i += 2) violations.push_back({parts[i], parts[i + 1]});
+  return violations;
+}
+
+std::optional<Reason> ReasonOf(const absl::Status& status) {
+  const auto parts = Payload(status, kReasonPayload);
+  if (parts.empty()) return std::nullopt;
+  Reason reason{parts[0], {}};
+  for (size_t i = 1; i + 1 < parts.size(); i += 2) reason.metadata[parts[i]] = parts[i + 1];
+  return reason;
+}
+
+}  // namespace backprop::session

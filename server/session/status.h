@@ -1,0 +1,47 @@
+// The errors of this server: absl::Status with details that programs can read. server/rpc turns
+// the details into google.rpc.BadRequest and google.rpc.ErrorInfo.
+#ifndef BACKPROP_SERVER_SESSION_STATUS_H_
+#define BACKPROP_SERVER_SESSION_STATUS_H_
+
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/strings/string_view.h"
+
+namespace backprop::session {
+
+struct FieldViolation {
+  std::string field;        // "spec.layers[0].units"
+  std::string description;  // "must be at least 1, got 0"
+};
+
+struct Reason {
+  std::string reason;  // "RUN_UNDER_WAY"
+  std::map<std::string, std::string> metadata;
+};
+
+// A request whose fields are wrong; at least one violation. Message: "field: description; …".
+absl::Status FieldErrors(const std::vector<FieldViolation>& violations);
+absl::Status FieldError(absl::string_view field, absl::string_view description);
+
+// A bound of the server's that a field exceeds: RESOURCE_EXHAUSTED (LIMIT_EXCEEDED).
+absl::Status LimitError(absl::string_view field, absl::string_view description);
+
+absl::Status ReasonError(absl::StatusCode code, absl::string_view message, const Reason& reason);
+
+// The errors that several RPCs share.
+absl::Status ModelNotFound(absl::string_view model);
+absl::Status ModelDeleted(absl::string_view model);
+absl::Status RunUnderWay(absl::string_view run);
+absl::Status ShuttingDown();
+
+// The details that the functions above attached.
+std::vector<FieldViolation> FieldViolationsOf(const absl::Status& status);
+std::optional<Reason> ReasonOf(const absl::Status& status);
+
+}  // namespace backprop::session
+
+#endif  // BACKPROP_SERVER_SESSION_STATUS_H_

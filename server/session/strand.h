@@ -1,0 +1,41 @@
+// One order for the mutations of one model.
+#ifndef BACKPROP_SERVER_SESSION_STRAND_H_
+#define BACKPROP_SERVER_SESSION_STRAND_H_
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/functional/any_invocable.h"
+#include "absl/synchronization/mutex.h"
+#include "server/session/compute_pool.h"
+
+namespace backprop::session {
+
+// Runs tasks one at a time, in the order in which they were posted. Thread-safe. Tasks must keep
+// the strand alive (Session's hold the session).
+class Strand {
+ public:
+  using Task = absl::AnyInvocable<void()>;
+  // Work of fewer floating-point operations than this takes less than a hand-over to the pool.
+  static constexpr int64_t kInlineCost = 500'000;
+
+  explicit Strand(ComputePool* pool) : pool_(pool) {}
+
+  // Runs `task` on this thread if nothing is before it and it is cheap; else on the pool.
+  void Post(int64_t cost, Task task);
+
+ private:
+  void Drain();
+  void RunAndLeave(Task task);
+
+  ComputePool* const pool_;
+  absl::Mutex mu_;
+  bool busy_ ABSL_GUARDED_BY(mu_) = false;
+  std::vector<Task> queue_ ABSL_GUARDED_BY(mu_);  // a vector: an idle strand holds no memory
+};
+
+}  // namespace backprop::session
+
+#endif  // BACKPROP_SERVER_SESSION_STRAND_H_
