@@ -22,7 +22,7 @@
 #include "server/rpc/server.h"
 #include "server/session/compute_pool.h"
 #include "server/session/registry.h"
-#include "server/version.h"
+#include "bp_version.h"
 
 namespace backprop {
 namespace {

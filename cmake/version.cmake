@@ -1,4 +1,4 @@
-# Writes server/version.h: cmake -DSOURCE_DIR=… -DVERSION=… -DOUTPUT=… -P version.cmake
+# Writes bp_version.h: cmake -DSOURCE_DIR=… -DVERSION=… -DOUTPUT=… -P version.cmake
 find_program(GIT git)
 set(commit "unknown")
 if(DEFINED ENV{BACKPROP_COMMIT})
@@ -12,8 +12,8 @@ elseif(GIT)
   endif()
 endif()
 file(WRITE ${OUTPUT}.new "// Written by the build.
-#ifndef BACKPROP_SERVER_VERSION_H_
-#define BACKPROP_SERVER_VERSION_H_
+#ifndef BP_VERSION_H_
+#define BP_VERSION_H_
 
 namespace backprop {
 
@@ -22,6 +22,6 @@ inline constexpr char kCommit[] = \"${commit}\";
 
 }  // namespace backprop
 
-#endif  // BACKPROP_SERVER_VERSION_H_
+#endif  // BP_VERSION_H_
 ")
 execute_process(COMMAND ${CMAKE_COMMAND} -E copy_if_different ${OUTPUT}.new ${OUTPUT})

@@ -1,0 +1,119 @@
+// The client of a backpropd server.
+//
+//   backprop::Client client("localhost:50051");
+//   backprop::ModelSpec spec;
+//   spec.input_size = 2;
+//   spec.layers = {{8}, {2}};
+//   spec.optimizer = backprop::Sgd{.learning_rate = 0.1};
+//   auto model = client.CreateModel(spec, {.model_id = "xor"});
+//   if (!model.ok()) std::cerr << model.status().ToString() << "\n";
+#ifndef BACKPROP_CLIENT_CLIENT_H_
+#define BACKPROP_CLIENT_CLIENT_H_
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "backprop/call_options.h"
+#include "backprop/model.h"
+#include "backprop/status.h"
+#include "backprop/tensor.h"
+#include "backprop/training.h"
+
+namespace google::protobuf {
+class Message;
+}
+
+namespace backprop {
+
+struct ClientOptions {
+  RetryOptions retry{};
+  // Sees every reply as the message that came, on the calling thread: for tools and logs.
+  std::function<void(const google::protobuf::Message&)> on_reply{};
+};
+
+struct CreateOptions {
+  std::string model_id{};  // empty: the server draws one
+  std::map<std::string, std::string> labels{};
+  std::optional<std::chrono::nanoseconds> ttl{};
+  std::optional<Parameters> initial_parameters{};
+};
+
+struct ListOptions {
+  int32_t page_size = 0;  // 0: the server's default
+  std::string page_token{};
+  std::map<std::string, std::string> labels{};
+};
+
+struct WatchOptions {
+  std::string run{};  // empty: the run under way, or else the latest
+  int64_t from_sequence = 0;
+};
+
+struct StopResult {
+  std::string run{};
+  TrainingSummary summary{};
+};
+
+// Thread-safe. Connects when first used. A model is named "models/{id}" or just "{id}". Errors are
+// the server's, with their fields; see the contract for the codes of each call.
+class Client {
+ public:
+  // `address` is "host:port" or "unix:path".
+  explicit Client(const std::string& address, ClientOptions options = {});
+  ~Client();
+  Client(Client&&) noexcept;
+  Client& operator=(Client&&) noexcept;
+
+  Result<ModelInfo> CreateModel(const ModelSpec& spec, const CreateOptions& create = {},
+                                const CallOptions& call = {});
+  Result<ModelInfo> GetModel(const std::string& model, const CallOptions& call = {});
+  Result<ModelPage> ListModels(const ListOptions& list = {}, const CallOptions& call = {});
+  Status DeleteModel(const std::string& model, const CallOptions& call = {});
+
+  // Trains and returns how the run ended. If the connection breaks, a run that was not detached is
+  // stopped by the server; kUnavailable then says how far it came.
+  Result<TrainingSummary> Train(const std::string& model, const Batch& data,
+                                const TrainOptions& train, const EventCallback& on_event = nullptr,
+                                const CallOptions& call = {});
+  // Follows a run to its end, across broken connections.
+  Result<TrainingSummary> WatchTraining(const std::string& model, const WatchOptions& watch = {},
+                                        const EventCallback& on_event = nullptr,
+                                        const CallOptions& call = {});
+  Result<StopResult> StopTraining(const std::string& model, const CallOptions& call = {});
+
+  // One optimiser step. `expected_step`: refuse with kAborted if the model is at another step.
+  Result<StepResult> Step(const std::string& model, const Batch& batch,
+                          std::optional<int64_t> expected_step = std::nullopt,
+                          const CallOptions& call = {});
+
+  Result<Prediction> Predict(const std::string& model, const Tensor& inputs,
+                             const PredictOutputs& outputs = {}, const CallOptions& call = {});
+  Result<Evaluation> Evaluate(const std::string& model, const Batch& data,
+                              const CallOptions& call = {});
+  Result<GradCheckResult> GradCheck(const std::string& model, const Batch& batch,
+                                    const GradCheckOptions& options = {},
+                                    const CallOptions& call = {});
+
+  Result<Parameters> GetParameters(const std::string& model, bool with_optimizer_state = true,
+                                   const CallOptions& call = {});
+  // Returns the model's step count.
+  Result<int64_t> SetParameters(const std::string& model, const Parameters& parameters,
+                                std::optional<int64_t> expected_step = std::nullopt,
+                                const CallOptions& call = {});
+
+  // Whether the server serves `service`; empty: the server as a whole.
+  Result<bool> CheckHealth(const std::string& service = "", const CallOptions& call = {});
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace backprop
+
+#endif  // BACKPROP_CLIENT_CLIENT_H_

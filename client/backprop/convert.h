@@ -1,0 +1,36 @@
+// Between the client's types and the messages. Not installed.
+#ifndef BACKPROP_CLIENT_CONVERT_H_
+#define BACKPROP_CLIENT_CONVERT_H_
+
+#include <grpcpp/support/status.h>
+
+#include <string>
+
+#include "backprop/model.h"
+#include "backprop/status.h"
+#include "backprop/training.h"
+#include "backprop/v1/training_service.pb.h"
+
+namespace backprop {
+
+Status FromGrpc(const grpc::Status& status);
+
+void ToMessage(const ModelSpec& spec, v1::ModelSpec* message);
+void ToMessage(const Tensor& tensor, v1::Tensor* message);
+void ToMessage(const Batch& batch, v1::Batch* message);
+void ToMessage(const Parameters& parameters, v1::Parameters* message);
+void ToMessage(const TrainOptions& options, v1::TrainingConfig* message);
+void ToMessage(const GradCheckOptions& options, v1::GradCheckConfig* message);
+
+ModelSpec FromMessage(const v1::ModelSpec& message);
+ModelInfo FromMessage(const v1::Model& message);
+Tensor FromMessage(const v1::Tensor& message);
+Parameters FromMessage(const v1::Parameters& message);
+Metrics FromMessage(const v1::Metrics& message);
+TrainingSummary FromMessage(const v1::TrainingSummary& message);
+TrainingEvent FromMessage(const v1::TrainingEvent& message);
+GradCheckResult FromMessage(const v1::GradCheckResponse& message);
+
+}  // namespace backprop
+
+#endif  // BACKPROP_CLIENT_CONVERT_H_

@@ -1,0 +1,56 @@
+// Numbers on their way to and from a model.
+#ifndef BACKPROP_CLIENT_TENSOR_H_
+#define BACKPROP_CLIENT_TENSOR_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace backprop {
+
+// Precision of a model and of the numbers of a tensor.
+enum class DataType { kFloat32, kFloat64 };
+
+// A row-major matrix of float or double, kept as the little-endian bytes that travel. A vector is a
+// matrix of one row.
+class Tensor {
+ public:
+  Tensor() = default;  // empty
+  // `values` holds rows·cols numbers.
+  Tensor(int64_t rows, int64_t cols, const std::vector<float>& values);
+  Tensor(int64_t rows, int64_t cols, const std::vector<double>& values);
+  // As it came from the wire.
+  Tensor(int64_t rows, int64_t cols, DataType type, std::string bytes)
+      : rows_(rows), cols_(cols), type_(type), bytes_(std::move(bytes)) {}
+
+  int64_t rows() const { return rows_; }
+  int64_t cols() const { return cols_; }
+  bool empty() const { return bytes_.empty(); }
+  DataType type() const { return type_; }
+  const std::string& bytes() const { return bytes_; }
+
+  // One number; row < rows(), col < cols().
+  double at(int64_t row, int64_t col) const;
+  // All numbers, row by row. Exact for both types.
+  std::vector<double> ToDoubles() const;
+
+  friend bool operator==(const Tensor&, const Tensor&) = default;
+
+ private:
+  int64_t rows_ = 0;
+  int64_t cols_ = 0;
+  DataType type_ = DataType::kFloat32;
+  std::string bytes_;
+};
+
+// Rows of data. Of labels, label_names and targets exactly one is given.
+struct Batch {
+  Tensor inputs{};                         // (n, d)
+  std::vector<int32_t> labels{};           // n class indices
+  std::vector<std::string> label_names{};  // n class names
+  Tensor targets{};                        // (n, k)
+};
+
+}  // namespace backprop
+
+#endif  // BACKPROP_CLIENT_TENSOR_H_

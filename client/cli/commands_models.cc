@@ -1,0 +1,130 @@
+// create, list, get, delete.
+#include <cstdio>
+#include <memory>
+
+#include "client/cli/command.h"
+#include "client/cli/spec_flags.h"
+#include "client/cli/table.h"
+
+namespace backprop::cli {
+namespace {
+
+// "key=value" pairs.
+std::map<std::string, std::string> ParseLabels(const std::vector<std::string>& pairs) {
+  std::map<std::string, std::string> labels;
+  for (const std::string& pair : pairs) {
+    const size_t equals = pair.find('=');
+    if (equals == std::string::npos) {
+      throw CLI::ValidationError("--label", "expected key=value, got " + pair);
+    }
+    labels[pair.substr(0, equals)] = pair.substr(equals + 1);
+  }
+  return labels;
+}
+
+void Print(const ModelInfo& model) {
+  std::printf("%s\n  %s\n  %lld parameters, step %lld, seed %llu\n", model.name.c_str(),
+              Describe(model.spec).c_str(), static_cast<long long>(model.parameter_count),
+              static_cast<long long>(model.step), static_cast<unsigned long long>(model.spec.seed));
+  if (!model.spec.class_names.empty()) {
+    std::printf("  classes %s\n", CLI::detail::join(model.spec.class_names, ", ").c_str());
+  }
+  if (!model.spec.feature_names.empty()) {
+    std::printf("  features %s\n", CLI::detail::join(model.spec.feature_names, ", ").c_str());
+  }
+  for (const auto& [key, value] : model.labels)
+    std::printf("  %s=%s\n", key.c_str(), value.c_str());
+  if (model.ttl.has_value()) {
+    std::printf("  deleted after %g s without use\n",
+                std::chrono::duration<double>(*model.ttl).count());
+  }
+  if (!model.active_run.empty()) std::printf("  under way: %s\n", model.active_run.c_str());
+}
+
+int Create(const Globals& globals, const ModelSpec& spec, const CreateOptions& options) {
+  Client client = globals.Connect();
+  const auto model = client.CreateModel(spec, options, globals.Call());
+  if (!model.ok()) return globals.Fail(model.status());
+  if (!globals.json) Print(*model);
+  return kOk;
+}
+
+int List(const Globals& globals, ListOptions options) {
+  Client client = globals.Connect();
+  bool first = true;
+  for (;;) {
+    const auto page = client.ListModels(options, globals.Call());
+    if (!page.ok()) return globals.Fail(page.status());
+    for (const ModelInfo& model : page->models) {
+      if (globals.json) break;
+      if (first) std::printf("%-32s %10s %12s  %s\n", "NAME", "STEP", "PARAMETERS", "MODEL");
+      first = false;
+      std::printf("%-32s %10lld %12lld  %s%s\n", model.name.c_str(),
+                  static_cast<long long>(model.step), static_cast<long long>(model.parameter_count),
+                  Describe(model.spec).c_str(), model.active_run.empty() ? "" : " (training)");
+    }
+    if (page->next_page_token.empty()) return kOk;
+    options.page_token = page->next_page_token;
+  }
+}
+
+}  // namespace
+
+void AddModelCommands(CLI::App* app, Globals* globals, Command* chosen) {
+  auto* create = app->add_subcommand("create", "Create a model");
+  auto flags = std::make_shared<SpecFlags>();
+  auto options = std::make_shared<CreateOptions>();
+  auto labels = std::make_shared<std::vector<std::string>>();
+  auto ttl = std::make_shared<double>(0);
+  create->add_option("id", options->model_id, "Id of the model; default: one is drawn");
+  flags->AddTo(create);
+  create->add_option("--label", *labels, "A label; may be repeated")->type_name("KEY=VALUE");
+  create->add_option("--ttl", *ttl, "Delete the model when it was not used for so long")
+      ->type_name("SECONDS");
+  create->callback([=] {
+    const ModelSpec spec = flags->Build();
+    options->labels = ParseLabels(*labels);
+    if (create->count("--ttl") > 0) {
+      options->ttl = std::chrono::nanoseconds(static_cast<int64_t>(*ttl * 1e9));
+    }
+    *chosen = [=] { return Create(*globals, spec, *options); };
+  });
+
+  auto* list = app->add_subcommand("list", "List models");
+  auto list_options = std::make_shared<ListOptions>();
+  auto wanted = std::make_shared<std::vector<std::string>>();
+  list->add_option("--label", *wanted, "Only models with this label; may be repeated")
+      ->type_name("KEY=VALUE");
+  list->add_option("--page-size", list_options->page_size, "Models asked for at once");
+  list->callback([=] {
+    list_options->labels = ParseLabels(*wanted);
+    *chosen = [=] { return List(*globals, *list_options); };
+  });
+
+  auto* get = app->add_subcommand("get", "Describe a model");
+  auto name = std::make_shared<std::string>();
+  get->add_option("model", *name, "Id of the model")->required();
+  get->callback([=] {
+    *chosen = [=] {
+      Client client = globals->Connect();
+      const auto model = client.GetModel(*name, globals->Call());
+      if (!model.ok()) return globals->Fail(model.status());
+      if (!globals->json) Print(*model);
+      return kOk;
+    };
+  });
+
+  auto* remove = app->add_subcommand("delete", "Delete a model");
+  remove->add_option("model", *name, "Id of the model")->required();
+  remove->callback([=] {
+    *chosen = [=] {
+      Client client = globals->Connect();
+      const Status status = client.DeleteModel(*name, globals->Call());
+      if (!status.ok()) return globals->Fail(status);
+      if (!globals->json) std::printf("deleted\n");
+      return kOk;
+    };
+  });
+}
+
+}  // namespace backprop::cli

@@ -1,0 +1,89 @@
+// parameters get, parameters set: a model's numbers as JSON, exactly.
+#include <google/protobuf/util/json_util.h>
+
+#include <cstdio>
+#include <fstream>
+#include <memory>
+
+#include "client/backprop/convert.h"
+#include "client/cli/command.h"
+#include "client/cli/table.h"
+
+namespace backprop::cli {
+namespace {
+
+void WithValues(const std::vector<NamedTensor>& tensors,
+                google::protobuf::RepeatedPtrField<v1::NamedTensor>* out) {
+  for (const NamedTensor& named : tensors) {
+    v1::NamedTensor* message = out->Add();
+    message->set_name(named.name);
+    v1::Tensor* tensor = message->mutable_tensor();
+    if (!named.is_vector) tensor->add_shape(static_cast<int32_t>(named.tensor.rows()));
+    tensor->add_shape(static_cast<int32_t>(named.tensor.cols()));
+    for (double value : named.tensor.ToDoubles()) tensor->add_values(value);
+  }
+}
+
+int Get(const Globals& globals, const std::string& model, const std::string& file, bool weights) {
+  Client client(globals.server);
+  const auto parameters = client.GetParameters(model, !weights, globals.Call());
+  if (!parameters.ok()) return globals.Fail(parameters.status());
+  v1::Parameters message;
+  WithValues(parameters->tensors, message.mutable_tensors());
+  WithValues(parameters->optimizer_state, message.mutable_optimizer_state());
+  message.set_step(parameters->step.value_or(0));
+  message.set_optimizer_step(parameters->optimizer_step.value_or(0));
+  const std::string json = JsonLine(message);
+  if (file == "-") {
+    std::printf("%s\n", json.c_str());
+    return kOk;
+  }
+  std::ofstream out(file);
+  out << json << "\n";
+  out.close();
+  if (!out) throw DataError{file + ": cannot write"};
+  return kOk;
+}
+
+int Set(const Globals& globals, const std::string& model, const std::string& file,
+        std::optional<int64_t> expected_step) {
+  v1::Parameters message;
+  const auto parsed = google::protobuf::util::JsonStringToMessage(ReadFile(file), &message);
+  if (!parsed.ok()) throw DataError{file + ": " + std::string(parsed.message())};
+  for (const v1::NamedTensor& tensor : message.tensors()) {
+    if (tensor.tensor().shape().empty())
+      throw DataError{file + ": " + tensor.name() + " has no shape"};
+  }
+  Client client = globals.Connect();
+  const auto step =
+      client.SetParameters(model, FromMessage(message), expected_step, globals.Call());
+  if (!step.ok()) return globals.Fail(step.status());
+  if (!globals.json) std::printf("set; step %lld\n", static_cast<long long>(*step));
+  return kOk;
+}
+
+}  // namespace
+
+void AddParametersCommands(CLI::App* app, Globals* globals, Command* chosen) {
+  auto* parameters = app->add_subcommand("parameters", "Read or write a model's numbers as JSON");
+  parameters->require_subcommand(1);
+  auto model = std::make_shared<std::string>();
+  auto file = std::make_shared<std::string>("-");
+
+  auto* get = parameters->add_subcommand("get", "Print them");
+  auto weights = std::make_shared<bool>(false);
+  get->add_option("model", *model, "Id of the model")->required();
+  get->add_option("--output", *file, "Write them to this file instead")->type_name("FILE");
+  get->add_flag("--weights-only", *weights, "Leave the optimiser's state out");
+  get->callback([=] { *chosen = [=] { return Get(*globals, *model, *file, *weights); }; });
+
+  auto* set = parameters->add_subcommand("set", "Replace those that the file names");
+  auto expected = std::make_shared<std::optional<int64_t>>();
+  set->add_option("model", *model, "Id of the model")->required();
+  set->add_option("--input", *file, "JSON as `get` prints it; default: standard input")
+      ->type_name("FILE");
+  set->add_option("--expected-step", *expected, "Refuse if the model is at another step");
+  set->callback([=] { *chosen = [=] { return Set(*globals, *model, *file, *expected); }; });
+}
+
+}  // namespace backprop::cli

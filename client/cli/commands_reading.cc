@@ -1,0 +1,109 @@
+// predict, evaluate, grad-check.
+#include <cstdio>
+#include <memory>
+
+#include "client/cli/command.h"
+#include "client/cli/data_source.h"
+
+namespace backprop::cli {
+namespace {
+
+void PrintRow(const char* label, const Tensor& tensor, int64_t row) {
+  if (tensor.empty()) return;
+  std::printf("%s", label);
+  for (int64_t j = 0; j < tensor.cols(); ++j) std::printf(" %.6g", tensor.at(row, j));
+}
+
+// One line a row: the class, then the numbers.
+void Print(const Prediction& prediction) {
+  const int64_t rows =
+      std::max<int64_t>({static_cast<int64_t>(prediction.classes.size()),
+                         prediction.probabilities.rows(), prediction.logits.rows()});
+  for (int64_t i = 0; i < rows; ++i) {
+    const auto at = static_cast<size_t>(i);
+    if (!prediction.class_names.empty()) {
+      std::printf("%s", prediction.class_names[at].c_str());
+    } else if (!prediction.classes.empty()) {
+      std::printf("%d", prediction.classes[at]);
+    }
+    const bool more = !prediction.classes.empty();
+    PrintRow(more ? "  probabilities" : "probabilities", prediction.probabilities, i);
+    PrintRow(more || !prediction.probabilities.empty() ? "  logits" : "", prediction.logits, i);
+    std::printf("\n");
+  }
+}
+
+int Predict(const Globals& globals, const std::string& model, const DataSource& source,
+            const PredictOutputs& outputs) {
+  Client client = globals.Connect();
+  const auto info = Client(globals.server).GetModel(model, globals.Call());
+  if (!info.ok()) return globals.Fail(info.status());
+  const auto prediction = client.Predict(model, source.LoadInputs(*info), outputs, globals.Call());
+  if (!prediction.ok()) return globals.Fail(prediction.status());
+  if (!globals.json) Print(*prediction);
+  return kOk;
+}
+
+int Evaluate(const Globals& globals, const std::string& model, const DataSource& source) {
+  Client client = globals.Connect();
+  const auto info = Client(globals.server).GetModel(model, globals.Call());
+  if (!info.ok()) return globals.Fail(info.status());
+  const auto evaluation = client.Evaluate(model, source.Load(*info), globals.Call());
+  if (!evaluation.ok()) return globals.Fail(evaluation.status());
+  if (globals.json) return kOk;
+  const Metrics& metrics = evaluation->metrics;
+  std::printf("%lld rows at step %lld: loss %.6f", static_cast<long long>(metrics.rows),
+              static_cast<long long>(evaluation->step), metrics.loss);
+  if (metrics.accuracy.has_value()) std::printf(", accuracy %.4f", *metrics.accuracy);
+  std::printf("\n");
+  return kOk;
+}
+
+int GradCheck(const Globals& globals, const std::string& model, const DataSource& source,
+              const GradCheckOptions& options) {
+  Client client = globals.Connect();
+  const auto info = Client(globals.server).GetModel(model, globals.Call());
+  if (!info.ok()) return globals.Fail(info.status());
+  const auto result = client.GradCheck(model, source.Load(*info), options, globals.Call());
+  if (!result.ok()) return globals.Fail(result.status());
+  if (!globals.json) std::printf("%s", GradCheckTable(*result).c_str());
+  return result->passed ? kOk : kFailed;
+}
+
+}  // namespace
+
+void AddReadingCommands(CLI::App* app, Globals* globals, Command* chosen) {
+  auto model = std::make_shared<std::string>();
+  auto source = std::make_shared<DataSource>();
+
+  auto* predict = app->add_subcommand("predict", "Answer for some rows");
+  auto outputs = std::make_shared<PredictOutputs>();
+  predict->add_option("model", *model, "Id of the model")->required();
+  predict->add_flag("--logits", outputs->logits, "Print what the last layer gives");
+  predict->add_flag("--probabilities", outputs->probabilities, "Print probabilities");
+  predict->add_flag("--classes", outputs->classes, "Print classes");
+  source->AddTo(predict, true);
+  predict->callback(
+      [=] { *chosen = [=] { return Predict(*globals, *model, *source, *outputs); }; });
+
+  auto* evaluate = app->add_subcommand("evaluate", "Measure a model on some rows");
+  evaluate->add_option("model", *model, "Id of the model")->required();
+  source->AddTo(evaluate, false);
+  evaluate->callback([=] { *chosen = [=] { return Evaluate(*globals, *model, *source); }; });
+
+  auto* check = app->add_subcommand("grad-check", "Prove the gradients by finite differences");
+  auto options = std::make_shared<GradCheckOptions>();
+  check->add_option("model", *model, "Id of the model")->required();
+  check->add_option("--epsilon", options->epsilon, "Step of the difference; default 1e-6");
+  check->add_option("--tolerance", options->tolerance, "Largest relative error; default 1e-4");
+  check->add_option("--kernel-tolerance", options->kernel_tolerance,
+                    "Largest error of the training kernels; default 1e-3, 1e-9 for float64");
+  check->add_option("--max-entries", options->max_entries_per_tensor,
+                    "Entries checked in each tensor; default 256");
+  check->add_option("--sample-seed", options->seed, "Seed of the sampling");
+  source->AddTo(check, false);
+  check->callback(
+      [=] { *chosen = [=] { return GradCheck(*globals, *model, *source, *options); }; });
+}
+
+}  // namespace backprop::cli

@@ -1,0 +1,140 @@
+// train, watch, stop, step.
+#include <cstdio>
+#include <memory>
+
+#include "client/cli/command.h"
+#include "client/cli/data_source.h"
+#include "client/cli/progress.h"
+
+namespace backprop::cli {
+namespace {
+
+// What is left to say after a stream of events: how it ended, or that Ctrl-C was pressed.
+int Conclude(const Globals& globals, Client* client, const std::string& model,
+             const Result<TrainingSummary>& summary, bool run_goes_on) {
+  if (summary.ok()) {
+    return summary->stop_reason == StopReason::kDiverged ? kFailed : kOk;
+  }
+  if (!globals.interrupt.cancelled()) return globals.Fail(summary.status());
+  if (run_goes_on) {
+    std::fprintf(stderr, "\ninterrupted; the run goes on: backprop watch %s\n", model.c_str());
+    return kInterrupted;
+  }
+  // The server stops the run at its next step.
+  const auto info = client->GetModel(model);
+  const std::string step = info.ok() ? " up to step " + std::to_string(info->step) : "";
+  std::fprintf(stderr, "\ninterrupted; the run was stopped and what it learned%s is kept\n",
+               step.c_str());
+  return kInterrupted;
+}
+
+int Train(const Globals& globals, const std::string& model, const DataSource& source,
+          const TrainOptions& options) {
+  Client client = globals.Connect();
+  Client quiet(globals.server);
+  const auto info = quiet.GetModel(model, globals.Call());
+  if (!info.ok()) return globals.Fail(info.status());
+  const Batch data = source.Load(*info);
+  ProgressView view(IsTerminal());
+  bool detached = false;
+  const auto on_event = [&](const TrainingEvent& event) {
+    if (options.detach) {
+      detached = true;
+      if (!globals.json) {
+        std::printf("%s is under way; watch it with: backprop watch %s\n", event.run.c_str(),
+                    model.c_str());
+      }
+      return false;
+    }
+    if (!globals.json) view.Show(event);
+    return true;
+  };
+  const auto summary = client.Train(model, data, options, on_event, globals.Call());
+  if (detached) return kOk;
+  return Conclude(globals, &quiet, model, summary, false);
+}
+
+int Watch(const Globals& globals, const std::string& model, const WatchOptions& options) {
+  Client client = globals.Connect();
+  ProgressView view(IsTerminal());
+  const auto summary = client.WatchTraining(
+      model, options,
+      [&](const TrainingEvent& event) {
+        if (!globals.json) view.Show(event);
+        return true;
+      },
+      globals.Call());
+  return Conclude(globals, &client, model, summary, true);
+}
+
+int Stop(const Globals& globals, const std::string& model) {
+  Client client = globals.Connect();
+  const auto stopped = client.StopTraining(model, globals.Call());
+  if (!stopped.ok()) return globals.Fail(stopped.status());
+  if (!globals.json) {
+    std::printf("%s %s\n", stopped->run.c_str(), SummaryLine(stopped->summary).c_str());
+  }
+  return kOk;
+}
+
+int Step(const Globals& globals, const std::string& model, const DataSource& source,
+         std::optional<int64_t> expected_step) {
+  Client client = globals.Connect();
+  const auto info = Client(globals.server).GetModel(model, globals.Call());
+  if (!info.ok()) return globals.Fail(info.status());
+  const auto step = client.Step(model, source.Load(*info), expected_step, globals.Call());
+  if (!step.ok()) return globals.Fail(step.status());
+  if (globals.json) return kOk;
+  std::printf("step %lld: loss %.6f", static_cast<long long>(step->step), step->metrics.loss);
+  if (step->metrics.accuracy.has_value()) std::printf(", accuracy %.4f", *step->metrics.accuracy);
+  std::printf(", gradient norm %.4e\n", step->gradient_norm);
+  return kOk;
+}
+
+}  // namespace
+
+void AddTrainingCommands(CLI::App* app, Globals* globals, Command* chosen) {
+  auto model = std::make_shared<std::string>();
+  auto source = std::make_shared<DataSource>();
+
+  auto* train = app->add_subcommand("train", "Train a model and show how it goes");
+  auto options = std::make_shared<TrainOptions>();
+  train->add_option("model", *model, "Id of the model")->required();
+  auto* iterations = train->add_option("--iterations", options->iterations, "Optimiser steps");
+  auto* epochs = train->add_option("--epochs", options->epochs, "Passes over the data");
+  iterations->excludes(epochs);
+  train->add_option("--batch-size", options->batch_size, "Rows in a step; default: all");
+  train->add_flag("--shuffle,!--no-shuffle", options->shuffle,
+                  "Whether each epoch has an order of its own; default: with --batch-size");
+  train->add_option("--report-every", options->report_every,
+                    "Iterations between reports; default: a hundredth of the run");
+  train->add_flag("--detach", options->detach, "Start the run and leave it to the server");
+  train->add_flag("--wait", options->wait, "Wait for a run under way");
+  source->AddTo(train, false);
+  train->callback([=] {
+    if (!options->iterations.has_value() && !options->epochs.has_value()) {
+      throw CLI::RequiredError("--iterations or --epochs");
+    }
+    *chosen = [=] { return Train(*globals, *model, *source, *options); };
+  });
+
+  auto* watch = app->add_subcommand("watch", "Follow a run to its end");
+  auto watch_options = std::make_shared<WatchOptions>();
+  watch->add_option("model", *model, "Id of the model")->required();
+  watch->add_option("--run", watch_options->run, "models/{id}/runs/{n}; default: the latest");
+  watch->add_option("--from", watch_options->from_sequence, "First event to show");
+  watch->callback([=] { *chosen = [=] { return Watch(*globals, *model, *watch_options); }; });
+
+  auto* stop = app->add_subcommand("stop", "Stop a run and keep what it learned");
+  stop->add_option("model", *model, "Id of the model")->required();
+  stop->callback([=] { *chosen = [=] { return Stop(*globals, *model); }; });
+
+  auto* step = app->add_subcommand("step", "Make one optimiser step");
+  auto expected = std::make_shared<std::optional<int64_t>>();
+  step->add_option("model", *model, "Id of the model")->required();
+  step->add_option("--expected-step", *expected, "Refuse if the model is at another step");
+  source->AddTo(step, false);
+  step->callback([=] { *chosen = [=] { return Step(*globals, *model, *source, *expected); }; });
+}
+
+}  // namespace backprop::cli

@@ -1,0 +1,37 @@
+// Where a command's rows come from: a built-in set, a CSV file, .npy files, or the command line.
+#ifndef BACKPROP_CLIENT_CLI_DATA_SOURCE_H_
+#define BACKPROP_CLIENT_CLI_DATA_SOURCE_H_
+
+#include <CLI/CLI.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "backprop/model.h"
+#include "backprop/tensor.h"
+
+namespace backprop::cli {
+
+struct DataSource {
+  std::string data;  // name of a set, file, "-"
+  int32_t n = 200;
+  std::optional<double> noise;
+  uint64_t seed = 0;
+  std::optional<bool> header;
+  std::string label_column;       // name or index from 0; empty: the last one(s)
+  std::string labels_file;        // .npy
+  std::string targets_file;       // .npy
+  std::vector<std::string> rows;  // "0.5,-1"
+
+  // Adds the flags. `with_rows` for commands that can take rows on the command line.
+  void AddTo(CLI::App* command, bool with_rows);
+
+  // Rows with what is wanted of them, as the model takes it. Throws DataError.
+  Batch Load(const ModelInfo& model) const;
+  // Inputs alone; a label column that is there too is left out. Throws DataError.
+  Tensor LoadInputs(const ModelInfo& model) const;
+};
+
+}  // namespace backprop::cli
+
+#endif  // BACKPROP_CLIENT_CLI_DATA_SOURCE_H_

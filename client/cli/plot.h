@@ -1,0 +1,34 @@
+// Pictures in a terminal.
+#ifndef BACKPROP_CLIENT_CLI_PLOT_H_
+#define BACKPROP_CLIENT_CLI_PLOT_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "backprop/tensor.h"
+
+namespace backprop::cli {
+
+// A curve in one line of at most `width` characters: ▇▅▃▂▁.
+std::string Sparkline(const std::vector<double>& values, size_t width);
+
+// A curve with axes, `width` × `height` characters of plot; x from 1 to `last_x`.
+std::string LossCurve(const std::vector<double>& losses, int64_t last_x, int width, int height);
+
+// The classes of a grid over [−limit, limit]², row by row from the top, with the data's points on
+// it.
+struct BoundaryPicture {
+  int width = 64;
+  int height = 26;
+  double limit = 1.15;
+
+  // The grid's points, as inputs for Predict.
+  Tensor Grid() const;
+  // `classes` of the grid's points.
+  std::string Draw(const std::vector<int32_t>& classes, const Batch& data, bool color) const;
+};
+
+}  // namespace backprop::cli
+
+#endif  // BACKPROP_CLIENT_CLI_PLOT_H_
