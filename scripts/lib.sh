@@ -1,0 +1,96 @@
+# Shared by the scripts; sourced, not run. Sets ROOT and goes there.
+set -euo pipefail
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+cd "$ROOT"
+# Some container hosts mark the checkout as another user's.
+export GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0=safe.directory GIT_CONFIG_VALUE_0="$ROOT"
+
+say() { printf '\033[1m==> %s\033[0m\n' "$*"; }
+fail() { printf '%s\n' "$*" >&2; exit 1; }
+
+as_root() {
+  if [ "$(id -u)" = 0 ]; then "$@"
+  elif command -v sudo >/dev/null; then sudo "$@"
+  else fail "Missing packages must be installed as root: run this as root, or install sudo."
+  fi
+}
+
+# What building takes: compiler, generator, libraries.
+BUILD_PACKAGES="g++ cmake ninja-build ccache git libgrpc++-dev protobuf-compiler
+  protobuf-compiler-grpc libprotobuf-dev libabsl-dev libspdlog-dev libcli11-dev libxxhash-dev
+  libgtest-dev libgmock-dev librapidcheck-dev libbenchmark-dev"
+# What testing takes beside it.
+TEST_PACKAGES="python3 python3-venv clang-format clang-tidy"
+
+# Installs the Debian packages of the list that are not there.
+need() {
+  local missing="" package
+  for package in "$@"; do
+    [ "$(dpkg-query -W -f='${db:Status-Status}' "$package" 2>/dev/null)" = installed ] ||
+      missing="$missing $package"
+  done
+  [ -n "$missing" ] || return 0
+  say "Installing$missing"
+  as_root apt-get update -qq
+  # shellcheck disable=SC2086
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >/dev/null
+}
+
+# Configures a preset if it is new and builds it, or only the given targets.
+build() {
+  local preset=$1
+  shift
+  if [ ! -f "build/$preset/build.ninja" ]; then
+    say "Configuring $preset"
+    cmake --preset "$preset" >/dev/null
+  fi
+  say "Building $preset"
+  cmake --build --preset "$preset" ${1:+--target "$@"}
+}
+
+# Python with grpcio and buf, in the build folder.
+need_python_tools() {
+  local venv=build/tools/venv stamp=build/tools/venv/requirements.stamp
+  cmp -s scripts/requirements.txt "$stamp" && return 0
+  say "Installing Python tools into $venv"
+  python3 -m venv "$venv"
+  "$venv/bin/pip" install --quiet --disable-pip-version-check -r scripts/requirements.txt
+  cp scripts/requirements.txt "$stamp"
+}
+
+GRPCURL_VERSION=v1.8.9
+need_grpcurl() {
+  [ -x build/tools/bin/grpcurl ] && return 0
+  command -v go >/dev/null || need golang-go
+  say "Installing grpcurl $GRPCURL_VERSION into build/tools/bin"
+  GOBIN="$ROOT/build/tools/bin" go install "github.com/fullstorydev/grpcurl/cmd/grpcurl@$GRPCURL_VERSION"
+}
+
+# Starts a server of the release build on a free port; sets SERVER_ADDRESS. It is stopped when the
+# script ends, however that is.
+start_server() {
+  SERVER_DIR=$(mktemp -d)
+  trap stop_server EXIT
+  trap 'exit 130' INT
+  trap 'exit 143' TERM
+  build/release/bin/backpropd --listen 127.0.0.1:0 --port-file "$SERVER_DIR/address" "$@" \
+    2>"$SERVER_DIR/log" &
+  SERVER_PID=$!
+  local tries
+  for tries in $(seq 200); do
+    [ -s "$SERVER_DIR/address" ] && break
+    kill -0 "$SERVER_PID" 2>/dev/null || { cat "$SERVER_DIR/log" >&2; fail "The server did not start."; }
+    sleep 0.05
+  done
+  [ -s "$SERVER_DIR/address" ] || fail "The server did not start within 10 seconds."
+  SERVER_ADDRESS=$(cat "$SERVER_DIR/address")
+}
+
+stop_server() {
+  trap - EXIT
+  if [ -n "${SERVER_PID:-}" ]; then
+    kill "$SERVER_PID" 2>/dev/null || :
+    wait "$SERVER_PID" 2>/dev/null || :
+  fi
+  rm -rf "${SERVER_DIR:-}"
+}

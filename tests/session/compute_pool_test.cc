@@ -1,0 +1,109 @@
+#include "server/session/compute_pool.h"
+
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <string>
+
+#include "absl/synchronization/notification.h"
+#include "server/session/strand.h"
+
+namespace backprop::session {
+namespace {
+
+TEST(ComputePoolTest, RunsEverythingAlsoWhatTasksPostBeforeItEnds) {
+  std::atomic<int> done{0};
+  {
+    ComputePool pool(2);
+    for (int i = 0; i < 100; ++i) {
+      pool.Post(Priority::kBackground, [&] {
+        pool.Post(Priority::kInteractive, [&] { ++done; });
+        ++done;
+      });
+    }
+  }
+  EXPECT_EQ(done, 200);
+}
+
+// With the only thread held, queue both kinds and look at the order in which they ran.
+TEST(ComputePoolTest, InteractiveGoesFirstButDoesNotStarveBackground) {
+  std::string order;
+  {
+    ComputePool pool(1);
+    absl::Notification held, go;
+    pool.Post(Priority::kBackground, [&] {
+      held.Notify();
+      go.WaitForNotification();
+    });
+    held.WaitForNotification();
+    for (int i = 0; i < 3; ++i) pool.Post(Priority::kBackground, [&] { order += 'b'; });
+    for (int i = 0; i < 40; ++i) pool.Post(Priority::kInteractive, [&] { order += 'i'; });
+    go.Notify();
+  }
+  const std::string sixteen(ComputePool::kInteractiveInARow, 'i');
+  EXPECT_EQ(order, sixteen + "b" + sixteen + "b" + std::string(8, 'i') + "b");
+}
+
+TEST(StrandTest, CheapWorkOnAnIdleStrandRunsOnTheCallersThread) {
+  ComputePool pool(1);
+  Strand strand(&pool);
+  std::thread::id thread;
+  strand.Post(0, [&] { thread = std::this_thread::get_id(); });
+  EXPECT_EQ(thread, std::this_thread::get_id());
+  absl::Notification done;
+  strand.Post(Strand::kInlineCost + 1, [&] {
+    thread = std::this_thread::get_id();
+    done.Notify();
+  });
+  done.WaitForNotification();
+  EXPECT_NE(thread, std::this_thread::get_id());
+}
+
+TEST(StrandTest, TasksRunOneAtATimeInTheirOrder) {
+  std::vector<std::vector<int>> seen(4);
+  std::atomic<int> inside{0};
+  {
+    ComputePool pool(4);
+    Strand strand(&pool);
+    std::atomic<int> done{0};
+    std::vector<std::thread> callers;
+    for (size_t caller = 0; caller < seen.size(); ++caller) {
+      callers.emplace_back([&, caller] {
+        for (int i = 0; i < 500; ++i) {
+          strand.Post(i % 3 == 0 ? Strand::kInlineCost + 1 : 0, [&, caller, i] {
+            EXPECT_EQ(inside.fetch_add(1), 0);
+            seen[caller].push_back(i);  // no lock: the strand is one
+            inside.fetch_sub(1);
+            ++done;
+          });
+        }
+      });
+    }
+    for (auto& caller : callers) caller.join();
+    while (done < 2000) std::this_thread::yield();
+  }
+  for (const auto& order : seen) {
+    ASSERT_EQ(order.size(), 500U);
+    EXPECT_TRUE(std::is_sorted(order.begin(), order.end()));
+  }
+}
+
+// A task that posts again from inside comes after those that were there.
+TEST(StrandTest, ATaskMayPostToItsStrand) {
+  std::string order;
+  absl::Notification done;
+  ComputePool pool(1);
+  Strand strand(&pool);
+  strand.Post(0, [&] {
+    strand.Post(0, [&] {
+      order += 'b';
+      done.Notify();
+    });
+    order += 'a';
+  });
+  done.WaitForNotification();
+  EXPECT_EQ(order, "ab");
+}
+
+}  // namespace
+}  // namespace backprop::session

@@ -1,0 +1,146 @@
+// Sessions without a wire.
+#ifndef BACKPROP_TESTS_SESSION_FIXTURE_H_
+#define BACKPROP_TESTS_SESSION_FIXTURE_H_
+
+#include <gtest/gtest.h>
+
+#include <memory>
+#include <string>
+
+#include "absl/synchronization/notification.h"
+#include "server/session/registry.h"
+#include "tests/engine/cases.h"
+
+namespace backprop::session {
+
+using RunPtr = std::shared_ptr<Run>;
+
+class FakeClock final : public Clock {
+ public:
+  absl::Time Now() const override {
+    absl::MutexLock lock(&mu_);
+    return now_;
+  }
+  void Advance(absl::Duration by) {
+    absl::MutexLock lock(&mu_);
+    now_ += by;
+  }
+
+ private:
+  mutable absl::Mutex mu_;
+  absl::Time now_ ABSL_GUARDED_BY(mu_) = absl::FromUnixSeconds(1'000'000);
+};
+
+// Turns a callback into its answer.
+template <class T>
+class Waiter {
+ public:
+  auto callback() {
+    return [this](absl::StatusOr<T> answer) {
+      answer_ = std::move(answer);
+      done_.Notify();
+    };
+  }
+  absl::StatusOr<T>& Wait() {
+    done_.WaitForNotification();
+    return answer_;
+  }
+  bool done() const { return done_.HasBeenNotified(); }
+
+ private:
+  absl::Notification done_;
+  absl::StatusOr<T> answer_;
+};
+
+class SessionFixture : public testing::Test {
+ protected:
+  static std::shared_ptr<const engine::Network> XorNetwork(uint64_t seed = 1) {
+    return std::make_shared<engine::Network>(engine::XorSpec(seed, engine::DataType::kFloat32));
+  }
+  static std::shared_ptr<const engine::Dataset> XorRows(int64_t rows = 200) {
+    return std::make_shared<engine::Dataset>(engine::XorData(rows, 1, engine::DataType::kFloat32));
+  }
+  static IsCancelled Never() {
+    return [] { return false; };
+  }
+
+  absl::StatusOr<std::shared_ptr<Session>> TryCreate(const std::string& id, RequestKey key = {},
+                                                     std::optional<absl::Duration> ttl = {}) {
+    Registry::CreateArgs args;
+    args.info.id = id;
+    args.info.ttl = ttl;
+    args.network = XorNetwork();
+    args.initial = [network = args.network] { return engine::InitialState(*network); };
+    args.key = key;
+    return registry.Create(std::move(args));
+  }
+  std::shared_ptr<Session> Create(const std::string& id) {
+    auto session = TryCreate(id);
+    EXPECT_TRUE(session.ok()) << session.status();
+    return *session;
+  }
+
+  static absl::StatusOr<StepOutcome> Step(Session* session, RequestKey key = {},
+                                          std::optional<int64_t> expected = {},
+                                          IsCancelled cancelled = Never()) {
+    Waiter<StepOutcome> waiter;
+    Session::StepArgs args;
+    args.batch = engine::XorData(20, 1, engine::DataType::kFloat32);
+    args.expected_step = expected;
+    args.key = key;
+    args.cancelled = std::move(cancelled);
+    session->Step(std::move(args), waiter.callback());
+    return waiter.Wait();
+  }
+
+  static Session::TrainArgs TrainArgsFor(int64_t iterations, bool wait = false, RequestKey key = {},
+                                         int64_t report_every = 100) {
+    Session::TrainArgs args;
+    args.config.iterations = iterations;
+    args.data = XorRows();
+    args.config.batch_size = args.data->rows;
+    args.config.report_every = report_every;
+    args.wait = wait;
+    args.key = key;
+    args.cancelled = Never();
+    return args;
+  }
+  static absl::StatusOr<RunPtr> Train(Session* session, int64_t iterations, bool wait = false,
+                                      RequestKey key = {}) {
+    Waiter<RunPtr> waiter;
+    session->Train(TrainArgsFor(iterations, wait, key), waiter.callback());
+    return waiter.Wait();
+  }
+  static RunSummary WaitFor(const RunPtr& run) {
+    absl::Notification done;
+    RunSummary summary;
+    run->OnFinish([&](const RunSummary& s) {
+      summary = s;
+      done.Notify();
+    });
+    done.WaitForNotification();
+    return summary;
+  }
+  static std::shared_ptr<const engine::State> Read(Session* session) {
+    Waiter<Session::StatePtr> waiter;
+    session->Read(waiter.callback());
+    return *waiter.Wait();
+  }
+  static std::vector<double> Values(const engine::State& state) {
+    return engine::ToDoubles(state.values, 0, state.values.count());
+  }
+
+  static constexpr int64_t kForever = int64_t{1} << 50;
+
+  FakeClock clock;
+  Environment environment{nullptr, &clock, {}, {}, {}, {}};
+  Registry registry{&environment};
+  // Last, so that it ends what is under way before what that uses goes.
+  ComputePool pool{2};
+  SessionFixture() { environment.pool = &pool; }
+  ~SessionFixture() override { registry.Drain(); }
+};
+
+}  // namespace backprop::session
+
+#endif  // BACKPROP_TESTS_SESSION_FIXTURE_H_

@@ -1,0 +1,139 @@
+#include "server/session/registry.h"
+
+#include <gtest/gtest.h>
+
+#include <set>
+#include <thread>
+
+#include "tests/session/fixture.h"
+
+namespace backprop::session {
+namespace {
+
+using RegistryTest = SessionFixture;
+using absl::StatusCode;
+
+TEST_F(RegistryTest, CreatesFindsAndDeletes) {
+  auto session = Create("m");
+  EXPECT_EQ(*registry.Find("m"), session);
+  EXPECT_EQ(TryCreate("m").status().code(), StatusCode::kAlreadyExists);
+  EXPECT_EQ(registry.Find("other").status().code(), StatusCode::kNotFound);
+  EXPECT_TRUE(registry.Delete("m", {}).ok());
+  EXPECT_EQ(registry.Find("m").status().code(), StatusCode::kNotFound);
+  EXPECT_EQ(registry.Delete("m", {}).code(), StatusCode::kNotFound);
+  EXPECT_EQ(registry.size(), 0);
+}
+
+TEST_F(RegistryTest, DrawnIdsAreLongAndDiffer) {
+  std::set<std::string> ids;
+  for (int i = 0; i < 50; ++i) ids.insert(Create("")->info().id);
+  EXPECT_EQ(ids.size(), 50U);
+  EXPECT_EQ(ids.begin()->size(), 32U);
+}
+
+TEST_F(RegistryTest, ARetriedCreateGetsTheFirstModel) {
+  const RequestKey key{"c1", 1};
+  const auto first = *TryCreate("", key);
+  EXPECT_EQ(*TryCreate("", key), first) << "also when the id was drawn";
+  EXPECT_EQ(TryCreate("", {"c1", 2}).status().code(), StatusCode::kInvalidArgument);
+  EXPECT_EQ(registry.size(), 1);
+  const auto named = *TryCreate("named", {"c2", 1});
+  EXPECT_EQ(*TryCreate("named", {"c2", 1}), named);
+  EXPECT_EQ(TryCreate("named", {"c3", 1}).status().code(), StatusCode::kAlreadyExists);
+  EXPECT_EQ(registry.size(), 2);
+}
+
+TEST_F(RegistryTest, ARetriedCreateNeverBringsADeletedModelBack) {
+  const RequestKey key{"c1", 1};
+  ASSERT_TRUE(TryCreate("m", key).ok());
+  ASSERT_TRUE(registry.Delete("m", {}).ok());
+  EXPECT_EQ(TryCreate("m", key).status().code(), StatusCode::kNotFound);
+  EXPECT_EQ(registry.size(), 0);
+}
+
+TEST_F(RegistryTest, ARetriedDeleteSucceedsAndSparesANewModel) {
+  Create("m");
+  ASSERT_TRUE(registry.Delete("m", {"d1", 1}).ok());
+  EXPECT_TRUE(registry.Delete("m", {"d1", 1}).ok());
+  Create("m");
+  EXPECT_TRUE(registry.Delete("m", {"d1", 1}).ok());
+  EXPECT_TRUE(registry.Find("m").ok());
+}
+
+TEST_F(RegistryTest, ConcurrentRetriesCreateOneModel) {
+  for (int round = 0; round < 20; ++round) {
+    std::vector<std::thread> callers;
+    std::vector<std::shared_ptr<Session>> sessions(4);
+    for (size_t c = 0; c < sessions.size(); ++c) {
+      callers.emplace_back([&, c] {
+        sessions[c] = *TryCreate("", {"c" + std::to_string(round), 1});
+      });
+    }
+    for (auto& caller : callers) caller.join();
+    for (const auto& session : sessions) EXPECT_EQ(session, sessions[0]);
+    EXPECT_EQ(registry.size(), round + 1);
+  }
+}
+
+TEST_F(RegistryTest, ModelsAreLimitedAndRoomComesBack) {
+  environment.limits.max_models = 2;
+  Create("a");
+  Create("b");
+  EXPECT_EQ(TryCreate("c").status().code(), StatusCode::kResourceExhausted);
+  EXPECT_EQ(TryCreate("a").status().code(), StatusCode::kAlreadyExists);
+  ASSERT_TRUE(registry.Delete("a", {}).ok());
+  EXPECT_TRUE(TryCreate("c").ok());
+}
+
+TEST_F(RegistryTest, TotalParametersAreLimitedAndRoomComesBack) {
+  environment.limits.max_total_parameters = 2 * 42;
+  Create("a");
+  Create("b");
+  EXPECT_EQ(TryCreate("c").status().code(), StatusCode::kResourceExhausted);
+  ASSERT_TRUE(registry.Delete("a", {}).ok());
+  EXPECT_TRUE(TryCreate("c").ok());
+}
+
+TEST_F(RegistryTest, PagesHoldEveryModelOnceInOrder) {
+  for (int i = 0; i < 57; ++i) Create("m" + std::to_string(100 + i));
+  std::vector<std::string> seen;
+  std::string after;
+  for (;;) {
+    const auto page = registry.List(after, 10, {});
+    for (const auto& session : page) seen.push_back(session->info().id);
+    if (page.size() < 10) break;
+    after = seen.back();
+  }
+  EXPECT_EQ(seen.size(), 57U);
+  EXPECT_TRUE(std::is_sorted(seen.begin(), seen.end()));
+}
+
+TEST_F(RegistryTest, AnUnusedModelExpiresAtItsTtlNotBefore) {
+  ASSERT_TRUE(TryCreate("m", {}, absl::Seconds(10)).ok());
+  Create("forever");
+  clock.Advance(absl::Seconds(9));
+  EXPECT_EQ(registry.ExpireIdle(), 0);
+  EXPECT_TRUE(registry.Find("m").ok()) << "which is a use";
+  clock.Advance(absl::Seconds(9));
+  EXPECT_EQ(registry.ExpireIdle(), 0);
+  clock.Advance(absl::Seconds(1));
+  EXPECT_EQ(registry.ExpireIdle(), 1);
+  EXPECT_EQ(registry.Find("m").status().code(), StatusCode::kNotFound);
+  EXPECT_TRUE(registry.Find("forever").ok());
+}
+
+TEST_F(RegistryTest, AModelWithARunDoesNotExpire) {
+  const auto session = *TryCreate("m", {}, absl::Seconds(10));
+  const auto run = *Train(session.get(), kForever);
+  clock.Advance(absl::Hours(1));
+  EXPECT_EQ(registry.ExpireIdle(), 0);
+  EXPECT_FALSE(session->ExpireTime().has_value());
+  run->RequestStop(StopReason::kStopped);
+  WaitFor(run);
+  EXPECT_EQ(registry.ExpireIdle(), 0) << "the end of a run is a use";
+  clock.Advance(absl::Seconds(10));
+  EXPECT_EQ(registry.ExpireIdle(), 1);
+}
+
+}  // namespace
+}  // namespace backprop::session
