@@ -1,0 +1,199 @@
+// Predict, Evaluate, GradCheck.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+#include <thread>
+
+#include "tests/rpc/test_server.h"
+
+namespace backprop::rpc {
+namespace {
+
+class ReadingTest : public ServiceTest {
+ protected:
+  v1::PredictResponse Predict(const std::string& json) {
+    v1::PredictResponse response;
+    const auto status = Call(&Stub::Predict, Json<v1::PredictRequest>(json), &response);
+    EXPECT_TRUE(status.ok()) << status.error_message();
+    return response;
+  }
+};
+
+TEST_F(ReadingTest, TheReplyMirrorsTheRequestsForm) {
+  CreateModel("m", R"({"inputSize":2,"layers":[{"units":2}],"classNames":["no","yes"]})");
+  const auto typed =
+      Predict(R"({"model":"models/m","inputs":{"values":[1,2,3,4]},"outputs":[1,2,3]})");
+  EXPECT_EQ(typed.logits().shape(0), 2);
+  EXPECT_EQ(typed.logits().values_size(), 4);
+  EXPECT_TRUE(typed.logits().raw().empty());
+  EXPECT_EQ(typed.classes_size(), 2);
+  EXPECT_EQ(typed.class_names(0), typed.classes(0) == 1 ? "yes" : "no");
+  for (int i = 0; i < 2; ++i) {
+    EXPECT_NEAR(typed.probabilities().values(2 * i) + typed.probabilities().values(2 * i + 1), 1,
+                1e-6);
+  }
+  v1::PredictRequest request;
+  request.set_model("models/m");
+  const float raw[] = {1, 2, 3, 4};
+  request.mutable_inputs()->set_raw(raw, sizeof(raw));
+  request.mutable_inputs()->set_data_type(v1::DATA_TYPE_FLOAT32);
+  request.add_outputs(v1::PREDICT_OUTPUT_LOGITS);
+  v1::PredictResponse response;
+  ASSERT_TRUE(Call(&Stub::Predict, request, &response).ok());
+  EXPECT_EQ(response.logits().values_size(), 0);
+  ASSERT_EQ(response.logits().raw().size(), 16U);
+  EXPECT_FALSE(response.has_probabilities());
+  for (int i = 0; i < 4; ++i) {
+    float value = 0;
+    std::memcpy(&value, response.logits().raw().data() + 4 * i, 4);
+    EXPECT_EQ(static_cast<double>(value), typed.logits().values(i));
+  }
+}
+
+TEST_F(ReadingTest, OneRowOrMany) {
+  CreateModel("m", R"({"inputSize":2,"layers":[{"units":3}]})");
+  const auto one =
+      Predict(R"({"model":"models/m","inputs":{"shape":[2],"values":[1,2]},"outputs":[1]})");
+  const auto many = Predict(R"({"model":"models/m","inputs":{"values":[9,9,1,2]},"outputs":[1]})");
+  EXPECT_EQ(one.logits().shape(0), 1);
+  for (int j = 0; j < 3; ++j) EXPECT_EQ(one.logits().values(j), many.logits().values(3 + j));
+}
+
+TEST_F(ReadingTest, DefaultsFollowTheLoss) {
+  CreateModel("line", R"({"inputSize":1,"layers":[{"units":1}],"loss":{"meanSquaredError":{}}})");
+  CreateModel("binary",
+              R"({"inputSize":1,"layers":[{"units":1}],"loss":{"binaryCrossEntropy":{}}})");
+  CreateModel("multi",
+              R"({"inputSize":1,"layers":[{"units":3}],"loss":{"binaryCrossEntropy":{}}})");
+  const auto line = Predict(R"({"model":"models/line","inputs":{"values":[1]}})");
+  EXPECT_TRUE(line.has_logits());
+  EXPECT_FALSE(line.has_probabilities());
+  const auto binary = Predict(R"({"model":"models/binary","inputs":{"values":[1,-1]}})");
+  EXPECT_EQ(binary.probabilities().values_size(), 2);
+  ASSERT_EQ(binary.classes_size(), 2);
+  for (int i = 0; i < 2; ++i) {
+    EXPECT_EQ(binary.classes(i), binary.probabilities().values(i) > 0.5 ? 1 : 0);
+  }
+  const auto multi = Predict(R"({"model":"models/multi","inputs":{"values":[1]}})");
+  EXPECT_EQ(multi.probabilities().values_size(), 3);
+  EXPECT_EQ(multi.classes_size(), 0);
+}
+
+TEST_F(ReadingTest, ManyRowsInPiecesEqualRowsAlone) {
+  CreateModel("m", R"({"inputSize":1,"layers":[{"units":64},{"units":64},{"units":2}]})");
+  v1::PredictRequest request;
+  request.set_model("models/m");
+  std::vector<float> inputs(5000);
+  for (size_t i = 0; i < inputs.size(); ++i) inputs[i] = static_cast<float>(i) / 1000;
+  request.mutable_inputs()->set_raw(inputs.data(), inputs.size() * sizeof(float));
+  request.mutable_inputs()->set_data_type(v1::DATA_TYPE_FLOAT32);
+  request.add_outputs(v1::PREDICT_OUTPUT_LOGITS);
+  request.add_outputs(v1::PREDICT_OUTPUT_CLASSES);
+  v1::PredictResponse all, one;
+  ASSERT_TRUE(Call(&Stub::Predict, request, &all).ok());
+  EXPECT_EQ(all.classes_size(), 5000);
+  for (size_t i : {0U, 1023U, 1024U, 4999U}) {
+    request.mutable_inputs()->set_raw(&inputs[i], sizeof(float));
+    ASSERT_TRUE(Call(&Stub::Predict, request, &one).ok());
+    EXPECT_EQ(one.logits().raw(), all.logits().raw().substr(8 * i, 8)) << i;
+  }
+}
+
+TEST_F(ReadingTest, EvaluateEqualsWhatAStepSaysOfTheSameRows) {
+  CreateModel("m", kXorSpec);
+  v1::EvaluateResponse evaluated;
+  ASSERT_TRUE(Call(&Stub::Evaluate,
+                   Json<v1::EvaluateRequest>(R"({"model":"models/m","data":)" +
+                                             std::string(kXorBatch) + "}"),
+                   &evaluated)
+                  .ok());
+  v1::StepResponse step;
+  ASSERT_TRUE(
+      Call(&Stub::Step,
+           Json<v1::StepRequest>(R"({"model":"models/m","batch":)" + std::string(kXorBatch) + "}"),
+           &step)
+          .ok());
+  EXPECT_EQ(evaluated.metrics().SerializeAsString(), step.metrics().SerializeAsString());
+  EXPECT_EQ(evaluated.step(), 0);
+  EXPECT_EQ(step.step(), 1);
+}
+
+TEST_F(ReadingTest, GradCheckPassesAndSaysWhatItDid) {
+  CreateModel(
+      "m",
+      R"({"inputSize":2,"layers":[{"units":300,"activation":"ACTIVATION_TANH"},{"units":2}]})");
+  const std::string before = ParametersOf("m");
+  v1::GradCheckResponse response;
+  ASSERT_TRUE(Call(&Stub::GradCheck,
+                   Json<v1::GradCheckRequest>(R"({"model":"models/m","batch":)" +
+                                              std::string(kXorBatch) + "}"),
+                   &response)
+                  .ok());
+  const auto& result = response.result();
+  EXPECT_TRUE(result.passed());
+  EXPECT_TRUE(result.sampled());
+  ASSERT_EQ(result.tensors_size(), 4);
+  EXPECT_EQ(result.tensors(0).name(), "layers[0].weights");
+  EXPECT_EQ(result.tensors(0).checked(), 256);
+  EXPECT_EQ(result.tensors(0).not_sampled(), 600 - 256);
+  EXPECT_EQ(result.tensors(0).worst_index_size(), 2);
+  EXPECT_EQ(result.tensors(1).worst_index_size(), 1);
+  EXPECT_EQ(result.epsilon(), 1e-6);
+  EXPECT_LT(result.max_relative_error(), 1e-4);
+  EXPECT_EQ(ParametersOf("m"), before);
+}
+
+// A check that would take minutes ends soon after its caller has gone, and leaves nothing behind.
+TEST_F(ReadingTest, ALongGradCheckEndsWithItsDeadline) {
+  CreateModel("m", R"({"inputSize":300,"layers":[{"units":300},{"units":300},{"units":10}]})");
+  v1::GradCheckRequest request;
+  request.set_model("models/m");
+  request.mutable_config()->set_max_entries_per_tensor(90'000);
+  std::vector<float> inputs(300 * 256, 0.5F);
+  request.mutable_batch()->mutable_inputs()->set_raw(inputs.data(), inputs.size() * sizeof(float));
+  request.mutable_batch()->mutable_inputs()->set_data_type(v1::DATA_TYPE_FLOAT32);
+  for (int i = 0; i < 256; ++i) request.mutable_batch()->mutable_labels()->add_values(i % 10);
+  grpc::ClientContext call;
+  call.set_deadline(std::chrono::system_clock::now() + std::chrono::milliseconds(300));
+  v1::GradCheckResponse response;
+  EXPECT_EQ(server->stub->GradCheck(&call, request, &response).error_code(),
+            grpc::StatusCode::DEADLINE_EXCEEDED);
+  EXPECT_TRUE(server->context.calls.WaitForNone(absl::Seconds(20)));
+}
+
+// While every thread trains, predictions of other models and of the one that trains are answered.
+TEST_F(ReadingTest, PredictionsGoOnWhileEverythingTrains) {
+  std::vector<std::unique_ptr<grpc::ClientContext>> calls;
+  std::vector<std::unique_ptr<grpc::ClientReader<v1::TrainResponse>>> readers;
+  for (int i = 0; i < 4; ++i) {
+    const std::string id = "m" + std::to_string(i);
+    CreateModel(id, kXorSpec);
+    calls.push_back(std::make_unique<grpc::ClientContext>());
+    readers.push_back(server->stub->Train(
+        calls.back().get(), Json<v1::TrainRequest>(R"({"model":"models/)" + id + R"(","data":)" +
+                                                   std::string(kXorBatch) +
+                                                   R"(,"config":{"iterations":1000000000000}})")));
+    v1::TrainResponse started;
+    ASSERT_TRUE(readers.back()->Read(&started));
+  }
+  CreateModel("idle", kXorSpec);
+  int64_t last_step = -1;
+  for (int i = 0; i < 100; ++i) {
+    Predict(R"({"model":"models/idle","inputs":{"values":[1,1]}})");
+    const auto live = Predict(R"({"model":"models/m0","inputs":{"values":[1,1]}})");
+    EXPECT_GE(live.step(), last_step) << "never goes backward";
+    last_step = live.step();
+  }
+  EXPECT_GT(last_step, 0);
+  for (auto& call : calls) call->TryCancel();
+  for (auto& reader : readers) {
+    v1::TrainResponse response;
+    while (reader->Read(&response)) {
+    }
+    EXPECT_EQ(reader->Finish().error_code(), grpc::StatusCode::CANCELLED);
+  }
+}
+
+}  // namespace
+}  // namespace backprop::rpc
