@@ -1,4 +1,5 @@
 // The composition root: the only file that knows all parts.
+#include <grpc/support/log.h>
 #include <grpcpp/grpcpp.h>
 #include <signal.h>
 #include <spdlog/spdlog.h>
@@ -155,5 +156,7 @@ int main(int argc, char** argv) {
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
   signal(SIGPIPE, SIG_IGN);
   backprop::ops::SetUpLogging(parsed.config->log_level, parsed.config->log_format);
+  // gRPC's own lines are for its developers.
+  gpr_set_log_function(+[](gpr_log_func_args* line) { spdlog::debug("grpc: {}", line->message); });
   return backprop::Serve(*parsed.config, signals);
 }

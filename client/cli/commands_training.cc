@@ -104,8 +104,11 @@ void AddTrainingCommands(CLI::App* app, Globals* globals, Command* chosen) {
   auto* epochs = train->add_option("--epochs", options->epochs, "Passes over the data");
   iterations->excludes(epochs);
   train->add_option("--batch-size", options->batch_size, "Rows in a step; default: all");
-  train->add_flag("--shuffle,!--no-shuffle", options->shuffle,
-                  "Whether each epoch has an order of its own; default: with --batch-size");
+  train->add_flag_callback(
+      "--shuffle", [options] { options->shuffle = true; },
+      "Give each epoch an order of its own; default: with --batch-size");
+  train->add_flag_callback(
+      "--no-shuffle", [options] { options->shuffle = false; }, "Keep the order of the rows");
   train->add_option("--report-every", options->report_every,
                     "Iterations between reports; default: a hundredth of the run");
   train->add_flag("--detach", options->detach, "Start the run and leave it to the server");

@@ -141,8 +141,13 @@ void DataSource::AddTo(CLI::App* command, bool with_rows) {
       ->capture_default_str()
       ->group(group);
   command
-      ->add_flag("--header,!--no-header", header,
-                 "Whether the CSV has a header; default: a first line without numbers is one")
+      ->add_flag_callback(
+          "--header", [this] { header = true; }, "The CSV has a header")
+      ->group(group);
+  command
+      ->add_flag_callback(
+          "--no-header", [this] { header = false; },
+          "It has none; default: a first line without numbers is one")
       ->group(group);
   command
       ->add_option("--label-column", label_column,

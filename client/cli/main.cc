@@ -1,4 +1,5 @@
 // backprop: the command line of a backpropd server.
+#include <grpc/support/log.h>
 #include <signal.h>
 #include <unistd.h>
 
@@ -57,13 +58,11 @@ int main(int argc, char** argv) {
   backprop::cli::AddReadingCommands(&app, &globals, &chosen);
   backprop::cli::AddParametersCommands(&app, &globals, &chosen);
   backprop::cli::AddServerCommands(&app, &globals, &chosen);
+  // Errors are told once, as a Status.
+  gpr_set_log_function(+[](gpr_log_func_args*) {});
   WatchForInterrupt(&globals);
   try {
     app.parse(argc, argv);
-  } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? backprop::cli::kOk : backprop::cli::kUsage;
-  }
-  try {
     return chosen();
   } catch (const backprop::cli::DataError& error) {
     std::fprintf(stderr, "%s\n", error.message.c_str());

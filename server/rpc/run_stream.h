@@ -120,7 +120,11 @@ class RunStream final : public grpc::ServerWriteReactor<Response>,
         if (run_ == nullptr) return;
         // Whether the run has ended is asked first: its last event is in the log by then.
         const bool run_finished = run_->finished();
-        const auto event = run_->log().Read(&next_);
+        auto event = run_->log().Read(&next_);
+        if (!event.has_value() && run_finished && !stop_reason_.has_value()) {
+          next_ = run_->log().last_sequence();  // who asked for later events gets the last one
+          event = run_->log().Read(&next_);
+        }
         if (event.has_value()) {
           response_.Clear();
           EncodeEvent(*run_, *event, response_.mutable_event());
@@ -128,7 +132,7 @@ class RunStream final : public grpc::ServerWriteReactor<Response>,
             stop_reason_ = summary->stop_reason;
           }
           writing_ = true;
-        } else if (stop_reason_.has_value() || run_finished) {
+        } else if (stop_reason_.has_value()) {
           end = AfterLastEvent();
         } else {
           return;

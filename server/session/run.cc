@@ -18,13 +18,14 @@ void Run::OnFinish(FinishCallback callback) {
 }
 
 void Run::Finish(const RunSummary& summary) {
+  // The log first: who sees finished() finds the summary there.
+  log_.Append(summary);
   std::vector<FinishCallback> callbacks;
   {
     absl::MutexLock lock(&mu_);
     summary_ = summary;
     callbacks.swap(on_finish_);
   }
-  log_.Append(summary);
   for (FinishCallback& callback : callbacks) callback(summary);
 }
 

@@ -87,6 +87,12 @@ class RunLog {
   // yet. After the RunSummary there is never another one.
   std::optional<RunEvent> Read(int64_t* next) const;
 
+  // The number of the newest event; 0 if there is none.
+  int64_t last_sequence() const {
+    absl::MutexLock lock(&mu_);
+    return count_;
+  }
+
   // `listener` is told of every later event until it is gone.
   void Listen(std::weak_ptr<RunListener> listener);
 

@@ -3,35 +3,10 @@
 
 #include <gtest/gtest.h>
 
-#include <atomic>
 #include <cmath>
-#include <cstdlib>
-#include <limits>
-#include <new>
 
 #include "server/engine/loss.h"
 #include "tests/engine/cases.h"
-
-namespace {
-std::atomic<int64_t> allocations{0};
-}  // namespace
-
-// Counts what the tests below allocate.
-void* operator new(size_t size) {
-  ++allocations;
-  if (void* p = std::malloc(size)) return p;
-  throw std::bad_alloc();
-}
-void* operator new(size_t size, std::align_val_t align) {
-  ++allocations;
-  const auto a = static_cast<size_t>(align);
-  if (void* p = std::aligned_alloc(a, (size + a - 1) / a * a)) return p;
-  throw std::bad_alloc();
-}
-void operator delete(void* p) noexcept { std::free(p); }
-void operator delete(void* p, size_t) noexcept { std::free(p); }
-void operator delete(void* p, std::align_val_t) noexcept { std::free(p); }
-void operator delete(void* p, size_t, std::align_val_t) noexcept { std::free(p); }
 
 namespace backprop::engine {
 namespace {
@@ -77,29 +52,6 @@ TEST(StepTest, TrajectoriesFollowTheReference) {
       EXPECT_LE(LargestDifference(ToDoubles(c.state->values, 0, c.network->parameter_count()),
                                   Flatten(c.layers)),
                 1e-9);
-    }
-  }
-}
-
-TEST(StepTest, AllocatesNothingOnceTheWorkspaceHasGrown) {
-  for (DataType type : {DataType::kFloat32, DataType::kFloat64}) {
-    for (OptimizerKind kind : {OptimizerKind::kSgd, OptimizerKind::kAdam}) {
-      CaseOptions options;
-      options.data_type = type;
-      options.optimizer.kind = kind;
-      options.inputs = 100;
-      options.units = {300, 200, 10};
-      options.hidden = {Activation::kRelu, Activation::kSigmoid};
-      options.rows = 64;
-      const Case c = MakeCase(options, 1);
-      Workspace workspace;
-      State next(*c.network);
-      TrainStep(*c.network, *c.state, c.data.All(), &workspace, &next);
-      const int64_t before = allocations;
-      for (int i = 0; i < 3; ++i) {
-        TrainStep(*c.network, *c.state, c.data.View(0, 64 - i), &workspace, &next);
-      }
-      EXPECT_EQ(allocations - before, 0);
     }
   }
 }

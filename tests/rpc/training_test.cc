@@ -160,6 +160,10 @@ TEST_F(TrainingTest, ADetachedRunOutlivesItsCallerAndIsWatchedAndStopped) {
   EXPECT_EQ(second.front().sequence(), 2);
   EXPECT_EQ(first.back().summary().SerializeAsString(), stopped.summary().SerializeAsString());
   EXPECT_EQ(second.back().sequence(), first.back().sequence());
+  std::vector<v1::TrainingEvent> late;
+  EXPECT_TRUE(Watch(R"({"model":"models/m","fromSequence":1000000000000})", &late).ok());
+  ASSERT_EQ(late.size(), 1U);
+  EXPECT_EQ(late[0].SerializeAsString(), first.back().SerializeAsString()) << "the last event";
 }
 
 TEST_F(TrainingTest, ARepeatedTrainAttachesAndStreamsFromTheBeginning) {

@@ -1,0 +1,248 @@
+// The C++ client against a real server on a real socket.
+#include "backprop/client.h"
+
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <thread>
+
+#include "backprop/datasets.h"
+#include "tests/rpc/test_server.h"
+
+namespace backprop {
+namespace {
+
+ModelSpec XorSpec() {
+  ModelSpec spec;
+  spec.input_size = 2;
+  spec.layers = {{8}, {2}};
+  spec.optimizer = Sgd{0.1, 0};
+  return spec;
+}
+
+class ClientTest : public testing::Test {
+ protected:
+  rpc::TestServer server;
+  Client client{server.address};
+  Batch data = *MakeDataset("xor");
+  static constexpr int64_t kForever = int64_t{1} << 50;
+};
+
+TEST_F(ClientTest, ModelsLiveTheirLife) {
+  ModelSpec spec;
+  spec.input_size = 3;
+  spec.layers = {{5, Activation::kTanh, Initializer::kXavierNormal}, {4}, {2}};
+  spec.optimizer = Adam{0.01, 0.8, 0.99, 1e-7};
+  spec.seed = 9;
+  spec.data_type = DataType::kFloat64;
+  spec.class_names = {"no", "yes"};
+  spec.feature_names = {"a", "b", "c"};
+  const auto created = client.CreateModel(
+      spec, {.model_id = "m", .labels = {{"tenant", "x"}}, .ttl = std::chrono::seconds(90)});
+  ASSERT_TRUE(created.ok()) << created.status().ToString();
+  EXPECT_EQ(created->name, "models/m");
+  EXPECT_EQ(created->parameter_count, 4 * 5 + 6 * 4 + 5 * 2);
+  EXPECT_EQ(created->ttl, std::chrono::seconds(90));
+  for (const char* name : {"m", "models/m"}) {
+    const auto got = client.GetModel(name);
+    ASSERT_TRUE(got.ok());
+    EXPECT_EQ(got->spec.layers[0].activation, Activation::kTanh);
+    EXPECT_EQ(got->spec.layers[0].initializer, Initializer::kXavierNormal);
+    EXPECT_EQ(got->spec.layers[1].activation, Activation::kRelu);
+    EXPECT_EQ(std::get<Adam>(got->spec.optimizer).beta1, 0.8);
+    EXPECT_EQ(got->spec.seed, 9U);
+    EXPECT_EQ(got->spec.data_type, DataType::kFloat64);
+    EXPECT_EQ(got->spec.class_names, spec.class_names);
+    EXPECT_EQ(got->labels.at("tenant"), "x");
+  }
+  ASSERT_TRUE(client.CreateModel(XorSpec(), {.model_id = "other"}).ok());
+  const auto all = client.ListModels();
+  ASSERT_EQ(all->models.size(), 2U);
+  const auto page = client.ListModels({.page_size = 1});
+  EXPECT_EQ(page->models[0].name, "models/m");
+  EXPECT_EQ(client.ListModels({.page_token = page->next_page_token})->models[0].name,
+            "models/other");
+  EXPECT_EQ(client.ListModels({.labels = {{"tenant", "x"}}})->models.size(), 1U);
+  EXPECT_TRUE(client.DeleteModel("m").ok());
+  const Status gone = client.DeleteModel("m");
+  EXPECT_EQ(gone.code, StatusCode::kNotFound);
+  EXPECT_EQ(gone.reason, "MODEL_NOT_FOUND");
+  EXPECT_EQ(gone.metadata.at("model"), "models/m");
+}
+
+TEST_F(ClientTest, ErrorsNameTheirFields) {
+  ModelSpec spec = XorSpec();
+  spec.layers[0].units = 0;
+  const auto created = client.CreateModel(spec);
+  ASSERT_FALSE(created.ok());
+  EXPECT_EQ(created.status().ToString(),
+            "INVALID_ARGUMENT: spec.layers[0].units: must be at least 1, got 0");
+  ASSERT_EQ(created.status().field_violations.size(), 1U);
+  EXPECT_EQ(created.status().field_violations[0].field, "spec.layers[0].units");
+  EXPECT_EQ(created.status().field_violations[0].description, "must be at least 1, got 0");
+}
+
+TEST_F(ClientTest, TheMainJob) {
+  ASSERT_TRUE(client.CreateModel(XorSpec(), {.model_id = "xor"}).ok());
+  std::vector<TrainingEvent> events;
+  const auto summary =
+      client.Train("xor", data, {.iterations = 3000}, [&](const TrainingEvent& event) {
+        events.push_back(event);
+        return true;
+      });
+  ASSERT_TRUE(summary.ok()) << summary.status().ToString();
+  EXPECT_EQ(summary->stop_reason, StopReason::kCompleted);
+  EXPECT_GE(*summary->metrics->accuracy, 0.90);
+  EXPECT_EQ(events.size(), 103U);
+  EXPECT_EQ(std::get<RunStarted>(events[0].body).rows, 200);
+  EXPECT_EQ(std::get<Progress>(events[1].body).iteration, 1);
+
+  const auto step = client.Step("xor", data);
+  EXPECT_EQ(step->step, 3001);
+  EXPECT_EQ(client.Step("xor", data, 3000).status().code, StatusCode::kAborted);
+
+  const auto prediction = client.Predict("xor", data.inputs, {.logits = true, .classes = true});
+  ASSERT_TRUE(prediction.ok());
+  EXPECT_EQ(prediction->logits.rows(), 200);
+  EXPECT_EQ(prediction->logits.type(), DataType::kFloat32);
+  int correct = 0;
+  for (size_t i = 0; i < 200; ++i) {
+    const auto row = static_cast<int64_t>(i);
+    EXPECT_EQ(prediction->classes[i],
+              prediction->logits.at(row, 1) > prediction->logits.at(row, 0) ? 1 : 0);
+    correct += prediction->classes[i] == data.labels[i];
+  }
+  const auto evaluation = client.Evaluate("xor", data);
+  EXPECT_NEAR(*evaluation->metrics.accuracy, correct / 200.0, 1e-12);
+
+  const auto check = client.GradCheck("xor", data);
+  ASSERT_TRUE(check.ok());
+  EXPECT_TRUE(check->passed);
+  EXPECT_EQ(check->tensors.size(), 4U);
+  EXPECT_FALSE(client.GradCheck("xor", data, {.kernel_tolerance = 1e-12})->passed);
+}
+
+TEST_F(ClientTest, ParametersComeBackAsTheyWere) {
+  ModelSpec spec = XorSpec();
+  spec.optimizer = Adam{};
+  ASSERT_TRUE(client.CreateModel(spec, {.model_id = "m"}).ok());
+  ASSERT_TRUE(client.Train("m", data, {.iterations = 10}).ok());
+  const auto parameters = client.GetParameters("m");
+  ASSERT_EQ(parameters->tensors.size(), 4U);
+  EXPECT_TRUE(parameters->tensors[1].is_vector);
+  EXPECT_EQ(parameters->optimizer_state.size(), 8U);
+  EXPECT_TRUE(client.GetParameters("m", false)->optimizer_state.empty());
+  ASSERT_TRUE(
+      client.CreateModel(spec, {.model_id = "copy", .initial_parameters = *parameters}).ok());
+  ASSERT_TRUE(client.Train("m", data, {.iterations = 10}).ok());
+  EXPECT_EQ(client.SetParameters("m", *parameters).value(), 10);
+  for (const char* id : {"m", "copy"}) ASSERT_TRUE(client.Step(id, data).ok());
+  const auto a = client.GetParameters("m"), b = client.GetParameters("copy");
+  for (size_t i = 0; i < 4; ++i) EXPECT_EQ(a->tensors[i].tensor, b->tensors[i].tensor);
+}
+
+TEST_F(ClientTest, ACallbackMayEndTheCall) {
+  ASSERT_TRUE(client.CreateModel(XorSpec(), {.model_id = "m"}).ok());
+  int events = 0;
+  const auto summary = client.Train("m", data, {.iterations = kForever},
+                                    [&](const TrainingEvent&) { return ++events < 2; });
+  EXPECT_EQ(summary.status().code, StatusCode::kCancelled);
+  while (!client.GetModel("m")->active_run.empty()) std::this_thread::yield();
+  EXPECT_GT(client.GetModel("m")->step, 0);
+}
+
+TEST_F(ClientTest, DetachWatchStop) {
+  ASSERT_TRUE(client.CreateModel(XorSpec(), {.model_id = "m"}).ok());
+  const auto left = client.Train("m", data, {.iterations = kForever, .detach = true},
+                                 [](const TrainingEvent&) { return false; });
+  EXPECT_EQ(left.status().code, StatusCode::kCancelled);
+  Result<TrainingSummary> watched = Status{StatusCode::kUnknown};
+  std::thread watcher([&] { watched = client.WatchTraining("m"); });
+  const auto stopped = client.StopTraining("m");
+  ASSERT_TRUE(stopped.ok()) << stopped.status().ToString();
+  EXPECT_EQ(stopped->run, "models/m/runs/1");
+  watcher.join();
+  ASSERT_TRUE(watched.ok());
+  EXPECT_EQ(watched->stop_reason, StopReason::kStopped);
+  EXPECT_EQ(watched->iterations, stopped->summary.iterations);
+  EXPECT_EQ(client.StopTraining("m").status().reason, "NO_RUN");
+}
+
+TEST_F(ClientTest, DeadlinesAndCancellationReachTheServer) {
+  ASSERT_TRUE(client.CreateModel(XorSpec(), {.model_id = "m"}).ok());
+  const auto late = client.Train("m", data, {.iterations = kForever}, nullptr,
+                                 {.timeout = std::chrono::milliseconds(200)});
+  EXPECT_EQ(late.status().code, StatusCode::kDeadlineExceeded);
+  while (!client.GetModel("m")->active_run.empty()) std::this_thread::yield();
+  Cancellation cancellation;
+  const auto cancelled = client.Train("m", data, {.iterations = kForever},
+                                      [&](const TrainingEvent& event) {
+                                        if (event.sequence == 2) cancellation.Cancel();
+                                        return true;
+                                      },
+                                      {.cancellation = cancellation});
+  EXPECT_EQ(cancelled.status().code, StatusCode::kCancelled);
+  EXPECT_EQ(client.GetModel("m", {.cancellation = cancellation}).status().code,
+            StatusCode::kCancelled);
+}
+
+TEST_F(ClientTest, TheSameRequestIdAppliesOnce) {
+  ASSERT_TRUE(client.CreateModel(XorSpec(), {.model_id = "m"}).ok());
+  const CallOptions once{.request_id = "r"};
+  EXPECT_EQ(client.Step("m", data, std::nullopt, once)->step, 1);
+  EXPECT_EQ(client.Step("m", data, std::nullopt, once)->step, 1);
+  EXPECT_EQ(client.Step("m", data)->step, 2);
+  EXPECT_EQ(client.Step("m", data)->step, 3) << "without one, each call is its own";
+}
+
+TEST_F(ClientTest, HealthIsAsked) {
+  EXPECT_TRUE(client.CheckHealth().value());
+  EXPECT_TRUE(client.CheckHealth("backprop.v1.TrainingService").value());
+  EXPECT_EQ(client.CheckHealth("other").status().code, StatusCode::kNotFound);
+}
+
+// The server is not there yet when the call begins.
+TEST(ClientRetryTest, UnavailableIsTriedAgainUntilTheServerIsThere) {
+  const std::string path = testing::TempDir() + "bp_client_retry.sock";
+  Client client("unix:" + path,
+                {.retry = {.max_attempts = 50, .first_pause = std::chrono::milliseconds(20)}});
+  Result<ModelInfo> created = Status{StatusCode::kUnknown};
+  std::thread caller([&] { created = client.CreateModel(XorSpec(), {.model_id = "m"}); });
+  std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  rpc::TestServer server({}, path);
+  caller.join();
+  ASSERT_TRUE(created.ok()) << created.status().ToString();
+  EXPECT_EQ(server.registry.size(), 1);
+}
+
+TEST(ClientRetryTest, AttemptsAndDeadlinesEndTheRetries) {
+  Client client("unix:/nonexistent/server.sock",
+                {.retry = {.max_attempts = 3, .first_pause = std::chrono::milliseconds(1)}});
+  EXPECT_EQ(client.GetModel("m").status().code, StatusCode::kUnavailable);
+  Client patient("unix:/nonexistent/server.sock", {.retry = {.max_attempts = 1'000'000}});
+  EXPECT_FALSE(patient.GetModel("m", {.timeout = std::chrono::milliseconds(200)}).ok());
+}
+
+// A watcher whose server goes and comes back with the run gone is told so, not left waiting.
+TEST(ClientRetryTest, AWatcherEndsWhenTheServerStops) {
+  auto server = std::make_unique<rpc::TestServer>();
+  Client client(server->address,
+                {.retry = {.max_attempts = 2, .first_pause = std::chrono::milliseconds(1)}});
+  ASSERT_TRUE(client.CreateModel(XorSpec(), {.model_id = "m"}).ok());
+  std::atomic<bool> started{false};
+  Result<TrainingSummary> summary = Status{StatusCode::kUnknown};
+  std::thread trainer([&] {
+    summary = client.Train("m", *MakeDataset("xor"), {.iterations = int64_t{1} << 50},
+                           [&](const TrainingEvent&) {
+                             started = true;
+                             return true;
+                           });
+  });
+  while (!started) std::this_thread::yield();
+  server.reset();
+  trainer.join();
+  EXPECT_EQ(summary.status().code, StatusCode::kUnavailable);
+}
+
+}  // namespace
+}  // namespace backprop

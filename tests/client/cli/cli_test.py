@@ -1,0 +1,316 @@
+"""The command line against a real server: golden outputs, bad data, wrong servers, Ctrl-C."""
+
+import json
+import os
+import pathlib
+import pty
+import re
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+from harness import BIN, Server, cli
+
+GOLDEN_GRAD_CHECK = re.compile(
+    r"tensor +shape +checked +set aside +max abs err +max rel err +kernel err *\n"
+    r"(layers\[\d\]\.(weights|bias) +\[[\d,]+\] +\d+ +\d+ +\S+ +\S+ +\S+  ok\n){4}"
+    r"PASSED: largest relative error \S+, tolerance 1e-04\n")
+
+
+class CliTest(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.server = Server()
+        cls.server.__enter__()
+        cls.folder = tempfile.TemporaryDirectory()
+        cls.path = pathlib.Path(cls.folder.name)
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.server.__exit__(None, None, None)
+        cls.folder.cleanup()
+
+    def run_cli(self, *arguments, **options):
+        return cli(*arguments, server=self.server.address, cwd=self.path, **options)
+
+    def ok(self, *arguments, **options):
+        result = self.run_cli(*arguments, **options)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        return result.stdout
+
+    def fails(self, status, *arguments, **options):
+        result = self.run_cli(*arguments, **options)
+        self.assertEqual(result.returncode, status, result.stdout + result.stderr)
+        return result.stderr
+
+    def create(self, name, *more):
+        return self.ok("create", name, "--inputs", 2, "--layers", "8,2", "--learning-rate", 0.1, *more)
+
+    def file(self, name, text):
+        (self.path / name).write_text(text)
+        return name
+
+    # Models.
+
+    def test_create_get_list_delete(self):
+        golden = ("models/life\n"
+                  "  2 → 8 relu → 2, softmax_cross_entropy, sgd(learning_rate=0.1, momentum=0), float32\n"
+                  "  42 parameters, step 0, seed 0\n"
+                  "  classes no, yes\n"
+                  "  tenant=acme\n"
+                  "  deleted after 3600 s without use\n")
+        self.assertEqual(self.create("life", "--class-names", "no,yes", "--label", "tenant=acme",
+                                     "--ttl", 3600), golden)
+        self.assertEqual(self.ok("get", "life"), golden)
+        listed = self.ok("list", "--label", "tenant=acme").splitlines()
+        self.assertEqual(listed[0].split(), ["NAME", "STEP", "PARAMETERS", "MODEL"])
+        self.assertRegex(listed[1], r"^models/life +0 +42  2 → 8 relu → 2, softmax")
+        self.assertEqual(len(listed), 2)
+        self.assertEqual(self.ok("delete", "life"), "deleted\n")
+        self.assertEqual(self.fails(1, "get", "life"), "NOT_FOUND: models/life: no such model\n")
+
+    def test_list_pages_through_all(self):
+        for i in range(5):
+            self.create(f"page{i}", "--label", "page=yes")
+        listed = self.ok("list", "--label", "page=yes", "--page-size", 2).splitlines()
+        self.assertEqual(len(listed), 6)
+
+    def test_spec_from_json(self):
+        self.file("spec.json", '{"inputSize":3,"layers":[{"units":4,"activation":"ACTIVATION_TANH"},'
+                               '{"units":1}],"loss":{"meanSquaredError":{}},"optimizer":{"adam":{}}}')
+        self.assertIn("3 → 4 tanh → 1, mean_squared_error, adam(learning_rate=0.001)",
+                      self.ok("create", "spec", "--spec", "spec.json"))
+        self.file("bad.json", '{"inputSize":"x"}')
+        self.assertIn("bad.json:", self.fails(1, "create", "--spec", "bad.json"))
+
+    def test_errors_of_the_server_name_their_fields(self):
+        self.assertEqual(
+            self.fails(1, "create", "bad", "--inputs", 2, "--layers", "0,2"),
+            "INVALID_ARGUMENT: spec.layers[0].units: must be at least 1, got 0\n")
+
+    def test_usage_errors(self):
+        for arguments in ([], ["frobnicate"], ["create", "--layers", "x"], ["create"], ["get"],
+                          ["create", "--layers", "2:none"], ["train", "m", "--data", "xor"],
+                          ["train", "m", "--iterations", 1], ["list", "--label", "x"],
+                          ["create", "--layers", "2", "--loss", "none"],
+                          ["train", "m", "--data", "xor", "--iterations", 1, "--epochs", 1]):
+            with self.subTest(arguments):
+                self.assertTrue(self.fails(2, *arguments))
+        self.assertEqual(self.run_cli("--help").returncode, 0)
+        self.assertEqual(self.run_cli("train", "--help").returncode, 0)
+
+    # Training.
+
+    def test_train_prints_plain_rows_in_a_pipe(self):
+        self.create("rows", "--seed", 149)
+        out = self.ok("train", "rows", "--data", "xor", "--data-seed", 149, "--iterations", 3000,
+                      "--report-every", 1000).splitlines()
+        self.assertEqual(out[0].split(), ["iteration", "epoch", "loss", "accuracy", "grad", "norm", "steps/s"])
+        self.assertEqual([row.split()[0] for row in out[1:5]], ["1", "1000", "2000", "3000"])
+        self.assertEqual(out[1].split()[2], "0.646911")
+        self.assertRegex(out[5], r"^completed after 3000 iterations in \S+ s: loss 0\.0842\d\d, accuracy 0\.9700$")
+        self.assertEqual(self.ok("evaluate", "rows", "--data", "xor", "--data-seed", 149),
+                         f"200 rows at step 3000: {out[5].split(': ')[1]}\n")
+        step = self.ok("step", "rows", "--data", "xor", "--expected-step", 3000)
+        self.assertRegex(step, r"^step 3001: loss 0\.\d{6}, accuracy 0\.\d{4}, gradient norm \S+\n$")
+        self.assertIn("ABORTED: expected_step: expected 3000, the model is at step 3001",
+                      self.fails(1, "step", "rows", "--data", "xor", "--expected-step", 3000))
+
+    def test_json_is_one_object_a_line(self):
+        self.create("json")
+        lines = [json.loads(l) for l in self.ok("--json", "train", "json", "--data", "xor",
+                                                "--iterations", 10, "--report-every", 5).splitlines()]
+        self.assertEqual(lines[0]["event"]["started"]["totalIterations"], "10")
+        self.assertEqual([l["event"]["progress"]["iteration"] for l in lines[1:4]], ["1", "5", "10"])
+        self.assertEqual(lines[-1]["event"]["summary"]["stopReason"], "STOP_REASON_COMPLETED")
+        self.assertEqual(json.loads(self.ok("--json", "get", "json"))["model"]["step"], "10")
+        predicted = json.loads(self.ok("predict", "json", "--row", "1,1", "--json"))
+        self.assertEqual(len(predicted["classes"]), 1)
+
+    def test_a_diverging_run_fails(self):
+        self.ok("create", "wild", "--inputs", 1, "--layers", "1", "--loss", "mean_squared_error",
+                "--learning-rate", 1e6)
+        self.file("line.csv", "x,y\n1,2\n2,4\n3,6\n")
+        result = self.run_cli("train", "wild", "--data", "line.csv", "--iterations", 1000)
+        self.assertEqual(result.returncode, 1)
+        self.assertIn("diverged after", result.stdout)
+        self.assertIn("not finite at iteration", result.stdout)
+
+    def test_detach_watch_stop(self):
+        self.create("detached")
+        out = self.ok("train", "detached", "--data", "xor", "--iterations", 10**12, "--detach")
+        self.assertEqual(out, "models/detached/runs/1 is under way; watch it with: backprop watch detached\n")
+        self.assertIn("FAILED_PRECONDITION: models/detached/runs/1 is under way",
+                      self.fails(1, "train", "detached", "--data", "xor", "--iterations", 1))
+        watch = subprocess.Popen([BIN / "backprop", "--server", self.server.address, "watch", "detached"],
+                                 stdout=subprocess.PIPE, text=True)
+        self.assertIn("iteration", watch.stdout.readline())
+        self.assertRegex(self.ok("stop", "detached"), r"^models/detached/runs/1 stopped after \d+ iterations")
+        out, _ = watch.communicate(timeout=60)
+        self.assertIn("stopped after", out)
+        self.assertEqual(watch.returncode, 0)
+        self.assertIn("no run is under way", self.fails(1, "stop", "detached"))
+
+    def interrupt(self, *arguments):
+        process = subprocess.Popen([BIN / "backprop", "--server", self.server.address, *arguments],
+                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        process.stdout.readline()
+        process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+        return process.returncode, out, err
+
+    def test_ctrl_c_stops_the_run_and_keeps_what_it_learned(self):
+        self.create("interrupted")
+        status, _, err = self.interrupt("train", "interrupted", "--data", "xor", "--iterations", "1000000000000",
+                                        "--report-every", "10000")
+        self.assertEqual(status, 130)
+        self.assertIn("interrupted; the run was stopped and what it learned", err)
+        deadline = time.monotonic() + 30
+        while "under way" in self.ok("get", "interrupted") and time.monotonic() < deadline:
+            time.sleep(0.05)
+        described = self.ok("get", "interrupted")
+        self.assertNotIn("under way", described)
+        self.assertNotIn("step 0,", described)
+
+    def test_ctrl_c_of_a_watcher_leaves_the_run(self):
+        self.create("watched")
+        self.ok("train", "watched", "--data", "xor", "--iterations", 10**12, "--detach")
+        status, _, err = self.interrupt("watch", "watched")
+        self.assertEqual(status, 130)
+        self.assertIn("the run goes on", err)
+        self.assertIn("under way", self.ok("get", "watched"))
+        self.ok("stop", "watched")
+
+    def test_a_terminal_gets_one_live_line(self):
+        self.create("live")
+        primary, secondary = pty.openpty()
+        process = subprocess.Popen([BIN / "backprop", "--server", self.server.address, "train", "live",
+                                    "--data", "xor", "--iterations", "20000"], stdout=secondary)
+        os.close(secondary)
+        shown = b""
+        while True:
+            ready, _, _ = select.select([primary], [], [], 60)
+            if not ready:
+                break
+            try:
+                piece = os.read(primary, 65536)
+            except OSError:
+                break
+            if not piece:
+                break
+            shown += piece
+        os.close(primary)
+        self.assertEqual(process.wait(timeout=60), 0)
+        text = shown.decode()
+        self.assertRegex(text, r"\r\x1b\[K20000/20000 100%  loss \d\.\d+  accuracy \d\.\d+  \d+ steps/s  ETA \S+ s  [▁▂▃▄▅▆▇█]+")
+        self.assertEqual(text.count("\n"), 1, "only the summary ends a line")
+
+    # Data.
+
+    def test_csv_with_names(self):
+        self.file("pets.csv", "width,height,animal\n0,1,cat\n1,0,dog\n0.1,0.9,cat\n0.9,0.2,dog\n")
+        self.ok("create", "pets", "--inputs", 2, "--layers", "8,2", "--learning-rate", 0.5,
+                "--class-names", "cat,dog")
+        self.assertIn("accuracy 1.0000", self.ok("train", "pets", "--data", "pets.csv", "--iterations", 300))
+        out = self.ok("predict", "pets", "--data", "pets.csv").splitlines()
+        self.assertEqual([line.split()[0] for line in out], ["cat", "dog", "cat", "dog"])
+        rows = self.ok("predict", "pets", "--row", "0,1", "--row", "1,0", "--classes")
+        self.assertEqual(rows, "cat\ndog\n")
+        piped = self.ok("predict", "pets", "--data", "-", "--classes", stdin="0,1\n1,0\n")
+        self.assertEqual(piped, "cat\ndog\n")
+        self.file("first.csv", "animal,width,height\ncat,0,1\ndog,1,0\n")
+        for column in ("animal", "0"):
+            self.assertIn("accuracy 1.0000", self.ok("evaluate", "pets", "--data", "first.csv",
+                                                     "--label-column", column))
+        self.file("cow.csv", "0,1,cat\n1,0,cow\n")
+        self.assertEqual(self.fails(1, "evaluate", "pets", "--data", "cow.csv"),
+                         'cow.csv:2:3: is not one of the model\'s class_names, got "cow"\n')
+
+    def test_csv_errors_name_file_line_and_column(self):
+        self.create("csv")
+        for text, message in (
+                ("1,2,0\n3,x,1\n", 'd.csv:2:2: expected a number, got "x"\n'),
+                ("1,2,0\n3,4\n", "d.csv:2: expected 3 columns, got 2\n"),
+                ("1,2,0.5\n", 'd.csv:1:3: expected a class index, got "0.5"\n'),
+                ("1,2,3,0\n", "d.csv: has 3 columns of features beside 1 for what is wanted, but "
+                              "models/csv takes 2\n"),
+                ("", "d.csv: has no rows of data\n")):
+            with self.subTest(text):
+                self.file("d.csv", text)
+                self.assertEqual(self.fails(1, "train", "csv", "--data", "d.csv", "--iterations", 1), message)
+        self.assertEqual(self.fails(1, "train", "csv", "--data", "none.csv", "--iterations", 1),
+                         "none.csv: No such file or directory\n")
+        self.assertIn('has no column "z"', self.fails(
+            1, "train", "csv", "--data", self.file("d.csv", "a,b,c\n1,2,0\n"), "--label-column", "z",
+            "--iterations", 1))
+
+    def test_npy(self):
+        import numpy as np
+        random = np.random.default_rng(0)
+        x = random.normal(size=(50, 2)).astype("f4")
+        np.save(self.path / "x.npy", x)
+        np.save(self.path / "y.npy", (x[:, 0] > 0).astype("i8"))
+        np.save(self.path / "t.npy", x @ np.array([[2.0], [-1.0]]))
+        self.create("npy")
+        self.assertIn("accuracy 1.0000", self.ok("train", "npy", "--data", "x.npy", "--labels", "y.npy",
+                                                 "--iterations", 3000))
+        self.ok("create", "fit", "--inputs", 2, "--layers", "1", "--loss", "mean_squared_error",
+                "--learning-rate", 0.1)
+        self.ok("train", "fit", "--data", "x.npy", "--targets", "t.npy", "--iterations", 500)
+        self.assertAlmostEqual(float(self.ok("predict", "fit", "--row", "1,0").strip()), 2, places=3)
+        self.assertIn("give --labels or --targets", self.fails(1, "train", "npy", "--data", "x.npy",
+                                                               "--iterations", 1))
+
+    # Reading.
+
+    def test_grad_check(self):
+        self.create("check")
+        self.assertRegex(self.ok("grad-check", "check", "--data", "xor"), GOLDEN_GRAD_CHECK)
+        failed = self.run_cli("grad-check", "check", "--data", "xor", "--kernel-tolerance", 1e-15)
+        self.assertEqual(failed.returncode, 1)
+        self.assertIn("FAILED", failed.stdout)
+
+    def test_parameters_get_and_set(self):
+        self.create("source", "--optimizer", "adam")
+        self.ok("train", "source", "--data", "xor", "--iterations", 5)
+        self.ok("parameters", "get", "source", "--output", "p.json")
+        parameters = json.loads((self.path / "p.json").read_text())
+        self.assertEqual(parameters["step"], "5")
+        self.assertEqual(len(parameters["tensors"]), 4)
+        self.assertEqual(len(parameters["optimizerState"]), 8)
+        self.create("target", "--optimizer", "adam", "--seed", 5)
+        self.assertEqual(self.ok("parameters", "set", "target", "--input", "p.json"), "set; step 5\n")
+        self.assertEqual(self.ok("parameters", "get", "target"), self.ok("parameters", "get", "source"))
+        weights = json.loads(self.ok("parameters", "get", "source", "--weights-only"))
+        self.assertNotIn("optimizerState", weights)
+        self.assertIn("ABORTED", self.fails(1, "parameters", "set", "target", "--expected-step", 4,
+                                            stdin=json.dumps(weights)))
+
+    def test_health_and_version(self):
+        self.assertEqual(self.ok("health"), "SERVING\n")
+        self.assertEqual(self.fails(1, "health", "--service", "none"), "NOT_FOUND: service name unknown\n")
+        self.assertRegex(self.ok("version"), r"^backprop \d+\.\d+\.\d+ \(commit \w+\)\n$")
+
+    def test_a_wrong_server(self):
+        result = cli("get", "m", "--server", "127.0.0.1:1")
+        self.assertEqual(result.returncode, 1)
+        self.assertIn("UNAVAILABLE", result.stderr)
+        self.assertIn("Is a server running at 127.0.0.1:1?", result.stderr)
+
+    def test_demo(self):
+        out = self.ok("demo")
+        self.assertRegex(out, r"completed after 3000 iterations in \S+ s: loss 0\.084\d+, accuracy 0\.9700")
+        self.assertIn("What it learned", out)
+        self.assertRegex(out, GOLDEN_GRAD_CHECK)
+        poor = self.run_cli("demo", "--seed", 40)
+        self.assertEqual(poor.returncode, 1)
+        self.assertIn("is below 0.97", poor.stderr)
+
+
+if __name__ == "__main__":
+    unittest.main(argv=sys.argv[:1] + ["-v"])

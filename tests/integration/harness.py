@@ -1,0 +1,80 @@
+"""Real binaries, started and stopped by tests. BACKPROP_BIN is the folder they are in."""
+
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import tempfile
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+BIN = pathlib.Path(os.environ["BACKPROP_BIN"])
+
+
+class Server:
+    """A backpropd on a free port; a context manager that stops it."""
+
+    def __init__(self, *flags, listen="127.0.0.1:0", env=None, expect_exit=0):
+        self.folder = tempfile.TemporaryDirectory()
+        self.path = pathlib.Path(self.folder.name)
+        self.flags = flags
+        self.listen = listen
+        self.env = env or {}
+        self.expect_exit = expect_exit
+
+    def __enter__(self):
+        command = [BIN / "backpropd", "--port-file", self.path / "address", *self.flags]
+        if self.listen:
+            command += ["--listen", self.listen]
+        self.log_file = open(self.path / "log", "w")
+        self.process = subprocess.Popen(command, stdout=self.log_file, stderr=self.log_file,
+                                        env={**os.environ, **self.env})
+        deadline = time.monotonic() + 30
+        while not (self.path / "address").exists():
+            if self.process.poll() is not None:
+                raise RuntimeError(f"the server ended with {self.process.returncode}: {self.log()}")
+            if time.monotonic() > deadline:
+                self.process.kill()
+                raise RuntimeError(f"the server did not start: {self.log()}")
+            time.sleep(0.01)
+        self.address = (self.path / "address").read_text().strip()
+        return self
+
+    def __exit__(self, *exc):
+        if self.process.poll() is None:
+            self.process.terminate()
+        try:
+            self.process.wait(timeout=60)
+        finally:
+            if self.process.poll() is None:
+                self.process.kill()
+                self.process.wait()
+            self.log_file.close()
+            log = self.log()
+            self.folder.cleanup()
+        if exc[0] is None and self.process.returncode != self.expect_exit:
+            raise AssertionError(f"the server ended with {self.process.returncode}:\n{log}")
+
+    def log(self):
+        return (self.path / "log").read_text()
+
+    def terminate_and_wait(self, timeout=60):
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(timeout=timeout)
+
+
+def cli(*arguments, server=None, stdin=None, cwd=None, env=None, timeout=120):
+    """Runs `backprop`; returns the finished process with text output."""
+    environment = {k: v for k, v in os.environ.items() if k != "BACKPROP_SERVER"}
+    if server is not None:
+        environment["BACKPROP_SERVER"] = server
+    environment.update(env or {})
+    return subprocess.run([BIN / "backprop", *map(str, arguments)], input=stdin, capture_output=True,
+                          text=True, cwd=cwd, env=environment, timeout=timeout)
+
+
+def readme_blocks(language):
+    """The fenced code blocks of README.md in a language, in order."""
+    text = (ROOT / "README.md").read_text()
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.M | re.S)
