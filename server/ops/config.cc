@@ -3,6 +3,7 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cctype>
+#include <cstdlib>
 #include <map>
 #include <thread>
 
@@ -48,6 +49,21 @@ void AddLimits(CLI::App* app, session::Limits* limits) {
         ->type_name("N")
         ->capture_default_str();
   }
+}
+
+// --flag=value for each variable that is set and whose flag is not on the command line.
+std::vector<std::string> FlagsFromEnvironment(const CLI::App& app, int argc, char** argv) {
+  std::vector<std::string> flags;
+  for (const CLI::Option* option : app.get_options()) {
+    const std::string flag = option->get_name();
+    const char* value =
+        option->get_envname().empty() ? nullptr : std::getenv(option->get_envname().c_str());
+    const bool given = std::any_of(argv + 1, argv + argc, [&](const std::string& argument) {
+      return argument == flag || argument.rfind(flag + "=", 0) == 0;
+    });
+    if (value != nullptr && !given) flags.push_back(flag + "=" + value);
+  }
+  return flags;
 }
 
 }  // namespace
@@ -113,7 +129,11 @@ Parsed ParseCommandLine(int argc, char** argv, const std::string& version) {
       "SIGTERM and SIGINT stop in good order; a second one stops at once.");
 
   try {
-    app.parse(argc, argv);
+    // CLI11 would let a file go before the environment; as flags the variables go before it.
+    std::vector<std::string> arguments = FlagsFromEnvironment(app, argc, argv);
+    arguments.insert(arguments.end(), argv + 1, argv + argc);
+    std::reverse(arguments.begin(), arguments.end());  // the order that CLI11 wants
+    app.parse(std::move(arguments));
   } catch (const CLI::ParseError& error) {
     // Help and version are errors of status 0 here; every other one is wrong usage.
     const int status = app.exit(error);

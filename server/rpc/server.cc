@@ -9,12 +9,12 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <chrono>
 #include <cstring>
 #include <mutex>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 
 namespace backprop::rpc {
 namespace {
@@ -109,8 +109,10 @@ bool Server::Stop(absl::Duration grace) {
   server_->GetHealthCheckService()->Shutdown();
   context_->registry->Drain();
   const bool finished = context_->calls.WaitForNone(grace);
-  // What is left now: calls that outlived the grace, and streams of the side services.
-  server_->Shutdown(std::chrono::system_clock::now() + std::chrono::milliseconds(50));
+  // What is left now: calls that outlived the grace, last messages that a slow reader has not taken
+  // yet, and streams of the side services, which end for no other reason.
+  const absl::Duration flush = std::min(grace, absl::Seconds(1));
+  server_->Shutdown(absl::ToChronoTime(absl::Now() + flush));
   server_->Wait();
   if (!unix_socket_.empty()) unlink(unix_socket_.c_str());
   return finished;

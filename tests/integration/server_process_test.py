@@ -97,7 +97,7 @@ class ServerProcessTest(unittest.TestCase):
             cli("create", "m", "--inputs", 2, "--layers", "8,2", server=server.address)
             train = subprocess.Popen(
                 [BIN / "backprop", "--server", server.address, "train", "m", "--data", "xor",
-                 "--iterations", "1000000000000", "--report-every", "1000"],
+                 "--iterations", "1000000000000", "--report-every", "10000"],
                 stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
             train.stdout.readline()
             train.stdout.readline()
@@ -110,45 +110,33 @@ class ServerProcessTest(unittest.TestCase):
             self.assertIn("UNAVAILABLE", err)
             self.assertIn("models/m/runs/1 server shutdown after", server.log())
 
+    def long_check(self, server):
+        """A GradCheck that would take minutes, under way."""
+        cli("create", "m", "--inputs", 200, "--layers", "300,300,10", server=server.address)
+        rows = server.path / "rows.csv"
+        rows.write_text("\n".join(",".join(["0.5"] * 200 + [str(i % 10)]) for i in range(400)))
+        check = subprocess.Popen([BIN / "backprop", "--server", server.address, "grad-check", "m",
+                                  "--data", rows, "--max-entries", "100000"],
+                                 stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(2)
+        self.assertIsNone(check.poll())
+        self.addCleanup(check.wait)
+        self.addCleanup(check.kill)
+
     def test_a_second_signal_ends_at_once(self):
         with Server("--grace", "600", expect_exit=128 + signal.SIGINT) as server:
-            # A connection whose request never comes in whole does not count; a long check does.
-            cli("create", "m", "--inputs", 200, "--layers", "300,300,10", server=server.address)
-            rows = "\n".join(",".join(["0.5"] * 200 + [str(i % 10)]) for i in range(400))
-            check = subprocess.Popen(
-                [BIN / "backprop", "--server", server.address, "grad-check", "m", "--data", "-",
-                 "--max-entries", "100000"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE, text=True)
-            check.stdin.write(rows)
-            check.stdin.close()
-            while check.poll() is None and "GradCheck" not in server.log():
-                time.sleep(0.2)
-                if server.process.poll() is None and check.poll() is None:
-                    break
-            time.sleep(1)
+            self.long_check(server)
             server.process.send_signal(signal.SIGTERM)
-            time.sleep(0.5)
+            time.sleep(1)
             self.assertIsNone(server.process.poll(), "the first signal waits for the call")
             server.process.send_signal(signal.SIGINT)
             self.assertEqual(server.process.wait(timeout=10), 128 + signal.SIGINT)
-            check.kill()
-            check.communicate()
 
     def test_calls_that_outlive_the_grace_are_cancelled(self):
         with Server("--grace", "0.5") as server:
-            cli("create", "m", "--inputs", 200, "--layers", "300,300,10", server=server.address)
-            rows = "\n".join(",".join(["0.5"] * 200 + [str(i % 10)]) for i in range(400))
-            check = subprocess.Popen(
-                [BIN / "backprop", "--server", server.address, "grad-check", "m", "--data", "-",
-                 "--max-entries", "100000"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE, text=True)
-            check.stdin.write(rows)
-            check.stdin.close()
-            time.sleep(1)
+            self.long_check(server)
             self.assertEqual(server.terminate_and_wait(), 0)
             self.assertIn("they were cancelled", server.log())
-            check.kill()
-            check.communicate()
 
     def test_health_check_of_the_binary_itself(self):
         with Server() as server:

@@ -137,6 +137,7 @@ TEST_F(SessionTest, DuringARunMutationsAreRefusedAndNameIt) {
   EXPECT_EQ(ReasonOf(step.status())->metadata.at("run"), "models/m/runs/1");
   EXPECT_EQ(Train(session.get(), 1).status().code(), StatusCode::kFailedPrecondition);
   EXPECT_EQ(session->status().active_run, "models/m/runs/1");
+  while (session->status().step == 0) std::this_thread::yield();
   Waiter<RunPtr> stopped;
   session->StopTraining(0, {}, stopped.callback());
   EXPECT_EQ(*stopped.Wait(), *run);
