@@ -16,14 +16,15 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "bp_version.h"
 #include "grpc/health/v1/health.grpc.pb.h"
 #include "server/engine/step.h"
 #include "server/ops/config.h"
 #include "server/ops/logging.h"
 #include "server/rpc/server.h"
 #include "server/session/compute_pool.h"
+#include "server/session/mutex.h"
 #include "server/session/registry.h"
-#include "bp_version.h"
 
 namespace backprop {
 namespace {
@@ -69,24 +70,30 @@ int CheckHealth(const std::string& address) {
 class Janitor {
  public:
   explicit Janitor(session::Registry* registry)
-      : thread_([this, registry] {
-          absl::MutexLock lock(&mu_);
-          while (!mu_.AwaitWithTimeout(absl::Condition(&stop_), absl::Seconds(1))) {
-            if (const int64_t expired = registry->ExpireIdle(); expired > 0) {
-              spdlog::info("{} models expired", expired);
-            }
-          }
-        }) {}
+      : registry_(registry), thread_([this] { Work(); }) {}
   ~Janitor() {
     {
-      absl::MutexLock lock(&mu_);
+      const session::MutexLock lock(&mu_);
       stop_ = true;
+      stops_.NotifyAll();
     }
     thread_.join();
   }
 
  private:
-  absl::Mutex mu_;
+  void Work() {
+    const session::MutexLock lock(&mu_);
+    while (!stops_.WaitFor(&mu_, absl::Seconds(1),
+                           [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) { return stop_; })) {
+      if (const int64_t expired = registry_->ExpireIdle(); expired > 0) {
+        spdlog::info("{} models expired", expired);
+      }
+    }
+  }
+
+  session::Registry* const registry_;
+  session::Mutex mu_;
+  session::CondVar stops_;
   bool stop_ ABSL_GUARDED_BY(mu_) = false;
   std::thread thread_;
 };

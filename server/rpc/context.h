@@ -7,8 +7,8 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
-#include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
+#include "server/session/mutex.h"
 #include "server/session/registry.h"
 #include "server/session/session.h"
 
@@ -28,23 +28,23 @@ using CallObserver = std::function<void(const CallRecord&)>;
 class CallCounter {
  public:
   void Enter() {
-    absl::MutexLock lock(&mu_);
+    const session::MutexLock lock(&mu_);
     ++calls_;
   }
   void Leave() {
-    absl::MutexLock lock(&mu_);
-    --calls_;
+    const session::MutexLock lock(&mu_);
+    if (--calls_ == 0) none_.NotifyAll();
   }
   // Waits until there are none; false if that takes longer than `timeout`.
   bool WaitForNone(absl::Duration timeout) {
-    absl::MutexLock lock(&mu_);
-    return mu_.AwaitWithTimeout(absl::Condition(
-                                    +[](int64_t* calls) { return *calls == 0; }, &calls_),
-                                timeout);
+    const session::MutexLock lock(&mu_);
+    return none_.WaitFor(&mu_, timeout,
+                         [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) { return calls_ == 0; });
   }
 
  private:
-  absl::Mutex mu_;
+  session::Mutex mu_;
+  session::CondVar none_;
   int64_t calls_ ABSL_GUARDED_BY(mu_) = 0;
 };
 

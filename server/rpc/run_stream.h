@@ -11,12 +11,12 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/statusor.h"
-#include "absl/synchronization/mutex.h"
 #include "absl/time/clock.h"
 #include "server/rpc/context.h"
 #include "server/rpc/status.h"
 #include "server/rpc/training_codec.h"
 #include "server/rpc/unary_call.h"
+#include "server/session/mutex.h"
 #include "server/session/run.h"
 #include "server/session/status.h"
 
@@ -55,7 +55,7 @@ class RunStream final : public grpc::ServerWriteReactor<Response>,
     std::shared_ptr<session::Run> attached;
     bool orphaned = false;
     {
-      absl::MutexLock lock(&mu_);
+      const session::MutexLock lock(&mu_);
       if (run.ok()) {
         run_ = attached = *run;
         orphaned = cancelled_;
@@ -74,7 +74,7 @@ class RunStream final : public grpc::ServerWriteReactor<Response>,
   }
 
   bool cancelled() const {
-    absl::MutexLock lock(&mu_);
+    const session::MutexLock lock(&mu_);
     return cancelled_;
   }
 
@@ -83,7 +83,7 @@ class RunStream final : public grpc::ServerWriteReactor<Response>,
   void OnWriteDone(bool ok) override {
     const auto self = this->shared_from_this();
     {
-      absl::MutexLock lock(&mu_);
+      const session::MutexLock lock(&mu_);
       writing_ = false;
       broken_ = broken_ || !ok;
     }
@@ -94,7 +94,7 @@ class RunStream final : public grpc::ServerWriteReactor<Response>,
     const auto self = this->shared_from_this();
     std::shared_ptr<session::Run> owned;
     {
-      absl::MutexLock lock(&mu_);
+      const session::MutexLock lock(&mu_);
       cancelled_ = true;
       if (ownership_ == Ownership::kOwns) owned = run_;
     }
@@ -113,7 +113,7 @@ class RunStream final : public grpc::ServerWriteReactor<Response>,
     const auto self = this->shared_from_this();
     std::optional<absl::Status> end;
     {
-      absl::MutexLock lock(&mu_);
+      const session::MutexLock lock(&mu_);
       if (finished_ || writing_) return;
       end = EndStatus();
       if (!end.has_value()) {
@@ -169,7 +169,7 @@ class RunStream final : public grpc::ServerWriteReactor<Response>,
   const absl::Time begin_ = absl::Now();
   std::shared_ptr<RunStream> self_;
 
-  mutable absl::Mutex mu_;
+  mutable session::Mutex mu_;
   std::shared_ptr<session::Run> run_ ABSL_GUARDED_BY(mu_);
   absl::Status error_ ABSL_GUARDED_BY(mu_);
   int64_t next_ ABSL_GUARDED_BY(mu_);

@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "server/session/mutex.h"
+
 namespace backprop::session {
 
 ComputePool::ComputePool(int threads) {
@@ -10,15 +12,17 @@ ComputePool::ComputePool(int threads) {
 
 ComputePool::~ComputePool() {
   {
-    absl::MutexLock lock(&mu_);
+    const MutexLock lock(&mu_);
     stopping_ = true;
+    changed_.NotifyAll();
   }
   for (std::thread& thread : threads_) thread.join();
 }
 
 void ComputePool::Post(Priority priority, Task task) {
-  absl::MutexLock lock(&mu_);
+  const MutexLock lock(&mu_);
   (priority == Priority::kInteractive ? interactive_ : background_).push_back(std::move(task));
+  changed_.NotifyOne();
 }
 
 ComputePool::Task ComputePool::Take() {
@@ -34,16 +38,20 @@ void ComputePool::Work() {
   for (;;) {
     Task task;
     {
-      absl::MutexLock lock(&mu_);
-      mu_.Await(absl::Condition(this, &ComputePool::HasWorkOrStops));
+      const MutexLock lock(&mu_);
+      // The last task may post another one, so threads stay while one runs.
+      changed_.Wait(&mu_, [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
+        return !interactive_.empty() || !background_.empty() || (stopping_ && running_ == 0);
+      });
       if (interactive_.empty() && background_.empty()) return;
       task = Take();
       ++running_;
     }
     task();
     task = nullptr;  // what it holds is released before it counts as done
-    absl::MutexLock lock(&mu_);
+    const MutexLock lock(&mu_);
     --running_;
+    if (stopping_) changed_.NotifyAll();
   }
 }
 

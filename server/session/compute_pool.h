@@ -8,8 +8,8 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/functional/any_invocable.h"
-#include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
+#include "server/session/mutex.h"
 
 namespace backprop::session {
 
@@ -37,11 +37,9 @@ class ComputePool {
  private:
   void Work();
   Task Take() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  bool HasWorkOrStops() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
-    return !interactive_.empty() || !background_.empty() || (stopping_ && running_ == 0);
-  }
 
-  absl::Mutex mu_;
+  Mutex mu_;
+  CondVar changed_;
   std::deque<Task> interactive_ ABSL_GUARDED_BY(mu_);
   std::deque<Task> background_ ABSL_GUARDED_BY(mu_);
   int interactive_in_a_row_ ABSL_GUARDED_BY(mu_) = 0;

@@ -6,6 +6,7 @@
 
 #include "absl/hash/hash.h"
 #include "absl/strings/str_cat.h"
+#include "server/session/mutex.h"
 
 namespace backprop::session {
 namespace {
@@ -50,7 +51,7 @@ Registry::Shard& Registry::ShardOf(absl::string_view key) {
 
 std::shared_ptr<Session> Registry::Lookup(absl::string_view id) {
   Shard& shard = ShardOf(id);
-  absl::MutexLock lock(&shard.mu);
+  const MutexLock lock(&shard.mu);
   const auto it = shard.models.find(id);
   return it == shard.models.end() ? nullptr : it->second;
 }
@@ -73,7 +74,7 @@ absl::StatusOr<std::shared_ptr<Session>> Registry::Reserve(CreateArgs* args) {
   Creation creation;
   {
     Shard& shard = ShardOf(args->key.id);
-    absl::MutexLock lock(&shard.mu);
+    const MutexLock lock(&shard.mu);
     const absl::Time now = environment_->clock->Now();
     const auto found = shard.creations.Find(args->key, now);
     if (!found.ok()) return found.status();
@@ -136,7 +137,7 @@ absl::StatusOr<std::shared_ptr<Session>> Registry::Insert(CreateArgs* args) {
                                            *std::move(initial), args->key);
   {
     Shard& shard = ShardOf(id);
-    absl::MutexLock lock(&shard.mu);
+    const MutexLock lock(&shard.mu);
     const auto [it, inserted] = shard.models.try_emplace(id, session);
     if (!inserted) {
       const bool ours = !args->key.id.empty() && it->second->created_by().id == args->key.id;
@@ -147,7 +148,7 @@ absl::StatusOr<std::shared_ptr<Session>> Registry::Insert(CreateArgs* args) {
   }
   if (!args->key.id.empty()) {
     Shard& shard = ShardOf(args->key.id);
-    absl::MutexLock lock(&shard.mu);
+    const MutexLock lock(&shard.mu);
     shard.creations.Update(args->key.id, {id, true});
   }
   return session;
@@ -156,7 +157,7 @@ absl::StatusOr<std::shared_ptr<Session>> Registry::Insert(CreateArgs* args) {
 void Registry::Remove(const std::shared_ptr<Session>& session) {
   Shard& shard = ShardOf(session->info().id);
   {
-    absl::MutexLock lock(&shard.mu);
+    const MutexLock lock(&shard.mu);
     const auto it = shard.models.find(session->info().id);
     if (it == shard.models.end() || it->second != session) return;
     shard.models.erase(it);
@@ -171,7 +172,7 @@ absl::Status Registry::Delete(absl::string_view id, const RequestKey& key) {
   Shard& shard = ShardOf(key.id);
   const absl::Time now = environment_->clock->Now();
   {
-    absl::MutexLock lock(&shard.mu);
+    const MutexLock lock(&shard.mu);
     const auto found = shard.deletions.Find(key, now);
     if (!found.ok()) return found.status();
     if (*found != nullptr) return absl::OkStatus();
@@ -179,7 +180,7 @@ absl::Status Registry::Delete(absl::string_view id, const RequestKey& key) {
   auto session = Lookup(id);
   if (session == nullptr) return ModelNotFound(absl::StrCat("models/", id));
   Remove(session);
-  absl::MutexLock lock(&shard.mu);
+  const MutexLock lock(&shard.mu);
   shard.deletions.Record(key, now, {});
   return absl::OkStatus();
 }
@@ -188,7 +189,7 @@ std::vector<std::shared_ptr<Session>> Registry::List(
     absl::string_view after, size_t count, const std::map<std::string, std::string>& labels) {
   std::vector<std::shared_ptr<Session>> all;
   for (Shard& shard : shards_) {
-    absl::MutexLock lock(&shard.mu);
+    const MutexLock lock(&shard.mu);
     size_t taken = 0;
     for (auto it = shard.models.upper_bound(after); it != shard.models.end() && taken < count;
          ++it) {
@@ -207,7 +208,7 @@ int64_t Registry::ExpireIdle() {
   const absl::Time now = environment_->clock->Now();
   std::vector<std::shared_ptr<Session>> expired;
   for (Shard& shard : shards_) {
-    absl::MutexLock lock(&shard.mu);
+    const MutexLock lock(&shard.mu);
     std::erase_if(shard.mortal, [&](const std::weak_ptr<Session>& weak) {
       auto session = weak.lock();
       if (session == nullptr) return true;
@@ -226,7 +227,7 @@ void Registry::Drain() {
   for (Shard& shard : shards_) {
     std::vector<std::shared_ptr<Session>> sessions;
     {
-      absl::MutexLock lock(&shard.mu);
+      const MutexLock lock(&shard.mu);
       for (const auto& [id, session] : shard.models) sessions.push_back(session);
     }
     for (const auto& session : sessions) {

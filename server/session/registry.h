@@ -16,7 +16,7 @@
 #include "absl/functional/any_invocable.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
-#include "absl/synchronization/mutex.h"
+#include "server/session/mutex.h"
 #include "server/session/session.h"
 
 namespace backprop::session {
@@ -60,7 +60,7 @@ class Registry {
     bool done = false;
   };
   struct Shard {
-    absl::Mutex mu;
+    Mutex mu;
     absl::btree_map<std::string, std::shared_ptr<Session>, std::less<>> models ABSL_GUARDED_BY(mu);
     std::vector<std::weak_ptr<Session>> mortal ABSL_GUARDED_BY(mu);  // those with a ttl
     // Of requests whose id falls into this shard.

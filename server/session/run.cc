@@ -2,12 +2,14 @@
 
 #include <utility>
 
+#include "server/session/mutex.h"
+
 namespace backprop::session {
 
 void Run::OnFinish(FinishCallback callback) {
   std::optional<RunSummary> summary;
   {
-    absl::MutexLock lock(&mu_);
+    const MutexLock lock(&mu_);
     if (!summary_.has_value()) {
       on_finish_.push_back(std::move(callback));
       return;
@@ -22,7 +24,7 @@ void Run::Finish(const RunSummary& summary) {
   log_.Append(summary);
   std::vector<FinishCallback> callbacks;
   {
-    absl::MutexLock lock(&mu_);
+    const MutexLock lock(&mu_);
     summary_ = summary;
     callbacks.swap(on_finish_);
   }

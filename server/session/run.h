@@ -11,12 +11,12 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/functional/any_invocable.h"
-#include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "server/engine/batch_schedule.h"
 #include "server/engine/network.h"
 #include "server/engine/workspace.h"
 #include "server/session/limits.h"
+#include "server/session/mutex.h"
 #include "server/session/run_log.h"
 
 namespace backprop::session {
@@ -64,7 +64,7 @@ class Run {
   void OnFinish(FinishCallback callback);
 
   bool finished() const {
-    absl::MutexLock lock(&mu_);
+    const MutexLock lock(&mu_);
     return summary_.has_value();
   }
 
@@ -80,7 +80,7 @@ class Run {
   RunLog log_;
   std::atomic<int> stop_{kNone};
   std::atomic<int> owners_{0};
-  mutable absl::Mutex mu_;
+  mutable Mutex mu_;
   std::optional<RunSummary> summary_ ABSL_GUARDED_BY(mu_);
   std::vector<FinishCallback> on_finish_ ABSL_GUARDED_BY(mu_);
 };

@@ -3,12 +3,14 @@
 #include <algorithm>
 #include <utility>
 
+#include "server/session/mutex.h"
+
 namespace backprop::session {
 
 void RunLog::Append(RunEventBody body) {
   std::vector<std::shared_ptr<RunListener>> told;
   {
-    absl::MutexLock lock(&mu_);
+    const MutexLock lock(&mu_);
     ++count_;
     if (first_.size() < kKeptFirst) {
       first_.push_back(std::move(body));
@@ -27,7 +29,7 @@ void RunLog::Append(RunEventBody body) {
 }
 
 std::optional<RunEvent> RunLog::Read(int64_t* next) const {
-  absl::MutexLock lock(&mu_);
+  const MutexLock lock(&mu_);
   const int64_t wanted = std::max<int64_t>(*next, 1);
   const auto first_count = static_cast<int64_t>(first_.size());
   const int64_t oldest_newest = count_ - static_cast<int64_t>(newest_.size()) + 1;
@@ -46,7 +48,7 @@ std::optional<RunEvent> RunLog::Read(int64_t* next) const {
 }
 
 void RunLog::Listen(std::weak_ptr<RunListener> listener) {
-  absl::MutexLock lock(&mu_);
+  const MutexLock lock(&mu_);
   listeners_.push_back(std::move(listener));
 }
 

@@ -11,8 +11,8 @@
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
-#include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
+#include "server/session/mutex.h"
 
 namespace backprop::session {
 
@@ -89,7 +89,7 @@ class RunLog {
 
   // The number of the newest event; 0 if there is none.
   int64_t last_sequence() const {
-    absl::MutexLock lock(&mu_);
+    const MutexLock lock(&mu_);
     return count_;
   }
 
@@ -100,7 +100,7 @@ class RunLog {
   static constexpr size_t kKeptFirst = 2;  // RunStarted and the first Progress
 
   const size_t capacity_;
-  mutable absl::Mutex mu_;
+  mutable Mutex mu_;
   std::vector<RunEventBody> first_ ABSL_GUARDED_BY(mu_);
   std::deque<RunEventBody> newest_ ABSL_GUARDED_BY(mu_);
   int64_t count_ ABSL_GUARDED_BY(mu_) = 0;

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "server/session/mutex.h"
 
 namespace backprop::session {
 namespace {
@@ -59,13 +60,13 @@ void Session::Touch() {
 
 std::optional<absl::Time> Session::ExpireTime() const {
   if (!info_.ttl.has_value()) return std::nullopt;
-  absl::MutexLock lock(&mu_);
+  const MutexLock lock(&mu_);
   if (run_ != nullptr) return std::nullopt;
   return absl::FromUnixNanos(last_used_unix_nanos_.load(std::memory_order_relaxed)) + *info_.ttl;
 }
 
 Session::Status Session::status() const {
-  absl::MutexLock lock(&mu_);
+  const MutexLock lock(&mu_);
   return {step_, run_ == nullptr ? "" : run_->name()};
 }
 
@@ -100,7 +101,7 @@ template <class T>
 absl::StatusOr<std::variant<T, Session::StatePtr>> Session::Begin(
     const RequestKey& key, const IsCancelled& cancelled,
     const std::optional<int64_t>& expected_step) {
-  absl::MutexLock lock(&mu_);
+  const MutexLock lock(&mu_);
   const auto recorded = RecordedAnswer<T>(key);
   if (!recorded.ok()) return recorded.status();
   if (recorded->has_value()) return **recorded;
@@ -110,7 +111,7 @@ absl::StatusOr<std::variant<T, Session::StatePtr>> Session::Begin(
 }
 
 void Session::Commit(const RequestKey& key, StatePtr next, Answer answer) {
-  absl::MutexLock lock(&mu_);
+  const MutexLock lock(&mu_);
   state_.swap(next);
   step_ = state_->step;
   Record(key, std::move(answer));
@@ -170,7 +171,7 @@ void Session::DoTrain(TrainArgs args, Callback<std::shared_ptr<Run>> done) {
   bool started = false;
   std::vector<WaitingTrain> same;  // retries of this request that queued up behind it
   {
-    absl::MutexLock lock(&mu_);
+    const MutexLock lock(&mu_);
     auto recorded = RecordedAnswer<std::shared_ptr<Run>>(args.key);
     if (!recorded.ok()) {
       run = recorded.status();
@@ -228,7 +229,7 @@ absl::StatusOr<std::shared_ptr<Run>> Session::StartRun(TrainArgs& args) {
 
 void Session::RunSlice() {
   {
-    absl::MutexLock lock(&mu_);
+    const MutexLock lock(&mu_);
     slicing_ = true;
   }
   const auto summary =
@@ -240,7 +241,7 @@ void Session::RunSlice() {
   bool readers_came = false;
   StatePtr state;
   {
-    absl::MutexLock lock(&mu_);
+    const MutexLock lock(&mu_);
     slicing_ = false;
     readers_came = !readers_.empty();
     if (readers_came) trainer_->MarkShared();
@@ -257,7 +258,7 @@ bool Session::ServeReaders(const StatePtr& state) {
   if (!readers_wait_.load(std::memory_order_relaxed)) return false;
   std::vector<Callback<StatePtr>> readers;
   {
-    absl::MutexLock lock(&mu_);
+    const MutexLock lock(&mu_);
     readers.swap(readers_);
     readers_wait_ = false;
   }
@@ -274,7 +275,7 @@ void Session::EndRun(const RunSummary& summary) {
   std::optional<WaitingTrain> next;
   StatePtr state;
   {
-    absl::MutexLock lock(&mu_);
+    const MutexLock lock(&mu_);
     slicing_ = false;
     state_ = trainer_->state();
     state = state_;
@@ -300,7 +301,7 @@ void Session::StopTraining(int64_t number, const RequestKey& key,
                            Callback<std::shared_ptr<Run>> done) {
   absl::StatusOr<std::shared_ptr<Run>> run;
   {
-    absl::MutexLock lock(&mu_);
+    const MutexLock lock(&mu_);
     auto recorded = RecordedAnswer<std::shared_ptr<Run>>(key);
     if (!recorded.ok()) {
       run = recorded.status();
@@ -327,7 +328,7 @@ void Session::StopTraining(int64_t number, const RequestKey& key,
 }
 
 absl::StatusOr<std::shared_ptr<Run>> Session::FindRun(int64_t number) const {
-  absl::MutexLock lock(&mu_);
+  const MutexLock lock(&mu_);
   for (const auto& run : {run_, latest_run_}) {
     if (run != nullptr && (number == 0 || run->number() == number)) return run;
   }
@@ -337,7 +338,7 @@ absl::StatusOr<std::shared_ptr<Run>> Session::FindRun(int64_t number) const {
 void Session::Read(Callback<StatePtr> done) {
   StatePtr state;
   {
-    absl::MutexLock lock(&mu_);
+    const MutexLock lock(&mu_);
     if (slicing_) {
       readers_.push_back(std::move(done));
       readers_wait_ = true;
@@ -351,7 +352,7 @@ void Session::Read(Callback<StatePtr> done) {
 
 void Session::Close() {
   {
-    absl::MutexLock lock(&mu_);
+    const MutexLock lock(&mu_);
     closed_ = true;
   }
   StopRun(StopReason::kModelDeleted, ModelDeleted(name()));
@@ -360,7 +361,7 @@ void Session::Close() {
 void Session::StopRun(StopReason reason, const absl::Status& refusal_of_waiting) {
   std::vector<WaitingTrain> waiting;
   {
-    absl::MutexLock lock(&mu_);
+    const MutexLock lock(&mu_);
     waiting.swap(waiting_);
     if (run_ != nullptr) run_->RequestStop(reason);
   }

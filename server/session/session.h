@@ -15,13 +15,13 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/functional/any_invocable.h"
 #include "absl/status/statusor.h"
-#include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "server/engine/data.h"
 #include "server/engine/network.h"
 #include "server/engine/step.h"
 #include "server/session/clock.h"
 #include "server/session/compute_pool.h"
+#include "server/session/mutex.h"
 #include "server/session/request_window.h"
 #include "server/session/run.h"
 #include "server/session/strand.h"
@@ -172,7 +172,7 @@ class Session : public std::enable_shared_from_this<Session> {
   std::atomic<bool> readers_wait_{false};  // hint for the trainer: readers_ is not empty
   Strand strand_;
 
-  mutable absl::Mutex mu_;
+  mutable Mutex mu_;
   StatePtr state_ ABSL_GUARDED_BY(mu_);  // while there is a trainer, the trainer's is newer
   int64_t step_ ABSL_GUARDED_BY(mu_);    // step count at the last boundary between slices
   bool closed_ ABSL_GUARDED_BY(mu_) = false;

@@ -2,11 +2,14 @@
 
 #include <utility>
 
+#include "absl/time/clock.h"
+#include "server/session/mutex.h"
+
 namespace backprop::session {
 
 void Strand::Post(int64_t cost, Task task) {
   {
-    absl::MutexLock lock(&mu_);
+    const MutexLock lock(&mu_);
     if (busy_) {
       queue_.push_back(std::move(task));
       return;
@@ -25,7 +28,7 @@ void Strand::Post(int64_t cost, Task task) {
 void Strand::RunAndLeave(Task task) {
   task();
   {
-    absl::MutexLock lock(&mu_);
+    const MutexLock lock(&mu_);
     if (queue_.empty()) {
       busy_ = false;
       // The task keeps the strand alive until it is destroyed, after the lock.
@@ -40,14 +43,14 @@ void Strand::Drain() {
   const absl::Time end = absl::Now() + ComputePool::kSlice;
   std::vector<Task> batch;
   {
-    absl::MutexLock lock(&mu_);
+    const MutexLock lock(&mu_);
     batch.swap(queue_);
   }
   size_t done = 0;
   do {
     batch[done++]();
   } while (done < batch.size() && absl::Now() < end);
-  absl::MutexLock lock(&mu_);
+  const MutexLock lock(&mu_);
   // What was not reached goes before what has come since.
   queue_.insert(queue_.begin(), std::make_move_iterator(batch.begin() + static_cast<int64_t>(done)),
                 std::make_move_iterator(batch.end()));

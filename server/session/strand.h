@@ -8,8 +8,8 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/functional/any_invocable.h"
-#include "absl/synchronization/mutex.h"
 #include "server/session/compute_pool.h"
+#include "server/session/mutex.h"
 
 namespace backprop::session {
 
@@ -31,7 +31,7 @@ class Strand {
   void RunAndLeave(Task task);
 
   ComputePool* const pool_;
-  absl::Mutex mu_;
+  Mutex mu_;
   bool busy_ ABSL_GUARDED_BY(mu_) = false;
   std::vector<Task> queue_ ABSL_GUARDED_BY(mu_);  // a vector: an idle strand holds no memory
 };

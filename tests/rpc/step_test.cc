@@ -4,7 +4,7 @@
 #include <set>
 #include <thread>
 
-#include "absl/synchronization/notification.h"
+#include "tests/notification.h"
 #include "tests/rpc/test_server.h"
 
 namespace backprop::rpc {
@@ -113,7 +113,7 @@ TEST_F(StepTest, AStepWhoseCallerHasGoneIsNotMade) {
   // One compute thread, held; a step too large to be made at once waits behind it.
   server = std::make_unique<TestServer>(session::Limits(), "", 1);
   CreateModel("m", R"({"inputSize":200,"layers":[{"units":200},{"units":2}]})");
-  absl::Notification held, go;
+  Notification held, go;
   server->pool->Post(session::Priority::kInteractive, [&] {
     held.Notify();
     go.WaitForNotification();

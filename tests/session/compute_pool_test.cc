@@ -5,8 +5,8 @@
 #include <atomic>
 #include <string>
 
-#include "absl/synchronization/notification.h"
 #include "server/session/strand.h"
+#include "tests/notification.h"
 
 namespace backprop::session {
 namespace {
@@ -30,7 +30,7 @@ TEST(ComputePoolTest, InteractiveGoesFirstButDoesNotStarveBackground) {
   std::string order;
   {
     ComputePool pool(1);
-    absl::Notification held, go;
+    Notification held, go;
     pool.Post(Priority::kBackground, [&] {
       held.Notify();
       go.WaitForNotification();
@@ -50,7 +50,7 @@ TEST(StrandTest, CheapWorkOnAnIdleStrandRunsOnTheCallersThread) {
   std::thread::id thread;
   strand.Post(0, [&] { thread = std::this_thread::get_id(); });
   EXPECT_EQ(thread, std::this_thread::get_id());
-  absl::Notification done;
+  Notification done;
   strand.Post(Strand::kInlineCost + 1, [&] {
     thread = std::this_thread::get_id();
     done.Notify();
@@ -91,7 +91,7 @@ TEST(StrandTest, TasksRunOneAtATimeInTheirOrder) {
 // A task that posts again from inside comes after those that were there.
 TEST(StrandTest, ATaskMayPostToItsStrand) {
   std::string order;
-  absl::Notification done;
+  Notification done;
   ComputePool pool(1);
   Strand strand(&pool);
   strand.Post(0, [&] {

@@ -7,9 +7,10 @@
 #include <memory>
 #include <string>
 
-#include "absl/synchronization/notification.h"
+#include "server/session/mutex.h"
 #include "server/session/registry.h"
 #include "tests/engine/cases.h"
+#include "tests/notification.h"
 
 namespace backprop::session {
 
@@ -18,16 +19,16 @@ using RunPtr = std::shared_ptr<Run>;
 class FakeClock final : public Clock {
  public:
   absl::Time Now() const override {
-    absl::MutexLock lock(&mu_);
+    const MutexLock lock(&mu_);
     return now_;
   }
   void Advance(absl::Duration by) {
-    absl::MutexLock lock(&mu_);
+    const MutexLock lock(&mu_);
     now_ += by;
   }
 
  private:
-  mutable absl::Mutex mu_;
+  mutable Mutex mu_;
   absl::Time now_ ABSL_GUARDED_BY(mu_) = absl::FromUnixSeconds(1'000'000);
 };
 
@@ -48,7 +49,7 @@ class Waiter {
   bool done() const { return done_.HasBeenNotified(); }
 
  private:
-  absl::Notification done_;
+  Notification done_;
   absl::StatusOr<T> answer_;
 };
 
@@ -112,7 +113,7 @@ class SessionFixture : public testing::Test {
     return waiter.Wait();
   }
   static RunSummary WaitFor(const RunPtr& run) {
-    absl::Notification done;
+    Notification done;
     RunSummary summary;
     run->OnFinish([&](const RunSummary& s) {
       summary = s;

@@ -1,0 +1,33 @@
+// Something that happens once, waited for by others.
+#ifndef BACKPROP_TESTS_NOTIFICATION_H_
+#define BACKPROP_TESTS_NOTIFICATION_H_
+
+#include "server/session/mutex.h"
+
+namespace backprop {
+
+class Notification {
+ public:
+  void Notify() {
+    const session::MutexLock lock(&mu_);
+    happened_ = true;
+    cv_.NotifyAll();  // under the lock: a waiter may destroy this at once
+  }
+  void WaitForNotification() {
+    const session::MutexLock lock(&mu_);
+    cv_.Wait(&mu_, [this] { return happened_; });
+  }
+  bool HasBeenNotified() const {
+    const session::MutexLock lock(&mu_);
+    return happened_;
+  }
+
+ private:
+  mutable session::Mutex mu_;
+  session::CondVar cv_;
+  bool happened_ = false;
+};
+
+}  // namespace backprop
+
+#endif  // BACKPROP_TESTS_NOTIFICATION_H_
