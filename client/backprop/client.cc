@@ -34,6 +34,10 @@ std::string RequestId(const CallOptions& call) {
   return call.request_id.empty() ? RandomId() : call.request_id;
 }
 
+bool Cancelled(const CallOptions& call) {
+  return call.cancellation.has_value() && call.cancellation->cancelled();
+}
+
 // Cancels a call's context while it lives.
 class CancelScope {
  public:
@@ -68,7 +72,7 @@ class Attempts {
   // Whether to try again after `status`; sleeps if so.
   bool Again(const grpc::Status& status) {
     if (status.error_code() != grpc::StatusCode::UNAVAILABLE || ++made_ >= retry_.max_attempts ||
-        (call_.cancellation.has_value() && call_.cancellation->cancelled())) {
+        Cancelled(call_)) {
       return false;
     }
     // A random half of the pause keeps clients from coming back all at once.
@@ -98,6 +102,12 @@ class Attempts {
   int made_ = 0;
 };
 
+// A call that nobody here cancelled was cut off by a server that shut down: it may be tried again.
+grpc::Status Plain(const grpc::Status& status, bool cancelled_here) {
+  if (status.error_code() != grpc::StatusCode::CANCELLED || cancelled_here) return status;
+  return grpc::Status(grpc::StatusCode::UNAVAILABLE, "the server cut the call off");
+}
+
 }  // namespace
 
 struct Client::Impl {
@@ -118,7 +128,7 @@ struct Client::Impl {
       grpc::Status status;
       {
         const CancelScope scope(call, &context);
-        status = (on->*method)(&context, request, response);
+        status = Plain((on->*method)(&context, request, response), Cancelled(call));
       }
       if (status.ok()) {
         if (options.on_reply) options.on_reply(*response);
@@ -156,7 +166,7 @@ struct Client::Impl {
           context.TryCancel();
         }
       }
-      const grpc::Status status = reader->Finish();
+      const grpc::Status status = Plain(reader->Finish(), !goes_on || Cancelled(call));
       if (status.ok() && summary.has_value()) {
         if (reconnected && run_ends_with_call && summary->stop_reason == StopReason::kCancelled) {
           Status broken;

@@ -13,6 +13,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/clock.h"
 #include "server/rpc/context.h"
+#include "server/rpc/hand_over.h"
 #include "server/rpc/status.h"
 #include "server/rpc/training_codec.h"
 #include "server/rpc/unary_call.h"
@@ -38,6 +39,7 @@ class RunStream final : public grpc::ServerWriteReactor<Response>,
                                          int64_t from_sequence) {
     auto stream = std::make_shared<RunStream>(context, method, model, ownership, from_sequence);
     stream->self_ = stream;
+    HandOver(stream.get());
     return stream;
   }
   RunStream(Context* context, const char* method, const std::string& model, Ownership ownership,
@@ -81,6 +83,7 @@ class RunStream final : public grpc::ServerWriteReactor<Response>,
   void OnRunEvent() override { Pump(); }
 
   void OnWriteDone(bool ok) override {
+    TakeOver(this);
     const auto self = this->shared_from_this();
     {
       const session::MutexLock lock(&mu_);
@@ -91,6 +94,7 @@ class RunStream final : public grpc::ServerWriteReactor<Response>,
   }
 
   void OnCancel() override {
+    TakeOver(this);
     const auto self = this->shared_from_this();
     std::shared_ptr<session::Run> owned;
     {
@@ -103,6 +107,7 @@ class RunStream final : public grpc::ServerWriteReactor<Response>,
   }
 
   void OnDone() override {
+    TakeOver(this);
     context_->calls.Leave();
     self_.reset();
   }
@@ -141,12 +146,14 @@ class RunStream final : public grpc::ServerWriteReactor<Response>,
       finished_ = end.has_value();
     }
     if (!end.has_value()) {
+      HandOver(this);
       this->StartWrite(&response_);
       return;
     }
     if (context_->observer) {
       context_->observer({method_, model_, end->code(), end->message(), absl::Now() - begin_});
     }
+    HandOver(this);
     this->Finish(ToGrpc(*end));
   }
 

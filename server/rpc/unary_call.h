@@ -10,6 +10,7 @@
 #include "absl/status/status.h"
 #include "absl/time/clock.h"
 #include "server/rpc/context.h"
+#include "server/rpc/hand_over.h"
 #include "server/rpc/status.h"
 
 namespace backprop::rpc {
@@ -23,6 +24,7 @@ class UnaryCall final : public grpc::ServerUnaryReactor {
   UnaryCall(Context* context, const char* method, const std::string& model)
       : context_(context), method_(method), model_(model) {
     context_->calls.Enter();
+    HandOver(this);
   }
 
   // Whether the caller has gone: it cancelled, its connection broke, or its deadline passed.
@@ -32,14 +34,16 @@ class UnaryCall final : public grpc::ServerUnaryReactor {
     if (context_->observer) {
       context_->observer({method_, model_, status.code(), status.message(), absl::Now() - begin_});
     }
-    done_.store(true, std::memory_order_release);
+    HandOver(this);
     Finish(ToGrpc(status));
   }
 
-  void OnCancel() override { cancelled_.store(true, std::memory_order_relaxed); }
+  void OnCancel() override {
+    TakeOver(this);
+    cancelled_.store(true, std::memory_order_relaxed);
+  }
   void OnDone() override {
-    // gRPC orders this after Done; so does this pair, in words that ThreadSanitizer understands.
-    (void)done_.load(std::memory_order_acquire);
+    TakeOver(this);
     context_->calls.Leave();
     delete this;
   }
@@ -50,7 +54,6 @@ class UnaryCall final : public grpc::ServerUnaryReactor {
   const std::string& model_;
   const absl::Time begin_ = absl::Now();
   std::atomic<bool> cancelled_{false};
-  std::atomic<bool> done_{false};
 };
 
 // What an operation answers with when its caller has gone.

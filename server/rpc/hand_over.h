@@ -1,0 +1,29 @@
+// Tells ThreadSanitizer what it cannot see: gRPC orders the reactions of a call after the
+// operations that lead to them, but its libraries are not instrumented. Nothing in other builds.
+#ifndef BACKPROP_SERVER_RPC_HAND_OVER_H_
+#define BACKPROP_SERVER_RPC_HAND_OVER_H_
+
+#ifdef __SANITIZE_THREAD__
+extern "C" void __tsan_acquire(void* address);
+extern "C" void __tsan_release(void* address);
+#endif
+
+namespace backprop::rpc {
+
+// Before gRPC may call a reaction of `reactor` on another thread.
+inline void HandOver([[maybe_unused]] void* reactor) {
+#ifdef __SANITIZE_THREAD__
+  __tsan_release(reactor);
+#endif
+}
+
+// First in every reaction.
+inline void TakeOver([[maybe_unused]] void* reactor) {
+#ifdef __SANITIZE_THREAD__
+  __tsan_acquire(reactor);
+#endif
+}
+
+}  // namespace backprop::rpc
+
+#endif  // BACKPROP_SERVER_RPC_HAND_OVER_H_
