@@ -12,7 +12,6 @@
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
-#include "absl/container/btree_map.h"
 #include "absl/functional/any_invocable.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
@@ -61,7 +60,7 @@ class Registry {
   };
   struct Shard {
     Mutex mu;
-    absl::btree_map<std::string, std::shared_ptr<Session>, std::less<>> models ABSL_GUARDED_BY(mu);
+    std::map<std::string, std::shared_ptr<Session>, std::less<>> models ABSL_GUARDED_BY(mu);
     std::vector<std::weak_ptr<Session>> mortal ABSL_GUARDED_BY(mu);  // those with a ttl
     // Of requests whose id falls into this shard.
     RequestWindow<Creation> creations ABSL_GUARDED_BY(mu){kRegistryRequestWindow};
