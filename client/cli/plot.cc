@@ -91,13 +91,12 @@ std::string BoundaryPicture::Draw(const std::vector<int32_t>& classes, const Bat
     if (col < 0 || col >= width || row < 0 || row >= height) continue;
     const int32_t label = data.labels[static_cast<size_t>(i)] % 4;
     const std::string point = kPoints[label];
-    cells[static_cast<size_t>(row * width + col)] =
-        color ? kColors[label] + point + "\033[0m" : point;
+    cells[At(row, col)] = color ? kColors[label] + point + "\033[0m" : point;
   }
   std::string picture;
   for (int row = 0; row < height; ++row) {
     picture += "  ";
-    for (int col = 0; col < width; ++col) picture += cells[static_cast<size_t>(row * width + col)];
+    for (int col = 0; col < width; ++col) picture += cells[At(row, col)];
     picture += "\n";
   }
   return picture;

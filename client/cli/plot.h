@@ -25,6 +25,10 @@ struct BoundaryPicture {
 
   // The grid's points, as inputs for Predict.
   Tensor Grid() const;
+  // The place of a point in the grid.
+  size_t At(int row, int col) const {
+    return static_cast<size_t>(row) * static_cast<size_t>(width) + static_cast<size_t>(col);
+  }
   // `classes` of the grid's points.
   std::string Draw(const std::vector<int32_t>& classes, const Batch& data, bool color) const;
 };

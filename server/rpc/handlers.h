@@ -25,8 +25,9 @@ void HandleDeleteModel(Context*, UnaryCall*, const v1::DeleteModelRequest&,
 // handlers_training.cc
 using TrainStream = RunStream<v1::TrainResponse>;
 using WatchStream = RunStream<v1::WatchTrainingResponse>;
-void HandleTrain(Context*, std::shared_ptr<TrainStream>, const v1::TrainRequest&);
-void HandleWatchTraining(Context*, std::shared_ptr<WatchStream>, const v1::WatchTrainingRequest&);
+void HandleTrain(Context*, const std::shared_ptr<TrainStream>&, const v1::TrainRequest&);
+void HandleWatchTraining(Context*, const std::shared_ptr<WatchStream>&,
+                         const v1::WatchTrainingRequest&);
 void HandleStopTraining(Context*, UnaryCall*, const v1::StopTrainingRequest&,
                         v1::StopTrainingResponse*);
 void HandleStep(Context*, UnaryCall*, const v1::StepRequest&, v1::StepResponse*);

@@ -34,7 +34,7 @@ absl::StatusOr<session::Session::TrainArgs> DecodeTrain(const Context& context,
 
 }  // namespace
 
-void HandleTrain(Context* context, std::shared_ptr<TrainStream> stream,
+void HandleTrain(Context* context, const std::shared_ptr<TrainStream>& stream,
                  const v1::TrainRequest& request) {
   const auto model = FindModel(context, "model", request.model());
   if (!model.ok()) return stream->Attach(model.status());
@@ -46,7 +46,7 @@ void HandleTrain(Context* context, std::shared_ptr<TrainStream> stream,
   });
 }
 
-void HandleWatchTraining(Context* context, std::shared_ptr<WatchStream> stream,
+void HandleWatchTraining(Context* context, const std::shared_ptr<WatchStream>& stream,
                          const v1::WatchTrainingRequest& request) {
   const auto model = FindModel(context, "model", request.model());
   if (!model.ok()) return stream->Attach(model.status());

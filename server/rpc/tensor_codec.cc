@@ -240,7 +240,7 @@ absl::StatusOr<std::vector<int32_t>> DecodeClasses(const v1::Tensor& tensor,
   return decoded;
 }
 
-void EncodeTensor(const std::byte* elements, DataType type, std::vector<int64_t> shape,
+void EncodeTensor(const std::byte* elements, DataType type, const std::vector<int64_t>& shape,
                   v1::TensorEncoding encoding, v1::Tensor* out) {
   int64_t count = 1;
   for (int64_t size : shape) {

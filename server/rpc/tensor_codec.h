@@ -42,8 +42,8 @@ absl::StatusOr<std::vector<int32_t>> DecodeClasses(const v1::Tensor& tensor,
                                                    int64_t rows);
 
 // Writes elements of the given precision and shape in the given form.
-void EncodeTensor(const std::byte* elements, engine::DataType type, std::vector<int64_t> shape,
-                  v1::TensorEncoding encoding, v1::Tensor* out);
+void EncodeTensor(const std::byte* elements, engine::DataType type,
+                  const std::vector<int64_t>& shape, v1::TensorEncoding encoding, v1::Tensor* out);
 
 // The form in which a request's tensor came.
 v1::TensorEncoding EncodingOf(const v1::Tensor& tensor);
