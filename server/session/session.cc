@@ -169,7 +169,7 @@ void Session::Train(TrainArgs args, Callback<std::shared_ptr<Run>> done) {
 void Session::DoTrain(TrainArgs args, Callback<std::shared_ptr<Run>> done) {
   absl::StatusOr<std::shared_ptr<Run>> run;
   bool started = false;
-  std::vector<WaitingTrain> same;  // retries of this request that queued up behind it
+  std::vector<WaitingTrain> next;  // whose turn it is
   {
     const MutexLock lock(&mu_);
     auto recorded = RecordedAnswer<std::shared_ptr<Run>>(args.key);
@@ -187,26 +187,31 @@ void Session::DoTrain(TrainArgs args, Callback<std::shared_ptr<Run>> done) {
     } else {
       run = StartRun(args);
       started = run.ok();
-      for (size_t i = 0; started && !args.key.id.empty() && i < waiting_.size();) {
-        if (waiting_[i].args.key.id == args.key.id) {
-          same.push_back(std::move(waiting_[i]));
-          waiting_.erase(waiting_.begin() + static_cast<int64_t>(i));
-        } else {
-          ++i;
-        }
-      }
     }
+    next = TakeReady(args.key);
   }
-  for (WaitingTrain& waiting : same) {
-    strand_.Post(0, [self = shared_from_this(), waiting = std::move(waiting)]() mutable {
-      self->DoTrain(std::move(waiting.args), std::move(waiting.done));
-    });
-  }
+  for (WaitingTrain& waiting : next) Train(std::move(waiting.args), std::move(waiting.done));
   done(run);
   if (started) {
     environment_->pool->Post(Priority::kBackground,
                              [self = shared_from_this()] { self->RunSlice(); });
   }
+}
+
+// Those who wait and need not any more: the first one if there is no run, and with a run the
+// retries of the request that started it, which attach to it.
+std::vector<Session::WaitingTrain> Session::TakeReady(const RequestKey& key) {
+  std::vector<WaitingTrain> ready;
+  for (size_t i = 0; i < waiting_.size();) {
+    const bool same = !key.id.empty() && waiting_[i].args.key.id == key.id;
+    if (same || (run_ == nullptr && ready.empty())) {
+      ready.push_back(std::move(waiting_[i]));
+      waiting_.erase(waiting_.begin() + static_cast<int64_t>(i));
+    } else {
+      ++i;
+    }
+  }
+  return ready;
 }
 
 absl::StatusOr<std::shared_ptr<Run>> Session::StartRun(TrainArgs& args) {
@@ -272,7 +277,7 @@ bool Session::ServeReaders(const StatePtr& state) {
 void Session::EndRun(const RunSummary& summary) {
   std::shared_ptr<Run> run;
   std::unique_ptr<Trainer> trainer;  // its memory is freed outside of the lock
-  std::optional<WaitingTrain> next;
+  std::vector<WaitingTrain> next;
   StatePtr state;
   {
     const MutexLock lock(&mu_);
@@ -284,17 +289,14 @@ void Session::EndRun(const RunSummary& summary) {
     run = std::move(run_);
     run_ = nullptr;
     latest_run_ = run;
-    if (!waiting_.empty()) {
-      next = std::move(waiting_.front());
-      waiting_.erase(waiting_.begin());
-    }
+    next = TakeReady({});
   }
   ServeReaders(state);
   Touch();
   environment_->runs_under_way.fetch_sub(1);
   if (environment_->on_run_end) environment_->on_run_end(*run, summary);
   run->Finish(summary);
-  if (next.has_value()) Train(std::move(next->args), std::move(next->done));
+  for (WaitingTrain& waiting : next) Train(std::move(waiting.args), std::move(waiting.done));
 }
 
 void Session::StopTraining(int64_t number, const RequestKey& key,

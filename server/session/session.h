@@ -158,6 +158,7 @@ class Session : public std::enable_shared_from_this<Session> {
   absl::StatusOr<int64_t> DoEdit(EditArgs& args);
   void DoTrain(TrainArgs args, Callback<std::shared_ptr<Run>> done);
   absl::StatusOr<std::shared_ptr<Run>> StartRun(TrainArgs& args) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  std::vector<WaitingTrain> TakeReady(const RequestKey& key) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void RunSlice();
   bool ServeReaders(const StatePtr& state);
   void EndRun(const RunSummary& summary);

@@ -160,6 +160,32 @@ TEST_F(SessionTest, ATrainMayWaitItsTurn) {
   EXPECT_EQ(WaitFor(*third.Wait()).stop_reason, StopReason::kCompleted);
 }
 
+TEST_F(SessionTest, AWaitingTrainWhoseCallerHasGoneDoesNotHoldUpTheOthers) {
+  auto session = Create("m");
+  const auto first = Train(session.get(), kForever);
+  Waiter<RunPtr> gone, next;
+  std::atomic<bool> cancelled{false};
+  auto args = TrainArgsFor(10, true);
+  args.cancelled = [&] { return cancelled.load(); };
+  session->Train(std::move(args), gone.callback());
+  session->Train(TrainArgsFor(10, true), next.callback());
+  cancelled = true;
+  (*first)->RequestStop(StopReason::kStopped);
+  EXPECT_EQ(gone.Wait().status().code(), StatusCode::kCancelled);
+  ASSERT_TRUE(next.Wait().ok());
+  EXPECT_EQ(WaitFor(*next.Wait()).stop_reason, StopReason::kCompleted);
+}
+
+TEST_F(SessionTest, ARetryThatWaitsAttachesWhenItsRunStarts) {
+  auto session = Create("m");
+  const auto first = Train(session.get(), kForever);
+  Waiter<RunPtr> original, retry;
+  session->Train(TrainArgsFor(kForever, true, {"t", 1}), original.callback());
+  session->Train(TrainArgsFor(kForever, true, {"t", 1}), retry.callback());
+  (*first)->RequestStop(StopReason::kStopped);
+  EXPECT_EQ(*original.Wait(), *retry.Wait());
+}
+
 TEST_F(SessionTest, WaitingTrainsAreBounded) {
   auto session = Create("m");
   const auto first = Train(session.get(), kForever);
