@@ -54,7 +54,8 @@ need_python_tools() {
   cmp -s scripts/requirements.txt "$stamp" && return 0
   say "Installing Python tools into $venv"
   python3 -m venv "$venv"
-  "$venv/bin/pip" install --quiet --disable-pip-version-check -r scripts/requirements.txt
+  "$venv/bin/pip" install --quiet --disable-pip-version-check -r scripts/requirements.txt ||
+    fail "The Python tools could not be installed."
   cp scripts/requirements.txt "$stamp"
 }
 
@@ -63,7 +64,8 @@ need_grpcurl() {
   [ -x build/tools/bin/grpcurl ] && return 0
   command -v go >/dev/null || need golang-go
   say "Installing grpcurl $GRPCURL_VERSION into build/tools/bin"
-  GOBIN="$ROOT/build/tools/bin" go install "github.com/fullstorydev/grpcurl/cmd/grpcurl@$GRPCURL_VERSION"
+  GOBIN="$ROOT/build/tools/bin" go install "github.com/fullstorydev/grpcurl/cmd/grpcurl@$GRPCURL_VERSION" ||
+    fail "grpcurl could not be installed."
 }
 
 # Starts a server of the release build on a free port; sets SERVER_ADDRESS. It is stopped when the
