@@ -3,19 +3,9 @@
 #include <algorithm>
 #include <cmath>
 
+#include "server/engine/sigmoid.h"
+
 namespace backprop::engine {
-namespace {
-
-// 1 / (1 + e^−z), without overflow for any z.
-template <class T>
-T Sigmoid(T z) {
-  if (z >= 0) return 1 / (1 + std::exp(-z));
-  const T e = std::exp(z);
-  return e / (1 + e);
-}
-
-}  // namespace
-
 template <class T>
 void Activate(Activation activation, std::span<const T> z, std::span<T> a) {
   switch (activation) {

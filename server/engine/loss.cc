@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "server/engine/sigmoid.h"
+
 namespace backprop::engine {
 namespace {
 
@@ -45,13 +47,6 @@ LossResult SoftmaxCrossEntropy(const LossInput<T>& in, T* dz) {
     }
   }
   return result;
-}
-
-// 1 / (1 + e^−z), without overflow for any z.
-template <class T>
-T Sigmoid(T z) {
-  const T e = std::exp(-std::abs(z));
-  return z >= 0 ? 1 / (1 + e) : e / (1 + e);
 }
 
 // For each element: loss = max(z, 0) − z·y + log(1 + e^−|z|); dz = (σ(z) − y) / (n·k).
