@@ -8,17 +8,27 @@
 
 namespace backprop::engine {
 
-// a = f(z), element by element. a and z have the same size; a may be z.
+// a = f(z), element by element; f is the layer's. a and z have the same size; a may be z.
 template <class T>
-void Activate(Activation activation, std::span<const T> z, std::span<T> a);
+void Activate(const LayerSpec& layer, std::span<const T> z, std::span<T> a);
 
 // dz = da ⊙ f′(z), in place: `dz` holds da before and dz after. a = f(z).
 template <class T>
-void ActivateBackward(Activation activation, std::span<const T> z, std::span<const T> a,
+void ActivateBackward(const LayerSpec& layer, std::span<const T> z, std::span<const T> a,
                       std::span<T> dz);
 
 // Whether f has a kink at 0, where a finite difference says nothing about the derivative.
-constexpr bool HasKink(Activation activation) { return activation == Activation::kRelu; }
+constexpr bool HasKink(const LayerSpec& layer) {
+  switch (layer.activation) {
+    case Activation::kRelu:
+    case Activation::kLeakyRelu:
+      return true;
+    case Activation::kElu:
+      return layer.alpha != 1;
+    default:
+      return false;
+  }
+}
 
 }  // namespace backprop::engine
 

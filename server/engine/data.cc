@@ -1,6 +1,10 @@
 #include "server/engine/data.h"
 
+#include <algorithm>
+#include <cmath>
 #include <cstring>
+
+#include "server/engine/random.h"
 
 namespace backprop::engine {
 namespace {
@@ -22,6 +26,9 @@ BatchView Dataset::View(int64_t first, int64_t count) const {
   if (!classes.empty()) view.classes = classes.data() + first;
   if (targets.count() > 0)
     view.targets = targets.bytes() + first * RowBytes(targets, targets_per_row);
+  if (sample_weights.count() > 0) {
+    view.sample_weights = sample_weights.bytes() + first * RowBytes(sample_weights, 1);
+  }
   return view;
 }
 
@@ -33,6 +40,7 @@ Dataset Dataset::ConvertTo(DataType type) const {
   other.inputs = Convert(inputs, type);
   other.classes = classes;
   other.targets = Convert(targets, type);
+  other.sample_weights = Convert(sample_weights, type);
   return other;
 }
 
@@ -45,6 +53,9 @@ Dataset EmptyLike(const Dataset& source, int64_t rows) {
   if (!source.classes.empty()) out.classes.resize(static_cast<size_t>(rows));
   if (source.targets.count() > 0) {
     out.targets = Buffer(source.targets.type(), rows * source.targets_per_row);
+  }
+  if (source.sample_weights.count() > 0) {
+    out.sample_weights = Buffer(source.sample_weights.type(), rows);
   }
   return out;
 }
@@ -60,11 +71,33 @@ void Gather(const Dataset& source, std::span<const int32_t> order, Dataset* out)
   };
   copy_rows(source.inputs, source.inputs_per_row, &out->inputs);
   copy_rows(source.targets, source.targets_per_row, &out->targets);
+  copy_rows(source.sample_weights, 1, &out->sample_weights);
   if (!source.classes.empty()) {
     for (size_t i = 0; i < order.size(); ++i) {
       out->classes[i] = source.classes[static_cast<size_t>(order[i])];
     }
   }
+}
+
+int64_t ValidationRows(int64_t rows, double share) {
+  return static_cast<int64_t>(std::ceil(share * static_cast<double>(rows)));
+}
+
+Split SplitForValidation(const Dataset& data, double share, uint64_t seed, int64_t start_step) {
+  std::vector<int32_t> order(static_cast<size_t>(data.rows));
+  Permutation(RandomStream(seed, RandomPurpose::kValidationSplit, static_cast<uint64_t>(start_step)),
+              order);
+  const int64_t held_out = ValidationRows(data.rows, share);
+  std::sort(order.begin(), order.begin() + held_out);
+  std::sort(order.begin() + held_out, order.end());
+  const std::span<const int32_t> all(order);
+  const auto take = [&](std::span<const int32_t> rows) {
+    Dataset part = EmptyLike(data, static_cast<int64_t>(rows.size()));
+    Gather(data, rows, &part);
+    return part;
+  };
+  return {take(all.subspan(static_cast<size_t>(held_out))),
+          take(all.first(static_cast<size_t>(held_out)))};
 }
 
 }  // namespace backprop::engine

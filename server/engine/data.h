@@ -18,9 +18,10 @@ struct BatchView {
   const std::byte* inputs = nullptr;   // (n, d)
   const int32_t* classes = nullptr;    // (n), in [0, k); for one binary output 0 or 1
   const std::byte* targets = nullptr;  // (n, k)
+  const std::byte* sample_weights = nullptr;  // (n), ≥ 0, or null for ones
 };
 
-// Rows that own their memory. Valid by construction: finite, classes in range.
+// Rows that own their memory. Valid by construction: finite, classes in range, weights ≥ 0.
 struct Dataset {
   int64_t rows = 0;
   int64_t inputs_per_row = 0;    // d
@@ -28,6 +29,7 @@ struct Dataset {
   Buffer inputs;                 // (n, d)
   std::vector<int32_t> classes;  // (n) or empty
   Buffer targets;                // (n, k) or empty
+  Buffer sample_weights;         // (n) or empty for ones
 
   // Rows [first, first + count).
   BatchView View(int64_t first, int64_t count) const;
@@ -42,6 +44,16 @@ Dataset EmptyLike(const Dataset& source, int64_t rows);
 
 // Copies the rows order[0], order[1], … of `source` to the first rows of `out`.
 void Gather(const Dataset& source, std::span<const int32_t> order, Dataset* out);
+
+// Splits rows into those to train on and a share, in (0, 1), to validate with: ⌈share·n⌉ of them,
+// which must be fewer than n, drawn from RandomStream(seed, kValidationSplit, start_step). Both keep
+// the order of the rows.
+struct Split {
+  Dataset training;
+  Dataset validation;
+};
+Split SplitForValidation(const Dataset& data, double share, uint64_t seed, int64_t start_step);
+int64_t ValidationRows(int64_t rows, double share);
 
 }  // namespace backprop::engine
 

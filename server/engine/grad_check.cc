@@ -5,7 +5,6 @@
 #include <numeric>
 
 #include "server/engine/activation.h"
-#include "server/engine/pass.h"
 #include "server/engine/random.h"
 
 namespace backprop::engine {
@@ -17,52 +16,55 @@ Network InFloat64(const Network& network) {
   return Network(spec);
 }
 
-// For every activation with a kink, whether z > 0: unit by unit, row by row.
+// For every kink of the pass that `workspace` holds, row by row, on which side of it the row is:
+// z > 0 of a unit, or an output above its target.
 template <class T>
-void Sides(const Network& network, int64_t rows, Workspace* workspace, std::vector<bool>* sides) {
+void Sides(const Network& network, const BatchView& batch, Workspace* workspace,
+           std::vector<bool>* sides) {
   sides->clear();
-  for (size_t l = 0; l < network.layers().size(); ++l) {
-    if (!HasKink(network.layers()[l].activation)) continue;
-    const T* z = workspace->z<T>(l);
-    for (int64_t i = 0; i < rows * network.layers()[l].units; ++i) sides->push_back(z[i] > 0);
+  for (int64_t row = 0; row < batch.rows; ++row) {
+    for (size_t l = 0; l < network.layers().size(); ++l) {
+      const LayerPlan& layer = network.layers()[l];
+      if (!HasKink(layer.spec)) continue;
+      const T* z = workspace->z<T>(l) + row * layer.units;
+      for (int64_t j = 0; j < layer.units; ++j) sides->push_back(z[j] > 0);
+    }
+    if (!HasKink(network.spec().loss.kind)) continue;
+    const int64_t k = network.outputs();
+    const T* z = Outputs<T>(network, workspace) + row * k;
+    const T* y = reinterpret_cast<const T*>(batch.targets) + row * k;
+    for (int64_t j = 0; j < k; ++j) sides->push_back(z[j] > y[j]);
   }
 }
 
 template <class T>
-std::vector<double> Gradients(const Network& network, const T* parameters, const BatchView& batch,
+std::vector<double> Gradients(const Model<T>& model, const BatchView& batch,
                               Workspace* workspace) {
-  workspace->Prepare(network, batch.rows, PassKind::kForwardBackward);
-  ForwardBackward<T>(network, parameters, batch, workspace);
+  workspace->Prepare(model.network, batch.rows, PassKind::kForwardBackward);
+  ForwardBackward(model, batch, std::nullopt, workspace);
   const T* g = workspace->gradients<T>();
-  return {g, g + network.parameter_count()};
+  return {g, g + model.network.parameter_count()};
 }
 
 template <class T>
-std::vector<bool> SidesOf(const Network& network, const T* parameters, const BatchView& batch,
-                          Workspace* workspace) {
-  workspace->Prepare(network, batch.rows, PassKind::kForward);
-  Forward<T>(network, parameters, batch, workspace);
+std::vector<bool> SidesOf(const Model<T>& model, const BatchView& batch, Workspace* workspace) {
+  workspace->Prepare(model.network, batch.rows, PassKind::kForward);
+  Forward(model, batch, workspace);
   std::vector<bool> sides;
-  Sides<T>(network, batch.rows, workspace, &sides);
+  Sides<T>(model.network, batch, workspace, &sides);
   return sides;
 }
 
-// Rows for which both precisions put every activation on the same side of its kink.
-std::vector<int32_t> AgreeingRows(const Network& network, int64_t rows, const std::vector<bool>& a,
+// Rows for which both precisions are on the same side of every kink.
+std::vector<int32_t> AgreeingRows(int64_t rows, const std::vector<bool>& a,
                                   const std::vector<bool>& b) {
   std::vector<int32_t> agreeing;
+  const auto per_row = static_cast<int64_t>(a.size()) / rows;
   for (int64_t row = 0; row < rows; ++row) {
-    bool same = true;
-    int64_t base = 0;
-    for (const LayerPlan& layer : network.layers()) {
-      if (!HasKink(layer.activation)) continue;
-      for (int64_t j = 0; j < layer.units; ++j) {
-        const auto at = static_cast<size_t>(base + row * layer.units + j);
-        same = same && a[at] == b[at];
-      }
-      base += rows * layer.units;
+    const auto first = row * per_row;
+    if (std::equal(a.begin() + first, a.begin() + first + per_row, b.begin() + first)) {
+      agreeing.push_back(static_cast<int32_t>(row));
     }
-    if (same) agreeing.push_back(static_cast<int32_t>(row));
   }
   return agreeing;
 }
@@ -71,7 +73,10 @@ std::vector<int32_t> AgreeingRows(const Network& network, int64_t rows, const st
 
 GradChecker::GradChecker(const Network& network, const State& state, const Dataset& batch,
                          const GradCheckOptions& options)
-    : options_(options), network_(InFloat64(network)), batch_(batch.ConvertTo(DataType::kFloat64)) {
+    : options_(options),
+      network_(InFloat64(network)),
+      standardization_(state.standardization),
+      batch_(batch.ConvertTo(DataType::kFloat64)) {
   for (int64_t i = 0; i < network.parameter_count(); ++i) {
     parameters_.push_back(state.values.Get(i));
   }
@@ -85,10 +90,8 @@ GradChecker::GradChecker(const Network& network, const State& state, const Datas
 }
 
 void GradChecker::ComputeAnalytic() {
-  analytic_ = Gradients<double>(network_, parameters_.data(), batch_.All(), &workspace_);
-  const LossResult loss =
-      ForwardLoss<double>(network_, parameters_.data(), batch_.All(), &workspace_);
-  report_.loss = loss.sum / static_cast<double>(batch_.rows);
+  analytic_ = Gradients(Exact(), batch_.All(), &workspace_);
+  report_.loss = ForwardLoss(Exact(), batch_.All(), &workspace_).mean();
   report_.floor = 1e-4 * std::max(1.0, std::abs(report_.loss));
 }
 
@@ -97,23 +100,21 @@ void GradChecker::ComputeAnalytic() {
 void GradChecker::CompareKernels(const Network& network, const State& state, const Dataset& batch) {
   const bool is_float = network.spec().data_type == DataType::kFloat32;
   const auto own_sides =
-      is_float ? SidesOf(network, state.values.as<float>().data(), batch.All(), &workspace_)
-               : SidesOf(network, state.values.as<double>().data(), batch.All(), &workspace_);
-  const auto sides = SidesOf(network_, parameters_.data(), batch_.All(), &workspace_);
-  const std::vector<int32_t> rows = AgreeingRows(network, batch.rows, own_sides, sides);
+      is_float ? SidesOf(ModelOf<float>(network, state), batch.All(), &workspace_)
+               : SidesOf(ModelOf<double>(network, state), batch.All(), &workspace_);
+  const auto sides = SidesOf(Exact(), batch_.All(), &workspace_);
+  const std::vector<int32_t> rows = AgreeingRows(batch.rows, own_sides, sides);
   report_.kernel_rows_set_aside = batch.rows - static_cast<int64_t>(rows.size());
   if (rows.empty()) return;
 
   Dataset own_rows = EmptyLike(batch, static_cast<int64_t>(rows.size()));
   Gather(batch, rows, &own_rows);
   const Dataset exact_rows = own_rows.ConvertTo(DataType::kFloat64);
-  const auto own =
-      is_float ? Gradients(network, state.values.as<float>().data(), own_rows.All(), &workspace_)
-               : Gradients(network, state.values.as<double>().data(), own_rows.All(), &workspace_);
-  const auto exact = Gradients<double>(network_, parameters_.data(), exact_rows.All(), &workspace_);
-  const double loss =
-      ForwardLoss<double>(network_, parameters_.data(), exact_rows.All(), &workspace_).sum /
-      static_cast<double>(rows.size());
+  const auto own = is_float
+                       ? Gradients(ModelOf<float>(network, state), own_rows.All(), &workspace_)
+                       : Gradients(ModelOf<double>(network, state), own_rows.All(), &workspace_);
+  const auto exact = Gradients(Exact(), exact_rows.All(), &workspace_);
+  const double loss = ForwardLoss(Exact(), exact_rows.All(), &workspace_).mean();
   // float32 rounds a gradient that almost cancels to about 1e-7 of the terms it is a sum of; these
   // are about as large as the loss, hence the same floor as for the differences.
   const double floor = 1e-4 * std::max(1.0, std::abs(loss));
@@ -159,11 +160,10 @@ double GradChecker::LossAt(int64_t parameter, double value, std::vector<bool>* s
   double& p = parameters_[static_cast<size_t>(parameter)];
   const double saved = p;
   p = value;
-  const LossResult loss =
-      ForwardLoss<double>(network_, parameters_.data(), batch_.All(), &workspace_);
-  Sides<double>(network_, batch_.rows, &workspace_, sides);
+  const double loss = ForwardLoss(Exact(), batch_.All(), &workspace_).mean();
+  Sides<double>(network_, batch_.All(), &workspace_, sides);
   p = saved;
-  return loss.sum / static_cast<double>(batch_.rows);
+  return loss;
 }
 
 void GradChecker::CheckEntry(TensorGradCheck* check, int64_t index) {

@@ -8,11 +8,13 @@
 #define BACKPROP_SERVER_ENGINE_GRAD_CHECK_H_
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "server/engine/data.h"
 #include "server/engine/network.h"
+#include "server/engine/pass.h"
 #include "server/engine/workspace.h"
 
 namespace backprop::engine {
@@ -28,7 +30,7 @@ struct GradCheckOptions {
 struct TensorGradCheck {
   TensorInfo tensor;
   int64_t checked = 0;
-  int64_t set_aside = 0;  // an activation changed sides between p − h and p + h
+  int64_t set_aside = 0;  // a kink lies between p − h and p + h
   int64_t not_sampled = 0;
   double max_absolute_error = 0;
   double max_relative_error = 0;
@@ -70,8 +72,11 @@ class GradChecker {
   double LossAt(int64_t parameter, double value, std::vector<bool>* sides);
   void Conclude();
 
+  Model<double> Exact() const { return {network_, parameters_.data(), standardization_.get()}; }
+
   GradCheckOptions options_;
   Network network_;                 // the same network in float64
+  std::shared_ptr<const Standardization> standardization_;
   std::vector<double> parameters_;  // float64
   Dataset batch_;                   // float64
   Workspace workspace_;

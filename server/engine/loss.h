@@ -8,7 +8,8 @@
 
 namespace backprop::engine {
 
-// What a loss is taken on: z (n, k), and either classes (n) or targets (n, k).
+// What a loss is taken on: z (n, k), and either classes (n) or targets (n, k); sample weights (n),
+// ≥ 0, or null for ones.
 template <class T>
 struct LossInput {
   int64_t n;
@@ -16,20 +17,35 @@ struct LossInput {
   const T* z;
   const int32_t* classes;
   const T* targets;
+  const T* sample_weights = nullptr;
 };
 
+// Sums over rows, so that batches add up. s_i is the weight of sample i.
 struct LossResult {
-  double sum = 0;       // of the row losses; the loss is sum / n
-  int64_t correct = 0;  // rows predicted right; 0 for mean squared error
+  double sum = 0;      // Σ s_i·(loss of row i)
+  double weight = 0;   // D: Σ s_i; for softmax cross-entropy with class indices Σ s_i·(class weight)
+  double correct = 0;  // Σ s_i over rows predicted right; 0 for a regression
+  double rows = 0;     // Σ s_i
+
+  // The loss: sum / D, or 0 where D is 0, which is a batch that weighs nothing.
+  double mean() const { return weight > 0 ? sum / weight : 0; }
+  double accuracy() const { return rows > 0 ? correct / rows : 0; }
+  LossResult& operator+=(const LossResult& other) {
+    sum += other.sum;
+    weight += other.weight;
+    correct += other.correct;
+    rows += other.rows;
+    return *this;
+  }
 };
 
-// The loss's sum over rows and, where `dz` is not null, dz (n, k) = d(sum / n) / dz.
+// The sums and, where `dz` is not null, dz (n, k) = d mean() / dz.
 // Row losses are summed in double precision, in the order of the rows.
 template <class T>
-LossResult ComputeLoss(Loss loss, const LossInput<T>& in, T* dz);
+LossResult ComputeLoss(const LossSpec& loss, const LossInput<T>& in, T* dz);
 
-// Probabilities p (n, k) from logits z: softmax, or sigmoid for binary cross-entropy. Not for mean
-// squared error. p may be z.
+// Probabilities p (n, k) from logits z: softmax, or sigmoid for binary cross-entropy. Not for a
+// regression. p may be z.
 template <class T>
 void Probabilities(Loss loss, const T* z, T* p, int64_t n, int64_t k);
 
@@ -37,8 +53,13 @@ void Probabilities(Loss loss, const T* z, T* p, int64_t n, int64_t k);
 template <class T>
 int32_t PredictedClass(Loss loss, const T* z, int64_t k);
 
-// Whether a loss counts correct rows.
-constexpr bool HasAccuracy(Loss loss) { return loss != Loss::kMeanSquaredError; }
+// Whether the model tells classes apart; else it is a regression.
+constexpr bool Classifies(Loss loss) {
+  return loss == Loss::kSoftmaxCrossEntropy || loss == Loss::kBinaryCrossEntropy;
+}
+
+// Whether the loss has a kink where z = y.
+constexpr bool HasKink(Loss loss) { return loss == Loss::kMeanAbsoluteError; }
 
 }  // namespace backprop::engine
 

@@ -8,33 +8,43 @@
 
 namespace backprop::engine {
 
+namespace {
+
+std::vector<SlotInfo> SlotsOf(const OptimizerSpec& optimizer) {
+  const SlotInfo momentum = {"momentum", 0, false};
+  switch (optimizer.kind) {
+    case OptimizerKind::kSgd:
+      if (optimizer.momentum == 0) return {};
+      return {momentum};
+    case OptimizerKind::kAdam:
+    case OptimizerKind::kAdamW:
+      return {{"exp_avg", 0, false}, {"exp_avg_sq", 0, true}};
+    case OptimizerKind::kRmsProp: {
+      std::vector<SlotInfo> slots = {{"square_avg", 0, true}};
+      if (optimizer.momentum > 0) slots.push_back(momentum);
+      if (optimizer.centered) slots.push_back({"grad_avg", 0, false});
+      return slots;
+    }
+    case OptimizerKind::kAdagrad:
+      return {{"sum", optimizer.initial_accumulator_value, true}};
+  }
+  return {};
+}
+
+}  // namespace
+
 Network::Network(NetworkSpec spec) : spec_(std::move(spec)) {
   int64_t inputs = spec_.input_size;
   for (const LayerSpec& layer : spec_.layers) {
     const int64_t weights = inputs * layer.units;
-    layers_.push_back({inputs, layer.units, layer.activation, parameters_, parameters_ + weights});
+    layers_.push_back({inputs, layer.units, layer, parameters_, parameters_ + weights});
     parameters_ += weights + layer.units;
     widest_ = std::max(widest_, layer.units);
     units_in_all_ += layer.units;
     largest_weights_ = std::max(largest_weights_, weights);
     inputs = layer.units;
   }
-}
-
-std::vector<std::string> Network::slot_names() const {
-  switch (spec_.optimizer.kind) {
-    case OptimizerKind::kSgd:
-      if (spec_.optimizer.momentum == 0) return {};
-      return {"momentum"};
-    case OptimizerKind::kAdam:
-      return {"exp_avg", "exp_avg_sq"};
-  }
-  return {};
-}
-
-int64_t Network::slot_count() const {
-  if (spec_.optimizer.kind == OptimizerKind::kAdam) return 2;
-  return spec_.optimizer.momentum == 0 ? 0 : 1;
+  slots_ = SlotsOf(spec_.optimizer);
 }
 
 std::vector<TensorInfo> Network::tensors() const {
@@ -62,12 +72,11 @@ int64_t CountParameters(const NetworkSpec& spec, int64_t limit) {
 
 namespace {
 
-double Draw(Initializer initializer, const LayerPlan& layer, const RandomStream& random,
-            int64_t i) {
+double Draw(const LayerPlan& layer, const RandomStream& random, int64_t i) {
   const auto position = static_cast<uint64_t>(i);
   const auto fan_in = static_cast<double>(layer.inputs);
   const auto fan_sum = static_cast<double>(layer.inputs + layer.units);
-  switch (initializer) {
+  switch (layer.spec.initializer) {
     case Initializer::kHeNormal:
       return random.Normal(position) * std::sqrt(2 / fan_in);
     case Initializer::kHeUniform:
@@ -78,6 +87,8 @@ double Draw(Initializer initializer, const LayerPlan& layer, const RandomStream&
       return (2 * random.Uniform(position) - 1) * std::sqrt(6 / fan_sum);
     case Initializer::kZeros:
       return 0;
+    case Initializer::kConstant:
+      return layer.spec.initial_value;
   }
   return 0;
 }
@@ -90,11 +101,26 @@ std::shared_ptr<State> InitialState(const Network& network) {
     const LayerPlan& layer = network.layers()[l];
     const RandomStream random(network.spec().seed, RandomPurpose::kInitialWeights, l);
     for (int64_t i = 0; i < layer.inputs * layer.units; ++i) {
-      state->values.Set(layer.weights_offset + i,
-                        Draw(network.spec().layers[l].initializer, layer, random, i));
+      state->values.Set(layer.weights_offset + i, Draw(layer, random, i));
     }
   }
+  const NetworkSpec& spec = network.spec();
+  if (spec.standardize == Standardize::kGiven) {
+    state->standardization =
+        std::make_shared<Standardization>(Standardization{spec.input_mean, spec.input_std});
+  }
+  ResetOptimizer(network, state.get());
   return state;
+}
+
+void ResetOptimizer(const Network& network, State* state) {
+  const int64_t P = network.parameter_count();
+  for (int64_t s = 0; s < network.slot_count(); ++s) {
+    const double initial = network.slots()[static_cast<size_t>(s)].initial;
+    for (int64_t i = 0; i < P; ++i) state->values.Set((1 + s) * P + i, initial);
+  }
+  state->optimizer_step = 0;
+  state->plateau = InitialPlateau(network.spec().optimizer);
 }
 
 }  // namespace backprop::engine

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "server/engine/buffer.h"
+#include "server/engine/schedule.h"
 #include "server/engine/spec.h"
 
 namespace backprop::engine {
@@ -16,7 +17,7 @@ namespace backprop::engine {
 struct LayerPlan {
   int64_t inputs;
   int64_t units;
-  Activation activation;
+  LayerSpec spec;
   int64_t weights_offset;  // first element of W in the flat parameters
   int64_t bias_offset;     // first element of b
 };
@@ -29,6 +30,13 @@ struct TensorInfo {
   bool is_bias;      // a vector of `cols`, where weights are a matrix
   int64_t offset;    // first element in the flat parameters
   int64_t size() const { return rows * cols; }
+};
+
+// One state vector of an optimiser; the names are those of PyTorch's.
+struct SlotInfo {
+  std::string name;         // "momentum", "exp_avg", …
+  double initial = 0;       // what it starts from
+  bool non_negative = false;  // a mean or sum of squares
 };
 
 class Network {
@@ -44,10 +52,9 @@ class Network {
   int64_t units_in_all() const { return units_in_all_; }        // sum of units
   int64_t largest_weights() const { return largest_weights_; }  // most elements in a W
 
-  // Names of the optimiser's state vectors, each of P elements: "momentum"; "exp_avg",
-  // "exp_avg_sq"; or none.
-  std::vector<std::string> slot_names() const;
-  int64_t slot_count() const;
+  // The optimiser's state vectors, each of P elements, in this order.
+  const std::vector<SlotInfo>& slots() const { return slots_; }
+  int64_t slot_count() const { return static_cast<int64_t>(slots_.size()); }
 
   // All parameter tensors, layer by layer, weights before bias.
   std::vector<TensorInfo> tensors() const;
@@ -55,6 +62,7 @@ class Network {
  private:
   NetworkSpec spec_;
   std::vector<LayerPlan> layers_;
+  std::vector<SlotInfo> slots_;
   int64_t parameters_ = 0;
   int64_t widest_ = 0;
   int64_t units_in_all_ = 0;
@@ -64,19 +72,36 @@ class Network {
 // Number of parameters of a spec, or -1 when it exceeds `limit`. Never overflows.
 int64_t CountParameters(const NetworkSpec& spec, int64_t limit);
 
+// Means and standard deviations of the inputs, (d) each, std > 0. Immutable.
+struct Standardization {
+  std::vector<double> mean;
+  std::vector<double> std;
+};
+
 // Everything that training changes. A published State is immutable; a step writes the next one.
 struct State {
   // P parameters, then each optimiser slot of P elements.
   Buffer values;
   int64_t step = 0;            // optimiser steps applied to the model
-  int64_t optimizer_step = 0;  // steps seen by the optimiser's slots (Adam's t)
+  int64_t optimizer_step = 0;  // steps seen by the optimiser's slots and its schedule (Adam's t)
+  PlateauState plateau;        // of ScheduleKind::kReduceOnPlateau
+  // Null without standardisation, and before it was fitted.
+  std::shared_ptr<const Standardization> standardization;
 
   explicit State(const Network& network)
       : values(network.spec().data_type, network.parameter_count() * (1 + network.slot_count())) {}
 };
 
-// The state of a new model: parameters drawn from the spec's seed, slots zero.
+// Whether the model waits for a run to fit its standardisation, and cannot compute before.
+inline bool AwaitsFit(const Network& network, const State& state) {
+  return network.spec().standardize != Standardize::kNo && state.standardization == nullptr;
+}
+
+// The state of a new model: parameters drawn from the spec's seed, the optimiser's at its start.
 std::shared_ptr<State> InitialState(const Network& network);
+
+// Sets the optimiser's slots, its step count and its schedule to their start.
+void ResetOptimizer(const Network& network, State* state);
 
 }  // namespace backprop::engine
 

@@ -4,15 +4,21 @@
 #include <span>
 
 #include "server/engine/activation.h"
+#include "server/engine/dropout.h"
 #include "server/engine/matmul.h"
+#include "server/engine/standardize.h"
 
 namespace backprop::engine {
 namespace {
 
 template <class T>
 LossInput<T> LossInputOf(const Network& network, const BatchView& batch, Workspace* workspace) {
-  return {batch.rows, network.outputs(), Outputs<T>(network, workspace), batch.classes,
-          reinterpret_cast<const T*>(batch.targets)};
+  return {batch.rows,
+          network.outputs(),
+          Outputs<T>(network, workspace),
+          batch.classes,
+          reinterpret_cast<const T*>(batch.targets),
+          reinterpret_cast<const T*>(batch.sample_weights)};
 }
 
 template <class T>
@@ -29,7 +35,7 @@ void LayerForward(const LayerPlan& layer, const T* parameters, const T* x, int64
   for (int64_t i = 0; i < n; ++i) {
     for (int64_t j = 0; j < layer.units; ++j) z[i * layer.units + j] += b[j];
   }
-  Activate<T>(layer.activation, Span<const T>(z, n * layer.units), Span(a, n * layer.units));
+  Activate<T>(layer.spec, Span<const T>(z, n * layer.units), Span(a, n * layer.units));
 }
 
 // dW = xᵀ·dz:  (n, inputs)ᵀ·(n, units) → (inputs, units);  db = Σ_rows dz;
@@ -49,52 +55,89 @@ void LayerBackward(const LayerPlan& layer, const T* parameters, const T* x, int6
   MatMul(dz, transposed, dx, n, layer.units, layer.inputs);
 }
 
-}  // namespace
+// What enters the first layer: the inputs (n, d), standardised if the model does that.
+template <class T>
+const T* FirstInputs(const Model<T>& model, const BatchView& batch, Workspace* workspace) {
+  const T* x = reinterpret_cast<const T*>(batch.inputs);
+  if (model.standardization == nullptr) return x;
+  ApplyStandardization(*model.standardization, x, batch.rows, workspace->x<T>());
+  return workspace->x<T>();
+}
+
+// out = in ⊙ mask. In backward the same product turns the gradient of `out` into that of `in`.
+template <class T>
+void Multiply(const T* in, const T* mask, int64_t count, T* out) {
+  for (int64_t i = 0; i < count; ++i) out[i] = in[i] * mask[i];
+}
 
 template <class T>
-void Forward(const Network& network, const T* parameters, const BatchView& batch,
-             Workspace* workspace) {
-  const T* x = reinterpret_cast<const T*>(batch.inputs);
+void ForwardFrom(const T* x, const Model<T>& model, int64_t n, std::optional<int64_t> dropout_step,
+                 Workspace* workspace) {
+  const Network& network = model.network;
   for (size_t l = 0; l < network.layers().size(); ++l) {
-    LayerForward(network.layers()[l], parameters, x, batch.rows, workspace->z<T>(l),
-                 workspace->a<T>(l));
+    const LayerPlan& layer = network.layers()[l];
+    LayerForward(layer, model.parameters, x, n, workspace->z<T>(l), workspace->a<T>(l));
     x = workspace->a<T>(l);
+    if (!dropout_step.has_value() || layer.spec.dropout == 0) continue;
+    const RandomStream random(network.spec().seed, RandomPurpose::kDropout,
+                              static_cast<uint64_t>(*dropout_step));
+    DropoutMask(random, l, layer.spec.dropout, n * layer.units, workspace->mask<T>(l));
+    Multiply(x, workspace->mask<T>(l), n * layer.units, workspace->dropped<T>(l));
+    x = workspace->dropped<T>(l);
   }
 }
 
+}  // namespace
+
 template <class T>
-LossResult ForwardLoss(const Network& network, const T* parameters, const BatchView& batch,
-                       Workspace* workspace) {
-  Forward(network, parameters, batch, workspace);
-  return ComputeLoss<T>(network.spec().loss, LossInputOf<T>(network, batch, workspace), nullptr);
+void Forward(const Model<T>& model, const BatchView& batch, Workspace* workspace) {
+  ForwardFrom<T>(FirstInputs(model, batch, workspace), model, batch.rows, std::nullopt, workspace);
 }
 
 template <class T>
-LossResult ForwardBackward(const Network& network, const T* parameters, const BatchView& batch,
-                           Workspace* workspace) {
-  Forward(network, parameters, batch, workspace);
+LossResult ForwardLoss(const Model<T>& model, const BatchView& batch, Workspace* workspace) {
+  Forward(model, batch, workspace);
+  return ComputeLoss<T>(model.network.spec().loss,
+                        LossInputOf<T>(model.network, batch, workspace), nullptr);
+}
+
+template <class T>
+LossResult ForwardBackward(const Model<T>& model, const BatchView& batch,
+                           std::optional<int64_t> dropout_step, Workspace* workspace) {
+  const Network& network = model.network;
+  const int64_t n = batch.rows;
+  const T* inputs = FirstInputs(model, batch, workspace);
+  ForwardFrom<T>(inputs, model, n, dropout_step, workspace);
   T* dz = workspace->dz<T>(0);
   T* dx = workspace->dz<T>(1);
   const LossResult loss =
       ComputeLoss<T>(network.spec().loss, LossInputOf<T>(network, batch, workspace), dz);
+  const auto drops = [&](size_t l) {
+    return dropout_step.has_value() && network.layers()[l].spec.dropout > 0;
+  };
   for (size_t l = network.layers().size(); l-- > 0;) {
     const LayerPlan& layer = network.layers()[l];
-    const int64_t count = batch.rows * layer.units;
-    ActivateBackward<T>(layer.activation, Span<const T>(workspace->z<T>(l), count),
+    const int64_t count = n * layer.units;
+    if (drops(l)) Multiply(dz, workspace->mask<T>(l), count, dz);
+    ActivateBackward<T>(layer.spec, Span<const T>(workspace->z<T>(l), count),
                         Span<const T>(workspace->a<T>(l), count), Span(dz, count));
-    const T* x = l == 0 ? reinterpret_cast<const T*>(batch.inputs) : workspace->a<T>(l - 1);
-    LayerBackward<T>(layer, parameters, x, batch.rows, dz, workspace->transposed_weights<T>(),
+    const T* x = l == 0         ? inputs
+                 : drops(l - 1) ? workspace->dropped<T>(l - 1)
+                                : workspace->a<T>(l - 1);
+    LayerBackward<T>(layer, model.parameters, x, n, dz, workspace->transposed_weights<T>(),
                      workspace->gradients<T>(), l == 0 ? nullptr : dx);
     std::swap(dz, dx);
   }
   return loss;
 }
 
-template void Forward(const Network&, const float*, const BatchView&, Workspace*);
-template void Forward(const Network&, const double*, const BatchView&, Workspace*);
-template LossResult ForwardLoss(const Network&, const float*, const BatchView&, Workspace*);
-template LossResult ForwardLoss(const Network&, const double*, const BatchView&, Workspace*);
-template LossResult ForwardBackward(const Network&, const float*, const BatchView&, Workspace*);
-template LossResult ForwardBackward(const Network&, const double*, const BatchView&, Workspace*);
+template void Forward(const Model<float>&, const BatchView&, Workspace*);
+template void Forward(const Model<double>&, const BatchView&, Workspace*);
+template LossResult ForwardLoss(const Model<float>&, const BatchView&, Workspace*);
+template LossResult ForwardLoss(const Model<double>&, const BatchView&, Workspace*);
+template LossResult ForwardBackward(const Model<float>&, const BatchView&, std::optional<int64_t>,
+                                    Workspace*);
+template LossResult ForwardBackward(const Model<double>&, const BatchView&, std::optional<int64_t>,
+                                    Workspace*);
 
 }  // namespace backprop::engine

@@ -3,6 +3,7 @@
 #define BACKPROP_SERVER_ENGINE_PASS_H_
 
 #include <cstdint>
+#include <optional>
 
 #include "server/engine/data.h"
 #include "server/engine/loss.h"
@@ -11,28 +12,40 @@
 
 namespace backprop::engine {
 
-// Computes z and a of every layer for the rows of `batch`. `workspace` must be prepared for them,
-// and T be the network's precision.
+// A network with its numbers, of the network's precision T. Refers to what others own.
 template <class T>
-void Forward(const Network& network, const T* parameters, const BatchView& batch,
-             Workspace* workspace);
+struct Model {
+  const Network& network;
+  const T* parameters;                     // (P)
+  const Standardization* standardization;  // null: inputs are taken as they are
+};
 
-// The outputs (n, k) that the last Forward left in `workspace`.
+template <class T>
+Model<T> ModelOf(const Network& network, const State& state) {
+  return {network, state.values.as<T>().data(), state.standardization.get()};
+}
+
+// Computes z and a of every layer for the rows of `batch`, without dropout. `workspace` must be
+// prepared for them.
+template <class T>
+void Forward(const Model<T>& model, const BatchView& batch, Workspace* workspace);
+
+// The outputs (n, k) that the last pass left in `workspace`.
 template <class T>
 const T* Outputs(const Network& network, Workspace* workspace) {
   return workspace->a<T>(network.layers().size() - 1);
 }
 
-// Forward, then the loss. No gradients.
+// Forward without dropout, then the loss. No gradients.
 template <class T>
-LossResult ForwardLoss(const Network& network, const T* parameters, const BatchView& batch,
-                       Workspace* workspace);
+LossResult ForwardLoss(const Model<T>& model, const BatchView& batch, Workspace* workspace);
 
-// Forward, loss and backward: leaves dL/dp in workspace->gradients<T>(), L = sum / n. Reads the
-// parameters only. `workspace` must be prepared for kForwardBackward.
+// Forward, loss and backward: leaves dL/dp in workspace->gradients<T>(), L = the result's mean().
+// With `dropout_step`, layers drop outputs as in the step that the model makes after so many; else
+// none does. Reads the parameters only. `workspace` must be prepared for kForwardBackward.
 template <class T>
-LossResult ForwardBackward(const Network& network, const T* parameters, const BatchView& batch,
-                           Workspace* workspace);
+LossResult ForwardBackward(const Model<T>& model, const BatchView& batch,
+                           std::optional<int64_t> dropout_step, Workspace* workspace);
 
 }  // namespace backprop::engine
 

@@ -14,7 +14,13 @@ namespace backprop::engine {
 std::array<uint32_t, 4> Philox4x32(std::array<uint32_t, 4> counter, std::array<uint32_t, 2> key);
 
 // What numbers are drawn for; the values are part of the published scheme and never change.
-enum class RandomPurpose : uint32_t { kInitialWeights = 1, kShuffle = 2, kGradCheckSample = 3 };
+enum class RandomPurpose : uint32_t {
+  kInitialWeights = 1,
+  kShuffle = 2,
+  kGradCheckSample = 3,
+  kDropout = 4,
+  kValidationSplit = 5
+};
 
 // The numbers of one purpose and index (a layer, an epoch) under one seed. Immutable.
 class RandomStream {
@@ -22,6 +28,8 @@ class RandomStream {
   RandomStream(uint64_t seed, RandomPurpose purpose, uint64_t index)
       : seed_(seed), purpose_(purpose), index_(index) {}
 
+  // The four words of the block at a position.
+  std::array<uint32_t, 4> Block(uint64_t position) const;
   // 64 uniform bits at a position.
   uint64_t Bits(uint64_t position) const;
   // Uniform in [0, 1), a multiple of 2^-53.
@@ -32,8 +40,6 @@ class RandomStream {
   uint64_t Below(uint64_t bound, uint64_t position) const;
 
  private:
-  std::array<uint32_t, 4> Block(uint64_t position) const;
-
   uint64_t seed_;
   RandomPurpose purpose_;
   uint64_t index_;

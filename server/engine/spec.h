@@ -1,4 +1,5 @@
 // What a network is: plain data, valid by construction (server/rpc checks what comes from outside).
+// Names, formulas and defaults are PyTorch's; docs/numerics.md has the table.
 #ifndef BACKPROP_SERVER_ENGINE_SPEC_H_
 #define BACKPROP_SERVER_ENGINE_SPEC_H_
 
@@ -10,38 +11,107 @@ namespace backprop::engine {
 
 enum class DataType { kFloat32, kFloat64 };
 
-enum class Activation { kIdentity, kRelu, kTanh, kSigmoid };
+enum class Activation {
+  kIdentity,
+  kRelu,
+  kTanh,
+  kSigmoid,
+  kLeakyRelu,
+  kElu,
+  kGelu,
+  kSilu,
+  kSoftplus
+};
 
-enum class Initializer { kHeNormal, kHeUniform, kXavierNormal, kXavierUniform, kZeros };
+enum class Initializer {
+  kHeNormal,
+  kHeUniform,
+  kXavierNormal,
+  kXavierUniform,
+  kZeros,
+  kConstant
+};
 
-enum class Loss { kSoftmaxCrossEntropy, kBinaryCrossEntropy, kMeanSquaredError };
-
-enum class OptimizerKind { kSgd, kAdam };
-
-// A dense layer: activation(x·W + b), (n, inputs) → (n, units).
+// A dense layer: dropout(activation(x·W + b)), (n, inputs) → (n, units).
 struct LayerSpec {
   int64_t units = 1;  // ≥ 1
   Activation activation = Activation::kIdentity;
   Initializer initializer = Initializer::kHeNormal;
+  double negative_slope = 0.01;  // leaky ReLU: slope for z ≤ 0, in [0, 1)
+  double alpha = 1;              // ELU: −alpha is its limit for z → −∞, > 0
+  double dropout = 0;            // share of outputs set to 0 in training, in [0, 1)
+  double initial_value = 0;      // kConstant: every weight
 };
 
-// Names and defaults are PyTorch's.
+enum class Loss {
+  kSoftmaxCrossEntropy,
+  kBinaryCrossEntropy,
+  kMeanSquaredError,
+  kMeanAbsoluteError,
+  kHuber
+};
+
+struct LossSpec {
+  Loss kind = Loss::kSoftmaxCrossEntropy;
+  double label_smoothing = 0;         // softmax cross-entropy: in [0, 1)
+  double delta = 1;                   // Huber: > 0
+  std::vector<double> class_weights;  // cross-entropies: (k), ≥ 0, or empty for ones
+  std::vector<double> pos_weight;     // binary cross-entropy: (k), > 0, or empty for ones
+};
+
+enum class OptimizerKind { kSgd, kAdam, kRmsProp, kAdagrad, kAdamW };
+
+enum class ScheduleKind { kConstant, kStep, kExponential, kCosine, kReduceOnPlateau };
+
+// How the learning rate goes with the optimiser's steps; see schedule.h.
+struct ScheduleSpec {
+  ScheduleKind kind = ScheduleKind::kConstant;
+  int64_t warmup_steps = 0;                  // linear, before the rest; ≥ 0
+  double warmup_start_factor = 1.0 / 3;      // in (0, 1]
+  int64_t step_size = 1;                     // kStep: ≥ 1
+  double gamma = 0.1;                        // kStep, kExponential: in (0, 1]
+  int64_t total_steps = 1;                   // kCosine: PyTorch's T_max, ≥ 1
+  double min_learning_rate = 0;              // kCosine's eta_min, kReduceOnPlateau's min_lr; ≥ 0
+  double factor = 0.1;                       // kReduceOnPlateau: in (0, 1)
+  int64_t patience = 10;                     // kReduceOnPlateau: ≥ 0
+  double threshold = 1e-4;                   // kReduceOnPlateau: relative, in [0, 1)
+  int64_t cooldown = 0;                      // kReduceOnPlateau: ≥ 0
+};
+
+enum class Clipping { kNone, kNorm, kValue };
+
 struct OptimizerSpec {
   OptimizerKind kind = OptimizerKind::kSgd;
-  double learning_rate = 1e-3;  // > 0
-  double momentum = 0;          // SGD: in [0, 1)
-  double beta1 = 0.9;           // Adam: in [0, 1)
-  double beta2 = 0.999;         // Adam: in [0, 1)
-  double epsilon = 1e-8;        // Adam: > 0
+  double learning_rate = 1e-3;             // > 0
+  double momentum = 0;                     // SGD, RMSProp: in [0, 1)
+  double beta1 = 0.9;                      // Adam, AdamW: in [0, 1)
+  double beta2 = 0.999;                    // Adam, AdamW: in [0, 1)
+  double epsilon = 1e-8;                   // all but SGD: > 0; Adagrad's default is 1e-10
+  bool nesterov = false;                   // SGD with momentum
+  double alpha = 0.99;                     // RMSProp: in [0, 1)
+  bool centered = false;                   // RMSProp
+  double lr_decay = 0;                     // Adagrad: ≥ 0
+  double initial_accumulator_value = 0;    // Adagrad: ≥ 0
+  double weight_decay = 0;                 // ≥ 0; AdamW: decoupled; else L2, added to the gradient
+  double l1 = 0;                           // ≥ 0; L1, added to the gradient before it is clipped
+  Clipping clipping = Clipping::kNone;
+  double clip = 0;                         // the norm or value, > 0
+  ScheduleSpec schedule;
 };
+
+// Whether inputs are standardised, (x − mean) / std per feature, before the first layer.
+enum class Standardize { kNo, kGiven, kFitted };
 
 struct NetworkSpec {
   int64_t input_size = 1;         // d ≥ 1
-  std::vector<LayerSpec> layers;  // at least one; the last one's units are k
-  Loss loss = Loss::kSoftmaxCrossEntropy;
+  std::vector<LayerSpec> layers;  // at least one; the last one's units are k, without dropout
+  LossSpec loss;
   OptimizerSpec optimizer;
   uint64_t seed = 0;
   DataType data_type = DataType::kFloat32;
+  Standardize standardize = Standardize::kNo;
+  std::vector<double> input_mean;  // kGiven: (d)
+  std::vector<double> input_std;   // kGiven: (d), > 0
 };
 
 // Bytes of one element.

@@ -6,54 +6,83 @@
 #include "server/engine/loss.h"
 #include "server/engine/optimizer.h"
 #include "server/engine/pass.h"
+#include "server/engine/schedule.h"
 
 namespace backprop::engine {
 namespace {
 
+// From gradients in the workspace to the next state.
 template <class T>
-double Norm(const T* g, int64_t count) {
-  double sum = 0;
-  for (int64_t i = 0; i < count; ++i) sum += static_cast<double>(g[i]) * static_cast<double>(g[i]);
-  return std::sqrt(sum);
+void Finish(const Network& network, const State& in, Workspace* workspace, StepResult* result,
+            State* out) {
+  const OptimizerSpec& optimizer = network.spec().optimizer;
+  T* gradients = workspace->gradients<T>();
+  result->gradient_norm = PenalizeAndClip(network, in, gradients);
+  result->learning_rate = LearningRate(optimizer, in.optimizer_step, in.plateau);
+  if (!std::isfinite(result->loss.mean())) {
+    result->not_finite = NotFinite::kLoss;
+  } else if (!std::isfinite(result->gradient_norm)) {
+    result->not_finite = NotFinite::kGradient;
+  } else if (!ApplyGradients<T>(network, in, gradients, result->learning_rate, out)) {
+    result->not_finite = NotFinite::kNextState;
+  }
 }
 
 template <class T>
 StepResult TrainStepIn(const Network& network, const State& in, const BatchView& batch,
                        Workspace* workspace, State* out) {
   workspace->Prepare(network, batch.rows, PassKind::kForwardBackward);
-  const LossResult loss = ForwardBackward<T>(network, in.values.as<T>().data(), batch, workspace);
   StepResult result;
   result.rows = batch.rows;
-  result.loss = loss.sum / static_cast<double>(batch.rows);
-  result.correct = loss.correct;
+  result.loss = ForwardBackward(ModelOf<T>(network, in), batch, in.step, workspace);
+  Finish<T>(network, in, workspace, &result, out);
+  return result;
+}
+
+template <class T>
+StepResult ComputeGradientsIn(const Network& network, const State& state, const BatchView& batch,
+                              Workspace* workspace) {
+  workspace->Prepare(network, batch.rows, PassKind::kForwardBackward);
+  StepResult result;
+  result.rows = batch.rows;
+  result.loss = ForwardBackward(ModelOf<T>(network, state), batch, state.step, workspace);
   result.gradient_norm = Norm(workspace->gradients<T>(), network.parameter_count());
-  if (!std::isfinite(result.loss)) {
+  result.learning_rate =
+      LearningRate(network.spec().optimizer, state.optimizer_step, state.plateau);
+  if (!std::isfinite(result.loss.mean())) {
     result.not_finite = NotFinite::kLoss;
   } else if (!std::isfinite(result.gradient_norm)) {
     result.not_finite = NotFinite::kGradient;
-  } else if (!ApplyGradients<T>(network, in, workspace->gradients<T>(), out)) {
-    result.not_finite = NotFinite::kNextState;
   }
   return result;
 }
 
 template <class T>
-EvaluateResult EvaluateIn(const Network& network, const State& state, const BatchView& batch,
-                          Workspace* workspace) {
+StepResult ApplyStepIn(const Network& network, const State& in, const Buffer& gradients,
+                       Workspace* workspace, State* out) {
+  workspace->Prepare(network, 1, PassKind::kForwardBackward);
+  std::memcpy(workspace->gradients<T>(), gradients.bytes(), gradients.size_bytes());
+  StepResult result;
+  Finish<T>(network, in, workspace, &result, out);
+  return result;
+}
+
+template <class T>
+LossResult EvaluateIn(const Network& network, const State& state, const BatchView& batch,
+                      Workspace* workspace) {
   workspace->Prepare(network, batch.rows, PassKind::kForward);
-  const LossResult loss = ForwardLoss<T>(network, state.values.as<T>().data(), batch, workspace);
-  return {loss.sum, loss.correct};
+  return ForwardLoss(ModelOf<T>(network, state), batch, workspace);
 }
 
 template <class T>
 void PredictIn(const Network& network, const State& state, const BatchView& batch,
                Workspace* workspace, const PredictTargets& out) {
   workspace->Prepare(network, batch.rows, PassKind::kForward);
-  Forward<T>(network, state.values.as<T>().data(), batch, workspace);
+  Forward(ModelOf<T>(network, state), batch, workspace);
   const T* z = Outputs<T>(network, workspace);
   const int64_t n = batch.rows;
   const int64_t k = network.outputs();
-  const Loss loss = network.spec().loss;
+  const Loss loss = network.spec().loss.kind;
   if (out.logits != nullptr) std::memcpy(out.logits, z, static_cast<size_t>(n * k) * sizeof(T));
   if (out.probabilities != nullptr) {
     Probabilities<T>(loss, z, reinterpret_cast<T*>(out.probabilities), n, k);
@@ -72,8 +101,22 @@ StepResult TrainStep(const Network& network, const State& in, const BatchView& b
              : TrainStepIn<double>(network, in, batch, workspace, out);
 }
 
-EvaluateResult Evaluate(const Network& network, const State& state, const BatchView& batch,
-                        Workspace* workspace) {
+StepResult ComputeGradients(const Network& network, const State& state, const BatchView& batch,
+                            Workspace* workspace) {
+  return network.spec().data_type == DataType::kFloat32
+             ? ComputeGradientsIn<float>(network, state, batch, workspace)
+             : ComputeGradientsIn<double>(network, state, batch, workspace);
+}
+
+StepResult ApplyStep(const Network& network, const State& in, const Buffer& gradients,
+                     Workspace* workspace, State* out) {
+  return network.spec().data_type == DataType::kFloat32
+             ? ApplyStepIn<float>(network, in, gradients, workspace, out)
+             : ApplyStepIn<double>(network, in, gradients, workspace, out);
+}
+
+LossResult Evaluate(const Network& network, const State& state, const BatchView& batch,
+                    Workspace* workspace) {
   return network.spec().data_type == DataType::kFloat32
              ? EvaluateIn<float>(network, state, batch, workspace)
              : EvaluateIn<double>(network, state, batch, workspace);

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "server/engine/data.h"
+#include "server/engine/loss.h"
 #include "server/engine/network.h"
 #include "server/engine/workspace.h"
 
@@ -17,10 +18,10 @@ enum class NotFinite { kNothing, kLoss, kGradient, kNextState };
 
 // What a step saw on its batch, before the update.
 struct StepResult {
-  double loss = 0;           // mean over rows
-  int64_t correct = 0;       // rows predicted right, where the loss counts them
+  LossResult loss;           // sums over the batch
   int64_t rows = 0;          // n
-  double gradient_norm = 0;  // Euclidean, over all parameters
+  double gradient_norm = 0;  // Euclidean, over all parameters, with L1, before clipping
+  double learning_rate = 0;
   NotFinite not_finite = NotFinite::kNothing;
 };
 
@@ -30,13 +31,20 @@ struct StepResult {
 StepResult TrainStep(const Network& network, const State& in, const BatchView& batch,
                      Workspace* workspace, State* out);
 
+// The first half of a step: leaves the gradient of the batch's mean loss in workspace->gradients,
+// without L1, clipping and decay. gradient_norm is its norm. Layers drop outputs as they would in
+// the step.
+StepResult ComputeGradients(const Network& network, const State& state, const BatchView& batch,
+                            Workspace* workspace);
+
+// The second half: what TrainStep does after its backward pass, with `gradients` (P) of the
+// caller's in the network's precision. There is no loss; rows are 0.
+StepResult ApplyStep(const Network& network, const State& in, const Buffer& gradients,
+                     Workspace* workspace, State* out);
+
 // Sums over the rows of a batch, of a model at rest.
-struct EvaluateResult {
-  double loss_sum = 0;
-  int64_t correct = 0;
-};
-EvaluateResult Evaluate(const Network& network, const State& state, const BatchView& batch,
-                        Workspace* workspace);
+LossResult Evaluate(const Network& network, const State& state, const BatchView& batch,
+                    Workspace* workspace);
 
 // Writes what is not null: logits (n, k), probabilities (n, k), classes (n).
 struct PredictTargets {

@@ -15,9 +15,16 @@ int64_t Workspace::LayOut(const Network& network, int64_t rows, PassKind kind) {
   };
   z_.clear();
   a_.clear();
+  mask_.clear();
+  dropped_.clear();
+  if (network.spec().standardize != Standardize::kNo) x_ = take(rows * network.inputs());
   for (const LayerPlan& layer : network.layers()) {
+    const bool identity = layer.spec.activation == Activation::kIdentity;
     z_.push_back(take(rows * layer.units));
-    a_.push_back(layer.activation == Activation::kIdentity ? z_.back() : take(rows * layer.units));
+    a_.push_back(identity ? z_.back() : take(rows * layer.units));
+    const bool drops = layer.spec.dropout > 0 && kind == PassKind::kForwardBackward;
+    mask_.push_back(drops ? take(rows * layer.units) : 0);
+    dropped_.push_back(drops ? take(rows * layer.units) : 0);
   }
   if (kind == PassKind::kForwardBackward) {
     dz_[0] = take(rows * network.widest());

@@ -39,6 +39,21 @@ class Workspace {
   T* a(size_t layer) {
     return at<T>(a_[layer]);
   }
+  // x (n, d): the standardised inputs, for a network that standardises.
+  template <class T>
+  T* x() {
+    return at<T>(x_);
+  }
+  // What dropout multiplies the outputs of a layer with (n, units): 0 or 1/(1 − rate); and the
+  // product. For layers with dropout, in a kForwardBackward pass.
+  template <class T>
+  T* mask(size_t layer) {
+    return at<T>(mask_[layer]);
+  }
+  template <class T>
+  T* dropped(size_t layer) {
+    return at<T>(dropped_[layer]);
+  }
   // Two buffers (n, widest) between which dz travels backward.
   template <class T>
   T* dz(int which) {
@@ -65,6 +80,9 @@ class Workspace {
   Buffer arena_;
   std::vector<int64_t> z_;
   std::vector<int64_t> a_;
+  std::vector<int64_t> mask_;
+  std::vector<int64_t> dropped_;
+  int64_t x_ = 0;
   int64_t dz_[2] = {};
   int64_t transposed_ = 0;
   int64_t gradients_ = 0;

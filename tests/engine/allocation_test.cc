@@ -36,10 +36,14 @@ namespace {
 
 TEST(AllocationTest, AllocatesNothingOnceTheWorkspaceHasGrown) {
   for (DataType type : {DataType::kFloat32, DataType::kFloat64}) {
-    for (OptimizerKind kind : {OptimizerKind::kSgd, OptimizerKind::kAdam}) {
+    for (const OptimizerSpec& optimizer : Optimizers()) {
       CaseOptions options;
       options.data_type = type;
-      options.optimizer.kind = kind;
+      options.optimizer = optimizer;
+      options.dropout = 0.5;
+      options.standardize = true;
+      options.sample_weights = true;
+      options.loss.label_smoothing = 0.1;
       options.inputs = 100;
       options.units = {300, 200, 10};
       options.hidden = {Activation::kRelu, Activation::kSigmoid};

@@ -74,7 +74,7 @@ TEST(BatchScheduleTest, ABatchIsAFunctionOfItsIterationAlone) {
 
 TEST(BatchScheduleTest, TargetsAreGatheredWithTheirRows) {
   CaseOptions options;
-  options.loss = Loss::kMeanSquaredError;
+  options.loss.kind = Loss::kMeanSquaredError;
   options.wanted = Wanted::kTargets;
   const Case c = MakeCase(options, 1);
   const std::vector<int32_t> order = {6, 0, 3};

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <random>
 #include <string>
 #include <vector>
@@ -14,10 +15,15 @@
 
 namespace backprop::engine {
 
-inline constexpr Activation kActivations[] = {Activation::kIdentity, Activation::kRelu,
-                                              Activation::kTanh, Activation::kSigmoid};
+inline constexpr Activation kActivations[] = {
+    Activation::kIdentity, Activation::kRelu, Activation::kTanh,
+    Activation::kSigmoid,  Activation::kLeakyRelu, Activation::kElu,
+    Activation::kGelu,     Activation::kSilu,      Activation::kSoftplus};
 inline constexpr Loss kLosses[] = {Loss::kSoftmaxCrossEntropy, Loss::kBinaryCrossEntropy,
-                                   Loss::kMeanSquaredError};
+                                   Loss::kMeanSquaredError, Loss::kMeanAbsoluteError,
+                                   Loss::kHuber};
+// Every optimiser with every option of its own in use.
+std::vector<OptimizerSpec> Optimizers();
 enum class Wanted { kClasses, kTargets };
 
 // A network with parameters and data, for the engine and for the reference.
@@ -28,12 +34,19 @@ struct Case {
   Dataset data;
   std::vector<reference::Layer> layers;  // the same parameters
   reference::Batch batch;                // the same data
+  std::optional<reference::Scaler> scaler;
+
+  // The reference's pass over it.
+  reference::Result Reference(std::optional<uint64_t> dropout_step = std::nullopt) const {
+    return reference::ForwardBackward(network->spec(), layers, batch,
+                                      scaler.has_value() ? &*scaler : nullptr, dropout_step);
+  }
 };
 
 // What a case shall be; the rest is drawn from the seed.
 struct CaseOptions {
   DataType data_type = DataType::kFloat64;
-  Loss loss = Loss::kSoftmaxCrossEntropy;
+  LossSpec loss;
   Wanted wanted = Wanted::kClasses;
   std::vector<Activation> hidden = {Activation::kTanh};
   std::vector<int64_t> units = {5, 3};  // one more than hidden
@@ -41,6 +54,9 @@ struct CaseOptions {
   int64_t rows = 7;
   OptimizerSpec optimizer;
   double scale = 1;  // of weights and inputs
+  double dropout = 0;  // of hidden layers
+  bool sample_weights = false;  // some of them 0
+  bool standardize = false;     // by a given mean and std
 };
 Case MakeCase(const CaseOptions& options, uint32_t seed);
 

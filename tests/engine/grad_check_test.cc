@@ -24,7 +24,7 @@ TEST(GradCheckTest, PassesForEveryActivationLossAndPrecision) {
                                         << static_cast<int>(activation));
         CaseOptions options;
         options.data_type = type;
-        options.loss = loss;
+        options.loss.kind = loss;
         options.wanted = Wanted::kTargets;
         options.hidden = {activation};
         const GradCheckReport report = Check(MakeCase(options, 17));
@@ -43,7 +43,7 @@ TEST(GradCheckTest, PassesForEveryActivationLossAndPrecision) {
 
 TEST(GradCheckTest, ReportsTheReferenceLoss) {
   const Case c = MakeCase(CaseOptions{}, 3);
-  EXPECT_NEAR(Check(c).loss, reference::ForwardBackward(c.network->spec(), c.layers, c.batch).loss,
+  EXPECT_NEAR(Check(c).loss, c.Reference().loss,
               1e-12);
 }
 

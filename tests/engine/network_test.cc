@@ -11,7 +11,10 @@ namespace {
 NetworkSpec Spec(int64_t inputs, std::vector<int64_t> units) {
   NetworkSpec spec;
   spec.input_size = inputs;
-  for (int64_t u : units) spec.layers.push_back({u, Activation::kRelu, Initializer::kHeNormal});
+  for (int64_t u : units) {
+    spec.layers.emplace_back();
+    spec.layers.back().units = u;
+  }
   return spec;
 }
 
@@ -45,15 +48,45 @@ TEST(NetworkTest, CountParametersStopsAtItsLimitWithoutOverflow) {
   EXPECT_EQ(CountParameters(Spec(huge, {1}), std::numeric_limits<int64_t>::max()), huge + 1);
 }
 
+std::vector<std::string> SlotNames(const NetworkSpec& spec) {
+  std::vector<std::string> names;
+  const Network network(spec);
+  for (const SlotInfo& slot : network.slots()) names.push_back(slot.name);
+  return names;
+}
+
 TEST(NetworkTest, OptimizersHaveTheirSlots) {
+  using Names = std::vector<std::string>;
   NetworkSpec spec = Spec(1, {1});
-  EXPECT_TRUE(Network(spec).slot_names().empty());
+  EXPECT_EQ(SlotNames(spec), Names{});
   spec.optimizer.momentum = 0.9;
-  EXPECT_EQ(Network(spec).slot_names(), std::vector<std::string>{"momentum"});
-  spec.optimizer.kind = OptimizerKind::kAdam;
-  EXPECT_EQ(Network(spec).slot_names(), (std::vector<std::string>{"exp_avg", "exp_avg_sq"}));
-  EXPECT_EQ(Network(spec).slot_count(), 2);
+  EXPECT_EQ(SlotNames(spec), Names{"momentum"});
+  for (OptimizerKind kind : {OptimizerKind::kAdam, OptimizerKind::kAdamW}) {
+    spec.optimizer.kind = kind;
+    EXPECT_EQ(SlotNames(spec), (Names{"exp_avg", "exp_avg_sq"}));
+  }
   EXPECT_EQ(State(Network(spec)).values.count(), 2 * 3);
+  spec.optimizer.kind = OptimizerKind::kRmsProp;
+  EXPECT_EQ(SlotNames(spec), (Names{"square_avg", "momentum"}));
+  spec.optimizer.centered = true;
+  EXPECT_EQ(SlotNames(spec), (Names{"square_avg", "momentum", "grad_avg"}));
+  spec.optimizer.momentum = 0;
+  EXPECT_EQ(SlotNames(spec), (Names{"square_avg", "grad_avg"}));
+  spec.optimizer.kind = OptimizerKind::kAdagrad;
+  spec.optimizer.initial_accumulator_value = 0.5;
+  EXPECT_EQ(SlotNames(spec), Names{"sum"});
+  const auto state = InitialState(Network(spec));
+  EXPECT_EQ(state->values.Get(2), 0.5);
+  EXPECT_EQ(state->values.Get(3), 0.5);
+}
+
+TEST(NetworkTest, AConstantIsWhatWasAskedFor) {
+  NetworkSpec spec = Spec(2, {2});
+  spec.layers[0].initializer = Initializer::kConstant;
+  spec.layers[0].initial_value = 0.25;
+  const auto state = InitialState(Network(spec));
+  for (int64_t i = 0; i < 4; ++i) EXPECT_EQ(state->values.Get(i), 0.25);
+  for (int64_t i = 4; i < 6; ++i) EXPECT_EQ(state->values.Get(i), 0) << "bias";
 }
 
 struct InitializerCase {

@@ -2,12 +2,14 @@
 // computes is held to it. Nothing here is shared with the engine but its plain-data specs.
 //
 //   z_l = x_l·W_l + b_l        (n, inputs)·(inputs, units) → (n, units)
-//   a_l = f_l(z_l)             x_{l+1} = a_l
-//   dz_l = da_l ⊙ f′_l(z_l)    dW_l = x_lᵀ·dz_l    db_l = Σ_rows dz_l    da_{l−1} = dz_l·W_lᵀ
+//   a_l = f_l(z_l)             x_{l+1} = a_l ⊙ mask_l
+//   da_l = dx_{l+1} ⊙ mask_l   dz_l = da_l ⊙ f′_l(z_l)
+//   dW_l = x_lᵀ·dz_l           db_l = Σ_rows dz_l           dx_l = dz_l·W_lᵀ
 #ifndef BACKPROP_TESTS_ENGINE_REFERENCE_H_
 #define BACKPROP_TESTS_ENGINE_REFERENCE_H_
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "server/engine/spec.h"
@@ -16,37 +18,70 @@ namespace backprop::reference {
 
 using Matrix = std::vector<std::vector<double>>;  // [row][column]
 
+Matrix Zeros(size_t rows, size_t cols);
+
 struct Layer {
   Matrix W;               // (inputs, units)
   std::vector<double> b;  // (units)
 };
 
 struct Batch {
-  Matrix x;                  // (n, d)
-  std::vector<int> classes;  // (n), or empty
-  Matrix y;                  // (n, k), or empty
+  Matrix x;                     // (n, d)
+  std::vector<int> classes;     // (n), or empty
+  Matrix y;                     // (n, k), or empty
+  std::vector<double> weights;  // (n), or empty for ones
 };
+
+// Mean and standard deviation of each feature.
+struct Scaler {
+  std::vector<double> mean;
+  std::vector<double> std;
+};
+Scaler FitScaler(const Batch& batch);
 
 struct Result {
-  double loss = 0;
-  int correct = 0;
-  Matrix logits;             // (n, k)
+  double loss = 0;     // mean
+  double weight = 0;   // what it was divided by
+  double correct = 0;  // weight of the rows predicted right
+  Matrix logits;       // (n, k)
   std::vector<Layer> grads;  // dW and db, shaped as the layers
+  // What came by on the way, for error bounds: x[l] enters layer l, da[l] and dz[l] leave it.
+  std::vector<Matrix> x, z, da, dz, mask;
 };
 
+// `scaler` null: inputs as they are. `dropout_step`: with the masks of that step, else without.
 Result ForwardBackward(const engine::NetworkSpec& spec, const std::vector<Layer>& layers,
-                       const Batch& batch);
+                       const Batch& batch, const Scaler* scaler = nullptr,
+                       std::optional<uint64_t> dropout_step = std::nullopt);
 
-// State of an optimiser: one value per parameter and slot, shaped as the layers.
+double F(const engine::LayerSpec& layer, double z);
+double FPrime(const engine::LayerSpec& layer, double z);
+
+// A row's targets as softmax cross-entropy uses them: one-hot or given, smoothed, class-weighted.
+std::vector<double> SmoothedTargets(const engine::LossSpec& loss, const Batch& batch, size_t row,
+                                    size_t k);
+// s_i over the sum that a mean divides by.
+std::vector<double> Shares(const engine::LossSpec& loss, const Batch& batch);
+
+// State of an optimiser: lists of values shaped as the flat parameters.
 struct Optimizer {
-  std::vector<Layer> slot1;  // momentum, or Adam's m
-  std::vector<Layer> slot2;  // Adam's v
-  int t = 0;
+  std::vector<double> slot1, slot2, slot3;
+  int t = 0;  // steps made
+  double plateau_rate = 0;
+  double plateau_best = 0;
+  int plateau_bad = 0;
+  int plateau_cooldown = 0;
 };
 
-// One step of the optimiser, in place.
-void Apply(const engine::OptimizerSpec& spec, const std::vector<Layer>& grads,
-           std::vector<Layer>* layers, Optimizer* optimizer);
+// The learning rate of the next step.
+double LearningRate(const engine::OptimizerSpec& spec, const Optimizer& optimizer);
+
+// One step of the optimiser, L1, clipping and decay included, in place on flat parameters.
+void Apply(const engine::OptimizerSpec& spec, std::vector<double> grads,
+           std::vector<double>* parameters, Optimizer* optimizer);
+
+// One measurement of the loss for ReduceOnPlateau.
+void Measure(const engine::OptimizerSpec& spec, double loss, Optimizer* optimizer);
 
 // softmax of a row, or its sigmoids.
 std::vector<double> Probabilities(engine::Loss loss, const std::vector<double>& z);

@@ -1,0 +1,19 @@
+// Dropout (Srivastava et al. 2014), inverted as in PyTorch: what is kept grows by 1/(1 − rate).
+#ifndef BACKPROP_SERVER_ENGINE_DROPOUT_H_
+#define BACKPROP_SERVER_ENGINE_DROPOUT_H_
+
+#include <cstdint>
+
+#include "server/engine/random.h"
+
+namespace backprop::engine {
+
+// Writes 0 or 1/(1 − rate) for `count` elements of a layer's outputs (n, units), row-major. Element
+// e is kept where word e mod 4 of the block at position layer·2^48 + ⌊e/4⌋ of `random` is at least
+// ⌊rate·2^32⌋. `random` is RandomStream(seed, kDropout, the model's step count before the step).
+template <class T>
+void DropoutMask(const RandomStream& random, size_t layer, double rate, int64_t count, T* mask);
+
+}  // namespace backprop::engine
+
+#endif  // BACKPROP_SERVER_ENGINE_DROPOUT_H_

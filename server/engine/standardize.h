@@ -1,0 +1,23 @@
+// Input standardisation: scikit-learn's StandardScaler, with weights.
+#ifndef BACKPROP_SERVER_ENGINE_STANDARDIZE_H_
+#define BACKPROP_SERVER_ENGINE_STANDARDIZE_H_
+
+#include <cstdint>
+#include <memory>
+
+#include "server/engine/data.h"
+#include "server/engine/network.h"
+
+namespace backprop::engine {
+
+// Weighted mean and standard deviation (divided by Σ weights, not n − 1) of each feature, in
+// float64, rows in order, two passes. A feature that is constant but for rounding gets std 1.
+std::shared_ptr<const Standardization> FitStandardization(const Dataset& data);
+
+// out = (x − mean) / std: (n, d), computed in float64 and rounded to T.
+template <class T>
+void ApplyStandardization(const Standardization& standardization, const T* x, int64_t n, T* out);
+
+}  // namespace backprop::engine
+
+#endif  // BACKPROP_SERVER_ENGINE_STANDARDIZE_H_

@@ -1,0 +1,22 @@
+// The published random numbers, written from docs/numerics.md alone: what another program that
+// wants to reproduce a run would write. Shares nothing with the engine.
+#ifndef BACKPROP_TESTS_ENGINE_REFERENCE_RANDOM_H_
+#define BACKPROP_TESTS_ENGINE_REFERENCE_RANDOM_H_
+
+#include <cstdint>
+#include <vector>
+
+namespace backprop::reference {
+
+// Words w0…w3 of the block of (seed, purpose, index) at a position.
+std::vector<uint32_t> Block(uint64_t seed, uint32_t purpose, uint64_t index, uint64_t position);
+
+// The order of a shuffle of n rows.
+std::vector<int> Shuffle(uint64_t seed, uint32_t purpose, uint64_t index, int n);
+
+// Element e of the dropout mask of a layer at a step: 0 or 1/(1 − rate).
+double DropoutFactor(uint64_t seed, uint64_t step, uint64_t layer, double rate, uint64_t e);
+
+}  // namespace backprop::reference
+
+#endif  // BACKPROP_TESTS_ENGINE_REFERENCE_RANDOM_H_
