@@ -171,14 +171,14 @@ std::vector<OptimizerSpec> Optimizers() {
   nesterov.weight_decay = 0.01;
   OptimizerSpec& adam = add(OptimizerKind::kAdam, 0.01);
   adam.beta1 = 0.8;
-  adam.beta2 = 0.95;
+  adam.beta2 = 0.995;
   adam.weight_decay = 0.01;
   add(OptimizerKind::kAdamW, 0.01).weight_decay = 0.1;
   add(OptimizerKind::kRmsProp, 0.002);
   OptimizerSpec& rmsprop = add(OptimizerKind::kRmsProp, 0.002);
   rmsprop.momentum = 0.5;
   rmsprop.centered = true;
-  rmsprop.alpha = 0.9;
+  rmsprop.alpha = 0.98;
   OptimizerSpec& adagrad = add(OptimizerKind::kAdagrad, 0.05);
   adagrad.lr_decay = 0.01;
   adagrad.initial_accumulator_value = 0.1;
