@@ -116,7 +116,7 @@ int Serve(const ops::Config& config, const sigset_t& signals) {
   auto pool = std::make_unique<session::ComputePool>(config.threads);
   session::Environment environment{pool.get(), &clock, config.limits, ops::LogRun, {}, {}};
   session::Registry registry(&environment);
-  rpc::Context context{&environment, &registry, {}, {}};
+  rpc::Context context{&environment, &registry, {}, {}, {}};
   if (spdlog::should_log(spdlog::level::debug)) context.observer = ops::LogCall;
 
   auto server = rpc::Server::Start({config.listen, config.unix_socket, {}}, &context);

@@ -1,5 +1,6 @@
 // Status, Tensor, Cancellation: what needs no wire.
 #include <cstring>
+#include <type_traits>
 
 #include "backprop/call_options.h"
 #include "backprop/status.h"
@@ -37,7 +38,7 @@ std::string Status::ToString() const {
 const char* StopReasonName(StopReason reason) {
   static constexpr const char* kNames[] = {"unspecified",    "completed", "stopped",
                                            "cancelled",      "diverged",  "model deleted",
-                                           "server shutdown"};
+                                           "server shutdown", "stopped early"};
   return kNames[static_cast<int>(reason)];
 }
 
@@ -74,6 +75,23 @@ std::vector<double> Tensor::ToDoubles() const {
     for (int64_t j = 0; j < cols_; ++j) values.push_back(at(i, j));
   }
   return values;
+}
+
+Batch Rows(const Batch& batch, int64_t first, int64_t count) {
+  const auto take = [&](const auto& all) {
+    using List = std::decay_t<decltype(all)>;
+    return all.empty() ? List() : List(all.begin() + first, all.begin() + first + count);
+  };
+  const auto rows_of = [&](const Tensor& tensor) {
+    if (tensor.empty()) return Tensor();
+    const auto row_bytes =
+        static_cast<size_t>(tensor.cols()) * (tensor.type() == DataType::kFloat32 ? 4 : 8);
+    return Tensor(count, tensor.cols(), tensor.type(),
+                  tensor.bytes().substr(static_cast<size_t>(first) * row_bytes,
+                                        static_cast<size_t>(count) * row_bytes));
+  };
+  return {rows_of(batch.inputs), take(batch.labels), take(batch.label_names),
+          rows_of(batch.targets), take(batch.sample_weights)};
 }
 
 void Cancellation::Cancel() {

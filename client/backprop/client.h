@@ -17,6 +17,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "backprop/call_options.h"
 #include "backprop/model.h"
@@ -59,6 +60,34 @@ struct StopResult {
   TrainingSummary summary{};
 };
 
+// Many steps in flight on one model: applied in the order in which they are sent, answered in that
+// order. One thread may send while another receives; one thread alone must not let more than 64 be
+// unanswered, beyond which the server reads no further. Not retried: after a broken connection send
+// what was not answered again, with the same request ids, on another stream. Ends with its client.
+class StepStream {
+ public:
+  ~StepStream();  // cancels what was not finished
+  StepStream(StepStream&&) noexcept;
+  StepStream& operator=(StepStream&&) noexcept;
+
+  // Sends a step; false when the stream is broken, and Finish says why. `request_id`: empty for a
+  // random one.
+  bool Send(const Batch& batch, std::optional<int64_t> expected_step = std::nullopt,
+            const std::string& request_id = "");
+  // The next answer: a result, or why that step was refused. Nothing when there are no more.
+  std::optional<Result<StepResult>> Receive();
+  // Says that nothing more is sent; the answers that are due still come.
+  void DoneSending();
+  // How the stream ended. Call it once, after Receive has returned nothing.
+  Status Finish();
+
+ private:
+  friend class Client;
+  struct Impl;
+  explicit StepStream(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
 // Thread-safe. Connects when first used. A model is named "models/{id}" or just "{id}". Errors are
 // the server's, with their fields; see the contract for the codes of each call.
 class Client {
@@ -91,10 +120,22 @@ class Client {
                           std::optional<int64_t> expected_step = std::nullopt,
                           const CallOptions& call = {});
 
+  // Steps without waiting for each one's answer.
+  StepStream OpenStepStream(const std::string& model, const CallOptions& call = {});
+
+  // The two halves of a step; in between gradients of replicas may be averaged, each times its
+  // `weight` over the sum of the weights.
+  Result<Gradients> ComputeGradients(const std::string& model, const Batch& batch,
+                                     const CallOptions& call = {});
+  Result<AppliedGradients> ApplyGradients(const std::string& model,
+                                          const std::vector<NamedTensor>& gradients,
+                                          std::optional<int64_t> expected_step = std::nullopt,
+                                          const CallOptions& call = {});
+
   Result<Prediction> Predict(const std::string& model, const Tensor& inputs,
                              const PredictOutputs& outputs = {}, const CallOptions& call = {});
   Result<Evaluation> Evaluate(const std::string& model, const Batch& data,
-                              const CallOptions& call = {});
+                              const EvaluateOptions& options = {}, const CallOptions& call = {});
   Result<GradCheckResult> GradCheck(const std::string& model, const Batch& batch,
                                     const GradCheckOptions& options = {},
                                     const CallOptions& call = {});

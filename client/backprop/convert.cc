@@ -12,7 +12,8 @@ std::chrono::nanoseconds FromDuration(const google::protobuf::Duration& duration
   return std::chrono::seconds(duration.seconds()) + std::chrono::nanoseconds(duration.nanos());
 }
 
-// The contract's enums have "unspecified" first and then the same order as the client's.
+}  // namespace
+
 v1::DataType ToMessage(DataType type) {
   return type == DataType::kFloat32 ? v1::DATA_TYPE_FLOAT32 : v1::DATA_TYPE_FLOAT64;
 }
@@ -20,14 +21,18 @@ DataType FromMessage(v1::DataType type) {
   return type == v1::DATA_TYPE_FLOAT64 ? DataType::kFloat64 : DataType::kFloat32;
 }
 
-}  // namespace
-
 Status FromGrpc(const grpc::Status& grpc_status) {
-  Status status;
-  status.code = static_cast<StatusCode>(grpc_status.error_code());
-  status.message = grpc_status.error_message();
   google::rpc::Status details;
-  if (!details.ParseFromString(grpc_status.error_details())) return status;
+  if (!details.ParseFromString(grpc_status.error_details())) details.Clear();
+  details.set_code(grpc_status.error_code());
+  details.set_message(grpc_status.error_message());
+  return FromMessage(details);
+}
+
+Status FromMessage(const google::rpc::Status& details) {
+  Status status;
+  status.code = static_cast<StatusCode>(details.code());
+  status.message = details.message();
   for (const google::protobuf::Any& any : details.details()) {
     google::rpc::BadRequest bad_request;
     google::rpc::ErrorInfo info;
@@ -41,43 +46,6 @@ Status FromGrpc(const grpc::Status& grpc_status) {
     }
   }
   return status;
-}
-
-void ToMessage(const ModelSpec& spec, v1::ModelSpec* message) {
-  message->set_input_size(spec.input_size);
-  for (const Layer& layer : spec.layers) {
-    v1::Layer* out = message->add_layers();
-    out->set_units(layer.units);
-    out->set_activation(static_cast<v1::Activation>(layer.activation));
-    out->set_initializer(static_cast<v1::Initializer>(layer.initializer));
-  }
-  switch (spec.loss) {
-    case Loss::kSoftmaxCrossEntropy:
-      message->mutable_loss()->mutable_softmax_cross_entropy();
-      break;
-    case Loss::kBinaryCrossEntropy:
-      message->mutable_loss()->mutable_binary_cross_entropy();
-      break;
-    case Loss::kMeanSquaredError:
-      message->mutable_loss()->mutable_mean_squared_error();
-      break;
-  }
-  if (const auto* sgd = std::get_if<Sgd>(&spec.optimizer)) {
-    v1::Sgd* out = message->mutable_optimizer()->mutable_sgd();
-    out->set_learning_rate(sgd->learning_rate);
-    out->set_momentum(sgd->momentum);
-  } else {
-    const Adam& adam = std::get<Adam>(spec.optimizer);
-    v1::Adam* out = message->mutable_optimizer()->mutable_adam();
-    out->set_learning_rate(adam.learning_rate);
-    out->set_beta1(adam.beta1);
-    out->set_beta2(adam.beta2);
-    out->set_epsilon(adam.epsilon);
-  }
-  message->set_seed(spec.seed);
-  message->set_data_type(ToMessage(spec.data_type));
-  message->mutable_class_names()->Add(spec.class_names.begin(), spec.class_names.end());
-  message->mutable_feature_names()->Add(spec.feature_names.begin(), spec.feature_names.end());
 }
 
 void ToMessage(const Tensor& tensor, v1::Tensor* message) {
@@ -97,19 +65,44 @@ void ToMessage(const Batch& batch, v1::Batch* message) {
   }
   message->mutable_label_names()->Add(batch.label_names.begin(), batch.label_names.end());
   if (!batch.targets.empty()) ToMessage(batch.targets, message->mutable_targets());
+  if (!batch.sample_weights.empty()) {
+    const auto rows = static_cast<int64_t>(batch.sample_weights.size());
+    ToMessage(Tensor(rows, 1, batch.sample_weights), message->mutable_sample_weights());
+  }
+}
+
+void ToMessage(const std::vector<NamedTensor>& tensors,
+               google::protobuf::RepeatedPtrField<v1::NamedTensor>* out) {
+  for (const NamedTensor& tensor : tensors) {
+    v1::NamedTensor* named = out->Add();
+    named->set_name(tensor.name);
+    ToMessage(tensor.tensor, named->mutable_tensor());
+  }
+}
+
+std::vector<NamedTensor> FromMessage(
+    const google::protobuf::RepeatedPtrField<v1::NamedTensor>& tensors) {
+  std::vector<NamedTensor> out;
+  for (const v1::NamedTensor& tensor : tensors) {
+    out.push_back(
+        {tensor.name(), FromMessage(tensor.tensor()), tensor.tensor().shape_size() == 1});
+  }
+  return out;
 }
 
 void ToMessage(const Parameters& parameters, v1::Parameters* message) {
-  const auto add = [](const std::vector<NamedTensor>& tensors,
-                      google::protobuf::RepeatedPtrField<v1::NamedTensor>* out) {
-    for (const NamedTensor& tensor : tensors) {
-      v1::NamedTensor* named = out->Add();
-      named->set_name(tensor.name);
-      ToMessage(tensor.tensor, named->mutable_tensor());
-    }
-  };
-  add(parameters.tensors, message->mutable_tensors());
-  add(parameters.optimizer_state, message->mutable_optimizer_state());
+  ToMessage(parameters.tensors, message->mutable_tensors());
+  ToMessage(parameters.optimizer_state, message->mutable_optimizer_state());
+  if (parameters.input_standardization.has_value()) {
+    ToMessage(*parameters.input_standardization, message->mutable_input_standardization());
+  }
+  if (parameters.plateau.has_value()) {
+    v1::PlateauState* plateau = message->mutable_plateau();
+    plateau->set_learning_rate(parameters.plateau->learning_rate);
+    plateau->set_best(parameters.plateau->best);
+    plateau->set_bad_epochs(parameters.plateau->bad_epochs);
+    plateau->set_cooldown(parameters.plateau->cooldown);
+  }
   if (parameters.step.has_value()) message->set_step(*parameters.step);
   if (parameters.optimizer_step.has_value())
     message->set_optimizer_step(*parameters.optimizer_step);
@@ -121,49 +114,15 @@ void ToMessage(const TrainOptions& options, v1::TrainingConfig* message) {
   if (options.batch_size.has_value()) message->set_batch_size(*options.batch_size);
   if (options.shuffle.has_value()) message->set_shuffle(*options.shuffle);
   if (options.report_every.has_value()) message->set_report_every(*options.report_every);
-}
-
-void ToMessage(const GradCheckOptions& options, v1::GradCheckConfig* message) {
-  if (options.epsilon.has_value()) message->set_epsilon(*options.epsilon);
-  if (options.tolerance.has_value()) message->set_tolerance(*options.tolerance);
-  if (options.kernel_tolerance.has_value()) {
-    message->set_kernel_tolerance(*options.kernel_tolerance);
+  if (options.validation_split.has_value()) {
+    message->set_validation_split(*options.validation_split);
   }
-  if (options.max_entries_per_tensor.has_value()) {
-    message->set_max_entries_per_tensor(*options.max_entries_per_tensor);
+  if (options.early_stopping.has_value()) {
+    v1::EarlyStopping* stopping = message->mutable_early_stopping();
+    stopping->set_patience(options.early_stopping->patience);
+    stopping->set_min_delta(options.early_stopping->min_delta);
+    stopping->set_restore_best(options.early_stopping->restore_best);
   }
-  message->set_seed(options.seed);
-}
-
-ModelSpec FromMessage(const v1::ModelSpec& message) {
-  ModelSpec spec;
-  spec.input_size = message.input_size();
-  for (const v1::Layer& layer : message.layers()) {
-    spec.layers.push_back({layer.units(), static_cast<Activation>(layer.activation()),
-                           static_cast<Initializer>(layer.initializer())});
-  }
-  if (message.loss().has_binary_cross_entropy()) spec.loss = Loss::kBinaryCrossEntropy;
-  if (message.loss().has_mean_squared_error()) spec.loss = Loss::kMeanSquaredError;
-  if (message.optimizer().has_adam()) {
-    const v1::Adam& from = message.optimizer().adam();
-    Adam adam;
-    if (from.has_learning_rate()) adam.learning_rate = from.learning_rate();
-    if (from.has_beta1()) adam.beta1 = from.beta1();
-    if (from.has_beta2()) adam.beta2 = from.beta2();
-    if (from.has_epsilon()) adam.epsilon = from.epsilon();
-    spec.optimizer = adam;
-  } else {
-    const v1::Sgd& from = message.optimizer().sgd();
-    Sgd sgd;
-    if (from.has_learning_rate()) sgd.learning_rate = from.learning_rate();
-    if (from.has_momentum()) sgd.momentum = from.momentum();
-    spec.optimizer = sgd;
-  }
-  spec.seed = message.seed();
-  spec.data_type = FromMessage(message.data_type());
-  spec.class_names.assign(message.class_names().begin(), message.class_names().end());
-  spec.feature_names.assign(message.feature_names().begin(), message.feature_names().end());
-  return spec;
 }
 
 ModelInfo FromMessage(const v1::Model& message) {
@@ -193,19 +152,19 @@ Tensor FromMessage(const v1::Tensor& message) {
 }
 
 Parameters FromMessage(const v1::Parameters& message) {
-  const auto convert = [](const google::protobuf::RepeatedPtrField<v1::NamedTensor>& tensors) {
-    std::vector<NamedTensor> out;
-    for (const v1::NamedTensor& tensor : tensors) {
-      out.push_back(
-          {tensor.name(), FromMessage(tensor.tensor()), tensor.tensor().shape_size() == 1});
-    }
-    return out;
-  };
   Parameters parameters;
-  parameters.tensors = convert(message.tensors());
-  parameters.optimizer_state = convert(message.optimizer_state());
+  parameters.tensors = FromMessage(message.tensors());
+  parameters.optimizer_state = FromMessage(message.optimizer_state());
   if (message.has_step()) parameters.step = message.step();
   if (message.has_optimizer_step()) parameters.optimizer_step = message.optimizer_step();
+  if (message.has_input_standardization()) {
+    parameters.input_standardization = FromMessage(message.input_standardization());
+  }
+  if (message.has_plateau()) {
+    const v1::PlateauState& plateau = message.plateau();
+    parameters.plateau = PlateauState{plateau.learning_rate(), plateau.best(),
+                                      plateau.bad_epochs(), plateau.cooldown()};
+  }
   return parameters;
 }
 
@@ -217,6 +176,11 @@ Metrics FromMessage(const v1::Metrics& message) {
   return metrics;
 }
 
+StepResult FromMessage(const v1::StepResponse& message) {
+  return {message.step(), FromMessage(message.metrics()), message.gradient_norm(),
+          message.learning_rate()};
+}
+
 TrainingSummary FromMessage(const v1::TrainingSummary& message) {
   TrainingSummary summary;
   summary.stop_reason = static_cast<StopReason>(message.stop_reason());
@@ -225,6 +189,10 @@ TrainingSummary FromMessage(const v1::TrainingSummary& message) {
   if (message.has_metrics()) summary.metrics = FromMessage(message.metrics());
   summary.elapsed = FromDuration(message.elapsed());
   summary.message = message.message();
+  if (message.has_validation()) summary.validation = FromMessage(message.validation());
+  summary.best_iteration = message.best_iteration();
+  summary.best_loss = message.best_loss();
+  summary.restored_best = message.restored_best();
   return summary;
 }
 
@@ -236,48 +204,25 @@ TrainingEvent FromMessage(const v1::TrainingEvent& message) {
   if (message.has_started()) {
     const v1::RunStarted& started = message.started();
     event.body = RunStarted{started.total_iterations(), started.iterations_per_epoch(),
-                            started.rows(), started.start_step()};
+                            started.rows(), started.start_step(), started.validation_rows()};
   } else if (message.has_progress()) {
     const v1::Progress& progress = message.progress();
-    event.body = Progress{
-        progress.iteration(),     progress.total_iterations(),     progress.epoch(),
-        progress.step(),          FromMessage(progress.metrics()), progress.learning_rate(),
-        progress.gradient_norm(), progress.samples_per_second(),   FromDuration(progress.eta())};
+    Progress body;
+    body.iteration = progress.iteration();
+    body.total_iterations = progress.total_iterations();
+    body.epoch = progress.epoch();
+    body.step = progress.step();
+    body.metrics = FromMessage(progress.metrics());
+    body.learning_rate = progress.learning_rate();
+    body.gradient_norm = progress.gradient_norm();
+    body.samples_per_second = progress.samples_per_second();
+    body.eta = FromDuration(progress.eta());
+    if (progress.has_validation()) body.validation = FromMessage(progress.validation());
+    event.body = std::move(body);
   } else {
     event.body = FromMessage(message.summary());
   }
   return event;
-}
-
-GradCheckResult FromMessage(const v1::GradCheckResponse& message) {
-  const v1::GradCheckResult& from = message.result();
-  GradCheckResult result;
-  result.passed = from.passed();
-  result.max_relative_error = from.max_relative_error();
-  result.sampled = from.sampled();
-  result.loss = from.loss();
-  result.epsilon = from.epsilon();
-  result.tolerance = from.tolerance();
-  result.kernel_tolerance = from.kernel_tolerance();
-  result.kernel_rows_set_aside = from.kernel_rows_set_aside();
-  result.step = message.step();
-  for (const v1::TensorGradCheck& tensor : from.tensors()) {
-    TensorGradCheck check;
-    check.name = tensor.name();
-    check.shape.assign(tensor.shape().begin(), tensor.shape().end());
-    check.checked = tensor.checked();
-    check.set_aside = tensor.set_aside();
-    check.not_sampled = tensor.not_sampled();
-    check.max_absolute_error = tensor.max_absolute_error();
-    check.max_relative_error = tensor.max_relative_error();
-    check.worst_index.assign(tensor.worst_index().begin(), tensor.worst_index().end());
-    check.worst_analytic = tensor.worst_analytic();
-    check.worst_numeric = tensor.worst_numeric();
-    check.kernel_max_relative_error = tensor.kernel_max_relative_error();
-    check.passed = tensor.passed();
-    result.tensors.push_back(std::move(check));
-  }
-  return result;
 }
 
 }  // namespace backprop

@@ -5,16 +5,28 @@
 #include <grpcpp/support/status.h>
 
 #include <string>
+#include <vector>
 
 #include "backprop/model.h"
 #include "backprop/status.h"
 #include "backprop/training.h"
 #include "backprop/v1/training_service.pb.h"
+#include "google/rpc/status.pb.h"
 
 namespace backprop {
 
 Status FromGrpc(const grpc::Status& status);
 
+Status FromMessage(const google::rpc::Status& details);
+
+v1::DataType ToMessage(DataType type);
+DataType FromMessage(v1::DataType type);
+void ToMessage(const InputStandardization& from, v1::InputStandardization* message);
+InputStandardization FromMessage(const v1::InputStandardization& message);
+void ToMessage(const std::vector<NamedTensor>& tensors,
+               google::protobuf::RepeatedPtrField<v1::NamedTensor>* out);
+std::vector<NamedTensor> FromMessage(
+    const google::protobuf::RepeatedPtrField<v1::NamedTensor>& tensors);
 void ToMessage(const ModelSpec& spec, v1::ModelSpec* message);
 void ToMessage(const Tensor& tensor, v1::Tensor* message);
 void ToMessage(const Batch& batch, v1::Batch* message);
@@ -27,8 +39,10 @@ ModelInfo FromMessage(const v1::Model& message);
 Tensor FromMessage(const v1::Tensor& message);
 Parameters FromMessage(const v1::Parameters& message);
 Metrics FromMessage(const v1::Metrics& message);
+StepResult FromMessage(const v1::StepResponse& message);
 TrainingSummary FromMessage(const v1::TrainingSummary& message);
 TrainingEvent FromMessage(const v1::TrainingEvent& message);
+Evaluation FromMessage(const v1::EvaluateResponse& message);
 GradCheckResult FromMessage(const v1::GradCheckResponse& message);
 
 }  // namespace backprop

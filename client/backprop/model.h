@@ -15,37 +15,150 @@
 
 namespace backprop {
 
-enum class Activation { kDefault, kIdentity, kRelu, kTanh, kSigmoid };
-enum class Initializer { kDefault, kHeNormal, kHeUniform, kXavierNormal, kXavierUniform, kZeros };
-enum class Loss { kSoftmaxCrossEntropy, kBinaryCrossEntropy, kMeanSquaredError };
+enum class Activation {
+  kDefault,
+  kIdentity,
+  kRelu,
+  kTanh,
+  kSigmoid,
+  kLeakyRelu,
+  kElu,
+  kGelu,
+  kSilu,
+  kSoftplus
+};
+enum class Initializer {
+  kDefault,
+  kHeNormal,
+  kHeUniform,
+  kXavierNormal,
+  kXavierUniform,
+  kZeros,
+  kConstant
+};
 
 struct Layer {
   int32_t units = 1;
   Activation activation = Activation::kDefault;     // ReLU; identity for the last layer
   Initializer initializer = Initializer::kDefault;  // He normal; Xavier uniform for tanh, sigmoid
+  std::optional<double> negative_slope{};           // of leaky ReLU; default 0.01
+  std::optional<double> alpha{};                    // of ELU; default 1
+  double dropout = 0;                               // not for the last layer
+  std::optional<double> initial_value{};            // with kConstant
 };
 
+// The losses.
+struct SoftmaxCrossEntropy {
+  double label_smoothing = 0;
+  std::vector<double> class_weights{};  // none, or one per class
+};
+struct BinaryCrossEntropy {
+  std::vector<double> pos_weight{};     // none, or one per output
+  std::vector<double> class_weights{};  // none, or one per output
+};
+struct MeanSquaredError {};
+struct MeanAbsoluteError {};
+struct Huber {
+  double delta = 1;
+};
+using Loss = std::variant<SoftmaxCrossEntropy, BinaryCrossEntropy, MeanSquaredError,
+                          MeanAbsoluteError, Huber>;
+
+// The optimisers.
 struct Sgd {
   double learning_rate = 1e-3;
   double momentum = 0;
+  bool nesterov = false;
+  double weight_decay = 0;
 };
-
 struct Adam {
   double learning_rate = 1e-3;
   double beta1 = 0.9;
   double beta2 = 0.999;
   double epsilon = 1e-8;
+  double weight_decay = 0;
+};
+struct AdamW {
+  double learning_rate = 1e-3;
+  double beta1 = 0.9;
+  double beta2 = 0.999;
+  double epsilon = 1e-8;
+  double weight_decay = 0.01;
+};
+struct RmsProp {
+  double learning_rate = 1e-2;
+  double alpha = 0.99;
+  double epsilon = 1e-8;
+  double momentum = 0;
+  bool centered = false;
+  double weight_decay = 0;
+};
+struct Adagrad {
+  double learning_rate = 1e-2;
+  double lr_decay = 0;
+  double epsilon = 1e-10;
+  double initial_accumulator_value = 0;
+  double weight_decay = 0;
+};
+using Optimizer = std::variant<Sgd, Adam, AdamW, RmsProp, Adagrad>;
+
+// How the learning rate goes with the optimiser's steps.
+struct ConstantSchedule {};
+struct StepSchedule {
+  int64_t step_size = 1;
+  double gamma = 0.1;
+};
+struct ExponentialSchedule {
+  double gamma = 1;
+};
+struct CosineSchedule {
+  int64_t total_steps = 1;
+  double min_learning_rate = 0;
+};
+struct ReduceOnPlateauSchedule {
+  double factor = 0.1;
+  int64_t patience = 10;
+  double threshold = 1e-4;
+  int64_t cooldown = 0;
+  double min_learning_rate = 0;
+};
+struct Schedule {
+  std::variant<ConstantSchedule, StepSchedule, ExponentialSchedule, CosineSchedule,
+               ReduceOnPlateauSchedule>
+      kind{};
+  int64_t warmup_steps = 0;
+  std::optional<double> warmup_start_factor{};  // default 1/3
+};
+
+// What happens to large gradients.
+struct NoClipping {};
+struct ClipNorm {
+  double max_norm = 1;
+};
+struct ClipValue {
+  double max_value = 1;
+};
+using Clipping = std::variant<NoClipping, ClipNorm, ClipValue>;
+
+// Both empty: fitted on the data of the first run.
+struct InputStandardization {
+  std::vector<double> mean{};
+  std::vector<double> std{};
 };
 
 struct ModelSpec {
   int32_t input_size = 1;
   std::vector<Layer> layers{};
-  Loss loss = Loss::kSoftmaxCrossEntropy;
-  std::variant<Sgd, Adam> optimizer{};
+  Loss loss{};
+  Optimizer optimizer{};
   uint64_t seed = 0;
   DataType data_type = DataType::kFloat32;
   std::vector<std::string> class_names{};    // none, or one per class
   std::vector<std::string> feature_names{};  // none, or one per feature
+  Schedule schedule{};
+  double l1 = 0;
+  Clipping clipping{};
+  std::optional<InputStandardization> input_standardization{};
 };
 
 struct ModelInfo {
@@ -70,12 +183,22 @@ struct NamedTensor {
   bool is_vector = false;  // a bias: one dimension
 };
 
+// What a ReduceOnPlateauSchedule remembers.
+struct PlateauState {
+  double learning_rate = 0;
+  double best = 0;  // infinite before the first measurement
+  int64_t bad_epochs = 0;
+  int64_t cooldown = 0;
+};
+
 // Enough to continue exactly where it was read.
 struct Parameters {
   std::vector<NamedTensor> tensors{};
   std::vector<NamedTensor> optimizer_state{};
   std::optional<int64_t> step{};
   std::optional<int64_t> optimizer_step{};
+  std::optional<InputStandardization> input_standardization{};
+  std::optional<PlateauState> plateau{};
 };
 
 }  // namespace backprop

@@ -49,7 +49,11 @@ struct Batch {
   std::vector<int32_t> labels{};           // n class indices
   std::vector<std::string> label_names{};  // n class names
   Tensor targets{};                        // (n, k)
+  std::vector<double> sample_weights{};    // n numbers ≥ 0, or none for ones
 };
+
+// Rows [first, first + count) of a batch.
+Batch Rows(const Batch& batch, int64_t first, int64_t count);
 
 }  // namespace backprop
 

@@ -10,6 +10,7 @@
 #include <variant>
 #include <vector>
 
+#include "backprop/model.h"
 #include "backprop/tensor.h"
 
 namespace backprop {
@@ -18,6 +19,13 @@ struct Metrics {
   double loss = 0;
   std::optional<double> accuracy{};
   int64_t rows = 0;
+};
+
+// Ends a run when the validation loss (the epoch's training loss without validation) does not fall.
+struct EarlyStopping {
+  int64_t patience = 10;  // epochs
+  double min_delta = 0;
+  bool restore_best = true;
 };
 
 // Exactly one of iterations and epochs is given.
@@ -29,6 +37,10 @@ struct TrainOptions {
   std::optional<int64_t> report_every{};  // default: a hundredth of the run
   bool detach = false;                    // the run goes on when this call ends
   bool wait = false;                      // wait for a run under way
+  // Rows to validate on after every epoch: given, or a share of the data; at most one of the two.
+  std::optional<Batch> validation{};
+  std::optional<double> validation_split{};
+  std::optional<EarlyStopping> early_stopping{};
 };
 
 enum class StopReason {
@@ -38,7 +50,8 @@ enum class StopReason {
   kCancelled,
   kDiverged,
   kModelDeleted,
-  kServerShutdown
+  kServerShutdown,
+  kEarlyStopped
 };
 const char* StopReasonName(StopReason reason);  // "completed"
 
@@ -47,6 +60,7 @@ struct RunStarted {
   int64_t iterations_per_epoch = 0;
   int64_t rows = 0;
   int64_t start_step = 0;
+  int64_t validation_rows = 0;
 };
 
 struct Progress {
@@ -59,6 +73,7 @@ struct Progress {
   double gradient_norm = 0;
   double samples_per_second = 0;
   std::chrono::nanoseconds eta{0};
+  std::optional<Metrics> validation{};  // after the last complete epoch
 };
 
 struct TrainingSummary {
@@ -68,6 +83,10 @@ struct TrainingSummary {
   std::optional<Metrics> metrics{};  // on all rows, with the final parameters
   std::chrono::nanoseconds elapsed{0};
   std::string message{};
+  std::optional<Metrics> validation{};
+  int64_t best_iteration = 0;  // with early stopping: where the best epoch ended
+  double best_loss = 0;
+  bool restored_best = false;
 };
 
 struct TrainingEvent {
@@ -103,9 +122,65 @@ struct Prediction {
   int64_t step = 0;
 };
 
+struct EvaluateOptions {
+  std::optional<int32_t> top_k{};  // of top-k accuracy; default 2
+  bool summary_only = false;       // `metrics` alone
+};
+
+struct ClassMetrics {
+  int32_t class_index = 0;
+  std::string class_name{};
+  double precision = 0;
+  double recall = 0;
+  double f1 = 0;
+  double support = 0;
+  std::optional<double> roc_auc{};
+};
+
+struct AverageMetrics {
+  double precision = 0;
+  double recall = 0;
+  double f1 = 0;
+};
+
+struct ClassificationMetrics {
+  double accuracy = 0;
+  std::optional<double> top_k_accuracy{};
+  int32_t top_k = 0;
+  std::vector<double> confusion_matrix{};  // classes², [label][prediction], row-major
+  std::vector<ClassMetrics> classes{};
+  AverageMetrics macro{};
+  AverageMetrics weighted{};
+  std::optional<double> roc_auc{};
+  std::optional<double> log_loss{};
+};
+
+struct RegressionMetrics {
+  double mean_squared_error = 0;
+  double root_mean_squared_error = 0;
+  double mean_absolute_error = 0;
+  double r2 = 0;
+};
+
 struct Evaluation {
   Metrics metrics{};
   int64_t step = 0;
+  std::optional<ClassificationMetrics> classification{};
+  std::optional<RegressionMetrics> regression{};
+};
+
+struct Gradients {
+  std::vector<NamedTensor> tensors{};  // named and shaped as the parameters
+  Metrics metrics{};
+  double gradient_norm = 0;
+  double weight = 0;  // what the batch weighs in a mean with others
+  int64_t step = 0;
+};
+
+struct AppliedGradients {
+  int64_t step = 0;
+  double gradient_norm = 0;  // before clipping
+  double learning_rate = 0;
 };
 
 struct GradCheckOptions {

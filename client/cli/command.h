@@ -35,6 +35,7 @@ using Command = std::function<int()>;
 
 void AddModelCommands(CLI::App* app, Globals* globals, Command* chosen);
 void AddTrainingCommands(CLI::App* app, Globals* globals, Command* chosen);
+void AddStepCommands(CLI::App* app, Globals* globals, Command* chosen);
 void AddReadingCommands(CLI::App* app, Globals* globals, Command* chosen);
 void AddParametersCommands(CLI::App* app, Globals* globals, Command* chosen);
 void AddServerCommands(CLI::App* app, Globals* globals, Command* chosen);

@@ -1,28 +1,14 @@
 // parameters get, parameters set: a model's numbers as JSON, exactly.
-#include <google/protobuf/util/json_util.h>
-
 #include <cstdio>
-#include <fstream>
 #include <memory>
 
 #include "client/backprop/convert.h"
 #include "client/cli/command.h"
+#include "client/cli/parameters_json.h"
 #include "client/cli/table.h"
 
 namespace backprop::cli {
 namespace {
-
-void WithValues(const std::vector<NamedTensor>& tensors,
-                google::protobuf::RepeatedPtrField<v1::NamedTensor>* out) {
-  for (const NamedTensor& named : tensors) {
-    v1::NamedTensor* message = out->Add();
-    message->set_name(named.name);
-    v1::Tensor* tensor = message->mutable_tensor();
-    if (!named.is_vector) tensor->add_shape(static_cast<int32_t>(named.tensor.rows()));
-    tensor->add_shape(static_cast<int32_t>(named.tensor.cols()));
-    for (double value : named.tensor.ToDoubles()) tensor->add_values(value);
-  }
-}
 
 int Get(const Globals& globals, const std::string& model, const std::string& file, bool weights) {
   Client client(globals.server);
@@ -33,23 +19,23 @@ int Get(const Globals& globals, const std::string& model, const std::string& fil
   WithValues(parameters->optimizer_state, message.mutable_optimizer_state());
   message.set_step(parameters->step.value_or(0));
   message.set_optimizer_step(parameters->optimizer_step.value_or(0));
-  const std::string json = JsonLine(message);
-  if (file == "-") {
-    std::printf("%s\n", json.c_str());
-    return kOk;
+  if (parameters->input_standardization.has_value()) {
+    ToMessage(*parameters->input_standardization, message.mutable_input_standardization());
   }
-  std::ofstream out(file);
-  out << json << "\n";
-  out.close();
-  if (!out) throw DataError{file + ": cannot write"};
+  if (parameters->plateau.has_value()) {
+    message.mutable_plateau()->set_learning_rate(parameters->plateau->learning_rate);
+    message.mutable_plateau()->set_best(parameters->plateau->best);
+    message.mutable_plateau()->set_bad_epochs(parameters->plateau->bad_epochs);
+    message.mutable_plateau()->set_cooldown(parameters->plateau->cooldown);
+  }
+  WriteJson(message, file);
   return kOk;
 }
 
 int Set(const Globals& globals, const std::string& model, const std::string& file,
         std::optional<int64_t> expected_step) {
   v1::Parameters message;
-  const auto parsed = google::protobuf::util::JsonStringToMessage(ReadFile(file), &message);
-  if (!parsed.ok()) throw DataError{file + ": " + std::string(parsed.message())};
+  ReadJson(file, &message);
   for (const v1::NamedTensor& tensor : message.tensors()) {
     if (tensor.tensor().shape().empty())
       throw DataError{file + ": " + tensor.name() + " has no shape"};

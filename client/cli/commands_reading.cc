@@ -1,6 +1,8 @@
 // predict, evaluate, grad-check.
+#include <algorithm>
 #include <cstdio>
 #include <memory>
+#include <string>
 
 #include "client/cli/command.h"
 #include "client/cli/data_source.h"
@@ -44,11 +46,50 @@ int Predict(const Globals& globals, const std::string& model, const DataSource& 
   return kOk;
 }
 
-int Evaluate(const Globals& globals, const std::string& model, const DataSource& source) {
+std::string Optional(const std::optional<double>& value) {
+  char text[32] = "-";
+  if (value.has_value()) std::snprintf(text, sizeof(text), "%.4f", *value);
+  return text;
+}
+
+void Print(const ClassificationMetrics& metrics) {
+  constexpr size_t kMostClasses = 30;
+  std::printf("%-20s %9s %9s %9s %9s %9s\n", "", "precision", "recall", "f1", "support", "roc_auc");
+  for (const ClassMetrics& scores : metrics.classes) {
+    if (metrics.classes.size() > kMostClasses) break;
+    const std::string name = scores.class_name.empty() ? std::to_string(scores.class_index)
+                                                       : scores.class_name;
+    std::printf("%-20s %9.4f %9.4f %9.4f %9g %9s\n", name.c_str(), scores.precision,
+                scores.recall, scores.f1, scores.support, Optional(scores.roc_auc).c_str());
+  }
+  const auto average = [](const char* name, const AverageMetrics& scores) {
+    std::printf("%-20s %9.4f %9.4f %9.4f\n", name, scores.precision, scores.recall, scores.f1);
+  };
+  average("macro", metrics.macro);
+  average("weighted", metrics.weighted);
+  std::printf("roc_auc %s, log_loss %s", Optional(metrics.roc_auc).c_str(),
+              Optional(metrics.log_loss).c_str());
+  if (metrics.top_k_accuracy.has_value()) {
+    std::printf(", top-%d accuracy %.4f", metrics.top_k, *metrics.top_k_accuracy);
+  }
+  std::printf("\n");
+  const size_t classes = metrics.classes.size();
+  if (metrics.confusion_matrix.empty() || classes > kMostClasses) return;
+  std::printf("confusion matrix (label in the row, prediction in the column)\n");
+  for (size_t i = 0; i < classes; ++i) {
+    for (size_t j = 0; j < classes; ++j) {
+      std::printf("%s%7g", j == 0 ? "" : " ", metrics.confusion_matrix[i * classes + j]);
+    }
+    std::printf("\n");
+  }
+}
+
+int Evaluate(const Globals& globals, const std::string& model, const DataSource& source,
+             const EvaluateOptions& options) {
   Client client = globals.Connect();
   const auto info = Client(globals.server).GetModel(model, globals.Call());
   if (!info.ok()) return globals.Fail(info.status());
-  const auto evaluation = client.Evaluate(model, source.Load(*info), globals.Call());
+  const auto evaluation = client.Evaluate(model, source.Load(*info), options, globals.Call());
   if (!evaluation.ok()) return globals.Fail(evaluation.status());
   if (globals.json) return kOk;
   const Metrics& metrics = evaluation->metrics;
@@ -56,6 +97,12 @@ int Evaluate(const Globals& globals, const std::string& model, const DataSource&
               static_cast<long long>(evaluation->step), metrics.loss);
   if (metrics.accuracy.has_value()) std::printf(", accuracy %.4f", *metrics.accuracy);
   std::printf("\n");
+  if (evaluation->classification.has_value()) Print(*evaluation->classification);
+  if (evaluation->regression.has_value()) {
+    const RegressionMetrics& regression = *evaluation->regression;
+    std::printf("mse %.6g, rmse %.6g, mae %.6g, r2 %.6f\n", regression.mean_squared_error,
+                regression.root_mean_squared_error, regression.mean_absolute_error, regression.r2);
+  }
   return kOk;
 }
 
@@ -88,8 +135,13 @@ void AddReadingCommands(CLI::App* app, Globals* globals, Command* chosen) {
 
   auto* evaluate = app->add_subcommand("evaluate", "Measure a model on some rows");
   evaluate->add_option("model", *model, "Id of the model")->required();
+  auto evaluate_options = std::make_shared<EvaluateOptions>();
+  evaluate->add_option("--top-k", evaluate_options->top_k, "The k of top-k accuracy; default 2");
+  evaluate->add_flag("--summary-only", evaluate_options->summary_only, "Loss and accuracy alone");
   source->AddTo(evaluate, false);
-  evaluate->callback([=] { *chosen = [=] { return Evaluate(*globals, *model, *source); }; });
+  evaluate->callback([=] {
+    *chosen = [=] { return Evaluate(*globals, *model, *source, *evaluate_options); };
+  });
 
   auto* check = app->add_subcommand("grad-check", "Prove the gradients by finite differences");
   auto options = std::make_shared<GradCheckOptions>();

@@ -1,4 +1,4 @@
-// train, watch, stop, step.
+// train, watch, stop.
 #include <cstdio>
 #include <memory>
 
@@ -29,12 +29,13 @@ int Conclude(const Globals& globals, Client* client, const std::string& model,
 }
 
 int Train(const Globals& globals, const std::string& model, const DataSource& source,
-          const TrainOptions& options) {
+          TrainOptions options) {
   Client client = globals.Connect();
   Client quiet(globals.server);
   const auto info = quiet.GetModel(model, globals.Call());
   if (!info.ok()) return globals.Fail(info.status());
   const Batch data = source.Load(*info);
+  if (!source.validation_file.empty()) options.validation = source.LoadValidation(*info);
   ProgressView view(IsTerminal());
   bool detached = false;
   const auto on_event = [&](const TrainingEvent& event) {
@@ -77,20 +78,6 @@ int Stop(const Globals& globals, const std::string& model) {
   return kOk;
 }
 
-int Step(const Globals& globals, const std::string& model, const DataSource& source,
-         std::optional<int64_t> expected_step) {
-  Client client = globals.Connect();
-  const auto info = Client(globals.server).GetModel(model, globals.Call());
-  if (!info.ok()) return globals.Fail(info.status());
-  const auto step = client.Step(model, source.Load(*info), expected_step, globals.Call());
-  if (!step.ok()) return globals.Fail(step.status());
-  if (globals.json) return kOk;
-  std::printf("step %lld: loss %.6f", static_cast<long long>(step->step), step->metrics.loss);
-  if (step->metrics.accuracy.has_value()) std::printf(", accuracy %.4f", *step->metrics.accuracy);
-  std::printf(", gradient norm %.4e\n", step->gradient_norm);
-  return kOk;
-}
-
 }  // namespace
 
 void AddTrainingCommands(CLI::App* app, Globals* globals, Command* chosen) {
@@ -111,6 +98,27 @@ void AddTrainingCommands(CLI::App* app, Globals* globals, Command* chosen) {
       "--no-shuffle", [options] { options->shuffle = false; }, "Keep the order of the rows");
   train->add_option("--report-every", options->report_every,
                     "Iterations between reports; default: a hundredth of the run");
+  auto* split = train->add_option("--validation-split", options->validation_split,
+                                  "Share of the rows to hold out and validate on, in (0, 1)");
+  train->add_option("--validation-data", source->validation_file, "Rows to validate on")
+      ->type_name("FILE.csv")
+      ->excludes(split);
+  auto stopping = std::make_shared<EarlyStopping>();
+  auto wants_stopping = std::make_shared<bool>(false);
+  auto* early = train->add_flag("--early-stopping", *wants_stopping,
+                                "End the run when the validation loss, or without validation the "
+                                "epoch's loss, does not fall");
+  train->add_option("--patience", stopping->patience, "Epochs without improvement")
+      ->capture_default_str()
+      ->needs(early);
+  train->add_option("--min-delta", stopping->min_delta, "Improvement that counts")
+      ->capture_default_str()
+      ->needs(early);
+  train
+      ->add_flag_callback(
+          "--no-restore-best", [stopping] { stopping->restore_best = false; },
+          "Keep the last parameters instead of the best epoch's")
+      ->needs(early);
   train->add_flag("--detach", options->detach, "Start the run and leave it to the server");
   train->add_flag("--wait", options->wait, "Wait for a run under way");
   source->AddTo(train, false);
@@ -118,6 +126,7 @@ void AddTrainingCommands(CLI::App* app, Globals* globals, Command* chosen) {
     if (!options->iterations.has_value() && !options->epochs.has_value()) {
       throw CLI::RequiredError("--iterations or --epochs");
     }
+    if (*wants_stopping) options->early_stopping = *stopping;
     *chosen = [=] { return Train(*globals, *model, *source, *options); };
   });
 
@@ -131,13 +140,6 @@ void AddTrainingCommands(CLI::App* app, Globals* globals, Command* chosen) {
   auto* stop = app->add_subcommand("stop", "Stop a run and keep what it learned");
   stop->add_option("model", *model, "Id of the model")->required();
   stop->callback([=] { *chosen = [=] { return Stop(*globals, *model); }; });
-
-  auto* step = app->add_subcommand("step", "Make one optimiser step");
-  auto expected = std::make_shared<std::optional<int64_t>>();
-  step->add_option("model", *model, "Id of the model")->required();
-  step->add_option("--expected-step", *expected, "Refuse if the model is at another step");
-  source->AddTo(step, false);
-  step->callback([=] { *chosen = [=] { return Step(*globals, *model, *source, *expected); }; });
 }
 
 }  // namespace backprop::cli

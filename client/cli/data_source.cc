@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
+#include <variant>
 
 #include "backprop/datasets.h"
 #include "client/cli/table.h"
@@ -9,17 +11,19 @@
 namespace backprop::cli {
 namespace {
 
-// Columns at the end of a table that say what is wanted, when nobody says which.
-size_t WantedColumns(const ModelSpec& spec) {
-  const auto outputs = static_cast<size_t>(spec.layers.back().units);
-  const bool one_label = spec.loss == Loss::kSoftmaxCrossEntropy ||
-                         (spec.loss == Loss::kBinaryCrossEntropy && outputs == 1);
-  return one_label ? 1 : outputs;
+bool Binary(const ModelSpec& spec) {
+  return std::holds_alternative<BinaryCrossEntropy>(spec.loss);
 }
 
-bool WantsTargets(const ModelSpec& spec) {
-  return spec.loss == Loss::kMeanSquaredError ||
-         (spec.loss == Loss::kBinaryCrossEntropy && spec.layers.back().units > 1);
+// Whether one column says which class a row has; else each output has a column.
+bool WantsLabel(const ModelSpec& spec) {
+  return std::holds_alternative<SoftmaxCrossEntropy>(spec.loss) ||
+         (Binary(spec) && spec.layers.back().units == 1);
+}
+
+// Columns at the end of a table that say what is wanted, when nobody says which.
+size_t WantedColumns(const ModelSpec& spec) {
+  return WantsLabel(spec) ? 1 : static_cast<size_t>(spec.layers.back().units);
 }
 
 bool EndsWith(const std::string& s, const std::string& end) {
@@ -42,21 +46,26 @@ size_t ColumnIndex(const CsvTable& table, const std::string& column) {
 struct Columns {
   std::vector<size_t> inputs;
   std::vector<size_t> wanted;
+  std::optional<size_t> weight;
 };
 
-Columns TellApart(const CsvTable& table, const ModelInfo& model, const std::string& label_column,
+Columns TellApart(const CsvTable& table, const ModelInfo& model, const DataSource& source,
                   bool inputs_alone) {
   const auto features = static_cast<size_t>(model.spec.input_size);
   const size_t wanted = WantedColumns(model.spec);
   Columns columns;
-  if (!label_column.empty()) {
-    columns.wanted = {ColumnIndex(table, label_column)};
-  } else if (!(inputs_alone && table.columns() == features)) {
-    for (size_t i = table.columns() - std::min(wanted, table.columns()); i < table.columns(); ++i) {
-      columns.wanted.push_back(i);
-    }
-  }
+  if (!source.weight_column.empty()) columns.weight = ColumnIndex(table, source.weight_column);
+  std::vector<size_t> left;  // that are not the weight
   for (size_t i = 0; i < table.columns(); ++i) {
+    if (columns.weight != i) left.push_back(i);
+  }
+  if (!source.label_column.empty()) {
+    columns.wanted = {ColumnIndex(table, source.label_column)};
+  } else if (!(inputs_alone && left.size() == features)) {
+    columns.wanted.assign(left.end() - static_cast<int64_t>(std::min(wanted, left.size())),
+                          left.end());
+  }
+  for (size_t i : left) {
     if (std::count(columns.wanted.begin(), columns.wanted.end(), i) == 0)
       columns.inputs.push_back(i);
   }
@@ -156,6 +165,13 @@ void DataSource::AddTo(CLI::App* command, bool with_rows) {
   command->add_option("--labels", labels_file, "Class indices, with --data X.npy")
       ->type_name("FILE.npy")
       ->group(group);
+  command
+      ->add_option("--weight-column", weight_column,
+                   "Column of what each row weighs, by name or by index from 0")
+      ->group(group);
+  command->add_option("--weights", weights_file, "What each row weighs, with --data X.npy")
+      ->type_name("FILE.npy")
+      ->group(group);
   command->add_option("--targets", targets_file, "Targets, with --data X.npy")
       ->type_name("FILE.npy")
       ->group(group);
@@ -167,6 +183,7 @@ Batch DataSource::Load(const ModelInfo& model) const {
   Batch batch;
   if (EndsWith(data, ".npy")) {
     batch.inputs = FromNpy(ReadNpy(data));
+    if (!weights_file.empty()) batch.sample_weights = ReadNpy(weights_file).values;
     if (labels_file.empty() == targets_file.empty()) {
       throw DataError{data + ": give --labels or --targets with it"};
     }
@@ -179,13 +196,24 @@ Batch DataSource::Load(const ModelInfo& model) const {
     batch.labels.assign(labels.values.begin(), labels.values.end());
     return batch;
   }
-  const CsvTable table = ReadCsv(data, header);
-  const Columns columns = TellApart(table, model, label_column, /*inputs_alone=*/false);
+  return FromCsv(ReadCsv(data, header), model);
+}
+
+Batch DataSource::LoadValidation(const ModelInfo& model) const {
+  return FromCsv(ReadCsv(validation_file, header), model);
+}
+
+Batch DataSource::FromCsv(const CsvTable& table, const ModelInfo& model) const {
+  const Columns columns = TellApart(table, model, *this, /*inputs_alone=*/false);
+  Batch batch;
   batch.inputs = Numbers(table, columns.inputs);
-  if (WantsTargets(model.spec)) {
-    batch.targets = Numbers(table, columns.wanted);
-  } else {
+  if (columns.weight.has_value()) {
+    batch.sample_weights = Numbers(table, {*columns.weight}).ToDoubles();
+  }
+  if (WantsLabel(model.spec)) {
     Labels(table, columns.wanted[0], model.spec, &batch);
+  } else {
+    batch.targets = Numbers(table, columns.wanted);
   }
   return batch;
 }
@@ -196,7 +224,7 @@ Tensor DataSource::LoadInputs(const ModelInfo& model) const {
   if (auto batch = MakeDataset(data, DatasetOptions{n, noise, seed})) return batch->inputs;
   if (EndsWith(data, ".npy")) return FromNpy(ReadNpy(data));
   const CsvTable table = ReadCsv(data, header);
-  return Numbers(table, TellApart(table, model, label_column, /*inputs_alone=*/true).inputs);
+  return Numbers(table, TellApart(table, model, *this, /*inputs_alone=*/true).inputs);
 }
 
 }  // namespace backprop::cli

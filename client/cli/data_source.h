@@ -9,6 +9,7 @@
 
 #include "backprop/model.h"
 #include "backprop/tensor.h"
+#include "client/cli/table.h"
 
 namespace backprop::cli {
 
@@ -21,6 +22,9 @@ struct DataSource {
   std::string label_column;       // name or index from 0; empty: the last one(s)
   std::string labels_file;        // .npy
   std::string targets_file;       // .npy
+  std::string weight_column;      // name or index from 0; empty: none
+  std::string weights_file;       // .npy
+  std::string validation_file;    // CSV; set by the command that has it
   std::vector<std::string> rows;  // "0.5,-1"
 
   // Adds the flags. `with_rows` for commands that can take rows on the command line.
@@ -28,8 +32,13 @@ struct DataSource {
 
   // Rows with what is wanted of them, as the model takes it. Throws DataError.
   Batch Load(const ModelInfo& model) const;
+  // The rows of validation_file, read as those of `data` are. Throws DataError.
+  Batch LoadValidation(const ModelInfo& model) const;
   // Inputs alone; a label column that is there too is left out. Throws DataError.
   Tensor LoadInputs(const ModelInfo& model) const;
+
+ private:
+  Batch FromCsv(const CsvTable& table, const ModelInfo& model) const;
 };
 
 }  // namespace backprop::cli

@@ -24,7 +24,7 @@ ModelSpec XorSpec(uint64_t seed) {
   ModelSpec spec;
   spec.input_size = 2;
   spec.layers = {{8}, {2}};
-  spec.optimizer = Sgd{0.1, 0};
+  spec.optimizer = Sgd{.learning_rate = 0.1};
   spec.seed = seed;
   spec.class_names = {"different signs", "same sign"};
   return spec;

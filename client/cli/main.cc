@@ -55,6 +55,7 @@ int main(int argc, char** argv) {
   backprop::cli::AddDemoCommand(&app, &globals, &chosen);
   backprop::cli::AddModelCommands(&app, &globals, &chosen);
   backprop::cli::AddTrainingCommands(&app, &globals, &chosen);
+  backprop::cli::AddStepCommands(&app, &globals, &chosen);
   backprop::cli::AddReadingCommands(&app, &globals, &chosen);
   backprop::cli::AddParametersCommands(&app, &globals, &chosen);
   backprop::cli::AddServerCommands(&app, &globals, &chosen);

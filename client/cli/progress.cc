@@ -39,10 +39,15 @@ std::string ProgressHeader() {
 }
 
 std::string ProgressRow(const Progress& progress) {
-  return Format("%10lld %8lld %12.6f %10s %12.4e %12.0f",
+  std::string row = Format("%10lld %8lld %12.6f %10s %12.4e %12.0f",
                 static_cast<long long>(progress.iteration), static_cast<long long>(progress.epoch),
                 progress.metrics.loss, Accuracy(progress.metrics).c_str(), progress.gradient_norm,
                 StepsPerSecond(progress));
+  if (progress.validation.has_value()) {
+    row += Format("  validation %.6f", progress.validation->loss);
+    if (progress.validation->accuracy.has_value()) row += " " + Accuracy(*progress.validation);
+  }
+  return row;
 }
 
 std::string SummaryLine(const TrainingSummary& summary) {
@@ -54,6 +59,17 @@ std::string SummaryLine(const TrainingSummary& summary) {
     if (summary.metrics->accuracy.has_value()) {
       line += ", accuracy " + Accuracy(*summary.metrics);
     }
+  }
+  if (summary.validation.has_value()) {
+    line += Format("; validation loss %.6f", summary.validation->loss);
+    if (summary.validation->accuracy.has_value()) {
+      line += ", accuracy " + Accuracy(*summary.validation);
+    }
+  }
+  if (summary.best_iteration > 0) {
+    line += Format("; best at iteration %lld with %.6f%s",
+                   static_cast<long long>(summary.best_iteration), summary.best_loss,
+                   summary.restored_best ? ", restored" : "");
   }
   if (!summary.message.empty()) line += "\n" + summary.message;
   return line;
@@ -79,10 +95,14 @@ void ProgressView::ShowProgress(const Progress& progress) {
   }
   const double share =
       static_cast<double>(progress.iteration) / static_cast<double>(progress.total_iterations);
-  std::printf("\r\033[K%lld/%lld %3.0f%%  loss %.6f  accuracy %s  %.0f steps/s  ETA %s  %s",
+  std::string validation;
+  if (progress.validation.has_value()) {
+    validation = Format("  validation %.6f", progress.validation->loss);
+  }
+  std::printf("\r\033[K%lld/%lld %3.0f%%  loss %.6f  accuracy %s%s  %.0f steps/s  ETA %s  %s",
               static_cast<long long>(progress.iteration),
               static_cast<long long>(progress.total_iterations), share * 100, progress.metrics.loss,
-              Accuracy(progress.metrics).c_str(), StepsPerSecond(progress),
+              Accuracy(progress.metrics).c_str(), validation.c_str(), StepsPerSecond(progress),
               Seconds(progress.eta).c_str(), Sparkline(losses_, 16).c_str());
   std::fflush(stdout);
 }

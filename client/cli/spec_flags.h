@@ -3,6 +3,8 @@
 #define BACKPROP_CLIENT_CLI_SPEC_FLAGS_H_
 
 #include <CLI/CLI.hpp>
+#include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -10,21 +12,58 @@
 
 namespace backprop::cli {
 
-struct SpecFlags {
-  ModelSpec spec;
-  std::string file;
-  std::vector<std::string> layers;  // "8:relu"
-  std::string loss = "softmax_cross_entropy";
-  std::string optimizer = "sgd";
-  std::string data_type = "float32";
-  std::string initializer = "default";
-  double learning_rate = 1e-3;
-  double momentum = 0;
-  Adam adam;
-
+// What every kind of spec can be given; each flag belongs to some kinds alone and is refused with
+// others. Flags that were not given leave the contract's defaults.
+class SpecFlags {
+ public:
   void AddTo(CLI::App* command);
-  // Throws DataError.
+  // Throws DataError, or CLI::ParseError for flags that do not go together.
   ModelSpec Build() const;
+
+ private:
+  // Some of the flags of a kind, by flag: the values of another flag that it goes with.
+  struct Condition {
+    CLI::Option* option;
+    const std::string* selector_value;
+    std::string selector;
+    std::vector<std::string> kinds;
+  };
+  void AddLossFlags(CLI::App* command);
+  void AddOptimizerFlags(CLI::App* command);
+  void AddScheduleFlags(CLI::App* command);
+  void AddLayerFlags(CLI::App* command);
+  template <class T>
+  void AddFor(CLI::App* command, const std::string& selector, const std::string* selector_value,
+              std::vector<std::string> kinds, const std::string& flag, T* value,
+              const std::string& description);
+  void CheckConditions() const;
+  std::vector<Layer> BuildLayers() const;
+  Loss BuildLoss() const;
+  Optimizer BuildOptimizer() const;
+  Schedule BuildSchedule() const;
+
+  using Number = std::optional<double>;
+  using Count = std::optional<int64_t>;
+  ModelSpec spec_;
+  std::string file_;
+  std::vector<std::string> layers_;  // "8:relu"
+  std::string data_type_ = "float32";
+  std::string initializer_ = "default";
+  Number initial_value_, negative_slope_, alpha_, dropout_;
+  std::string loss_ = "softmax_cross_entropy";
+  Number label_smoothing_, delta_;
+  std::vector<double> class_weights_, pos_weight_;
+  std::string optimizer_ = "sgd";
+  Number learning_rate_, momentum_, beta1_, beta2_, epsilon_, weight_decay_, rms_alpha_, lr_decay_,
+      initial_accumulator_value_, l1_, clip_norm_, clip_value_;
+  bool nesterov_ = false, centered_ = false;
+  std::string schedule_ = "constant";
+  Count step_size_, total_steps_, patience_, cooldown_, warmup_steps_;
+  Number gamma_, min_learning_rate_, factor_, threshold_, warmup_start_factor_;
+  bool standardize_ = false;
+  std::vector<double> input_mean_, input_std_;
+  std::vector<Condition> conditions_;
+  const CLI::App* command_ = nullptr;
 };
 
 // "2 → 8 relu → 2, softmax_cross_entropy, sgd"

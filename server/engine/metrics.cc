@@ -260,8 +260,11 @@ RegressionMetrics MetricsCollector::Regression() const {
     out.mean_squared_error += Ratio(squares, weight) / k;
     out.root_mean_squared_error += std::sqrt(Ratio(squares, weight)) / k;
     out.mean_absolute_error += Ratio(absolute, weight) / k;
+    // What rounding of the mean alone can leave of the spread of equal targets.
+    const double rounding =
+        std::numeric_limits<double>::epsilon() * static_cast<double>(data_.rows) * mean;
     const double constant = squares == 0 ? 1 : 0;
-    out.r2 += (spread > 0 ? 1 - squares / spread : constant) / k;
+    out.r2 += (spread > weight * rounding * rounding ? 1 - squares / spread : constant) / k;
   }
   return out;
 }

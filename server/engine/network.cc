@@ -95,15 +95,8 @@ double Draw(const LayerPlan& layer, const RandomStream& random, int64_t i) {
 
 }  // namespace
 
-std::shared_ptr<State> InitialState(const Network& network) {
+std::shared_ptr<State> EmptyState(const Network& network) {
   auto state = std::make_shared<State>(network);
-  for (size_t l = 0; l < network.layers().size(); ++l) {
-    const LayerPlan& layer = network.layers()[l];
-    const RandomStream random(network.spec().seed, RandomPurpose::kInitialWeights, l);
-    for (int64_t i = 0; i < layer.inputs * layer.units; ++i) {
-      state->values.Set(layer.weights_offset + i, Draw(layer, random, i));
-    }
-  }
   const NetworkSpec& spec = network.spec();
   if (spec.standardize == Standardize::kGiven) {
     state->standardization =
@@ -111,6 +104,27 @@ std::shared_ptr<State> InitialState(const Network& network) {
   }
   ResetOptimizer(network, state.get());
   return state;
+}
+
+std::shared_ptr<State> InitialState(const Network& network) {
+  auto state = EmptyState(network);
+  for (size_t l = 0; l < network.layers().size(); ++l) {
+    const LayerPlan& layer = network.layers()[l];
+    const RandomStream random(network.spec().seed, RandomPurpose::kInitialWeights, l);
+    for (int64_t i = 0; i < layer.inputs * layer.units; ++i) {
+      state->values.Set(layer.weights_offset + i, Draw(layer, random, i));
+    }
+  }
+  return state;
+}
+
+std::shared_ptr<State> Clone(const State& state) {
+  auto copy = std::make_shared<State>(state.values.Clone());
+  copy->step = state.step;
+  copy->optimizer_step = state.optimizer_step;
+  copy->plateau = state.plateau;
+  copy->standardization = state.standardization;
+  return copy;
 }
 
 void ResetOptimizer(const Network& network, State* state) {

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "server/engine/buffer.h"
@@ -90,6 +91,7 @@ struct State {
 
   explicit State(const Network& network)
       : values(network.spec().data_type, network.parameter_count() * (1 + network.slot_count())) {}
+  explicit State(Buffer numbers) : values(std::move(numbers)) {}
 };
 
 // Whether the model waits for a run to fit its standardisation, and cannot compute before.
@@ -97,8 +99,13 @@ inline bool AwaitsFit(const Network& network, const State& state) {
   return network.spec().standardize != Standardize::kNo && state.standardization == nullptr;
 }
 
+// The state of a new model but for its parameters, which are 0.
+std::shared_ptr<State> EmptyState(const Network& network);
+
 // The state of a new model: parameters drawn from the spec's seed, the optimiser's at its start.
 std::shared_ptr<State> InitialState(const Network& network);
+
+std::shared_ptr<State> Clone(const State& state);
 
 // Sets the optimiser's slots, its step count and its schedule to their start.
 void ResetOptimizer(const Network& network, State* state);

@@ -122,6 +122,12 @@ LossResult Evaluate(const Network& network, const State& state, const BatchView&
              : EvaluateIn<double>(network, state, batch, workspace);
 }
 
+const std::byte* OutputBytes(const Network& network, Workspace* workspace) {
+  return network.spec().data_type == DataType::kFloat32
+             ? reinterpret_cast<const std::byte*>(Outputs<float>(network, workspace))
+             : reinterpret_cast<const std::byte*>(Outputs<double>(network, workspace));
+}
+
 void Predict(const Network& network, const State& state, const BatchView& batch,
              Workspace* workspace, const PredictTargets& out) {
   if (network.spec().data_type == DataType::kFloat32) {

@@ -2,6 +2,7 @@
 #ifndef BACKPROP_SERVER_ENGINE_STEP_H_
 #define BACKPROP_SERVER_ENGINE_STEP_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -45,6 +46,9 @@ StepResult ApplyStep(const Network& network, const State& in, const Buffer& grad
 // Sums over the rows of a batch, of a model at rest.
 LossResult Evaluate(const Network& network, const State& state, const BatchView& batch,
                     Workspace* workspace);
+
+// The outputs (n, k) that the last pass left in `workspace`, in the network's precision.
+const std::byte* OutputBytes(const Network& network, Workspace* workspace);
 
 // Writes what is not null: logits (n, k), probabilities (n, k), classes (n).
 struct PredictTargets {

@@ -69,6 +69,9 @@ class Workspace {
   T* gradients() {
     return at<T>(gradients_);
   }
+  const std::byte* gradient_bytes() const {
+    return arena_.bytes() + gradients_ * SizeOf(arena_.type());
+  }
 
  private:
   template <class T>

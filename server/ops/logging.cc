@@ -48,6 +48,8 @@ const char* NameOf(session::StopReason reason) {
       return "model deleted";
     case session::StopReason::kServerShutdown:
       return "server shutdown";
+    case session::StopReason::kEarlyStopped:
+      return "stopped early";
   }
   return "unknown";
 }

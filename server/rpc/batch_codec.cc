@@ -2,10 +2,12 @@
 
 #include <algorithm>
 #include <cmath>
+#include <string>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "server/engine/loss.h"
 #include "server/rpc/tensor_codec.h"
 #include "server/session/status.h"
 
@@ -19,13 +21,14 @@ constexpr double kRowSumTolerance = 1e-3;
 
 // Number of classes that indices and names can mean, or 0 if the model takes none.
 int64_t ClassesOf(const engine::Network& network) {
-  if (network.spec().loss == Loss::kSoftmaxCrossEntropy) return network.outputs();
-  if (network.spec().loss == Loss::kBinaryCrossEntropy && network.outputs() == 1) return 2;
+  const Loss loss = network.spec().loss.kind;
+  if (loss == Loss::kSoftmaxCrossEntropy) return network.outputs();
+  if (loss == Loss::kBinaryCrossEntropy && network.outputs() == 1) return 2;
   return 0;
 }
 
 absl::Status CheckTargets(const engine::Dataset& data, Loss loss, absl::string_view field) {
-  if (loss == Loss::kMeanSquaredError) return absl::OkStatus();
+  if (!engine::Classifies(loss)) return absl::OkStatus();
   const int64_t k = data.targets_per_row;
   for (int64_t i = 0; i < data.rows; ++i) {
     double sum = 0;
@@ -69,6 +72,28 @@ absl::StatusOr<std::vector<int32_t>> DecodeNames(
   return classes;
 }
 
+absl::Status DecodeSampleWeights(const v1::Tensor& tensor, const std::string& field,
+                                 engine::Dataset* data) {
+  MatrixRules rules;
+  rules.field = field;
+  rules.rows = data->rows;
+  rules.type = data->inputs.type();
+  auto weights = DecodeMatrix(tensor, rules);
+  if (!weights.ok()) return weights.status();
+  double sum = 0;
+  for (int64_t i = 0; i < data->rows; ++i) {
+    const double weight = weights->elements.Get(i);
+    if (weight < 0) {
+      return FieldError(absl::StrCat(field, "[", i, "]"),
+                        absl::StrCat("must be at least 0, got ", weight));
+    }
+    sum += weight;
+  }
+  if (sum == 0) return FieldError(field, "must not all be 0");
+  data->sample_weights = std::move(weights->elements);
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::StatusOr<engine::Dataset> DecodeInputs(const v1::Tensor& inputs, absl::string_view field,
@@ -95,6 +120,11 @@ absl::StatusOr<engine::Dataset> DecodeBatch(const v1::Batch& batch, absl::string
   const engine::Network& network = model.network();
   auto data = DecodeInputs(batch.inputs(), absl::StrCat(field, ".inputs"), model, limits);
   if (!data.ok()) return data.status();
+  if (batch.has_sample_weights()) {
+    const absl::Status status = DecodeSampleWeights(
+        batch.sample_weights(), absl::StrCat(field, ".sample_weights"), &*data);
+    if (!status.ok()) return status;
+  }
 
   const int given = batch.has_labels() + !batch.label_names().empty() + batch.has_targets();
   if (given != 1) {
@@ -105,9 +135,9 @@ absl::StatusOr<engine::Dataset> DecodeBatch(const v1::Batch& batch, absl::string
     const std::string path = absl::StrCat(field, batch.has_labels() ? ".labels" : ".label_names");
     const int64_t classes = ClassesOf(network);
     if (classes == 0) {
-      return FieldError(path, network.spec().loss == Loss::kMeanSquaredError
-                                  ? "a model with mean squared error takes targets"
-                                  : "a model with several binary outputs takes targets");
+      return FieldError(path, engine::Classifies(network.spec().loss.kind)
+                                  ? "a model with several binary outputs takes targets"
+                                  : "a regression takes targets");
     }
     auto decoded = batch.has_labels() ? DecodeClasses(batch.labels(), path, classes, data->rows)
                                       : DecodeNames(batch.label_names(), path,
@@ -125,7 +155,7 @@ absl::StatusOr<engine::Dataset> DecodeBatch(const v1::Batch& batch, absl::string
   if (!targets.ok()) return targets.status();
   data->targets_per_row = rules.cols;
   data->targets = std::move(targets->elements);
-  const absl::Status status = CheckTargets(*data, network.spec().loss, rules.field);
+  const absl::Status status = CheckTargets(*data, network.spec().loss.kind, rules.field);
   if (!status.ok()) return status;
   return data;
 }

@@ -3,7 +3,10 @@
 #define BACKPROP_SERVER_RPC_CONTEXT_H_
 
 #include <functional>
+#include <memory>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
@@ -48,11 +51,43 @@ class CallCounter {
   int64_t calls_ ABSL_GUARDED_BY(mu_) = 0;
 };
 
+// A call that stays open until its caller ends it, and must be told when the server stops.
+class OpenCall {
+ public:
+  virtual ~OpenCall() = default;
+  virtual void OnServerStop() = 0;
+};
+
+// The calls that are to be told. Thread-safe.
+class OpenCalls {
+ public:
+  void Add(std::weak_ptr<OpenCall> call) {
+    const session::MutexLock lock(&mu_);
+    std::erase_if(calls_, [](const auto& known) { return known.expired(); });
+    calls_.push_back(std::move(call));
+  }
+  void TellAll() {
+    std::vector<std::weak_ptr<OpenCall>> calls;
+    {
+      const session::MutexLock lock(&mu_);
+      calls.swap(calls_);
+    }
+    for (const auto& weak : calls) {
+      if (const auto call = weak.lock()) call->OnServerStop();
+    }
+  }
+
+ private:
+  session::Mutex mu_;
+  std::vector<std::weak_ptr<OpenCall>> calls_ ABSL_GUARDED_BY(mu_);
+};
+
 struct Context {
   session::Environment* environment;
   session::Registry* registry;
   CallObserver observer;  // may be empty
   CallCounter calls;
+  OpenCalls open_calls;
 
   const session::Limits& limits() const { return environment->limits; }
 };

@@ -10,6 +10,7 @@
 #include "backprop/v1/training_service.pb.h"
 #include "server/rpc/context.h"
 #include "server/rpc/run_stream.h"
+#include "server/session/session.h"
 #include "server/rpc/unary_call.h"
 
 namespace backprop::rpc {
@@ -32,8 +33,25 @@ void HandleStopTraining(Context*, UnaryCall*, const v1::StopTrainingRequest&,
                         v1::StopTrainingResponse*);
 void HandleStep(Context*, UnaryCall*, const v1::StepRequest&, v1::StepResponse*);
 
+// A step that passed all checks and can be made; `cancelled` is the caller's to set.
+struct StepWork {
+  std::shared_ptr<session::Session> model;
+  session::Session::StepArgs args;
+};
+// `model_name` stands for the request's.
+absl::StatusOr<StepWork> DecodeStep(Context* context, const v1::StepRequest& request,
+                                    const std::string& model_name);
+
+// handlers_gradients.cc
+void HandleComputeGradients(Context*, UnaryCall*, const v1::ComputeGradientsRequest&,
+                            v1::ComputeGradientsResponse*);
+void HandleApplyGradients(Context*, UnaryCall*, const v1::ApplyGradientsRequest&,
+                          v1::ApplyGradientsResponse*);
+
 // handlers_reading.cc
 void HandlePredict(Context*, UnaryCall*, const v1::PredictRequest&, v1::PredictResponse*);
+
+// handlers_measuring.cc
 void HandleEvaluate(Context*, UnaryCall*, const v1::EvaluateRequest&, v1::EvaluateResponse*);
 void HandleGradCheck(Context*, UnaryCall*, const v1::GradCheckRequest&, v1::GradCheckResponse*);
 

@@ -135,7 +135,7 @@ void HandleCreateModel(Context* context, UnaryCall* call, const v1::CreateModelR
   args->initial = [network, &request]() -> absl::StatusOr<std::shared_ptr<engine::State>> {
     if (!request.has_initial_parameters()) return engine::InitialState(*network);
     return DecodeParameters(request.initial_parameters(), "initial_parameters", *network,
-                            engine::State(*network), /*require_all=*/true);
+                            *engine::EmptyState(*network), /*require_all=*/true);
   };
   if (network->parameter_count() * kInitialCost <= session::Strand::kInlineCost) {
     return Create(context, call, *std::move(args), response);

@@ -1,7 +1,6 @@
 // GetParameters, SetParameters.
 #include <utility>
 
-#include "absl/strings/str_cat.h"
 #include "server/rpc/handlers.h"
 #include "server/rpc/parameters_codec.h"
 #include "server/session/strand.h"
@@ -12,19 +11,14 @@ void HandleGetParameters(Context* context, UnaryCall* call, const v1::GetParamet
                          v1::GetParametersResponse* response) {
   const auto model = FindModel(context, "model", request.model());
   if (!model.ok()) return call->Done(model.status());
-  if (!v1::TensorEncoding_IsValid(request.encoding())) {
-    return call->Done(session::FieldError(
-        "encoding",
-        absl::StrCat("expected VALUES or RAW, got ", static_cast<int>(request.encoding()))));
-  }
   const bool with_state = !request.omit_optimizer_state();
-  const int64_t bytes = EncodedParametersBytes((*model)->network(), request.encoding(), with_state);
-  if (bytes > context->limits().max_message_bytes) {
-    return call->Done(session::LimitError(
-        "model", absl::StrCat("the reply would have ", bytes, " bytes, more than the limit of ",
-                              context->limits().max_message_bytes,
-                              "; try encoding RAW and omit_optimizer_state")));
+  absl::Status status = CheckEncoding(request.encoding());
+  if (status.ok()) {
+    status = CheckParametersSize((*model)->network(), request.encoding(), with_state,
+                                 context->limits());
   }
+  if (!status.ok()) return call->Done(status);
+  const int64_t bytes = EncodedParametersBytes((*model)->network(), request.encoding(), with_state);
   const auto encode = [=, model = *model,
                        encoding = request.encoding()](const session::Session::StatePtr& state) {
     EncodeParameters(model->network(), *state, encoding, with_state,

@@ -1,4 +1,4 @@
-// Predict, Evaluate, GradCheck: they read one state of a model and never change it.
+// Predict: reads one state of a model and never changes it.
 #include <algorithm>
 #include <utility>
 
@@ -10,7 +10,6 @@
 #include "server/rpc/handlers.h"
 #include "server/rpc/sliced_work.h"
 #include "server/rpc/tensor_codec.h"
-#include "server/rpc/training_codec.h"
 
 namespace backprop::rpc {
 namespace {
@@ -27,8 +26,9 @@ struct Outputs {
 // What was asked for, or the default for the model's loss.
 absl::StatusOr<Outputs> DecodeOutputs(const v1::PredictRequest& request,
                                       const engine::Network& network) {
-  const bool classifies = engine::HasAccuracy(network.spec().loss);
-  const bool one_class = network.spec().loss == engine::Loss::kSoftmaxCrossEntropy ||
+  const engine::Loss loss = network.spec().loss.kind;
+  const bool classifies = engine::Classifies(loss);
+  const bool one_class = loss == engine::Loss::kSoftmaxCrossEntropy ||
                          (classifies && network.outputs() == 1);
   if (request.outputs().empty()) return Outputs{!classifies, classifies, one_class};
   Outputs outputs;
@@ -41,7 +41,7 @@ absl::StatusOr<Outputs> DecodeOutputs(const v1::PredictRequest& request,
         break;
       case v1::PREDICT_OUTPUT_PROBABILITIES:
         outputs.probabilities = true;
-        if (!classifies) fields.Add(field, "a model with mean squared error has no probabilities");
+        if (!classifies) fields.Add(field, "a regression has no probabilities");
         break;
       case v1::PREDICT_OUTPUT_CLASSES:
         outputs.classes = true;
@@ -49,7 +49,7 @@ absl::StatusOr<Outputs> DecodeOutputs(const v1::PredictRequest& request,
           fields.Add(field, classifies
                                 ? "a model with several binary outputs has no single class; ask "
                                   "for PROBABILITIES"
-                                : "a model with mean squared error has no classes");
+                                : "a regression has no classes");
         }
         break;
       default:
@@ -130,76 +130,6 @@ class PredictWork {
   int64_t done_ = 0;
 };
 
-class EvaluateWork {
- public:
-  EvaluateWork(ModelPtr model, StatePtr state, engine::Dataset data, v1::EvaluateResponse* response)
-      : model_(std::move(model)),
-        state_(std::move(state)),
-        data_(std::move(data)),
-        response_(response),
-        at_once_(engine::Workspace::RowsAtOnce(model_->network())) {}
-
-  bool Advance() {
-    const int64_t count = std::min(at_once_, data_.rows - done_);
-    const auto result =
-        engine::Evaluate(model_->network(), *state_, data_.View(done_, count), &workspace_);
-    loss_sum_ += result.loss_sum;
-    correct_ += result.correct;
-    done_ += count;
-    return done_ < data_.rows;
-  }
-
-  void Answer(UnaryCall* call) {
-    session::Metrics metrics;
-    const auto rows = static_cast<double>(data_.rows);
-    metrics.rows = data_.rows;
-    metrics.loss = loss_sum_ / rows;
-    if (engine::HasAccuracy(model_->network().spec().loss)) {
-      metrics.accuracy = static_cast<double>(correct_) / rows;
-    }
-    EncodeMetrics(metrics, response_->mutable_metrics());
-    response_->set_step(state_->step);
-    call->Done(absl::OkStatus());
-  }
-
- private:
-  const ModelPtr model_;
-  const StatePtr state_;
-  const engine::Dataset data_;
-  v1::EvaluateResponse* const response_;
-  const int64_t at_once_;
-  engine::Workspace workspace_;
-  double loss_sum_ = 0;
-  int64_t correct_ = 0;
-  int64_t done_ = 0;
-};
-
-class GradCheckWork {
- public:
-  GradCheckWork(ModelPtr model, StatePtr state, const engine::Dataset& data,
-                const engine::GradCheckOptions& options, v1::GradCheckResponse* response)
-      : model_(std::move(model)),
-        state_(std::move(state)),
-        options_(options),
-        response_(response),
-        checker_(model_->network(), *state_, data, options) {}
-
-  bool Advance() { return checker_.Advance(1); }
-
-  void Answer(UnaryCall* call) {
-    EncodeGradCheck(checker_.report(), options_, response_->mutable_result());
-    response_->set_step(state_->step);
-    call->Done(absl::OkStatus());
-  }
-
- private:
-  const ModelPtr model_;
-  const StatePtr state_;
-  const engine::GradCheckOptions options_;
-  v1::GradCheckResponse* const response_;
-  engine::GradChecker checker_;
-};
-
 absl::Status CheckReplySize(int64_t bytes, const session::Limits& limits) {
   if (bytes <= limits.max_message_bytes) return absl::OkStatus();
   return session::LimitError(
@@ -226,55 +156,13 @@ void HandlePredict(Context* context, UnaryCall* call, const v1::PredictRequest& 
       CheckReplySize(data->rows * network.outputs() * element * tensors, context->limits());
   if (!fits.ok()) return call->Done(fits);
   const int64_t cost = engine::ForwardCost(network, data->rows);
-  (*model)->Read([=, model = *model, data = *std::move(data), outputs = *outputs,
+  (*model)->ReadFitted([=, model = *model, data = *std::move(data), outputs = *outputs,
                   pool = context->environment->pool](absl::StatusOr<StatePtr> state) mutable {
+    if (!state.ok()) return call->Done(state.status());
     RunSliced(pool, call,
               std::make_shared<PredictWork>(std::move(model), *std::move(state), std::move(data),
                                             outputs, encoding, response),
               cost);
-  });
-}
-
-void HandleEvaluate(Context* context, UnaryCall* call, const v1::EvaluateRequest& request,
-                    v1::EvaluateResponse* response) {
-  const auto model = FindModel(context, "model", request.model());
-  if (!model.ok()) return call->Done(model.status());
-  auto data = DecodeBatch(request.data(), "data", **model, context->limits());
-  if (!data.ok()) return call->Done(data.status());
-  const int64_t cost = engine::ForwardCost((*model)->network(), data->rows);
-  (*model)->Read([=, model = *model, data = *std::move(data),
-                  pool = context->environment->pool](absl::StatusOr<StatePtr> state) mutable {
-    RunSliced(pool, call,
-              std::make_shared<EvaluateWork>(std::move(model), *std::move(state), std::move(data),
-                                             response),
-              cost);
-  });
-}
-
-void HandleGradCheck(Context* context, UnaryCall* call, const v1::GradCheckRequest& request,
-                     v1::GradCheckResponse* response) {
-  const auto model = FindModel(context, "model", request.model());
-  if (!model.ok()) return call->Done(model.status());
-  const engine::Network& network = (*model)->network();
-  auto data = DecodeBatch(request.batch(), "batch", **model, context->limits());
-  if (!data.ok()) return call->Done(data.status());
-  const auto options = DecodeGradCheckConfig(request.config(), network.spec().data_type);
-  if (!options.ok()) return call->Done(options.status());
-  // Twice, as it is computed in float64.
-  const absl::Status fits =
-      CheckWorkspace(network, 2 * data->rows, engine::PassKind::kForwardBackward, "batch.inputs",
-                     context->limits());
-  if (!fits.ok()) return call->Done(fits);
-  (*model)->Read([=, model = *model, data = *std::move(data), options = *options,
-                  pool = context->environment->pool](absl::StatusOr<StatePtr> state) mutable {
-    // Even the beginning, two passes with gradients, may take long.
-    pool->Post(
-        session::Priority::kInteractive,
-        [=, model = std::move(model), data = std::move(data), state = *std::move(state)]() mutable {
-          auto work = std::make_shared<GradCheckWork>(std::move(model), std::move(state), data,
-                                                      options, response);
-          ContinueSliced(pool, call, std::move(work));
-        });
   });
 }
 

@@ -2,7 +2,6 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "server/engine/loss.h"
 #include "server/rpc/batch_codec.h"
 #include "server/rpc/handlers.h"
 #include "server/rpc/names.h"
@@ -18,13 +17,19 @@ absl::StatusOr<session::Session::TrainArgs> DecodeTrain(const Context& context,
   if (!key.ok()) return key.status();
   auto data = DecodeBatch(request.data(), "data", model, context.limits());
   if (!data.ok()) return data.status();
-  const auto config = DecodeTrainingConfig(request.config(), data->rows);
+  session::Session::TrainArgs args;
+  if (request.has_validation()) {
+    auto validation = DecodeBatch(request.validation(), "validation", model, context.limits());
+    if (!validation.ok()) return validation.status();
+    args.validation = std::make_shared<engine::Dataset>(*std::move(validation));
+  }
+  const auto config =
+      DecodeTrainingConfig(request.config(), data->rows, request.has_validation());
   if (!config.ok()) return config.status();
   const absl::Status fits =
       CheckWorkspace(model.network(), config->batch_size, engine::PassKind::kForwardBackward,
                      "config.batch_size", context.limits());
   if (!fits.ok()) return fits;
-  session::Session::TrainArgs args;
   args.config = *config;
   args.data = std::make_shared<engine::Dataset>(*std::move(data));
   args.wait = request.wait();
@@ -79,39 +84,38 @@ void HandleStopTraining(Context* context, UnaryCall* call, const v1::StopTrainin
                          });
 }
 
+absl::StatusOr<StepWork> DecodeStep(Context* context, const v1::StepRequest& request,
+                                    const std::string& model_name) {
+  StepWork work;
+  auto model = FindModel(context, "model", model_name);
+  if (!model.ok()) return model.status();
+  work.model = *std::move(model);
+  auto key = KeyOf("Step", request.request_id(), request);
+  if (!key.ok()) return key.status();
+  work.args.key = *std::move(key);
+  auto batch = DecodeBatch(request.batch(), "batch", *work.model, context->limits());
+  if (!batch.ok()) return batch.status();
+  const absl::Status fits =
+      CheckWorkspace(work.model->network(), batch->rows, engine::PassKind::kForwardBackward,
+                     "batch.inputs", context->limits());
+  if (!fits.ok()) return fits;
+  work.args.work = *std::move(batch);
+  if (request.has_expected_step()) work.args.expected_step = request.expected_step();
+  return work;
+}
+
 void HandleStep(Context* context, UnaryCall* call, const v1::StepRequest& request,
                 v1::StepResponse* response) {
-  const auto model = FindModel(context, "model", request.model());
-  if (!model.ok()) return call->Done(model.status());
-  auto key = KeyOf("Step", request.request_id(), request);
-  if (!key.ok()) return call->Done(key.status());
-  auto batch = DecodeBatch(request.batch(), "batch", **model, context->limits());
-  if (!batch.ok()) return call->Done(batch.status());
-  const engine::Network& network = (*model)->network();
-  const absl::Status fits = CheckWorkspace(network, batch->rows, engine::PassKind::kForwardBackward,
-                                           "batch.inputs", context->limits());
-  if (!fits.ok()) return call->Done(fits);
-  session::Session::StepArgs args;
-  args.batch = *std::move(batch);
-  if (request.has_expected_step()) args.expected_step = request.expected_step();
-  args.key = *std::move(key);
-  args.cancelled = [call] { return call->cancelled(); };
-  (*model)->Step(std::move(args), [call, response,
-                                   model = *model](absl::StatusOr<session::StepOutcome> outcome) {
-    if (!outcome.ok()) return call->Done(outcome.status());
-    const engine::StepResult& result = outcome->result;
-    const engine::NetworkSpec& spec = model->network().spec();
-    response->set_step(outcome->step);
-    v1::Metrics* metrics = response->mutable_metrics();
-    metrics->set_loss(result.loss);
-    metrics->set_rows(result.rows);
-    if (engine::HasAccuracy(spec.loss)) {
-      metrics->set_accuracy(static_cast<double>(result.correct) / static_cast<double>(result.rows));
-    }
-    response->set_gradient_norm(result.gradient_norm);
-    response->set_learning_rate(spec.optimizer.learning_rate);
-    call->Done(absl::OkStatus());
-  });
+  auto work = DecodeStep(context, request, request.model());
+  if (!work.ok()) return call->Done(work.status());
+  work->args.cancelled = [call] { return call->cancelled(); };
+  const auto model = work->model;
+  model->Step(std::move(work->args),
+              [call, response, model](const absl::StatusOr<session::StepOutcome>& outcome) {
+                if (!outcome.ok()) return call->Done(outcome.status());
+                EncodeStep(*outcome, model->network(), response);
+                call->Done(absl::OkStatus());
+              });
 }
 
 }  // namespace backprop::rpc

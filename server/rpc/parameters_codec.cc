@@ -1,12 +1,17 @@
 #include "server/rpc/parameters_codec.h"
 
+#include <cmath>
 #include <cstring>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
+#include "server/rpc/fields.h"
+#include "server/rpc/number_rules.h"
+#include "server/rpc/spec_codec.h"
 #include "server/rpc/tensor_codec.h"
 #include "server/session/status.h"
 
@@ -32,34 +37,31 @@ std::vector<Place> ParameterPlaces(const engine::Network& network) {
 
 std::vector<Place> SlotPlaces(const engine::Network& network) {
   std::vector<Place> places;
-  const auto slots = network.slot_names();
+  const auto& slots = network.slots();
   for (const engine::TensorInfo& tensor : network.tensors()) {
     for (size_t s = 0; s < slots.size(); ++s) {
       const int64_t slot = static_cast<int64_t>(s + 1) * network.parameter_count();
-      places.push_back({tensor, absl::StrCat(tensor.name, "/", slots[s]), slot + tensor.offset});
+      places.push_back({tensor, absl::StrCat(tensor.name, "/", slots[s].name), slot + tensor.offset});
     }
   }
   return places;
 }
 
-void Encode(const std::vector<Place>& places, const engine::State& state,
-            v1::TensorEncoding encoding,
-            google::protobuf::RepeatedPtrField<v1::NamedTensor>* tensors) {
-  const engine::DataType type = state.values.type();
+void Encode(const std::vector<Place>& places, const std::byte* values, engine::DataType type,
+            v1::TensorEncoding encoding, NamedTensors* tensors) {
   for (const Place& place : places) {
     v1::NamedTensor* out = tensors->Add();
     out->set_name(place.name);
     std::vector<int64_t> shape = {place.tensor.cols};
     if (!place.tensor.is_bias) shape.insert(shape.begin(), place.tensor.rows);
-    EncodeTensor(state.values.bytes() + place.first * engine::SizeOf(type), type, shape, encoding,
+    EncodeTensor(values + place.first * engine::SizeOf(type), type, shape, encoding,
                  out->mutable_tensor());
   }
 }
 
 // Copies tensors to their places; each at most once, and all of them if asked.
-absl::Status Decode(const google::protobuf::RepeatedPtrField<v1::NamedTensor>& tensors,
-                    const std::string& field, const std::vector<Place>& places, bool require_all,
-                    engine::State* state) {
+absl::Status Decode(const NamedTensors& tensors, const std::string& field,
+                    const std::vector<Place>& places, bool require_all, engine::Buffer* values) {
   absl::flat_hash_map<absl::string_view, const Place*> missing;
   for (const Place& place : places) missing[place.name] = &place;
   for (int i = 0; i < tensors.size(); ++i) {
@@ -75,10 +77,10 @@ absl::Status Decode(const google::protobuf::RepeatedPtrField<v1::NamedTensor>& t
     rules.field = absl::StrCat(field, "[", i, "].tensor");
     rules.rows = place.tensor.rows;
     rules.cols = place.tensor.cols;
-    rules.type = state->values.type();
+    rules.type = values->type();
     const auto matrix = DecodeMatrix(tensor.tensor(), rules);
     if (!matrix.ok()) return matrix.status();
-    std::memcpy(state->values.bytes() + place.first * engine::SizeOf(rules.type),
+    std::memcpy(values->bytes() + place.first * engine::SizeOf(rules.type),
                 matrix->elements.bytes(), matrix->elements.size_bytes());
     missing.erase(it);
   }
@@ -92,17 +94,55 @@ absl::Status Decode(const google::protobuf::RepeatedPtrField<v1::NamedTensor>& t
   return absl::OkStatus();
 }
 
-// Adam divides by the root of the mean of squared gradients.
+// Optimisers divide by the root of the means and sums of squares.
 absl::Status CheckSlots(const engine::Network& network, const engine::State& state,
                         const std::string& field) {
-  if (network.spec().optimizer.kind != engine::OptimizerKind::kAdam) return absl::OkStatus();
   const int64_t P = network.parameter_count();
-  for (int64_t i = 2 * P; i < 3 * P; ++i) {
-    if (state.values.Get(i) < 0) {
-      return FieldError(field,
-                        absl::StrCat("exp_avg_sq must not be negative, got ", state.values.Get(i)));
+  for (int64_t s = 0; s < network.slot_count(); ++s) {
+    const engine::SlotInfo& slot = network.slots()[static_cast<size_t>(s)];
+    if (!slot.non_negative) continue;
+    for (int64_t i = (1 + s) * P; i < (2 + s) * P; ++i) {
+      if (state.values.Get(i) < 0) {
+        return FieldError(field, absl::StrCat(slot.name, " must not be negative, got ",
+                                              state.values.Get(i)));
+      }
     }
   }
+  return absl::OkStatus();
+}
+
+// The standardisation that a message brings, or the current one.
+absl::Status DecodeStandardized(const v1::Parameters& message, const std::string& field,
+                                const engine::Network& network, engine::State* state) {
+  if (!message.has_input_standardization()) return absl::OkStatus();
+  if (network.spec().standardize == engine::Standardize::kNo) {
+    return FieldError(field, "the model does not standardise its inputs");
+  }
+  Fields fields;
+  auto decoded =
+      DecodeStandardization(message.input_standardization(), field, network.inputs(), &fields);
+  if (fields.ok() && decoded.mean.empty()) fields.Add(field, "expected mean and std, got neither");
+  if (!fields.ok()) return fields.status();
+  state->standardization = std::make_shared<engine::Standardization>(std::move(decoded));
+  return absl::OkStatus();
+}
+
+absl::Status DecodePlateau(const v1::Parameters& message, const std::string& field,
+                           const engine::Network& network, engine::State* state) {
+  if (!message.has_plateau()) return absl::OkStatus();
+  const v1::PlateauState& plateau = message.plateau();
+  Fields fields;
+  const NumberRules check(engine::DataType::kFloat64, &fields);
+  check.Positive(field + ".learning_rate", plateau.learning_rate());
+  check.AtLeast(field + ".bad_epochs", plateau.bad_epochs(), 0);
+  check.AtLeast(field + ".cooldown", plateau.cooldown(), 0);
+  if (std::isnan(plateau.best())) fields.Add(field + ".best", "must be a number, got nan");
+  if (network.spec().optimizer.schedule.kind != engine::ScheduleKind::kReduceOnPlateau) {
+    fields.Add(field, "the model's schedule is not reduce_on_plateau");
+  }
+  if (!fields.ok()) return fields.status();
+  state->plateau = {plateau.learning_rate(), plateau.best(), plateau.bad_epochs(),
+                    plateau.cooldown()};
   return absl::OkStatus();
 }
 
@@ -111,11 +151,37 @@ absl::Status CheckSlots(const engine::Network& network, const engine::State& sta
 void EncodeParameters(const engine::Network& network, const engine::State& state,
                       v1::TensorEncoding encoding, bool with_optimizer_state,
                       v1::Parameters* message) {
-  Encode(ParameterPlaces(network), state, encoding, message->mutable_tensors());
+  const engine::DataType type = state.values.type();
+  Encode(ParameterPlaces(network), state.values.bytes(), type, encoding,
+         message->mutable_tensors());
   message->set_step(state.step);
   message->set_optimizer_step(state.optimizer_step);
+  if (state.standardization != nullptr) {
+    EncodeStandardization(*state.standardization, message->mutable_input_standardization());
+  }
   if (!with_optimizer_state) return;
-  Encode(SlotPlaces(network), state, encoding, message->mutable_optimizer_state());
+  Encode(SlotPlaces(network), state.values.bytes(), type, encoding,
+         message->mutable_optimizer_state());
+  if (network.spec().optimizer.schedule.kind != engine::ScheduleKind::kReduceOnPlateau) return;
+  v1::PlateauState* plateau = message->mutable_plateau();
+  plateau->set_learning_rate(state.plateau.learning_rate);
+  plateau->set_best(state.plateau.best);
+  plateau->set_bad_epochs(state.plateau.bad_epochs);
+  plateau->set_cooldown(state.plateau.cooldown);
+}
+
+void EncodeGradients(const engine::Network& network, const std::byte* gradients,
+                     v1::TensorEncoding encoding, NamedTensors* tensors) {
+  Encode(ParameterPlaces(network), gradients, network.spec().data_type, encoding, tensors);
+}
+
+absl::StatusOr<engine::Buffer> DecodeGradients(const NamedTensors& tensors, const std::string& field,
+                                               const engine::Network& network) {
+  engine::Buffer gradients(network.spec().data_type, network.parameter_count());
+  const absl::Status status =
+      Decode(tensors, field, ParameterPlaces(network), /*require_all=*/true, &gradients);
+  if (!status.ok()) return status;
+  return gradients;
 }
 
 int64_t EncodedParametersBytes(const engine::Network& network, v1::TensorEncoding encoding,
@@ -124,6 +190,22 @@ int64_t EncodedParametersBytes(const engine::Network& network, v1::TensorEncodin
   const int64_t element =
       encoding == v1::TENSOR_ENCODING_RAW ? engine::SizeOf(network.spec().data_type) : 8;
   return network.parameter_count() * copies * element;
+}
+
+absl::Status CheckParametersSize(const engine::Network& network, v1::TensorEncoding encoding,
+                                 bool with_optimizer_state, const session::Limits& limits) {
+  const int64_t bytes = EncodedParametersBytes(network, encoding, with_optimizer_state);
+  if (bytes <= limits.max_message_bytes) return absl::OkStatus();
+  return session::LimitError(
+      "model", absl::StrCat("the reply would have ", bytes, " bytes, more than the limit of ",
+                            limits.max_message_bytes, "; try encoding RAW",
+                            with_optimizer_state ? " and omit_optimizer_state" : ""));
+}
+
+absl::Status CheckEncoding(v1::TensorEncoding encoding) {
+  if (v1::TensorEncoding_IsValid(encoding)) return absl::OkStatus();
+  return FieldError("encoding",
+                    absl::StrCat("expected VALUES or RAW, got ", static_cast<int>(encoding)));
 }
 
 absl::StatusOr<std::shared_ptr<engine::State>> DecodeParameters(const v1::Parameters& message,
@@ -138,20 +220,25 @@ absl::StatusOr<std::shared_ptr<engine::State>> DecodeParameters(const v1::Parame
       return FieldError(absl::StrCat(field, name), absl::StrCat("must be at least 0, got ", value));
     }
   }
-  auto next = std::make_shared<engine::State>(network);
+  auto next = engine::EmptyState(network);
+  next->standardization = current.standardization;
   const auto parameter_bytes =
       static_cast<size_t>(network.parameter_count() * engine::SizeOf(current.values.type()));
   std::memcpy(next->values.bytes(), current.values.bytes(), parameter_bytes);
   absl::Status status = Decode(message.tensors(), absl::StrCat(field, ".tensors"),
-                               ParameterPlaces(network), require_all, next.get());
+                               ParameterPlaces(network), require_all, &next->values);
   if (!status.ok()) return status;
   const bool has_slots = !message.optimizer_state().empty();
   if (has_slots) {
     const std::string path = absl::StrCat(field, ".optimizer_state");
-    status = Decode(message.optimizer_state(), path, SlotPlaces(network), true, next.get());
+    status = Decode(message.optimizer_state(), path, SlotPlaces(network), true, &next->values);
     if (status.ok()) status = CheckSlots(network, *next, path);
     if (!status.ok()) return status;
   }
+  status = DecodeStandardized(message, absl::StrCat(field, ".input_standardization"), network,
+                              next.get());
+  if (status.ok()) status = DecodePlateau(message, absl::StrCat(field, ".plateau"), network, next.get());
+  if (!status.ok()) return status;
   next->step = message.has_step() ? message.step() : current.step;
   // Without its slots the optimiser begins anew, and Adam's t with it.
   const int64_t restart = network.slot_count() == 0 ? next->step : 0;

@@ -108,6 +108,7 @@ bool Server::Stop(absl::Duration grace) {
   if (std::exchange(stopped_, true)) return true;
   server_->GetHealthCheckService()->Shutdown();
   context_->registry->Drain();
+  context_->open_calls.TellAll();
   const bool finished = context_->calls.WaitForNone(grace);
   // What is left now: calls that outlived the grace, last messages that a slow reader has not taken
   // yet, and streams of the side services, which end for no other reason.

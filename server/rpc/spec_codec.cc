@@ -1,12 +1,16 @@
 #include "server/rpc/spec_codec.h"
 
-#include <cmath>
+#include <algorithm>
 #include <string>
+#include <vector>
 
 #include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
-#include "server/engine/network.h"
-#include "server/rpc/fields.h"
+#include "server/engine/loss.h"
+#include "server/rpc/enum_table.h"
+#include "server/rpc/loss_codec.h"
+#include "server/rpc/number_rules.h"
+#include "server/rpc/optimizer_codec.h"
 
 namespace backprop::rpc {
 namespace {
@@ -15,157 +19,85 @@ using engine::Activation;
 using engine::DataType;
 using engine::Initializer;
 using engine::Loss;
-using engine::OptimizerKind;
 
 constexpr size_t kMaxNameBytes = 255;
 
-// Every enum of the contract and of the engine, side by side.
-template <class Message, class Ours>
-struct Pair {
-  Message message;
-  Ours ours;
-};
-constexpr Pair<v1::Activation, Activation> kActivations[] = {
+constexpr EnumPair<v1::Activation, Activation> kActivations[] = {
     {v1::ACTIVATION_IDENTITY, Activation::kIdentity},
     {v1::ACTIVATION_RELU, Activation::kRelu},
     {v1::ACTIVATION_TANH, Activation::kTanh},
-    {v1::ACTIVATION_SIGMOID, Activation::kSigmoid}};
-constexpr Pair<v1::Initializer, Initializer> kInitializers[] = {
+    {v1::ACTIVATION_SIGMOID, Activation::kSigmoid},
+    {v1::ACTIVATION_LEAKY_RELU, Activation::kLeakyRelu},
+    {v1::ACTIVATION_ELU, Activation::kElu},
+    {v1::ACTIVATION_GELU, Activation::kGelu},
+    {v1::ACTIVATION_SILU, Activation::kSilu},
+    {v1::ACTIVATION_SOFTPLUS, Activation::kSoftplus}};
+constexpr EnumPair<v1::Initializer, Initializer> kInitializers[] = {
     {v1::INITIALIZER_HE_NORMAL, Initializer::kHeNormal},
     {v1::INITIALIZER_HE_UNIFORM, Initializer::kHeUniform},
     {v1::INITIALIZER_XAVIER_NORMAL, Initializer::kXavierNormal},
     {v1::INITIALIZER_XAVIER_UNIFORM, Initializer::kXavierUniform},
-    {v1::INITIALIZER_ZEROS, Initializer::kZeros}};
-constexpr Pair<v1::DataType, DataType> kDataTypes[] = {{v1::DATA_TYPE_FLOAT32, DataType::kFloat32},
+    {v1::INITIALIZER_ZEROS, Initializer::kZeros},
+    {v1::INITIALIZER_CONSTANT, Initializer::kConstant}};
+constexpr EnumPair<v1::DataType, DataType> kDataTypes[] = {{v1::DATA_TYPE_FLOAT32, DataType::kFloat32},
                                                        {v1::DATA_TYPE_FLOAT64, DataType::kFloat64}};
-
-// `fallback` for the zero value; a violation for one that is not in the table.
-template <class Message, class Ours, size_t kSize>
-Ours Decode(const Pair<Message, Ours> (&table)[kSize], Message value, Ours fallback,
-            const std::string& field, absl::string_view expected, Fields* fields) {
-  if (value == Message(0)) return fallback;
-  for (const auto& pair : table) {
-    if (pair.message == value) return pair.ours;
-  }
-  fields->Add(field, absl::StrCat("expected ", expected, ", got ", static_cast<int>(value)));
-  return fallback;
-}
-
-template <class Message, class Ours, size_t kSize>
-Message Encode(const Pair<Message, Ours> (&table)[kSize], Ours value) {
-  for (const auto& pair : table) {
-    if (pair.ours == value) return pair.message;
-  }
-  return Message(0);
-}
 
 Initializer DefaultInitializer(Activation activation) {
   const bool saturates = activation == Activation::kTanh || activation == Activation::kSigmoid;
   return saturates ? Initializer::kXavierUniform : Initializer::kHeNormal;
 }
 
+// The numbers that only one kind of layer has.
+void DecodeLayerOptions(const v1::Layer& layer, const std::string& field, bool last,
+                        const NumberRules& check, Fields* fields, engine::LayerSpec* out) {
+  if (layer.has_negative_slope()) {
+    out->negative_slope = layer.negative_slope();
+    check.Fraction(field + ".negative_slope", out->negative_slope);
+    if (out->activation != Activation::kLeakyRelu) {
+      fields->Add(field + ".negative_slope", "is for LEAKY_RELU alone");
+    }
+  }
+  if (layer.has_alpha()) {
+    out->alpha = layer.alpha();
+    check.Positive(field + ".alpha", out->alpha);
+    if (out->activation != Activation::kElu) fields->Add(field + ".alpha", "is for ELU alone");
+  }
+  if (layer.has_dropout()) {
+    out->dropout = layer.dropout();
+    check.Fraction(field + ".dropout", out->dropout);
+    if (last && out->dropout != 0) {
+      fields->Add(field + ".dropout", "must be 0, because this is the last layer");
+    }
+  }
+  const bool constant = out->initializer == Initializer::kConstant;
+  if (layer.has_initial_value()) {
+    out->initial_value = layer.initial_value();
+    check.Finite(field + ".initial_value", out->initial_value);
+    if (!constant) fields->Add(field + ".initial_value", "is for CONSTANT alone");
+  } else if (constant) {
+    fields->Add(field + ".initial_value", "is required with CONSTANT");
+  }
+}
+
 void DecodeLayers(const v1::ModelSpec& message, engine::NetworkSpec* spec, Fields* fields) {
   if (message.layers().empty()) fields->Add("spec.layers", "must have at least one layer, got 0");
+  const NumberRules check(spec->data_type, fields);
   for (int i = 0; i < message.layers_size(); ++i) {
     const v1::Layer& layer = message.layers(i);
     const std::string field = absl::StrCat("spec.layers[", i, "]");
     const bool last = i + 1 == message.layers_size();
     engine::LayerSpec out;
     out.units = layer.units();
-    if (layer.units() < 1) {
-      fields->Add(field + ".units", absl::StrCat("must be at least 1, got ", layer.units()));
-    }
+    check.AtLeast(field + ".units", layer.units(), 1);
     out.activation =
-        Decode(kActivations, layer.activation(), last ? Activation::kIdentity : Activation::kRelu,
-               field + ".activation", "a known activation", fields);
-    out.initializer = Decode(kInitializers, layer.initializer(), DefaultInitializer(out.activation),
-                             field + ".initializer", "a known initializer", fields);
+        DecodeEnum(kActivations, layer.activation(),
+                   last ? Activation::kIdentity : Activation::kRelu, field + ".activation",
+                   "a known activation", fields);
+    out.initializer =
+        DecodeEnum(kInitializers, layer.initializer(), DefaultInitializer(out.activation),
+                   field + ".initializer", "a known initializer", fields);
+    DecodeLayerOptions(layer, field, last, check, fields, &out);
     spec->layers.push_back(out);
-  }
-}
-
-void DecodeLoss(const v1::ModelSpec& message, engine::NetworkSpec* spec, Fields* fields) {
-  switch (message.loss().kind_case()) {
-    case v1::Loss::kBinaryCrossEntropy:
-      spec->loss = Loss::kBinaryCrossEntropy;
-      break;
-    case v1::Loss::kMeanSquaredError:
-      spec->loss = Loss::kMeanSquaredError;
-      return;
-    case v1::Loss::kSoftmaxCrossEntropy:
-      spec->loss = Loss::kSoftmaxCrossEntropy;
-      break;
-    case v1::Loss::KIND_NOT_SET:
-      if (message.has_loss()) fields->Add("spec.loss", "expected one of the kinds, got none");
-      break;
-  }
-  if (spec->layers.empty()) return;
-  const engine::LayerSpec& last = spec->layers.back();
-  const std::string field = absl::StrCat("spec.layers[", spec->layers.size() - 1, "]");
-  if (last.activation != Activation::kIdentity) {
-    fields->Add(field + ".activation",
-                "must be IDENTITY, because a cross-entropy loss takes logits");
-  }
-  if (spec->loss == Loss::kSoftmaxCrossEntropy && last.units == 1) {
-    fields->Add(field + ".units", "must be at least 2 for softmax cross-entropy, got 1");
-  }
-}
-
-// A number that must lie in [0, 1), or be positive, also after rounding to the model's precision.
-class Hyperparameters {
- public:
-  Hyperparameters(DataType type, Fields* fields) : type_(type), fields_(fields) {}
-
-  void Positive(absl::string_view field, double value) const {
-    const double rounded = Round(value);
-    if (rounded > 0 && std::isfinite(rounded)) return;
-    fields_->Add(field,
-                 absl::StrCat("must be positive and finite in the model's precision, got ", value));
-  }
-  void Fraction(absl::string_view field, double value) const {
-    if (value >= 0 && Round(value) < 1) return;
-    fields_->Add(field, absl::StrCat("must be in [0, 1), got ", value));
-  }
-
- private:
-  double Round(double value) const {
-    return type_ == DataType::kFloat32 ? static_cast<double>(static_cast<float>(value)) : value;
-  }
-
-  DataType type_;
-  Fields* fields_;
-};
-
-void DecodeOptimizer(const v1::ModelSpec& message, engine::NetworkSpec* spec, Fields* fields) {
-  engine::OptimizerSpec& out = spec->optimizer;
-  const Hyperparameters check(spec->data_type, fields);
-  switch (message.optimizer().kind_case()) {
-    case v1::Optimizer::kSgd: {
-      const v1::Sgd& sgd = message.optimizer().sgd();
-      if (sgd.has_learning_rate()) out.learning_rate = sgd.learning_rate();
-      if (sgd.has_momentum()) out.momentum = sgd.momentum();
-      check.Positive("spec.optimizer.sgd.learning_rate", out.learning_rate);
-      check.Fraction("spec.optimizer.sgd.momentum", out.momentum);
-      break;
-    }
-    case v1::Optimizer::kAdam: {
-      const v1::Adam& adam = message.optimizer().adam();
-      out.kind = OptimizerKind::kAdam;
-      if (adam.has_learning_rate()) out.learning_rate = adam.learning_rate();
-      if (adam.has_beta1()) out.beta1 = adam.beta1();
-      if (adam.has_beta2()) out.beta2 = adam.beta2();
-      if (adam.has_epsilon()) out.epsilon = adam.epsilon();
-      check.Positive("spec.optimizer.adam.learning_rate", out.learning_rate);
-      check.Fraction("spec.optimizer.adam.beta1", out.beta1);
-      check.Fraction("spec.optimizer.adam.beta2", out.beta2);
-      check.Positive("spec.optimizer.adam.epsilon", out.epsilon);
-      break;
-    }
-    case v1::Optimizer::KIND_NOT_SET:
-      if (message.has_optimizer()) {
-        fields->Add("spec.optimizer", "expected one of the kinds, got none");
-      }
-      break;
   }
 }
 
@@ -191,6 +123,31 @@ void CheckNames(const google::protobuf::RepeatedPtrField<std::string>& names,
 
 }  // namespace
 
+engine::Standardization DecodeStandardization(const v1::InputStandardization& message,
+                                              const std::string& field, int64_t features,
+                                              Fields* fields) {
+  // Both are used in float64, whatever the model's precision.
+  const NumberRules check(DataType::kFloat64, fields);
+  engine::Standardization out;
+  out.mean =
+      DecodeList(message.mean(), field + ".mean", features, "feature", fields,
+                 [&](const std::string& at, double value) { check.Finite(at, value); });
+  out.std =
+      DecodeList(message.std(), field + ".std", features, "feature", fields,
+                 [&](const std::string& at, double value) { check.Positive(at, value); });
+  if (message.mean().empty() != message.std().empty()) {
+    fields->Add(field, absl::StrCat("expected mean and std, or neither, got ",
+                                    message.std().empty() ? "mean" : "std", " alone"));
+  }
+  return out;
+}
+
+void EncodeStandardization(const engine::Standardization& standardization,
+                           v1::InputStandardization* message) {
+  message->mutable_mean()->Add(standardization.mean.begin(), standardization.mean.end());
+  message->mutable_std()->Add(standardization.std.begin(), standardization.std.end());
+}
+
 absl::StatusOr<engine::NetworkSpec> DecodeSpec(const v1::ModelSpec& message,
                                                const session::Limits& limits) {
   if (message.layers_size() > limits.max_layers) {
@@ -205,17 +162,25 @@ absl::StatusOr<engine::NetworkSpec> DecodeSpec(const v1::ModelSpec& message,
   if (message.input_size() < 1) {
     fields.Add("spec.input_size", absl::StrCat("must be at least 1, got ", message.input_size()));
   }
-  spec.data_type = Decode(kDataTypes, message.data_type(), DataType::kFloat32, "spec.data_type",
+  spec.data_type = DecodeEnum(kDataTypes, message.data_type(), DataType::kFloat32, "spec.data_type",
                           "FLOAT32 or FLOAT64", &fields);
   DecodeLayers(message, &spec, &fields);
   DecodeLoss(message, &spec, &fields);
-  DecodeOptimizer(message, &spec, &fields);
+  spec.optimizer = DecodeOptimizer(message, spec.data_type, &fields);
+  if (message.has_input_standardization()) {
+    const auto standardization = DecodeStandardization(
+        message.input_standardization(), "spec.input_standardization", spec.input_size, &fields);
+    spec.standardize =
+        standardization.mean.empty() ? engine::Standardize::kFitted : engine::Standardize::kGiven;
+    spec.input_mean = standardization.mean;
+    spec.input_std = standardization.std;
+  }
   if (fields.ok()) {
     const int64_t outputs = spec.layers.back().units;
-    const bool binary = spec.loss == Loss::kBinaryCrossEntropy && outputs == 1;
+    const bool binary = spec.loss.kind == Loss::kBinaryCrossEntropy && outputs == 1;
     CheckNames(message.class_names(), "spec.class_names", binary ? 2 : outputs, &fields);
-    if (spec.loss == Loss::kMeanSquaredError && !message.class_names().empty()) {
-      fields.Add("spec.class_names", "must be empty for mean squared error");
+    if (!engine::Classifies(spec.loss.kind) && !message.class_names().empty()) {
+      fields.Add("spec.class_names", "must be empty for a regression");
     }
     CheckNames(message.feature_names(), "spec.feature_names", spec.input_size, &fields);
   }
@@ -233,34 +198,20 @@ void EncodeSpec(const engine::NetworkSpec& spec, v1::ModelSpec* message) {
   for (const engine::LayerSpec& layer : spec.layers) {
     v1::Layer* out = message->add_layers();
     out->set_units(static_cast<int32_t>(layer.units));
-    out->set_activation(Encode(kActivations, layer.activation));
-    out->set_initializer(Encode(kInitializers, layer.initializer));
+    out->set_activation(EncodeEnum(kActivations, layer.activation));
+    out->set_initializer(EncodeEnum(kInitializers, layer.initializer));
+    if (layer.activation == Activation::kLeakyRelu) out->set_negative_slope(layer.negative_slope);
+    if (layer.activation == Activation::kElu) out->set_alpha(layer.alpha);
+    if (layer.dropout > 0) out->set_dropout(layer.dropout);
+    if (layer.initializer == Initializer::kConstant) out->set_initial_value(layer.initial_value);
   }
-  switch (spec.loss) {
-    case Loss::kSoftmaxCrossEntropy:
-      message->mutable_loss()->mutable_softmax_cross_entropy();
-      break;
-    case Loss::kBinaryCrossEntropy:
-      message->mutable_loss()->mutable_binary_cross_entropy();
-      break;
-    case Loss::kMeanSquaredError:
-      message->mutable_loss()->mutable_mean_squared_error();
-      break;
-  }
-  const engine::OptimizerSpec& optimizer = spec.optimizer;
-  if (optimizer.kind == OptimizerKind::kSgd) {
-    v1::Sgd* sgd = message->mutable_optimizer()->mutable_sgd();
-    sgd->set_learning_rate(optimizer.learning_rate);
-    sgd->set_momentum(optimizer.momentum);
-  } else {
-    v1::Adam* adam = message->mutable_optimizer()->mutable_adam();
-    adam->set_learning_rate(optimizer.learning_rate);
-    adam->set_beta1(optimizer.beta1);
-    adam->set_beta2(optimizer.beta2);
-    adam->set_epsilon(optimizer.epsilon);
-  }
+  EncodeLoss(spec.loss, message->mutable_loss());
+  EncodeOptimizer(spec.optimizer, message->mutable_optimizer());
   message->set_seed(spec.seed);
-  message->set_data_type(Encode(kDataTypes, spec.data_type));
+  message->set_data_type(EncodeEnum(kDataTypes, spec.data_type));
+  if (spec.standardize == engine::Standardize::kNo) return;
+  EncodeStandardization({spec.input_mean, spec.input_std},
+                        message->mutable_input_standardization());
 }
 
 }  // namespace backprop::rpc

@@ -2,9 +2,14 @@
 #ifndef BACKPROP_SERVER_RPC_SPEC_CODEC_H_
 #define BACKPROP_SERVER_RPC_SPEC_CODEC_H_
 
+#include <cstdint>
+#include <string>
+
 #include "absl/status/statusor.h"
 #include "backprop/v1/model.pb.h"
+#include "server/engine/network.h"
 #include "server/engine/spec.h"
+#include "server/rpc/fields.h"
 #include "server/session/limits.h"
 
 namespace backprop::rpc {
@@ -13,6 +18,13 @@ namespace backprop::rpc {
 // RESOURCE_EXHAUSTED for too many layers or parameters. Class and feature names are checked too.
 absl::StatusOr<engine::NetworkSpec> DecodeSpec(const v1::ModelSpec& message,
                                                const session::Limits& limits);
+
+// mean and std, both of `features` numbers or both empty; violations, from `field`, are added.
+engine::Standardization DecodeStandardization(const v1::InputStandardization& message,
+                                              const std::string& field, int64_t features,
+                                              Fields* fields);
+void EncodeStandardization(const engine::Standardization& standardization,
+                           v1::InputStandardization* message);
 
 // With every default written out.
 void EncodeSpec(const engine::NetworkSpec& spec, v1::ModelSpec* message);

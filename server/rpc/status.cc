@@ -3,17 +3,14 @@
 #include <string>
 
 #include "google/rpc/error_details.pb.h"
-#include "google/rpc/status.pb.h"
 #include "server/session/status.h"
 
 namespace backprop::rpc {
 
-grpc::Status ToGrpc(const absl::Status& status) {
-  if (status.ok()) return grpc::Status::OK;
-  const std::string message(status.message());
+google::rpc::Status ToMessage(const absl::Status& status) {
   google::rpc::Status details;
   details.set_code(static_cast<int>(status.code()));
-  details.set_message(message);
+  details.set_message(std::string(status.message()));
   const auto violations = session::FieldViolationsOf(status);
   if (!violations.empty()) {
     google::rpc::BadRequest bad_request;
@@ -31,9 +28,15 @@ grpc::Status ToGrpc(const absl::Status& status) {
     for (const auto& [key, value] : reason->metadata) (*info.mutable_metadata())[key] = value;
     details.add_details()->PackFrom(info);
   }
+  return details;
+}
+
+grpc::Status ToGrpc(const absl::Status& status) {
+  if (status.ok()) return grpc::Status::OK;
+  const google::rpc::Status details = ToMessage(status);
   const auto code = static_cast<grpc::StatusCode>(status.code());
-  if (details.details().empty()) return grpc::Status(code, message);
-  return grpc::Status(code, message, details.SerializeAsString());
+  if (details.details().empty()) return grpc::Status(code, details.message());
+  return grpc::Status(code, details.message(), details.SerializeAsString());
 }
 
 }  // namespace backprop::rpc

@@ -5,8 +5,12 @@
 #include <grpcpp/support/status.h>
 
 #include "absl/status/status.h"
+#include "google/rpc/status.pb.h"
 
 namespace backprop::rpc {
+
+// Code, message and google.rpc details of an error.
+google::rpc::Status ToMessage(const absl::Status& status);
 
 // The same canonical code and message, with google.rpc details.
 grpc::Status ToGrpc(const absl::Status& status);

@@ -1,10 +1,11 @@
 #include "server/rpc/training_codec.h"
 
 #include <algorithm>
-#include <limits>
+#include <string>
 
 #include "absl/strings/str_cat.h"
 #include "server/rpc/fields.h"
+#include "server/rpc/number_rules.h"
 
 namespace backprop::rpc {
 namespace {
@@ -32,6 +33,8 @@ v1::StopReason Encode(session::StopReason reason) {
       return v1::STOP_REASON_MODEL_DELETED;
     case session::StopReason::kServerShutdown:
       return v1::STOP_REASON_SERVER_SHUTDOWN;
+    case session::StopReason::kEarlyStopped:
+      return v1::STOP_REASON_EARLY_STOPPED;
   }
   return v1::STOP_REASON_UNSPECIFIED;
 }
@@ -46,20 +49,56 @@ void EncodeProgress(const session::Progress& progress, v1::Progress* message) {
   message->set_gradient_norm(progress.gradient_norm);
   message->set_samples_per_second(progress.samples_per_second);
   EncodeDuration(progress.eta, message->mutable_eta());
+  if (progress.validation.has_value()) {
+    EncodeMetrics(*progress.validation, message->mutable_validation());
+  }
+}
+
+// The rows that are left to train on once the validation split is taken.
+int64_t DecodeSplit(const v1::TrainingConfig& message, int64_t rows, bool has_validation,
+                    Fields* fields, session::RunConfig* config) {
+  if (!message.has_validation_split()) return rows;
+  const double split = message.validation_split();
+  const std::string field = "config.validation_split";
+  if (has_validation) {
+    fields->Add(field, "must be left out, because validation data are given");
+  } else if (!(split > 0 && split < 1)) {
+    fields->Add(field, absl::StrCat("must be in (0, 1), got ", split));
+  } else if (engine::ValidationRows(rows, split) >= rows) {
+    fields->Add(field, absl::StrCat("must leave rows to train on, got ", split, " of ", rows,
+                                    " rows"));
+  } else {
+    config->validation_split = split;
+    return rows - engine::ValidationRows(rows, split);
+  }
+  return rows;
+}
+
+void DecodeEarlyStopping(const v1::EarlyStopping& message, Fields* fields,
+                         session::RunConfig* config) {
+  session::EarlyStopping stopping;
+  if (message.has_patience()) stopping.patience = message.patience();
+  if (message.has_min_delta()) stopping.min_delta = message.min_delta();
+  if (message.has_restore_best()) stopping.restore_best = message.restore_best();
+  const NumberRules check(engine::DataType::kFloat64, fields);
+  check.AtLeast("config.early_stopping.patience", stopping.patience, 1);
+  check.NotNegative("config.early_stopping.min_delta", stopping.min_delta);
+  config->early_stopping = stopping;
 }
 
 }  // namespace
 
 absl::StatusOr<session::RunConfig> DecodeTrainingConfig(const v1::TrainingConfig& message,
-                                                        int64_t rows) {
+                                                        int64_t all_rows, bool has_validation) {
   Fields fields;
   session::RunConfig config;
+  const int64_t rows = DecodeSplit(message, all_rows, has_validation, &fields, &config);
   config.batch_size = rows;
   if (message.has_batch_size()) {
     config.batch_size = message.batch_size();
     if (message.batch_size() < 1 || message.batch_size() > rows) {
-      fields.Add("config.batch_size", absl::StrCat("must be in [1, ", rows, "], as the data has ",
-                                                   rows, " rows, got ", message.batch_size()));
+      fields.Add("config.batch_size", absl::StrCat("must be in [1, ", rows, "], as there are ",
+                                                   rows, " rows to train on, got ", message.batch_size()));
       config.batch_size = rows;
     }
   }
@@ -93,8 +132,20 @@ absl::StatusOr<session::RunConfig> DecodeTrainingConfig(const v1::TrainingConfig
                  absl::StrCat("must be at least 1, got ", message.report_every()));
     }
   }
+  if (message.has_early_stopping()) {
+    DecodeEarlyStopping(message.early_stopping(), &fields, &config);
+  }
   if (!fields.ok()) return fields.status();
   return config;
+}
+
+void EncodeStep(const session::StepOutcome& outcome, const engine::Network& network,
+                v1::StepResponse* message) {
+  const engine::StepResult& result = outcome.result;
+  message->set_step(outcome.step);
+  EncodeMetrics(session::MetricsOf(network, result.loss, result.rows), message->mutable_metrics());
+  message->set_gradient_norm(result.gradient_norm);
+  message->set_learning_rate(result.learning_rate);
 }
 
 void EncodeMetrics(const session::Metrics& metrics, v1::Metrics* message) {
@@ -110,6 +161,12 @@ void EncodeSummary(const session::RunSummary& summary, v1::TrainingSummary* mess
   if (summary.metrics.has_value()) EncodeMetrics(*summary.metrics, message->mutable_metrics());
   EncodeDuration(summary.elapsed, message->mutable_elapsed());
   message->set_message(summary.message);
+  if (summary.validation.has_value()) {
+    EncodeMetrics(*summary.validation, message->mutable_validation());
+  }
+  message->set_best_iteration(summary.best_iteration);
+  message->set_best_loss(summary.best_loss);
+  message->set_restored_best(summary.restored_best);
 }
 
 void EncodeEvent(const session::Run& run, const session::RunEvent& event,
@@ -123,77 +180,11 @@ void EncodeEvent(const session::Run& run, const session::RunEvent& event,
     out->set_iterations_per_epoch(started->iterations_per_epoch);
     out->set_rows(started->rows);
     out->set_start_step(started->start_step);
+    out->set_validation_rows(started->validation_rows);
   } else if (const auto* progress = std::get_if<session::Progress>(&event.body)) {
     EncodeProgress(*progress, message->mutable_progress());
   } else {
     EncodeSummary(std::get<session::RunSummary>(event.body), message->mutable_summary());
-  }
-}
-
-absl::StatusOr<engine::GradCheckOptions> DecodeGradCheckConfig(const v1::GradCheckConfig& message,
-                                                               engine::DataType type) {
-  Fields fields;
-  engine::GradCheckOptions options;
-  options.kernel_tolerance = type == engine::DataType::kFloat32 ? 1e-3 : 1e-9;
-  options.seed = message.seed();
-  const auto in = [&](double value, double low, bool with_low, double high, const char* field,
-                      const char* range) {
-    const bool good = (with_low ? value >= low : value > low) && value <= high;
-    if (!good) fields.Add(field, absl::StrCat("must be in ", range, ", got ", value));
-    return value;
-  };
-  if (message.has_epsilon()) {
-    options.epsilon = in(message.epsilon(), 1e-12, true, 1, "config.epsilon", "[1e-12, 1]");
-  }
-  if (message.has_tolerance()) {
-    options.tolerance = in(message.tolerance(), 0, false, 1, "config.tolerance", "(0, 1]");
-  }
-  if (message.has_kernel_tolerance()) {
-    options.kernel_tolerance =
-        in(message.kernel_tolerance(), 0, false, 1, "config.kernel_tolerance", "(0, 1]");
-  }
-  if (message.has_max_entries_per_tensor()) {
-    options.max_entries_per_tensor = message.max_entries_per_tensor();
-    if (message.max_entries_per_tensor() < 1) {
-      fields.Add("config.max_entries_per_tensor",
-                 absl::StrCat("must be at least 1, got ", message.max_entries_per_tensor()));
-    }
-  }
-  if (!fields.ok()) return fields.status();
-  return options;
-}
-
-void EncodeGradCheck(const engine::GradCheckReport& report, const engine::GradCheckOptions& options,
-                     v1::GradCheckResult* message) {
-  message->set_passed(report.passed);
-  message->set_max_relative_error(report.max_relative_error);
-  message->set_sampled(report.sampled);
-  message->set_loss(report.loss);
-  message->set_epsilon(options.epsilon);
-  message->set_tolerance(options.tolerance);
-  message->set_kernel_tolerance(options.kernel_tolerance);
-  message->set_floor(report.floor);
-  message->set_kernel_rows_set_aside(report.kernel_rows_set_aside);
-  for (const engine::TensorGradCheck& check : report.tensors) {
-    v1::TensorGradCheck* out = message->add_tensors();
-    out->set_name(check.tensor.name);
-    if (!check.tensor.is_bias) out->add_shape(static_cast<int32_t>(check.tensor.rows));
-    out->add_shape(static_cast<int32_t>(check.tensor.cols));
-    out->set_checked(check.checked);
-    out->set_set_aside(check.set_aside);
-    out->set_not_sampled(check.not_sampled);
-    out->set_max_absolute_error(check.max_absolute_error);
-    out->set_max_relative_error(check.max_relative_error);
-    if (check.worst >= 0) {
-      if (!check.tensor.is_bias) {
-        out->add_worst_index(static_cast<int32_t>(check.worst / check.tensor.cols));
-      }
-      out->add_worst_index(static_cast<int32_t>(check.worst % check.tensor.cols));
-    }
-    out->set_worst_analytic(check.worst_analytic);
-    out->set_worst_numeric(check.worst_numeric);
-    out->set_kernel_max_relative_error(check.kernel_max_relative_error);
-    out->set_passed(check.passed);
   }
 }
 

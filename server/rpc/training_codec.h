@@ -5,27 +5,26 @@
 #include <cstdint>
 
 #include "absl/status/statusor.h"
-#include "backprop/v1/grad_check.pb.h"
 #include "backprop/v1/training.pb.h"
-#include "server/engine/grad_check.h"
+#include "backprop/v1/training_service.pb.h"
+#include "server/engine/network.h"
 #include "server/session/run.h"
 #include "server/session/run_log.h"
+#include "server/session/session.h"
 
 namespace backprop::rpc {
 
-// Defaults filled in for data of `rows` rows. Fields from "config.".
+// Defaults filled in for data of `rows` rows. `has_validation`: whether rows to validate on are given.
+// Fields from "config.".
 absl::StatusOr<session::RunConfig> DecodeTrainingConfig(const v1::TrainingConfig& message,
-                                                        int64_t rows);
+                                                        int64_t rows, bool has_validation);
 
+void EncodeStep(const session::StepOutcome& outcome, const engine::Network& network,
+                v1::StepResponse* message);
 void EncodeMetrics(const session::Metrics& metrics, v1::Metrics* message);
 void EncodeSummary(const session::RunSummary& summary, v1::TrainingSummary* message);
 void EncodeEvent(const session::Run& run, const session::RunEvent& event,
                  v1::TrainingEvent* message);
-
-absl::StatusOr<engine::GradCheckOptions> DecodeGradCheckConfig(const v1::GradCheckConfig& message,
-                                                               engine::DataType type);
-void EncodeGradCheck(const engine::GradCheckReport& report, const engine::GradCheckOptions& options,
-                     v1::GradCheckResult* message);
 
 }  // namespace backprop::rpc
 

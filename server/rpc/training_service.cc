@@ -8,6 +8,7 @@
 #include "google/protobuf/io/zero_copy_stream_impl_lite.h"
 #include "server/rpc/handlers.h"
 #include "server/rpc/names.h"
+#include "server/rpc/step_stream.h"
 
 namespace backprop::rpc {
 
@@ -98,6 +99,25 @@ grpc::ServerUnaryReactor* TrainingService::Step(grpc::CallbackServerContext*,
                                                 const v1::StepRequest* request,
                                                 v1::StepResponse* response) {
   return Unary(context_, "Step", request->model(), HandleStep, request, response);
+}
+
+grpc::ServerBidiReactor<v1::StepStreamRequest, v1::StepStreamResponse>*
+TrainingService::StepStream(grpc::CallbackServerContext*) {
+  return rpc::StepStream::Start(context_).get();
+}
+
+grpc::ServerUnaryReactor* TrainingService::ComputeGradients(
+    grpc::CallbackServerContext*, const v1::ComputeGradientsRequest* request,
+    v1::ComputeGradientsResponse* response) {
+  return Unary(context_, "ComputeGradients", request->model(), HandleComputeGradients, request,
+               response);
+}
+
+grpc::ServerUnaryReactor* TrainingService::ApplyGradients(grpc::CallbackServerContext*,
+                                                          const v1::ApplyGradientsRequest* request,
+                                                          v1::ApplyGradientsResponse* response) {
+  return Unary(context_, "ApplyGradients", request->model(), HandleApplyGradients, request,
+               response);
 }
 
 grpc::ServerUnaryReactor* TrainingService::Predict(grpc::CallbackServerContext*,

@@ -33,6 +33,14 @@ class TrainingService final : public v1::TrainingService::CallbackService {
                                          v1::StopTrainingResponse* response) override;
   grpc::ServerUnaryReactor* Step(grpc::CallbackServerContext*, const v1::StepRequest* request,
                                  v1::StepResponse* response) override;
+  grpc::ServerBidiReactor<v1::StepStreamRequest, v1::StepStreamResponse>* StepStream(
+      grpc::CallbackServerContext*) override;
+  grpc::ServerUnaryReactor* ComputeGradients(grpc::CallbackServerContext*,
+                                             const v1::ComputeGradientsRequest* request,
+                                             v1::ComputeGradientsResponse* response) override;
+  grpc::ServerUnaryReactor* ApplyGradients(grpc::CallbackServerContext*,
+                                           const v1::ApplyGradientsRequest* request,
+                                           v1::ApplyGradientsResponse* response) override;
   grpc::ServerUnaryReactor* Predict(grpc::CallbackServerContext*, const v1::PredictRequest* request,
                                     v1::PredictResponse* response) override;
   grpc::ServerUnaryReactor* Evaluate(grpc::CallbackServerContext*,

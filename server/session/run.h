@@ -21,12 +21,21 @@
 
 namespace backprop::session {
 
+// When a run that does not get better ends.
+struct EarlyStopping {
+  int64_t patience = 10;  // ≥ 1, epochs
+  double min_delta = 0;   // ≥ 0
+  bool restore_best = true;
+};
+
 // What a run does; valid by construction.
 struct RunConfig {
   int64_t iterations = 1;  // ≥ 1
-  int64_t batch_size = 1;  // in [1, rows]
+  int64_t batch_size = 1;  // in [1, rows trained on]
   bool shuffle = false;
-  int64_t report_every = 1;  // ≥ 1
+  int64_t report_every = 1;     // ≥ 1
+  double validation_split = 0;  // share of the rows held out, in [0, 1)
+  std::optional<EarlyStopping> early_stopping;
 };
 
 // Shared by the session that trains it and the calls that watch it. The public part is

@@ -12,15 +12,10 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/time/time.h"
+#include "server/session/metrics.h"
 #include "server/session/mutex.h"
 
 namespace backprop::session {
-
-struct Metrics {
-  double loss = 0;
-  std::optional<double> accuracy;
-  int64_t rows = 0;
-};
 
 enum class StopReason {
   kCompleted,
@@ -28,7 +23,8 @@ enum class StopReason {
   kCancelled,
   kDiverged,
   kModelDeleted,
-  kServerShutdown
+  kServerShutdown,
+  kEarlyStopped
 };
 
 struct RunStarted {
@@ -36,6 +32,7 @@ struct RunStarted {
   int64_t iterations_per_epoch = 0;
   int64_t rows = 0;
   int64_t start_step = 0;
+  int64_t validation_rows = 0;
 };
 
 struct Progress {
@@ -48,6 +45,7 @@ struct Progress {
   double gradient_norm = 0;
   double samples_per_second = 0;
   absl::Duration eta;
+  std::optional<Metrics> validation;  // after the last complete epoch
 };
 
 struct RunSummary {
@@ -57,6 +55,10 @@ struct RunSummary {
   std::optional<Metrics> metrics;  // unset when the run was ended before they were measured
   absl::Duration elapsed;
   std::string message;
+  std::optional<Metrics> validation;
+  int64_t best_iteration = 0;  // with early stopping: where the best epoch ended
+  double best_loss = 0;
+  bool restored_best = false;
 };
 
 using RunEventBody = std::variant<RunStarted, Progress, RunSummary>;

@@ -14,21 +14,14 @@ engine::Workspace* ThreadWorkspace() {
   return &workspace;
 }
 constexpr int64_t kKeptWorkspaceBytes = int64_t{4} << 20;
+// Operations of an optimiser's step per parameter, about.
+constexpr int64_t kOptimizerCost = 20;
 
 absl::Status StepMismatch(int64_t expected, int64_t current) {
   return ReasonError(
       absl::StatusCode::kAborted,
       absl::StrCat("expected_step: expected ", expected, ", the model is at step ", current),
       {"STEP_MISMATCH", {{"current_step", absl::StrCat(current)}}});
-}
-
-absl::Status NotFinite(engine::NotFinite what) {
-  const char* name = what == engine::NotFinite::kLoss       ? "the loss"
-                     : what == engine::NotFinite::kGradient ? "the gradient"
-                                                            : "the next parameters";
-  return ReasonError(absl::StatusCode::kFailedPrecondition,
-                     absl::StrCat(name, " would not be finite; the step was not made"),
-                     {"NOT_FINITE", {}});
 }
 
 absl::Status RunNotFound(const std::string& model, int64_t number) {
@@ -118,7 +111,9 @@ void Session::Commit(const RequestKey& key, StatePtr next, Answer answer) {
 }
 
 void Session::Step(StepArgs args, Callback<StepOutcome> done) {
-  const int64_t cost = 3 * engine::ForwardCost(*network_, args.batch.rows);
+  const auto* batch = std::get_if<engine::Dataset>(&args.work);
+  const int64_t cost = batch != nullptr ? 3 * engine::ForwardCost(*network_, batch->rows)
+                                        : kOptimizerCost * network_->parameter_count();
   strand_.Post(cost, [self = shared_from_this(), args = std::move(args),
                       done = std::move(done)]() mutable { done(self->DoStep(args)); });
 }
@@ -130,11 +125,17 @@ absl::StatusOr<StepOutcome> Session::DoStep(const StepArgs& args) {
   const StatePtr& state = std::get<StatePtr>(*begin);
   auto next = std::make_shared<engine::State>(*network_);
   StepOutcome outcome;
-  outcome.result =
-      engine::TrainStep(*network_, *state, args.batch.All(), ThreadWorkspace(), next.get());
+  if (const auto* batch = std::get_if<engine::Dataset>(&args.work)) {
+    if (engine::AwaitsFit(*network_, *state)) return NotFitted(name());
+    outcome.result =
+        engine::TrainStep(*network_, *state, batch->All(), ThreadWorkspace(), next.get());
+  } else {
+    outcome.result = engine::ApplyStep(*network_, *state, std::get<engine::Buffer>(args.work),
+                                       ThreadWorkspace(), next.get());
+  }
   ThreadWorkspace()->Trim(kKeptWorkspaceBytes);
   if (outcome.result.not_finite != engine::NotFinite::kNothing) {
-    return NotFinite(outcome.result.not_finite);
+    return NotFiniteError(outcome.result.not_finite);
   }
   outcome.step = next->step;
   Commit(args.key, std::move(next), outcome);
@@ -227,7 +228,8 @@ absl::StatusOr<std::shared_ptr<Run>> Session::StartRun(TrainArgs& args) {
   }
   ++run_count_;
   run_ = std::make_shared<Run>(absl::StrCat(name(), "/runs/", run_count_), run_count_, args.config);
-  trainer_ = std::make_unique<Trainer>(network_, run_, std::move(args.data), state_);
+  trainer_ = std::make_unique<Trainer>(
+      network_, run_, RunData{std::move(args.data), std::move(args.validation)}, state_);
   Record(args.key, run_);
   return run_;
 }
@@ -350,6 +352,13 @@ void Session::Read(Callback<StatePtr> done) {
     state = trainer_ != nullptr ? trainer_->state() : state_;
   }
   done(state);
+}
+
+void Session::ReadFitted(Callback<StatePtr> done) {
+  Read([self = shared_from_this(), done = std::move(done)](absl::StatusOr<StatePtr> state) mutable {
+    if (state.ok() && engine::AwaitsFit(self->network(), **state)) state = NotFitted(self->name());
+    done(std::move(state));
+  });
 }
 
 void Session::Close() {

@@ -86,9 +86,10 @@ class Session : public std::enable_shared_from_this<Session> {
   };
   Status status() const;
 
-  // One optimiser step; `expected_step` is checked in the model's order.
+  // One optimiser step, on a batch or with gradients (P) of the caller's; `expected_step` is checked
+  // in the model's order.
   struct StepArgs {
-    engine::Dataset batch;
+    std::variant<engine::Dataset, engine::Buffer> work;
     std::optional<int64_t> expected_step;
     RequestKey key;
     IsCancelled cancelled;
@@ -109,6 +110,7 @@ class Session : public std::enable_shared_from_this<Session> {
   struct TrainArgs {
     RunConfig config;
     std::shared_ptr<const engine::Dataset> data;
+    std::shared_ptr<const engine::Dataset> validation;  // null: what config.validation_split takes
     bool wait = false;
     RequestKey key;
     IsCancelled cancelled;
@@ -124,6 +126,9 @@ class Session : public std::enable_shared_from_this<Session> {
   // The current state, complete and unchanging: at once, or during a slice of a run at its next
   // step boundary.
   void Read(Callback<StatePtr> done);
+
+  // The same for who computes with it: NOT_FITTED while the model awaits its standardisation.
+  void ReadFitted(Callback<StatePtr> done);
 
   // Ends a deleted model: its run stops, and every later operation answers MODEL_DELETED.
   void Close();

@@ -83,6 +83,34 @@ absl::Status RunUnderWay(absl::string_view run) {
                      {"RUN_UNDER_WAY", {{"run", std::string(run)}}});
 }
 
+const char* NameOf(engine::NotFinite what) {
+  switch (what) {
+    case engine::NotFinite::kLoss:
+      return "the loss";
+    case engine::NotFinite::kGradient:
+      return "the gradient";
+    case engine::NotFinite::kNextState:
+      return "the next parameters";
+    case engine::NotFinite::kNothing:
+      break;
+  }
+  return "nothing";
+}
+
+absl::Status NotFiniteError(engine::NotFinite what) {
+  return ReasonError(absl::StatusCode::kFailedPrecondition,
+                     absl::StrCat(NameOf(what), " would not be finite; the model is as it was"),
+                     {"NOT_FINITE", {}});
+}
+
+absl::Status NotFitted(absl::string_view model) {
+  return ReasonError(absl::StatusCode::kFailedPrecondition,
+                     absl::StrCat(model,
+                                  ": input_standardization is fitted by the first Train; call Train "
+                                  "first, or set mean and std"),
+                     {"NOT_FITTED", {{"model", std::string(model)}}});
+}
+
 absl::Status ShuttingDown() {
   return ReasonError(absl::StatusCode::kUnavailable, "the server is shutting down",
                      {"SERVER_SHUTDOWN", {}});

@@ -10,6 +10,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
+#include "server/engine/step.h"
 
 namespace backprop::session {
 
@@ -37,6 +38,11 @@ absl::Status ModelNotFound(absl::string_view model);
 absl::Status ModelDeleted(absl::string_view model);
 absl::Status RunUnderWay(absl::string_view run);
 absl::Status ShuttingDown();
+// The model standardises its inputs by what its first run fits, and has had none.
+absl::Status NotFitted(absl::string_view model);
+// A step, or a gradient, that would not be finite.
+absl::Status NotFiniteError(engine::NotFinite what);
+const char* NameOf(engine::NotFinite what);  // "the loss"
 
 // The details that the functions above attached.
 std::vector<FieldViolation> FieldViolationsOf(const absl::Status& status);

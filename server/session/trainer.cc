@@ -4,84 +4,115 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "server/engine/loss.h"
+#include "server/engine/schedule.h"
+#include "server/engine/standardize.h"
+#include "server/session/status.h"
 
 namespace backprop::session {
 namespace {
 
-engine::BatchPlan PlanOf(const engine::Network& network, const RunConfig& config,
-                         int64_t start_step) {
-  return {config.batch_size, config.shuffle, network.spec().seed, start_step};
-}
-
-const char* NameOf(engine::NotFinite what) {
-  switch (what) {
-    case engine::NotFinite::kLoss:
-      return "the loss";
-    case engine::NotFinite::kGradient:
-      return "the gradient";
-    case engine::NotFinite::kNextState:
-      return "the next parameters";
-    case engine::NotFinite::kNothing:
-      break;
-  }
-  return "nothing";
-}
-
-Metrics MetricsOf(const engine::Network& network, double loss_sum, int64_t correct, int64_t rows) {
-  Metrics metrics;
-  metrics.rows = rows;
-  metrics.loss = loss_sum / static_cast<double>(rows);
-  if (engine::HasAccuracy(network.spec().loss)) {
-    metrics.accuracy = static_cast<double>(correct) / static_cast<double>(rows);
-  }
-  return metrics;
+// Rows of `data` that a run trains on and validates on.
+std::pair<int64_t, int64_t> RowsOf(const RunData& data, const RunConfig& config) {
+  if (data.validation != nullptr) return {data.training->rows, data.validation->rows};
+  if (config.validation_split == 0) return {data.training->rows, 0};
+  const int64_t held_out = engine::ValidationRows(data.training->rows, config.validation_split);
+  return {data.training->rows - held_out, held_out};
 }
 
 }  // namespace
 
 Trainer::Trainer(std::shared_ptr<const engine::Network> network, std::shared_ptr<Run> run,
-                 std::shared_ptr<const engine::Dataset> data,
-                 std::shared_ptr<const engine::State> state)
+                 RunData data, std::shared_ptr<const engine::State> state)
     : network_(std::move(network)),
       run_(std::move(run)),
       data_(std::move(data)),
-      schedule_(PlanOf(*network_, run_->config(), state->step), *data_),
       state_(std::move(state)),
       start_step_(state_->step) {
-  run_->log().Append(RunStarted{run_->config().iterations, schedule_.iterations_per_epoch(),
-                                data_->rows, start_step_});
+  const RunConfig& config = run_->config();
+  if (config.early_stopping.has_value()) stopper_.emplace(*config.early_stopping);
+  const auto [training, validation] = RowsOf(data_, config);
+  run_->log().Append(RunStarted{config.iterations,
+                                engine::BatchesPerEpoch(training, config.batch_size), training,
+                                start_step_, validation});
+}
+
+// What needs a look at the rows: the split, the standardisation, the order of batches.
+void Trainer::Prepare() {
+  const RunConfig& config = run_->config();
+  const uint64_t seed = network_->spec().seed;
+  if (data_.validation == nullptr && config.validation_split > 0) {
+    engine::Split split =
+        engine::SplitForValidation(*data_.training, config.validation_split, seed, start_step_);
+    data_.training = std::make_shared<engine::Dataset>(std::move(split.training));
+    data_.validation = std::make_shared<engine::Dataset>(std::move(split.validation));
+  }
+  if (engine::AwaitsFit(*network_, *state_)) {
+    auto fitted = engine::FitStandardization(*data_.training);
+    MutableState()->standardization = std::move(fitted);
+  }
+  schedule_.emplace(engine::BatchPlan{config.batch_size, config.shuffle, seed, start_step_},
+                    *data_.training);
 }
 
 std::optional<RunSummary> Trainer::Slice(absl::Duration length,
                                          absl::FunctionRef<bool()> at_step_boundary) {
   const auto end = SteadyClock::now() + absl::ToChronoNanoseconds(length);
-  while (!ended_.has_value()) {
+  while (phase_ != Phase::kEnd) {
     shared_ = at_step_boundary() || shared_;
-    if (const auto stop = run_->stop_requested()) {
-      ended_ = stop;
-    } else if (iteration_ == run_->config().iterations) {
-      ended_ = StopReason::kCompleted;
-    } else if (!Step()) {
-      ended_ = StopReason::kDiverged;
-    } else if (SteadyClock::now() >= end) {
-      return std::nullopt;
+    switch (phase_) {
+      case Phase::kPrepare:
+        Prepare();
+        phase_ = Phase::kStep;
+        break;
+      case Phase::kStep:
+        phase_ = Step();
+        break;
+      case Phase::kValidate:
+        if (const auto stop = run_->stop_requested()) {
+          End(*stop);
+          phase_ = Phase::kEnd;
+          break;
+        }
+        if (!Measure(*data_.validation, end, &validating_)) return std::nullopt;
+        validation_ = MetricsOf(*network_, validating_.sum, validating_.rows);
+        validating_ = {};
+        EndEpoch(validation_->loss);
+        phase_ = Phase::kReport;
+        break;
+      case Phase::kReport:
+        Report();
+        phase_ = Phase::kStep;
+        break;
+      case Phase::kEnd:
+        break;
     }
+    if (phase_ != Phase::kEnd && SteadyClock::now() >= end) return std::nullopt;
   }
-  if (!Measure(end)) return std::nullopt;
-  return Summary(*ended_);
+  if (!MeasureAll(end)) return std::nullopt;
+  return Summary();
 }
 
-bool Trainer::Step() {
+// Ends the run, or makes a step; says what comes next.
+Trainer::Phase Trainer::Step() {
+  const RunConfig& config = run_->config();
+  std::optional<StopReason> reason = run_->stop_requested();
+  if (!reason.has_value() && iteration_ == config.iterations) reason = StopReason::kCompleted;
+  if (!reason.has_value() && stopper_.has_value() && stopper_->should_stop()) {
+    reason = StopReason::kEarlyStopped;
+  }
+  if (reason.has_value()) {
+    End(*reason);
+    return Phase::kEnd;
+  }
   if (spare_ == nullptr) spare_ = std::make_shared<engine::State>(*network_);
-  const engine::BatchView batch = schedule_.Batch(iteration_);
-  const engine::StepResult result =
-      engine::TrainStep(*network_, *state_, batch, &workspace_, spare_.get());
-  if (result.not_finite != engine::NotFinite::kNothing) {
+  const engine::BatchView batch = schedule_->Batch(iteration_);
+  last_ = engine::TrainStep(*network_, *state_, batch, &workspace_, spare_.get());
+  if (last_.not_finite != engine::NotFinite::kNothing) {
     message_ =
-        absl::StrCat(NameOf(result.not_finite), " was not finite at iteration ", iteration_ + 1,
+        absl::StrCat(NameOf(last_.not_finite), " was not finite at iteration ", iteration_ + 1,
                      "; the model keeps the parameters of step ", state_->step);
-    return false;
+    End(StopReason::kDiverged);
+    return Phase::kEnd;
   }
   // The old state becomes the next step's target, unless somebody reads it.
   std::shared_ptr<const engine::State> old = std::exchange(state_, std::move(spare_));
@@ -89,56 +120,104 @@ bool Trainer::Step() {
   shared_ = false;
   ++iteration_;
   samples_ += batch.rows;
-  const RunConfig& config = run_->config();
-  if (iteration_ == 1 || iteration_ % config.report_every == 0 || iteration_ == config.iterations) {
-    Report(result);
+  epoch_loss_ += last_.loss;
+  if (iteration_ % schedule_->iterations_per_epoch() == 0) {
+    if (data_.validation != nullptr) return Phase::kValidate;
+    EndEpoch(epoch_loss_.mean());
   }
-  return true;
+  return Phase::kReport;
 }
 
-void Trainer::Report(const engine::StepResult& result) {
+// `loss` is what the schedule and early stopping look at.
+void Trainer::EndEpoch(double loss) {
+  epoch_loss_ = {};
+  const engine::OptimizerSpec& optimizer = network_->spec().optimizer;
+  if (optimizer.schedule.kind == engine::ScheduleKind::kReduceOnPlateau) {
+    engine::State* state = MutableState();
+    state->plateau =
+        engine::AfterMeasurement(optimizer, state->optimizer_step, state->plateau, loss);
+  }
+  if (stopper_.has_value()) shared_ = stopper_->EndEpoch(loss, iteration_, state_) || shared_;
+}
+
+engine::State* Trainer::MutableState() {
+  if (shared_) {
+    state_ = engine::Clone(*state_);
+    shared_ = false;
+  }
+  return std::const_pointer_cast<engine::State>(state_).get();
+}
+
+void Trainer::Report() {
+  const RunConfig& config = run_->config();
+  const bool last = iteration_ == config.iterations ||
+                    (stopper_.has_value() && stopper_->should_stop());
+  if (iteration_ != 1 && iteration_ % config.report_every != 0 && !last) return;
   const double seconds = std::max(absl::ToDoubleSeconds(Elapsed()), 1e-9);
   Progress progress;
   progress.iteration = iteration_;
-  progress.total_iterations = run_->config().iterations;
-  progress.epoch = (iteration_ - 1) / schedule_.iterations_per_epoch() + 1;
+  progress.total_iterations = config.iterations;
+  progress.epoch = (iteration_ - 1) / schedule_->iterations_per_epoch() + 1;
   progress.step = state_->step;
-  progress.metrics = MetricsOf(*network_, result.loss * static_cast<double>(result.rows),
-                               result.correct, result.rows);
-  progress.learning_rate = network_->spec().optimizer.learning_rate;
-  progress.gradient_norm = result.gradient_norm;
+  progress.metrics = MetricsOf(*network_, last_.loss, last_.rows);
+  progress.learning_rate = last_.learning_rate;
+  progress.gradient_norm = last_.gradient_norm;
   progress.samples_per_second = static_cast<double>(samples_) / seconds;
-  progress.eta =
-      absl::Seconds(seconds * static_cast<double>(progress.total_iterations - iteration_) /
-                    static_cast<double>(iteration_));
+  progress.eta = absl::Seconds(seconds / static_cast<double>(iteration_) *
+                               static_cast<double>(config.iterations - iteration_));
+  progress.validation = validation_;
   run_->log().Append(progress);
 }
 
-bool Trainer::Measure(SteadyClock::time_point end) {
+void Trainer::End(StopReason reason) {
+  ended_ = reason;
+  if (!stopper_.has_value() || stopper_->best_state() == nullptr ||
+      stopper_->best_iteration() == iteration_) {
+    return;
+  }
+  const int64_t step = state_->step;  // goes on counting: these steps were made
+  state_ = stopper_->best_state();
+  shared_ = true;
+  MutableState()->step = step;
+}
+
+bool Trainer::Measure(const engine::Dataset& data, SteadyClock::time_point end,
+                      Measurement* measurement) {
   const int64_t at_once = engine::Workspace::RowsAtOnce(*network_);
-  while (measured_rows_ < data_->rows) {
-    // Nobody is left to whom it matters, or who would wait.
-    if (*ended_ == StopReason::kModelDeleted || *ended_ == StopReason::kServerShutdown) return true;
-    const int64_t count = std::min(at_once, data_->rows - measured_rows_);
-    const auto result =
-        engine::Evaluate(*network_, *state_, data_->View(measured_rows_, count), &workspace_);
-    loss_sum_ += result.loss_sum;
-    correct_ += result.correct;
-    measured_rows_ += count;
-    if (measured_rows_ < data_->rows && SteadyClock::now() >= end) return false;
+  while (measurement->rows < data.rows) {
+    const int64_t count = std::min(at_once, data.rows - measurement->rows);
+    measurement->sum +=
+        engine::Evaluate(*network_, *state_, data.View(measurement->rows, count), &workspace_);
+    measurement->rows += count;
+    if (measurement->rows < data.rows && SteadyClock::now() >= end) return false;
   }
   return true;
 }
 
-RunSummary Trainer::Summary(StopReason reason) {
+// The final measurements; none where nobody is left to whom they matter, or who would wait.
+bool Trainer::MeasureAll(SteadyClock::time_point end) {
+  if (ended_ == StopReason::kModelDeleted || ended_ == StopReason::kServerShutdown) return true;
+  if (schedule_.has_value() && !Measure(*data_.training, end, &final_training_)) return false;
+  return data_.validation == nullptr || Measure(*data_.validation, end, &final_validation_);
+}
+
+RunSummary Trainer::Summary() const {
   RunSummary summary;
-  summary.stop_reason = reason;
+  summary.stop_reason = *ended_;
   summary.iterations = iteration_;
   summary.step = state_->step;
   summary.elapsed = Elapsed();
   summary.message = message_;
-  if (measured_rows_ == data_->rows) {
-    summary.metrics = MetricsOf(*network_, loss_sum_, correct_, data_->rows);
+  if (final_training_.rows > 0) {
+    summary.metrics = MetricsOf(*network_, final_training_.sum, final_training_.rows);
+  }
+  if (final_validation_.rows > 0) {
+    summary.validation = MetricsOf(*network_, final_validation_.sum, final_validation_.rows);
+  }
+  if (stopper_.has_value()) {
+    summary.best_iteration = stopper_->best_iteration();
+    summary.best_loss = stopper_->best_loss();
+    summary.restored_best = stopper_->best_state() != nullptr;
   }
   return summary;
 }

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <string>
 
 #include "absl/functional/function_ref.h"
 #include "absl/time/time.h"
@@ -14,21 +15,28 @@
 #include "server/engine/network.h"
 #include "server/engine/step.h"
 #include "server/engine/workspace.h"
+#include "server/session/early_stopper.h"
 #include "server/session/run.h"
 
 namespace backprop::session {
+
+// The rows of a run. Without `validation` a share may be held out of `training`.
+struct RunData {
+  std::shared_ptr<const engine::Dataset> training;
+  std::shared_ptr<const engine::Dataset> validation;  // or null
+};
 
 // Makes the steps of a run and writes its log. What a slice computes depends on where it starts,
 // never on how long it is. Used by one thread at a time.
 class Trainer {
  public:
-  // `state` is the model's current one.
-  Trainer(std::shared_ptr<const engine::Network> network, std::shared_ptr<Run> run,
-          std::shared_ptr<const engine::Dataset> data, std::shared_ptr<const engine::State> state);
+  // `state` is the model's current one. Does no work yet.
+  Trainer(std::shared_ptr<const engine::Network> network, std::shared_ptr<Run> run, RunData data,
+          std::shared_ptr<const engine::State> state);
 
-  // Trains for about `length`, at least one step. Calls `at_step_boundary` before each step; a
-  // State that it takes from state() stays as it is if it says so by returning true. Returns the
-  // summary when the run has ended.
+  // Works for about `length`, at least one step or one piece of a measurement. Calls
+  // `at_step_boundary` before each; a State that it takes from state() stays as it is if it says so
+  // by returning true. Returns the summary when the run has ended.
   std::optional<RunSummary> Slice(absl::Duration length,
                                   absl::FunctionRef<bool()> at_step_boundary);
 
@@ -38,31 +46,48 @@ class Trainer {
 
  private:
   using SteadyClock = std::chrono::steady_clock;
+  enum class Phase { kPrepare, kStep, kValidate, kReport, kEnd };
+  // A measurement in progress.
+  struct Measurement {
+    int64_t rows = 0;  // measured
+    engine::LossResult sum;
+  };
 
-  bool Step();  // false when the run has diverged
-  void Report(const engine::StepResult& result);
-  bool Measure(SteadyClock::time_point end);  // true when all rows are measured
-  RunSummary Summary(StopReason reason);
+  void Prepare();
+  Phase Step();
+  void EndEpoch(double loss);
+  void Report();
+  void End(StopReason reason);
+  // True when all rows are measured; else the slice is over.
+  bool Measure(const engine::Dataset& data, SteadyClock::time_point end, Measurement* measurement);
+  bool MeasureAll(SteadyClock::time_point end);
+  RunSummary Summary() const;
+  // The current state, for changing what is not its numbers.
+  engine::State* MutableState();
   absl::Duration Elapsed() const { return absl::FromChrono(SteadyClock::now() - begin_); }
 
   const std::shared_ptr<const engine::Network> network_;
   const std::shared_ptr<Run> run_;
-  const std::shared_ptr<const engine::Dataset> data_;
-  engine::BatchSchedule schedule_;
+  RunData data_;
+  std::optional<engine::BatchSchedule> schedule_;
   engine::Workspace workspace_;
   std::shared_ptr<const engine::State> state_;
   bool shared_ = true;                    // somebody else reads state_
   std::shared_ptr<engine::State> spare_;  // nobody reads; the next step writes here
   const int64_t start_step_;
   const SteadyClock::time_point begin_ = SteadyClock::now();
-  int64_t iteration_ = 0;  // steps made
-  int64_t samples_ = 0;    // rows trained
+  Phase phase_ = Phase::kPrepare;
+  int64_t iteration_ = 0;          // steps made
+  int64_t samples_ = 0;            // rows trained
+  engine::StepResult last_;        // of the last step
+  engine::LossResult epoch_loss_;  // of the epoch's batches so far
+  Measurement validating_;
+  std::optional<Metrics> validation_;  // after the last complete epoch
+  std::optional<EarlyStopper> stopper_;
   std::optional<StopReason> ended_;
   std::string message_;
-  // The measurement of all rows at the end.
-  int64_t measured_rows_ = 0;
-  double loss_sum_ = 0;
-  int64_t correct_ = 0;
+  Measurement final_training_;
+  Measurement final_validation_;
 };
 
 }  // namespace backprop::session

@@ -101,7 +101,7 @@ int Main(int calls) {
   session::SystemClock clock;
   session::Environment environment{&pool, &clock, {}, {}, {}, {}};
   session::Registry registry(&environment);
-  rpc::Context context{&environment, &registry, {}, {}};
+  rpc::Context context{&environment, &registry, {}, {}, {}};
   EchoService echo;
   const std::string path = "/tmp/bp_bench_" + std::to_string(getpid()) + ".sock";
   const auto server = rpc::Server::Start({{"127.0.0.1:0"}, path, {&echo}}, &context);

@@ -1,32 +1,13 @@
 """A client in another language, made only from the .proto files: the same XOR training."""
 
-import pathlib
-import subprocess
 import sys
-import tempfile
 import unittest
 
-from harness import ROOT, Server
+import grpc
+import numpy as np
 
-
-def generate(folder):
-    protos = [str(p.relative_to(ROOT / "proto")) for p in (ROOT / "proto").rglob("*.proto")]
-    subprocess.run([sys.executable, "-m", "grpc_tools.protoc", "-I", ROOT / "proto",
-                    f"--python_out={folder}", f"--grpc_python_out={folder}",
-                    *[p for p in protos if p.startswith("backprop/")]], check=True, cwd=ROOT / "proto")
-
-
-GENERATED = tempfile.TemporaryDirectory()
-generate(GENERATED.name)
-sys.path.insert(0, GENERATED.name)
-
-import grpc  # noqa: E402
-import numpy as np  # noqa: E402
-from backprop.v1 import model_pb2 as model  # noqa: E402
-from backprop.v1 import tensor_pb2 as tensor  # noqa: E402
-from backprop.v1 import training_pb2 as training  # noqa: E402
-from backprop.v1 import training_service_pb2 as service  # noqa: E402
-from backprop.v1 import training_service_pb2_grpc as service_grpc  # noqa: E402
+from harness import Server
+from stubs import model, service, service_grpc, tensor, training
 
 
 def raw(array):

@@ -20,7 +20,7 @@ class XorTest : public testing::Test {
     ModelSpec spec;
     spec.input_size = 2;
     spec.layers = {{8}, {2}};
-    spec.optimizer = Sgd{0.1, 0};
+    spec.optimizer = Sgd{.learning_rate = 0.1};
     spec.seed = seed;
     const std::string id = "xor-" + std::to_string(seed);
     const auto model = client.CreateModel(spec, {.model_id = id});

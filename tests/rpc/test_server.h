@@ -33,7 +33,7 @@ struct TestServer {
       : pool(std::make_unique<session::ComputePool>(threads)),
         environment{pool.get(), &clock, limits, {}, {}, {}},
         registry(&environment),
-        context{&environment, &registry, {}, {}} {
+        context{&environment, &registry, {}, {}, {}} {
     auto started = Server::Start({{"127.0.0.1:0"}, std::move(unix_socket), {}}, &context);
     if (!started.ok()) throw std::runtime_error(started.status().ToString());
     server = *std::move(started);

@@ -83,6 +83,10 @@ class ValidationTest : public ServiceTest {
   bool changes_ = false;  // whether rules that pass change a model
 };
 
+std::string StepOn(const std::string& model, const std::string& batch) {
+  return R"({"model":"models/)" + model + R"(","batch":)" + batch + "}";
+}
+
 std::string Spec(const std::string& fields) { return R"({"spec":{)" + fields + "}}"; }
 
 TEST_F(ValidationTest, CreateModel) {
@@ -155,7 +159,7 @@ TEST_F(ValidationTest, CreateModel) {
            "spec.feature_names: expected 2 names or none, got 1"},
           {Spec(R"("inputSize":2,"layers":[{"units":2}],"loss":{"meanSquaredError":{}},
                      "classNames":["a","b"])"),
-           bad, "spec.class_names: must be empty for mean squared error"},
+           bad, "spec.class_names: must be empty for a regression"},
           {Spec(R"("inputSize":2,"layers":[{"units":1}],"loss":{"binaryCrossEntropy":{}},
                      "classNames":["no","yes"])"),
            StatusCode::OK, ""},
@@ -198,6 +202,246 @@ TEST_F(ValidationTest, Optimizers) {
         });
 }
 
+TEST_F(ValidationTest, LayersOfEveryKind) {
+  const auto bad = StatusCode::INVALID_ARGUMENT;
+  const auto hidden = [](const std::string& fields) {
+    return Spec(R"("inputSize":2,"layers":[{"units":3,)" + fields + R"(},{"units":2}])");
+  };
+  const std::string at = "spec.layers[0].";
+  Check(&Stub::CreateModel,
+        std::vector<Rule>{
+            {hidden(R"("activation":"ACTIVATION_LEAKY_RELU","negativeSlope":0)"), StatusCode::OK,
+             ""},
+            {hidden(R"("activation":"ACTIVATION_LEAKY_RELU","negativeSlope":1)"), bad,
+             at + "negative_slope: must be in [0, 1), got 1"},
+            {hidden(R"("activation":"ACTIVATION_LEAKY_RELU","negativeSlope":-0.1)"), bad,
+             at + "negative_slope: must be in [0, 1), got -0.1"},
+            {hidden(R"("negativeSlope":0.1)"), bad,
+             at + "negative_slope: is for LEAKY_RELU alone"},
+            {hidden(R"("activation":"ACTIVATION_ELU","alpha":2)"), StatusCode::OK, ""},
+            {hidden(R"("activation":"ACTIVATION_ELU","alpha":0)"), bad,
+             at + "alpha: must be positive and finite in the model's precision, got 0"},
+            {hidden(R"("alpha":1)"), bad, at + "alpha: is for ELU alone"},
+            {hidden(R"("dropout":0.99)"), StatusCode::OK, ""},
+            {hidden(R"("dropout":1)"), bad, at + "dropout: must be in [0, 1), got 1"},
+            {hidden(R"("dropout":"NaN")"), bad, at + "dropout: must be in [0, 1), got nan"},
+            {Spec(R"("inputSize":2,"layers":[{"units":2,"dropout":0.1}])"), bad,
+             at + "dropout: must be 0, because this is the last layer"},
+            {Spec(R"("inputSize":2,"layers":[{"units":2,"dropout":0}])"), StatusCode::OK, ""},
+            {hidden(R"("initializer":"INITIALIZER_CONSTANT","initialValue":-3)"), StatusCode::OK,
+             ""},
+            {hidden(R"("initializer":"INITIALIZER_CONSTANT")"), bad,
+             at + "initial_value: is required with CONSTANT"},
+            {hidden(R"("initializer":"INITIALIZER_CONSTANT","initialValue":1e39)"), bad,
+             at + "initial_value: must be finite in the model's precision, got 1e+39"},
+            {hidden(R"("initialValue":1)"), bad, at + "initial_value: is for CONSTANT alone"},
+        });
+}
+
+TEST_F(ValidationTest, LossesOfEveryKind) {
+  const auto bad = StatusCode::INVALID_ARGUMENT;
+  const auto with = [](const std::string& loss) {
+    return Spec(R"("inputSize":2,"layers":[{"units":2}],"loss":)" + loss);
+  };
+  const std::string softmax = "spec.loss.softmax_cross_entropy.";
+  const std::string binary = "spec.loss.binary_cross_entropy.";
+  Check(
+      &Stub::CreateModel,
+      std::vector<Rule>{
+          {with(R"({"softmaxCrossEntropy":{"labelSmoothing":0.9,"classWeights":[0,1]}})"),
+           StatusCode::OK, ""},
+          {with(R"({"softmaxCrossEntropy":{"labelSmoothing":1}})"), bad,
+           softmax + "label_smoothing: must be in [0, 1), got 1"},
+          {with(R"({"softmaxCrossEntropy":{"classWeights":[1]}})"), bad,
+           softmax + "class_weights: expected 2 numbers, one per output, or none, got 1"},
+          {with(R"({"softmaxCrossEntropy":{"classWeights":[1,-1]}})"), bad,
+           softmax + "class_weights[1]: must be at least 0 and finite in the model's precision, "
+                     "got -1"},
+          {with(R"({"softmaxCrossEntropy":{"classWeights":[0,0]}})"), bad,
+           softmax + "class_weights: must not all be 0"},
+          {with(R"({"binaryCrossEntropy":{"posWeight":[1,0.5],"classWeights":[1,0]}})"),
+           StatusCode::OK, ""},
+          {with(R"({"binaryCrossEntropy":{"posWeight":[1,0]}})"), bad,
+           binary + "pos_weight[1]: must be positive and finite in the model's precision, got 0"},
+          {with(R"({"binaryCrossEntropy":{"posWeight":[1,1,1]}})"), bad,
+           binary + "pos_weight: expected 2 numbers, one per output, or none, got 3"},
+          {with(R"({"meanAbsoluteError":{}})"), StatusCode::OK, ""},
+          {with(R"({"huber":{"delta":0.1}})"), StatusCode::OK, ""},
+          {with(R"({"huber":{"delta":0}})"), bad,
+           "spec.loss.huber.delta: must be positive and finite in the model's precision, got 0"},
+      });
+}
+
+TEST_F(ValidationTest, OptimizersAndSchedulesOfEveryKind) {
+  const auto bad = StatusCode::INVALID_ARGUMENT;
+  const auto with = [](const std::string& fields) {
+    return Spec(R"("inputSize":2,"layers":[{"units":2}],"optimizer":{)" + fields + "}");
+  };
+  const auto schedule = [&](const std::string& fields) {
+    return with(R"("sgd":{"learningRate":0.5},"schedule":{)" + fields + "}");
+  };
+  const std::string positive = ": must be positive and finite in the model's precision, got ";
+  const std::string least = ": must be at least 0 and finite in the model's precision, got ";
+  const std::string at = "spec.optimizer.", plan = "spec.optimizer.schedule.";
+  Check(
+      &Stub::CreateModel,
+      std::vector<Rule>{
+          {with(R"("sgd":{"momentum":0.5,"nesterov":true})"), StatusCode::OK, ""},
+          {with(R"("sgd":{"nesterov":true})"), bad,
+           at + "sgd.nesterov: needs a momentum above 0"},
+          {with(R"("sgd":{"weightDecay":-1})"), bad, at + "sgd.weight_decay" + least + "-1"},
+          {with(R"("adam":{"weightDecay":"Infinity"})"), bad,
+           at + "adam.weight_decay" + least + "inf"},
+          {with(R"("adamw":{})"), StatusCode::OK, ""},
+          {with(R"("adamw":{"beta1":1})"), bad, at + "adamw.beta1: must be in [0, 1), got 1"},
+          {with(R"("rmsprop":{"alpha":0,"centered":true,"momentum":0.9})"), StatusCode::OK, ""},
+          {with(R"("rmsprop":{"alpha":1})"), bad, at + "rmsprop.alpha: must be in [0, 1), got 1"},
+          {with(R"("rmsprop":{"momentum":1})"), bad,
+           at + "rmsprop.momentum: must be in [0, 1), got 1"},
+          {with(R"("rmsprop":{"epsilon":0})"), bad, at + "rmsprop.epsilon" + positive + "0"},
+          {with(R"("adagrad":{"lrDecay":0,"initialAccumulatorValue":0})"), StatusCode::OK, ""},
+          {with(R"("adagrad":{"lrDecay":-1})"), bad, at + "adagrad.lr_decay" + least + "-1"},
+          {with(R"("adagrad":{"initialAccumulatorValue":-1})"), bad,
+           at + "adagrad.initial_accumulator_value" + least + "-1"},
+          {with(R"("sgd":{},"l1":0)"), StatusCode::OK, ""},
+          {with(R"("sgd":{},"l1":-1)"), bad, at + "l1" + least + "-1"},
+          {with(R"("sgd":{},"clipNorm":1)"), StatusCode::OK, ""},
+          {with(R"("sgd":{},"clipNorm":0)"), bad, at + "clip_norm" + positive + "0"},
+          {with(R"("sgd":{},"clipValue":-1)"), bad, at + "clip_value" + positive + "-1"},
+          {schedule(R"("warmupSteps":10)"), StatusCode::OK, ""},
+          {schedule(R"("warmupSteps":-1)"), bad, plan + "warmup_steps: must be at least 0, got -1"},
+          {schedule(R"("warmupStartFactor":0.5)"), bad,
+           plan + "warmup_start_factor: needs warmup_steps above 0"},
+          {schedule(R"("warmupSteps":1,"warmupStartFactor":0)"), bad,
+           plan + "warmup_start_factor: must be in (0, 1], got 0"},
+          {schedule(R"("step":{"stepSize":1,"gamma":1})"), StatusCode::OK, ""},
+          {schedule(R"("step":{})"), bad, plan + "step.step_size: must be at least 1, got 0"},
+          {schedule(R"("step":{"stepSize":1,"gamma":1.1})"), bad,
+           plan + "step.gamma: must be in (0, 1], got 1.1"},
+          {schedule(R"("exponential":{})"), bad,
+           plan + "exponential.gamma: must be in (0, 1], got 0"},
+          {schedule(R"("cosine":{"totalSteps":1,"minLearningRate":0.5})"), StatusCode::OK, ""},
+          {schedule(R"("cosine":{})"), bad, plan + "cosine.total_steps: must be at least 1, got 0"},
+          {schedule(R"("cosine":{"totalSteps":1,"minLearningRate":0.6})"), bad,
+           plan + "cosine.min_learning_rate: must be in [0, learning_rate], got 0.6"},
+          {schedule(R"("reduceOnPlateau":{})"), StatusCode::OK, ""},
+          {schedule(R"("reduceOnPlateau":{"factor":1})"), bad,
+           plan + "reduce_on_plateau.factor: must be in (0, 1), got 1"},
+          {schedule(R"("reduceOnPlateau":{"patience":-1})"), bad,
+           plan + "reduce_on_plateau.patience: must be at least 0, got -1"},
+          {schedule(R"("reduceOnPlateau":{"threshold":1})"), bad,
+           plan + "reduce_on_plateau.threshold: must be in [0, 1), got 1"},
+          {schedule(R"("reduceOnPlateau":{"cooldown":-1})"), bad,
+           plan + "reduce_on_plateau.cooldown: must be at least 0, got -1"},
+      });
+}
+
+TEST_F(ValidationTest, InputStandardization) {
+  const auto bad = StatusCode::INVALID_ARGUMENT;
+  const auto with = [](const std::string& fields) {
+    return Spec(R"("inputSize":2,"layers":[{"units":2}],"inputStandardization":{)" + fields + "}");
+  };
+  const std::string at = "spec.input_standardization";
+  Check(&Stub::CreateModel,
+        std::vector<Rule>{
+            {with(""), StatusCode::OK, ""},
+            {with(R"("mean":[0,1],"std":[1,2])"), StatusCode::OK, ""},
+            {with(R"("mean":[0],"std":[1,2])"), bad,
+             at + ".mean: expected 2 numbers, one per feature, or none, got 1"},
+            {with(R"("mean":[0,0],"std":[1,0])"), bad,
+             at + ".std[1]: must be positive and finite in the model's precision, got 0"},
+            {with(R"("mean":[0,"NaN"],"std":[1,1])"), bad,
+             at + ".mean[1]: must be finite in the model's precision, got nan"},
+            {with(R"("mean":[0,0])"), bad,
+             at + ": expected mean and std, or neither, got mean alone"},
+            {with(R"("std":[1,1])"), bad,
+             at + ": expected mean and std, or neither, got std alone"},
+        });
+  CreateModel("fits", R"({"inputSize":2,"layers":[{"units":2}],"inputStandardization":{}})");
+  const std::string rows = R"({"model":"models/fits","batch":)" + std::string(kXorBatch) + "}";
+  const std::string refusal =
+      "models/fits: input_standardization is fitted by the first Train; call Train first, or set "
+      "mean and std";
+  const auto unfitted = StatusCode::FAILED_PRECONDITION;
+  Check(&Stub::Step, std::vector<Rule>{{rows, unfitted, refusal}});
+  Check(&Stub::GradCheck, std::vector<Rule>{{rows, unfitted, refusal}});
+  Check(&Stub::ComputeGradients, std::vector<Rule>{{rows, unfitted, refusal}});
+  Check(&Stub::Evaluate,
+        std::vector<Rule>{{R"({"model":"models/fits","data":)" + std::string(kXorBatch) + "}",
+                           unfitted, refusal}});
+  Check(&Stub::Predict, std::vector<Rule>{{R"({"model":"models/fits","inputs":{"values":[0,0]}})",
+                                           unfitted, refusal}});
+  Check(&Stub::SetParameters,
+        std::vector<Rule>{
+            {R"({"model":"models/line","parameters":{"inputStandardization":{}}})", bad,
+             "parameters.input_standardization: the model does not standardise its inputs"},
+            {R"({"model":"models/fits","parameters":{"inputStandardization":{}}})", bad,
+             "parameters.input_standardization: expected mean and std, got neither"},
+            {R"({"model":"models/fits","parameters":{"inputStandardization":{"mean":[1,1],"std":[1,2]}}})",
+             StatusCode::OK, ""},
+            {R"({"model":"models/fits","parameters":{"plateau":{"learningRate":1,"best":1}}})", bad,
+             "parameters.plateau: the model's schedule is not reduce_on_plateau"},
+        });
+  changes_ = true;
+  Check(&Stub::Step, std::vector<Rule>{{rows, StatusCode::OK, ""}});
+}
+
+TEST_F(ValidationTest, SampleWeights) {
+  const auto bad = StatusCode::INVALID_ARGUMENT;
+  const auto with = [](const std::string& weights) {
+    return StepOn("xor", R"({"inputs":{"values":[0,0,1,1]},"labels":{"values":[0,1]},
+                             "sampleWeights":)" + weights + "}");
+  };
+  changes_ = true;
+  Check(&Stub::Step,
+        std::vector<Rule>{
+            {with(R"({"values":[0,2]})"), StatusCode::OK, ""},
+            {with(R"({"values":[0,0]})"), bad, "batch.sample_weights: must not all be 0"},
+            {with(R"({"values":[-1,2]})"), bad,
+             "batch.sample_weights[0]: must be at least 0, got -1"},
+            {with(R"({"values":[1]})"), bad,
+             "batch.sample_weights.values: expected 2 values for shape [2, 1], got 1"},
+            {with(R"({"values":[1,"Infinity"]})"), bad,
+             "batch.sample_weights[1][0]: must be finite, got inf"},
+        });
+}
+
+TEST_F(ValidationTest, Gradients) {
+  const auto bad = StatusCode::INVALID_ARGUMENT;
+  const auto on = [](const std::string& gradients) {
+    return R"({"model":"models/line","gradients":[)" + gradients + "]}";
+  };
+  const std::string weights = R"({"name":"layers[0].weights","tensor":{"values":[2]}})";
+  const std::string bias = R"({"name":"layers[0].bias","tensor":{"values":[2]}})";
+  changes_ = true;
+  Check(&Stub::ApplyGradients,
+        std::vector<Rule>{
+            {on(weights + "," + bias), StatusCode::OK, ""},
+            {on(weights), bad,
+             "gradients: expected all 2 tensors of the model, layers[0].bias is missing"},
+            {on(weights + "," + weights), bad,
+             "gradients[1].name: is not a tensor of this model, or is there twice, got "
+             "\"layers[0].weights\""},
+            {on(weights + R"(,{"name":"layers[0].bias","tensor":{"values":["NaN"]}})"), bad,
+             "gradients[1].tensor[0][0]: must be finite, got nan"},
+            {R"({"model":"models/line","expectedStep":7,"gradients":[)" + weights + "," + bias +
+                 "]}",
+             StatusCode::ABORTED, "expected_step: expected 7, the model is at step 1"},
+            {on(R"({"name":"layers[0].weights","tensor":{"values":[1e38]}})" + std::string(",") +
+                R"({"name":"layers[0].bias","tensor":{"values":[3e38]}})"),
+             StatusCode::OK, ""},
+        });
+  changes_ = false;
+  Check(&Stub::ComputeGradients,
+        std::vector<Rule>{
+            {R"({"model":"models/xor","batch":)" + std::string(kXorBatch) + "}", StatusCode::OK,
+             ""},
+            {R"({"model":"models/xor","encoding":9,"batch":)" + std::string(kXorBatch) + "}", bad,
+             "encoding: expected VALUES or RAW, got 9"},
+            {R"({"model":"models/xor"})", bad, "batch.inputs: expected values or raw, got neither"},
+        });
+}
+
 TEST_F(ValidationTest, LabelsTtlAndRequestId) {
   const std::string spec = R"("spec":{"inputSize":2,"layers":[{"units":2}]},)";
   const auto bad = StatusCode::INVALID_ARGUMENT;
@@ -230,10 +474,6 @@ TEST_F(ValidationTest, LabelsTtlAndRequestId) {
             {"{" + spec + R"("requestId":"a b"})", bad,
              "request_id: must be printable ASCII without spaces"},
         });
-}
-
-std::string StepOn(const std::string& model, const std::string& batch) {
-  return R"({"model":"models/)" + model + R"(","batch":)" + batch + "}";
 }
 
 TEST_F(ValidationTest, Batches) {
@@ -352,7 +592,7 @@ TEST_F(ValidationTest, Batches) {
           {StepOn("multi", R"({"inputs":)" + two + R"(,"labels":)" + labels + "}"), bad,
            "batch.labels: a model with several binary outputs takes targets"},
           {StepOn("line", R"({"inputs":{"values":[1,2]},"labels":)" + labels + "}"), bad,
-           "batch.labels: a model with mean squared error takes targets"},
+           "batch.labels: a regression takes targets"},
           {StepOn("line", R"({"inputs":{"values":[1,2]},"targets":{"values":[-5,1e6]}})"),
            StatusCode::OK, ""},
       });
@@ -390,8 +630,8 @@ TEST_F(ValidationTest, Predict) {
             {on("xor", "1,9"), bad, "outputs[1]: expected LOGITS, PROBABILITIES or CLASSES, got 9"},
             {on("line", "1"), StatusCode::OK, ""},
             {on("line", "2"), bad,
-             "outputs[0]: a model with mean squared error has no probabilities"},
-            {on("line", "3"), bad, "outputs[0]: a model with mean squared error has no classes"},
+             "outputs[0]: a regression has no probabilities"},
+            {on("line", "3"), bad, "outputs[0]: a regression has no classes"},
             {on("multi", "2"), StatusCode::OK, ""},
             {on("multi", "3"), bad,
              "outputs[0]: a model with several binary outputs has no single class; ask for "
@@ -407,6 +647,10 @@ TEST_F(ValidationTest, EvaluateAndGradCheck) {
             {R"({"model":"models/xor","data":{"inputs":{"values":[1,1]}}})", bad,
              "data: expected one of labels, label_names and targets, got none"},
             {R"({"model":"models/none"})", StatusCode::NOT_FOUND, "models/none: no such model"},
+            {R"({"model":"models/xor","topK":1,"data":)" + std::string(kXorBatch) + "}",
+             StatusCode::OK, ""},
+            {R"({"model":"models/xor","topK":0,"data":)" + std::string(kXorBatch) + "}", bad,
+             "top_k: must be at least 1, got 0"},
         });
   const auto with = [](const std::string& config) {
     return R"({"model":"models/xor","batch":)" + std::string(kXorBatch) + R"(,"config":{)" +
@@ -539,9 +783,33 @@ TEST_F(ValidationTest, TrainAndWatch) {
             "config.epochs: must be in [1, 2251799813685248], got 9007199254740992"},
            {with(R"("iterations":1,"batchSize":4)"), StatusCode::OK, ""},
            {with(R"("iterations":1,"batchSize":5)"), bad,
-            "config.batch_size: must be in [1, 4], as the data has 4 rows, got 5"},
+            "config.batch_size: must be in [1, 4], as there are 4 rows to train on, got 5"},
            {with(R"("iterations":1,"batchSize":0)"), bad,
-            "config.batch_size: must be in [1, 4], as the data has 4 rows, got 0"},
+            "config.batch_size: must be in [1, 4], as there are 4 rows to train on, got 0"},
+           {with(R"("epochs":1,"validationSplit":0.25)"), StatusCode::OK, ""},
+           {with(R"("epochs":1,"validationSplit":0.75)"), StatusCode::OK, ""},
+           {with(R"("epochs":1,"validationSplit":0.76)"), bad,
+            "config.validation_split: must leave rows to train on, got 0.76 of 4 rows"},
+           {with(R"("epochs":1,"validationSplit":0)"), bad,
+            "config.validation_split: must be in (0, 1), got 0"},
+           {with(R"("epochs":1,"validationSplit":1)"), bad,
+            "config.validation_split: must be in (0, 1), got 1"},
+           {with(R"("epochs":1,"validationSplit":0.25,"batchSize":4)"), bad,
+            "config.batch_size: must be in [1, 3], as there are 3 rows to train on, got 4"},
+           {R"({"model":"models/xor","config":{"epochs":1,"validationSplit":0.5},"data":)" +
+                std::string(kXorBatch) + R"(,"validation":)" + kXorBatch + "}",
+            bad,
+            "config.validation_split: must be left out, because validation data are given"},
+           {R"({"model":"models/xor","config":{"epochs":1},"data":)" + std::string(kXorBatch) +
+                R"(,"validation":{"inputs":{"values":[1]}}})",
+            bad,
+            "validation.inputs: expected a multiple of 2 values, as no shape is given, got 1"},
+           {with(R"("epochs":1,"earlyStopping":{"patience":1})"), StatusCode::OK, ""},
+           {with(R"("epochs":1,"earlyStopping":{"patience":0})"), bad,
+            "config.early_stopping.patience: must be at least 1, got 0"},
+           {with(R"("epochs":1,"earlyStopping":{"minDelta":-1})"), bad,
+            "config.early_stopping.min_delta: must be at least 0 and finite in the model's "
+            "precision, got -1"},
            {with(R"("iterations":1,"reportEvery":0)"), bad,
             "config.report_every: must be at least 1, got 0"},
            {R"({"model":"models/none"})", StatusCode::NOT_FOUND, "models/none: no such model"},

@@ -86,7 +86,7 @@ class SessionFixture : public testing::Test {
                                           IsCancelled cancelled = Never()) {
     Waiter<StepOutcome> waiter;
     Session::StepArgs args;
-    args.batch = engine::XorData(20, 1, engine::DataType::kFloat32);
+    args.work = engine::XorData(20, 1, engine::DataType::kFloat32);
     args.expected_step = expected;
     args.key = key;
     args.cancelled = std::move(cancelled);

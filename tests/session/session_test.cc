@@ -45,7 +45,7 @@ TEST_F(SessionTest, ARetriedStepGetsTheFirstAnswerAndChangesNothing) {
   const auto retry = Step(session.get(), {"r1", 1}, 99);
   ASSERT_TRUE(retry.ok()) << "also when the step it expects has passed";
   EXPECT_EQ(retry->step, first->step);
-  EXPECT_EQ(retry->result.loss, first->result.loss);
+  EXPECT_EQ(retry->result.loss.mean(), first->result.loss.mean());
   EXPECT_EQ(Values(*Read(session.get())), values);
   EXPECT_EQ(Step(session.get(), {"r1", 2}).status().code(), StatusCode::kInvalidArgument);
   EXPECT_EQ(Step(session.get(), {"r2", 1})->step, 2);
@@ -93,7 +93,7 @@ TEST_F(SessionTest, ARunEqualsItsStepsWhateverItsSlices) {
   for (int i = 0; i < 1000; ++i) {
     Waiter<StepOutcome> waiter;
     Session::StepArgs args;
-    args.batch = engine::XorData(200, 1, engine::DataType::kFloat32);
+    args.work = engine::XorData(200, 1, engine::DataType::kFloat32);
     args.cancelled = Never();
     stepped->Step(std::move(args), waiter.callback());
     ASSERT_TRUE(waiter.Wait().ok());
@@ -281,7 +281,7 @@ TEST_F(SessionTest, TheLogOfARunIsCompleteAndInOrder) {
 
 TEST_F(SessionTest, ADivergingRunKeepsTheLastFiniteParameters) {
   auto spec = engine::XorSpec(1, engine::DataType::kFloat32);
-  spec.loss = engine::Loss::kMeanSquaredError;
+  spec.loss.kind = engine::Loss::kMeanSquaredError;
   spec.optimizer.learning_rate = 1e3;
   const auto network = std::make_shared<engine::Network>(spec);
   auto session = std::make_shared<Session>(&environment, ModelInfo{"m", {}, {}, {}, {}}, network,

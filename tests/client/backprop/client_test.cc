@@ -16,7 +16,7 @@ ModelSpec XorSpec() {
   ModelSpec spec;
   spec.input_size = 2;
   spec.layers = {{8}, {2}};
-  spec.optimizer = Sgd{0.1, 0};
+  spec.optimizer = Sgd{.learning_rate = 0.1};
   return spec;
 }
 
@@ -32,7 +32,7 @@ TEST_F(ClientTest, ModelsLiveTheirLife) {
   ModelSpec spec;
   spec.input_size = 3;
   spec.layers = {{5, Activation::kTanh, Initializer::kXavierNormal}, {4}, {2}};
-  spec.optimizer = Adam{0.01, 0.8, 0.99, 1e-7};
+  spec.optimizer = Adam{0.01, 0.8, 0.99, 1e-7, 0.001};
   spec.seed = 9;
   spec.data_type = DataType::kFloat64;
   spec.class_names = {"no", "yes"};

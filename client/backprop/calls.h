@@ -1,0 +1,199 @@
+// How the client makes its calls: deadlines, cancellation, retries. Not installed.
+#ifndef BACKPROP_CLIENT_CALLS_H_
+#define BACKPROP_CLIENT_CALLS_H_
+
+#include <grpcpp/grpcpp.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <random>
+#include <string>
+#include <thread>
+#include <utility>
+
+#include "backprop/client.h"
+#include "backprop/v1/training_service.grpc.pb.h"
+#include "client/backprop/convert.h"
+#include "grpc/health/v1/health.grpc.pb.h"
+
+namespace backprop {
+
+inline std::string ResourceName(const std::string& model) {
+  return model.rfind("models/", 0) == 0 ? model : "models/" + model;
+}
+
+inline std::string RandomId() {
+  static constexpr char kDigits[] = "0123456789abcdef";
+  std::random_device device;
+  std::string id;
+  for (int i = 0; i < 4; ++i) {
+    for (unsigned bits = device(), j = 0; j < 8; ++j, bits >>= 4) id += kDigits[bits & 15];
+  }
+  return id;
+}
+
+inline std::string RequestId(const CallOptions& call) {
+  return call.request_id.empty() ? RandomId() : call.request_id;
+}
+
+inline bool Cancelled(const CallOptions& call) {
+  return call.cancellation.has_value() && call.cancellation->cancelled();
+}
+
+// Cancels a call's context while it lives.
+class CancelScope {
+ public:
+  CancelScope(const CallOptions& call, grpc::ClientContext* context)
+      : cancellation_(call.cancellation) {
+    if (cancellation_.has_value())
+      number_ = cancellation_->Add([context] { context->TryCancel(); });
+  }
+  ~CancelScope() {
+    if (cancellation_.has_value()) cancellation_->Remove(number_);
+  }
+  CancelScope(const CancelScope&) = delete;
+  CancelScope& operator=(const CancelScope&) = delete;
+
+ private:
+  std::optional<Cancellation> cancellation_;
+  int number_ = 0;
+};
+
+// Counts the attempts of a call and pauses between them, within its deadline.
+class Attempts {
+ public:
+  Attempts(const RetryOptions& retry, const CallOptions& call)
+      : retry_(retry), call_(call), pause_(retry.first_pause) {
+    if (call.timeout.has_value()) deadline_ = std::chrono::system_clock::now() + *call.timeout;
+  }
+
+  void Prepare(grpc::ClientContext* context) const {
+    if (deadline_.has_value()) context->set_deadline(*deadline_);
+  }
+
+  // Whether to try again after `status`; sleeps if so.
+  bool Again(const grpc::Status& status) {
+    if (status.error_code() != grpc::StatusCode::UNAVAILABLE || ++made_ >= retry_.max_attempts ||
+        Cancelled(call_)) {
+      return false;
+    }
+    // A random half of the pause keeps clients from coming back all at once.
+    std::minstd_rand random(std::random_device{}());
+    const auto half = pause_.count() / 2;
+    const auto pause = std::chrono::milliseconds(half + static_cast<int64_t>(random()) %
+                                                            std::max<int64_t>(half, 1));
+    if (deadline_.has_value() && std::chrono::system_clock::now() + pause >= *deadline_)
+      return false;
+    std::this_thread::sleep_for(pause);
+    pause_ = std::min(pause_ * 2, retry_.last_pause);
+    return true;
+  }
+
+  int made() const { return made_; }
+  // A success ends a row of failures.
+  void Reset() {
+    made_ = 0;
+    pause_ = retry_.first_pause;
+  }
+
+ private:
+  const RetryOptions& retry_;
+  const CallOptions& call_;
+  std::chrono::milliseconds pause_;
+  std::optional<std::chrono::system_clock::time_point> deadline_;
+  int made_ = 0;
+};
+
+// A call that nobody here cancelled was cut off by a server that shut down: it may be tried again.
+inline grpc::Status Plain(const grpc::Status& status, bool cancelled_here) {
+  if (status.error_code() != grpc::StatusCode::CANCELLED || cancelled_here) return status;
+  return grpc::Status(grpc::StatusCode::UNAVAILABLE, "the server cut the call off");
+}
+
+struct Client::Impl {
+  ClientOptions options;
+  std::shared_ptr<grpc::Channel> channel;
+  std::unique_ptr<v1::TrainingService::Stub> stub;
+  std::unique_ptr<grpc::health::v1::Health::Stub> health;
+
+  // A unary call with its retries: the same request, byte for byte.
+  template <class Stub, class Request, class Response>
+  Status Call(Stub* on,
+              grpc::Status (Stub::*method)(grpc::ClientContext*, const Request&, Response*),
+              const Request& request, const CallOptions& call, Response* response) {
+    Attempts attempts(options.retry, call);
+    for (;;) {
+      grpc::ClientContext context;
+      attempts.Prepare(&context);
+      grpc::Status status;
+      {
+        const CancelScope scope(call, &context);
+        status = Plain((on->*method)(&context, request, response), Cancelled(call));
+      }
+      if (status.ok()) {
+        if (options.on_reply) options.on_reply(*response);
+        return {};
+      }
+      if (!attempts.Again(status)) return FromGrpc(status);
+    }
+  }
+
+  // Reads a stream of events to its summary. `open` starts the stream, from the given sequence
+  // number on. Events that were seen before a reconnection are not told again.
+  template <class Response, class Open>
+  Result<TrainingSummary> Follow(const CallOptions& call, const EventCallback& on_event,
+                                 bool run_ends_with_call, const Open& open) {
+    Attempts attempts(options.retry, call);
+    int64_t next = 1;
+    bool reconnected = false;
+    for (;;) {
+      grpc::ClientContext context;
+      attempts.Prepare(&context);
+      const CancelScope scope(call, &context);
+      const auto reader = open(&context, next);
+      std::optional<TrainingSummary> summary;
+      Response response;
+      bool goes_on = true;
+      while (reader->Read(&response)) {
+        attempts.Reset();
+        TrainingEvent event = FromMessage(response.event());
+        if (event.sequence < next) continue;
+        next = event.sequence + 1;
+        if (options.on_reply) options.on_reply(response);
+        if (const auto* end = std::get_if<TrainingSummary>(&event.body)) summary = *end;
+        if (goes_on && on_event && !on_event(event)) {
+          goes_on = false;
+          context.TryCancel();
+        }
+      }
+      const grpc::Status status = Plain(reader->Finish(), !goes_on || Cancelled(call));
+      if (status.ok() && summary.has_value()) {
+        if (reconnected && run_ends_with_call && summary->stop_reason == StopReason::kCancelled) {
+          Status broken;
+          broken.code = StatusCode::kUnavailable;
+          broken.message = "the connection broke, which stopped the run after " +
+                           std::to_string(summary->iterations) +
+                           " iterations; a detached run would have gone on";
+          return broken;
+        }
+        return *summary;
+      }
+      if (!goes_on || !attempts.Again(status)) {
+        Status failed = FromGrpc(status);
+        if (failed.ok()) {
+          failed.code = StatusCode::kUnavailable;
+          failed.message = "the stream ended without a summary";
+        }
+        return failed;
+      }
+      reconnected = true;
+    }
+  }
+};
+
+}  // namespace backprop
+
+#endif  // BACKPROP_CLIENT_CALLS_H_

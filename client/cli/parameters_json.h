@@ -1,0 +1,29 @@
+// Tensors as JSON that people can read, exactly.
+#ifndef BACKPROP_CLIENT_CLI_PARAMETERS_JSON_H_
+#define BACKPROP_CLIENT_CLI_PARAMETERS_JSON_H_
+
+#include <string>
+#include <vector>
+
+#include "backprop/model.h"
+#include "client/backprop/convert.h"
+
+namespace backprop::cli {
+
+// With typed values instead of raw bytes.
+void WithValues(const std::vector<NamedTensor>& tensors,
+                google::protobuf::RepeatedPtrField<v1::NamedTensor>* out);
+
+// One line to a file, or to standard output for "-". Throws DataError.
+void WriteJson(const google::protobuf::Message& message, const std::string& file);
+// Throws DataError.
+void ReadJson(const std::string& file, google::protobuf::Message* message);
+
+// Σ weight·gradient / Σ weight over what `files` held, which must agree in names and sizes.
+// Throws DataError.
+std::vector<NamedTensor> WeightedMean(const std::vector<std::string>& files,
+                                      const std::vector<v1::ComputeGradientsResponse>& parts);
+
+}  // namespace backprop::cli
+
+#endif  // BACKPROP_CLIENT_CLI_PARAMETERS_JSON_H_

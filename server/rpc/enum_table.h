@@ -1,0 +1,42 @@
+// Every enum of the contract and its counterpart, side by side.
+#ifndef BACKPROP_SERVER_RPC_ENUM_TABLE_H_
+#define BACKPROP_SERVER_RPC_ENUM_TABLE_H_
+
+#include <cstddef>
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+#include "server/rpc/fields.h"
+
+namespace backprop::rpc {
+
+template <class Message, class Ours>
+struct EnumPair {
+  Message message;
+  Ours ours;
+};
+
+// `fallback` for the zero value; a violation for one that is not in the table.
+template <class Message, class Ours, size_t kSize>
+Ours DecodeEnum(const EnumPair<Message, Ours> (&table)[kSize], Message value, Ours fallback,
+                const std::string& field, absl::string_view expected, Fields* fields) {
+  if (value == Message(0)) return fallback;
+  for (const auto& pair : table) {
+    if (pair.message == value) return pair.ours;
+  }
+  fields->Add(field, absl::StrCat("expected ", expected, ", got ", static_cast<int>(value)));
+  return fallback;
+}
+
+template <class Message, class Ours, size_t kSize>
+Message EncodeEnum(const EnumPair<Message, Ours> (&table)[kSize], Ours value) {
+  for (const auto& pair : table) {
+    if (pair.ours == value) return pair.message;
+  }
+  return Message(0);
+}
+
+}  // namespace backprop::rpc
+
+#endif  // BACKPROP_SERVER_RPC_ENUM_TABLE_H_

@@ -1,0 +1,178 @@
+// Evaluate, GradCheck: they read one state of a model and never change it.
+#include <algorithm>
+#include <memory>
+#include <optional>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "server/engine/grad_check.h"
+#include "server/engine/metrics.h"
+#include "server/engine/step.h"
+#include "server/rpc/batch_codec.h"
+#include "server/rpc/handlers.h"
+#include "server/rpc/measuring_codec.h"
+#include "server/rpc/sliced_work.h"
+#include "server/rpc/training_codec.h"
+
+namespace backprop::rpc {
+namespace {
+
+using ModelPtr = std::shared_ptr<session::Session>;
+using StatePtr = session::Session::StatePtr;
+
+constexpr int64_t kDefaultTopK = 2;  // scikit-learn's
+
+class EvaluateWork {
+ public:
+  // `top_k` 0: the summary alone.
+  EvaluateWork(ModelPtr model, StatePtr state, engine::Dataset data, int64_t top_k,
+               v1::EvaluateResponse* response)
+      : model_(std::move(model)),
+        state_(std::move(state)),
+        data_(std::move(data)),
+        top_k_(top_k),
+        response_(response),
+        at_once_(engine::Workspace::RowsAtOnce(network())) {
+    if (top_k_ > 0) collector_.emplace(network(), data_, top_k_);
+  }
+
+  bool Advance() {
+    const int64_t count = std::min(at_once_, data_.rows - done_);
+    sum_ += engine::Evaluate(network(), *state_, data_.View(done_, count), &workspace_);
+    if (collector_.has_value()) {
+      collector_->Add(done_, count, engine::OutputBytes(network(), &workspace_));
+    }
+    done_ += count;
+    return done_ < data_.rows;
+  }
+
+  void Answer(UnaryCall* call) {
+    EncodeMetrics(session::MetricsOf(network(), sum_, data_.rows), response_->mutable_metrics());
+    response_->set_step(state_->step);
+    if (collector_.has_value()) {
+      if (engine::Classifies(network().spec().loss.kind)) {
+        EncodeClassification(collector_->Classification(), top_k_, model_->info().class_names,
+                             response_->mutable_classification());
+      } else {
+        EncodeRegression(collector_->Regression(), response_->mutable_regression());
+      }
+    }
+    call->Done(absl::OkStatus());
+  }
+
+ private:
+  const engine::Network& network() const { return model_->network(); }
+
+  const ModelPtr model_;
+  const StatePtr state_;
+  const engine::Dataset data_;
+  const int64_t top_k_;
+  v1::EvaluateResponse* const response_;
+  const int64_t at_once_;
+  engine::Workspace workspace_;
+  std::optional<engine::MetricsCollector> collector_;
+  engine::LossResult sum_;
+  int64_t done_ = 0;
+};
+
+class GradCheckWork {
+ public:
+  GradCheckWork(ModelPtr model, StatePtr state, const engine::Dataset& data,
+                const engine::GradCheckOptions& options, v1::GradCheckResponse* response)
+      : model_(std::move(model)),
+        state_(std::move(state)),
+        options_(options),
+        response_(response),
+        checker_(model_->network(), *state_, data, options) {}
+
+  bool Advance() { return checker_.Advance(1); }
+
+  void Answer(UnaryCall* call) {
+    EncodeGradCheck(checker_.report(), options_, response_->mutable_result());
+    response_->set_step(state_->step);
+    call->Done(absl::OkStatus());
+  }
+
+ private:
+  const ModelPtr model_;
+  const StatePtr state_;
+  const engine::GradCheckOptions options_;
+  v1::GradCheckResponse* const response_;
+  engine::GradChecker checker_;
+};
+
+// The k of top-k accuracy, or 0 for the summary alone.
+absl::StatusOr<int64_t> DecodeTopK(const v1::EvaluateRequest& request,
+                                   const engine::Network& network, int64_t rows,
+                                   const session::Limits& limits) {
+  if (request.has_top_k() && request.top_k() < 1) {
+    return session::FieldError("top_k",
+                               absl::StrCat("must be at least 1, got ", request.top_k()));
+  }
+  if (request.summary_only()) return 0;
+  const int64_t k = network.outputs();
+  const int64_t bytes = engine::MetricsCollector::BytesNeeded(network, rows);
+  const int64_t reply = 8 * k * k;
+  if (bytes > limits.max_workspace_bytes || reply > limits.max_message_bytes) {
+    return session::LimitError(
+        "data", absl::StrCat("detailed metrics of ", rows, " rows and ", k, " outputs need ", bytes,
+                             " bytes and a reply of ", reply, ", more than the limits of ",
+                             limits.max_workspace_bytes, " and ", limits.max_message_bytes,
+                             "; ask with summary_only"));
+  }
+  return request.has_top_k() ? request.top_k() : kDefaultTopK;
+}
+
+}  // namespace
+
+void HandleEvaluate(Context* context, UnaryCall* call, const v1::EvaluateRequest& request,
+                    v1::EvaluateResponse* response) {
+  const auto model = FindModel(context, "model", request.model());
+  if (!model.ok()) return call->Done(model.status());
+  const engine::Network& network = (*model)->network();
+  auto data = DecodeBatch(request.data(), "data", **model, context->limits());
+  if (!data.ok()) return call->Done(data.status());
+  const auto top_k = DecodeTopK(request, network, data->rows, context->limits());
+  if (!top_k.ok()) return call->Done(top_k.status());
+  // Detailed metrics sort the rows for every output.
+  const int64_t cost = engine::ForwardCost(network, data->rows) +
+                       (*top_k > 0 ? 200 * data->rows * network.outputs() : 0);
+  (*model)->ReadFitted([=, model = *model, data = *std::move(data), top_k = *top_k,
+                        pool = context->environment->pool](absl::StatusOr<StatePtr> state) mutable {
+    if (!state.ok()) return call->Done(state.status());
+    RunSliced(pool, call,
+              std::make_shared<EvaluateWork>(std::move(model), *std::move(state), std::move(data),
+                                             top_k, response),
+              cost);
+  });
+}
+
+void HandleGradCheck(Context* context, UnaryCall* call, const v1::GradCheckRequest& request,
+                     v1::GradCheckResponse* response) {
+  const auto model = FindModel(context, "model", request.model());
+  if (!model.ok()) return call->Done(model.status());
+  const engine::Network& network = (*model)->network();
+  auto data = DecodeBatch(request.batch(), "batch", **model, context->limits());
+  if (!data.ok()) return call->Done(data.status());
+  const auto options = DecodeGradCheckConfig(request.config(), network.spec().data_type);
+  if (!options.ok()) return call->Done(options.status());
+  // Twice, as it is computed in float64.
+  const absl::Status fits =
+      CheckWorkspace(network, 2 * data->rows, engine::PassKind::kForwardBackward, "batch.inputs",
+                     context->limits());
+  if (!fits.ok()) return call->Done(fits);
+  (*model)->ReadFitted([=, model = *model, data = *std::move(data), options = *options,
+                  pool = context->environment->pool](absl::StatusOr<StatePtr> state) mutable {
+    if (!state.ok()) return call->Done(state.status());
+    // Even the beginning, two passes with gradients, may take long.
+    pool->Post(
+        session::Priority::kInteractive,
+        [=, model = std::move(model), data = std::move(data), state = *std::move(state)]() mutable {
+          auto work = std::make_shared<GradCheckWork>(std::move(model), std::move(state), data,
+                                                      options, response);
+          ContinueSliced(pool, call, std::move(work));
+        });
+  });
+}
+
+}  // namespace backprop::rpc

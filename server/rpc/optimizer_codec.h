@@ -1,0 +1,20 @@
+// Between Optimizer messages and the engine's: a part of spec_codec.
+#ifndef BACKPROP_SERVER_RPC_OPTIMIZER_CODEC_H_
+#define BACKPROP_SERVER_RPC_OPTIMIZER_CODEC_H_
+
+#include "backprop/v1/model.pb.h"
+#include "server/engine/spec.h"
+#include "server/rpc/fields.h"
+
+namespace backprop::rpc {
+
+// Defaults filled in; violations, with fields from "spec.optimizer", added to `fields`.
+engine::OptimizerSpec DecodeOptimizer(const v1::ModelSpec& spec, engine::DataType type,
+                                      Fields* fields);
+
+// With every default written out.
+void EncodeOptimizer(const engine::OptimizerSpec& spec, v1::Optimizer* message);
+
+}  // namespace backprop::rpc
+
+#endif  // BACKPROP_SERVER_RPC_OPTIMIZER_CODEC_H_

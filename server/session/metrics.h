@@ -1,0 +1,30 @@
+// How good a model is on some rows, in two numbers.
+#ifndef BACKPROP_SERVER_SESSION_METRICS_H_
+#define BACKPROP_SERVER_SESSION_METRICS_H_
+
+#include <cstdint>
+#include <optional>
+
+#include "server/engine/loss.h"
+#include "server/engine/network.h"
+
+namespace backprop::session {
+
+struct Metrics {
+  double loss = 0;
+  std::optional<double> accuracy;  // of a model that classifies
+  int64_t rows = 0;
+};
+
+inline Metrics MetricsOf(const engine::Network& network, const engine::LossResult& loss,
+                         int64_t rows) {
+  Metrics metrics;
+  metrics.rows = rows;
+  metrics.loss = loss.mean();
+  if (engine::Classifies(network.spec().loss.kind)) metrics.accuracy = loss.accuracy();
+  return metrics;
+}
+
+}  // namespace backprop::session
+
+#endif  // BACKPROP_SERVER_SESSION_METRICS_H_

@@ -1,0 +1,266 @@
+// What a run does besides making steps: validation, early stopping, schedules that look at losses,
+// standardisation; and that nothing of it depends on slices, threads and load.
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <cmath>
+#include <cstring>
+#include <thread>
+
+#include "server/engine/schedule.h"
+#include "server/engine/standardize.h"
+#include "server/engine/step.h"
+#include "tests/session/fixture.h"
+
+namespace backprop::session {
+namespace {
+
+class RunTest : public SessionFixture {
+ protected:
+  static engine::NetworkSpec Spec() {
+    engine::NetworkSpec spec = engine::XorSpec(3, engine::DataType::kFloat32);
+    spec.optimizer.kind = engine::OptimizerKind::kAdam;
+    spec.optimizer.learning_rate = 0.05;
+    return spec;
+  }
+  static std::shared_ptr<const engine::Dataset> Rows(int64_t rows, uint32_t seed) {
+    return std::make_shared<engine::Dataset>(
+        engine::XorData(rows, seed, engine::DataType::kFloat32));
+  }
+  std::shared_ptr<Session> CreateOf(const engine::NetworkSpec& spec) {
+    const auto network = std::make_shared<engine::Network>(spec);
+    return std::make_shared<Session>(&environment, ModelInfo{"m", {}, {}, {}, {}}, network,
+                                     engine::InitialState(*network), RequestKey{});
+  }
+  static Session::TrainArgs Epochs(int64_t epochs, int64_t batch_size = 16) {
+    Session::TrainArgs args;
+    args.data = Rows(80, 1);
+    args.config.batch_size = batch_size;
+    args.config.iterations = epochs * engine::BatchesPerEpoch(80, batch_size);
+    args.config.shuffle = true;
+    args.config.report_every = engine::BatchesPerEpoch(80, batch_size);
+    args.cancelled = Never();
+    return args;
+  }
+  static RunPtr Start(Session* session, Session::TrainArgs args) {
+    Waiter<RunPtr> waiter;
+    session->Train(std::move(args), waiter.callback());
+    EXPECT_TRUE(waiter.Wait().ok()) << waiter.Wait().status();
+    return *waiter.Wait();
+  }
+  static std::vector<Progress> ProgressOf(const RunPtr& run) {
+    std::vector<Progress> all;
+    int64_t next = 1;
+    while (auto event = run->log().Read(&next)) {
+      if (const auto* progress = std::get_if<Progress>(&event->body)) all.push_back(*progress);
+    }
+    return all;
+  }
+  static Metrics Measured(const engine::NetworkSpec& spec, const engine::State& state,
+                          const engine::Dataset& data) {
+    const engine::Network network(spec);
+    engine::Workspace workspace;
+    return MetricsOf(network, engine::Evaluate(network, state, data.All(), &workspace), data.rows);
+  }
+};
+
+TEST_F(RunTest, EveryEpochIsValidatedOnTheGivenRows) {
+  auto session = CreateOf(Spec());
+  auto args = Epochs(6);
+  args.validation = Rows(30, 2);
+  const auto validation = args.validation;
+  const auto run = Start(session.get(), std::move(args));
+  const RunSummary summary = WaitFor(run);
+  EXPECT_EQ(summary.stop_reason, StopReason::kCompleted);
+  const auto progress = ProgressOf(run);
+  ASSERT_EQ(progress.size(), 7U) << "the first iteration and each epoch";
+  EXPECT_FALSE(progress[0].validation.has_value());
+  for (size_t i = 1; i < progress.size(); ++i) {
+    ASSERT_TRUE(progress[i].validation.has_value());
+    EXPECT_EQ(progress[i].validation->rows, 30);
+  }
+  const Metrics expected = Measured(Spec(), *Read(session.get()), *validation);
+  EXPECT_EQ(progress.back().validation->loss, expected.loss) << "after the epoch's last step";
+  EXPECT_EQ(summary.validation->loss, expected.loss);
+  EXPECT_EQ(summary.validation->accuracy, expected.accuracy);
+  EXPECT_EQ(summary.metrics->rows, 80);
+}
+
+TEST_F(RunTest, ASplitTrainsOnTheRestAlone) {
+  auto session = CreateOf(Spec());
+  auto other = CreateOf(Spec());
+  auto args = Epochs(3, 10);
+  args.config.validation_split = 0.25;
+  args.config.iterations = 18;  // 60 rows in batches of 10, three times
+  // The same by hand: the rows that the published scheme leaves.
+  engine::Split split = engine::SplitForValidation(*args.data, 0.25, Spec().seed, 0);
+  auto by_hand = Epochs(3, 10);
+  by_hand.config.iterations = 18;
+  by_hand.data = std::make_shared<engine::Dataset>(std::move(split.training));
+  by_hand.validation = std::make_shared<engine::Dataset>(std::move(split.validation));
+  const RunSummary a = WaitFor(Start(session.get(), std::move(args)));
+  const RunSummary b = WaitFor(Start(other.get(), std::move(by_hand)));
+  EXPECT_EQ(a.metrics->rows, 60);
+  EXPECT_EQ(a.validation->rows, 20);
+  EXPECT_EQ(a.validation->loss, b.validation->loss);
+  EXPECT_EQ(Values(*Read(session.get())), Values(*Read(other.get())));
+}
+
+// A large learning rate makes validation worse soon; what stopped early has the best epoch's state.
+TEST_F(RunTest, EarlyStoppingEndsTheRunAndRestoresTheBestEpoch) {
+  for (bool restore : {true, false}) {
+    SCOPED_TRACE(restore);
+    auto spec = Spec();
+    spec.optimizer.learning_rate = 0.3;
+    auto session = CreateOf(spec);
+    auto args = Epochs(500, 8);
+    args.validation = Rows(20, 9);
+    args.config.early_stopping = EarlyStopping{3, 0, restore};
+    const auto data = args.data;
+    const auto validation = args.validation;
+    const auto run = Start(session.get(), std::move(args));
+    const RunSummary summary = WaitFor(run);
+    ASSERT_EQ(summary.stop_reason, StopReason::kEarlyStopped);
+    EXPECT_LT(summary.iterations, 5000);
+    EXPECT_EQ(summary.restored_best, restore);
+    EXPECT_EQ(summary.best_iteration + 3 * 10, summary.iterations) << "three bad epochs of ten";
+    EXPECT_EQ(summary.step, summary.iterations) << "steps go on counting";
+    const auto state = Read(session.get());
+    EXPECT_EQ(state->step, summary.iterations);
+    EXPECT_EQ(state->optimizer_step, restore ? summary.best_iteration : summary.iterations);
+    EXPECT_EQ(summary.validation->loss, Measured(spec, *state, *validation).loss);
+    if (restore) EXPECT_EQ(summary.validation->loss, summary.best_loss);
+    const auto progress = ProgressOf(run);
+    EXPECT_EQ(progress.back().iteration, summary.iterations) << "the last step is reported";
+
+    // The parameters are those of a run of that length.
+    auto shorter = CreateOf(spec);
+    auto again = Epochs(1, 8);
+    again.config.iterations = restore ? summary.best_iteration : summary.iterations;
+    WaitFor(Start(shorter.get(), std::move(again)));
+    EXPECT_EQ(Values(*Read(shorter.get())), Values(*state));
+  }
+}
+
+TEST_F(RunTest, WithoutValidationTheEpochsTrainingLossIsLookedAt) {
+  auto session = CreateOf(Spec());
+  auto args = Epochs(50, 80);
+  args.config.early_stopping = EarlyStopping{2, 1e9, true};  // nothing is an improvement
+  const RunSummary summary = WaitFor(Start(session.get(), std::move(args)));
+  EXPECT_EQ(summary.stop_reason, StopReason::kEarlyStopped);
+  EXPECT_EQ(summary.iterations, 3) << "the first epoch is the best; two more are borne";
+  EXPECT_EQ(summary.best_iteration, 1);
+  EXPECT_FALSE(summary.validation.has_value());
+}
+
+TEST_F(RunTest, AStoppedRunRestoresItsBestEpochToo) {
+  auto session = CreateOf(Spec());
+  auto args = Epochs(1, 80);
+  args.config.iterations = kForever;
+  args.config.early_stopping = EarlyStopping{int64_t{1} << 40, 1e9, true};
+  const auto run = Start(session.get(), std::move(args));
+  while (session->status().step < 5) std::this_thread::yield();
+  run->RequestStop(StopReason::kStopped);
+  const RunSummary summary = WaitFor(run);
+  EXPECT_EQ(summary.stop_reason, StopReason::kStopped);
+  EXPECT_TRUE(summary.restored_best);
+  EXPECT_EQ(Read(session.get())->optimizer_step, 1);
+}
+
+TEST_F(RunTest, APlateauReducesTheRateAndTheModelRemembersIt) {
+  auto spec = Spec();
+  spec.optimizer.schedule.kind = engine::ScheduleKind::kReduceOnPlateau;
+  spec.optimizer.schedule.patience = 1;
+  spec.optimizer.schedule.threshold = 0.9;  // hardly anything is an improvement
+  spec.optimizer.schedule.factor = 0.5;
+  auto session = CreateOf(spec);
+  const auto run = Start(session.get(), Epochs(7));
+  WaitFor(run);
+  const auto progress = ProgressOf(run);
+  std::vector<double> rates;
+  for (const Progress& p : progress) rates.push_back(p.learning_rate);
+  // After the first epoch two bad ones reduce it, again and again.
+  EXPECT_EQ(rates, (std::vector<double>{0.05, 0.05, 0.05, 0.05, 0.025, 0.025, 0.0125, 0.0125}));
+  const auto outcome = Step(session.get());
+  EXPECT_EQ(outcome->result.learning_rate, Read(session.get())->plateau.learning_rate);
+  EXPECT_LT(outcome->result.learning_rate, 0.05);
+}
+
+TEST_F(RunTest, TheFirstRunFitsTheStandardisationOnItsTrainingRows) {
+  auto spec = Spec();
+  spec.standardize = engine::Standardize::kFitted;
+  auto session = CreateOf(spec);
+  EXPECT_EQ(ReasonOf(Step(session.get()).status())->reason, "NOT_FITTED");
+  Waiter<Session::StatePtr> early;
+  session->ReadFitted(early.callback());
+  EXPECT_EQ(ReasonOf(early.Wait().status())->reason, "NOT_FITTED");
+
+  auto args = Epochs(2, 10);
+  args.config.validation_split = 0.5;
+  const engine::Split split = engine::SplitForValidation(*args.data, 0.5, spec.seed, 0);
+  WaitFor(Start(session.get(), std::move(args)));
+  const auto fitted = Read(session.get())->standardization;
+  ASSERT_NE(fitted, nullptr);
+  const auto expected = engine::FitStandardization(split.training);
+  EXPECT_EQ(fitted->mean, expected->mean);
+  EXPECT_EQ(fitted->std, expected->std);
+  EXPECT_TRUE(Step(session.get()).ok());
+
+  auto later = Epochs(2);
+  later.data = Rows(50, 7);
+  later.config.batch_size = 50;
+  WaitFor(Start(session.get(), std::move(later)));
+  EXPECT_EQ(Read(session.get())->standardization, fitted) << "it is kept";
+}
+
+// The same requests give the same bytes, on one thread or many, alone or among other runs and
+// readers. Everything that could depend on the moment is in use.
+TEST_F(RunTest, ResultsDoNotDependOnThreadsSlicesAndLoad) {
+  auto spec = Spec();
+  spec.layers[0].dropout = 0.2;
+  spec.standardize = engine::Standardize::kFitted;
+  spec.optimizer.schedule.kind = engine::ScheduleKind::kReduceOnPlateau;
+  spec.optimizer.schedule.patience = 2;
+  spec.optimizer.schedule.warmup_steps = 5;
+  const auto run_it = [&](Session* session) {
+    auto args = Epochs(60, 7);
+    args.config.validation_split = 0.2;
+    args.config.early_stopping = EarlyStopping{1000, 0, true};
+    return Start(session, std::move(args));
+  };
+  std::vector<double> alone;
+  {
+    ComputePool single(1);
+    environment.pool = &single;
+    auto session = CreateOf(spec);
+    WaitFor(run_it(session.get()));
+    ASSERT_TRUE(Step(session.get()).ok());
+    alone = Values(*Read(session.get()));
+    environment.pool = &pool;
+  }
+  ComputePool many(4);
+  environment.pool = &many;
+  std::vector<std::shared_ptr<Session>> sessions;
+  std::vector<RunPtr> runs;
+  for (int i = 0; i < 8; ++i) {
+    sessions.push_back(CreateOf(spec));
+    runs.push_back(run_it(sessions.back().get()));
+  }
+  std::atomic<bool> done{false};
+  std::thread reader([&] {
+    while (!done) {
+      for (const auto& session : sessions) Read(session.get());
+    }
+  });
+  for (const RunPtr& run : runs) WaitFor(run);
+  done = true;
+  reader.join();
+  for (const auto& session : sessions) {
+    ASSERT_TRUE(Step(session.get()).ok());
+    EXPECT_EQ(Values(*Read(session.get())), alone);
+  }
+  environment.pool = &pool;
+}
+
+}  // namespace
+}  // namespace backprop::session
