@@ -36,6 +36,9 @@ need() {
   as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >/dev/null
 }
 
+# The compiler cache serves every checkout and scripts/mutants alike.
+export CCACHE_BASEDIR="$ROOT" CCACHE_NOHASHDIR=1
+
 # Configures a preset if it is new and builds it, or only the given targets.
 build() {
   local preset=$1
