@@ -62,6 +62,17 @@ need_python_tools() {
   cp scripts/requirements.txt "$stamp"
 }
 
+# The frameworks that we compare with, in an environment of their own: gigabytes, never for tests.
+need_peers() {
+  local venv=build/peers/venv stamp=build/peers/venv/requirements.stamp
+  cmp -s scripts/requirements-peers.txt "$stamp" && return 0
+  say "Installing PyTorch and scikit-learn into $venv"
+  python3 -m venv "$venv"
+  "$venv/bin/pip" install --quiet --no-cache-dir --disable-pip-version-check \
+    -r scripts/requirements-peers.txt || fail "PyTorch and scikit-learn could not be installed."
+  cp scripts/requirements-peers.txt "$stamp"
+}
+
 GRPCURL_VERSION=v1.8.9
 need_grpcurl() {
   [ -x build/tools/bin/grpcurl ] && return 0

@@ -36,8 +36,8 @@ std::string Status::ToString() const {
 }
 
 const char* StopReasonName(StopReason reason) {
-  static constexpr const char* kNames[] = {"unspecified",    "completed", "stopped",
-                                           "cancelled",      "diverged",  "model deleted",
+  static constexpr const char* kNames[] = {"unspecified",     "completed",    "stopped",
+                                           "cancelled",       "diverged",     "model deleted",
                                            "server shutdown", "stopped early"};
   return kNames[static_cast<int>(reason)];
 }

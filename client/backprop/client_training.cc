@@ -128,8 +128,8 @@ StepStream& StepStream::operator=(StepStream&&) noexcept = default;
 bool StepStream::Send(const Batch& batch, std::optional<int64_t> expected_step,
                       const std::string& request_id) {
   v1::StepStreamRequest request;
-  *request.mutable_step() = MakeStep(impl_->model, batch, expected_step,
-                                     request_id.empty() ? RandomId() : request_id);
+  *request.mutable_step() =
+      MakeStep(impl_->model, batch, expected_step, request_id.empty() ? RandomId() : request_id);
   return impl_->stream->Write(request);
 }
 

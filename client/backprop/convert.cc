@@ -84,8 +84,7 @@ std::vector<NamedTensor> FromMessage(
     const google::protobuf::RepeatedPtrField<v1::NamedTensor>& tensors) {
   std::vector<NamedTensor> out;
   for (const v1::NamedTensor& tensor : tensors) {
-    out.push_back(
-        {tensor.name(), FromMessage(tensor.tensor()), tensor.tensor().shape_size() == 1});
+    out.push_back({tensor.name(), FromMessage(tensor.tensor()), tensor.tensor().shape_size() == 1});
   }
   return out;
 }
@@ -162,8 +161,8 @@ Parameters FromMessage(const v1::Parameters& message) {
   }
   if (message.has_plateau()) {
     const v1::PlateauState& plateau = message.plateau();
-    parameters.plateau = PlateauState{plateau.learning_rate(), plateau.best(),
-                                      plateau.bad_epochs(), plateau.cooldown()};
+    parameters.plateau = PlateauState{plateau.learning_rate(), plateau.best(), plateau.bad_epochs(),
+                                      plateau.cooldown()};
   }
   return parameters;
 }

@@ -42,21 +42,20 @@ Layer FromMessage(const v1::Layer& message) {
 
 void ToMessage(const Loss& loss, v1::Loss* message) {
   std::visit(
-      Overloaded{[&](const SoftmaxCrossEntropy& from) {
-                   v1::SoftmaxCrossEntropy* out = message->mutable_softmax_cross_entropy();
-                   if (from.label_smoothing != 0) out->set_label_smoothing(from.label_smoothing);
-                   *out->mutable_class_weights() = {from.class_weights.begin(),
-                                                    from.class_weights.end()};
-                 },
-                 [&](const BinaryCrossEntropy& from) {
-                   v1::BinaryCrossEntropy* out = message->mutable_binary_cross_entropy();
-                   *out->mutable_pos_weight() = {from.pos_weight.begin(), from.pos_weight.end()};
-                   *out->mutable_class_weights() = {from.class_weights.begin(),
-                                                    from.class_weights.end()};
-                 },
-                 [&](const MeanSquaredError&) { message->mutable_mean_squared_error(); },
-                 [&](const MeanAbsoluteError&) { message->mutable_mean_absolute_error(); },
-                 [&](const Huber& from) { message->mutable_huber()->set_delta(from.delta); }},
+      Overloaded{
+          [&](const SoftmaxCrossEntropy& from) {
+            v1::SoftmaxCrossEntropy* out = message->mutable_softmax_cross_entropy();
+            if (from.label_smoothing != 0) out->set_label_smoothing(from.label_smoothing);
+            *out->mutable_class_weights() = {from.class_weights.begin(), from.class_weights.end()};
+          },
+          [&](const BinaryCrossEntropy& from) {
+            v1::BinaryCrossEntropy* out = message->mutable_binary_cross_entropy();
+            *out->mutable_pos_weight() = {from.pos_weight.begin(), from.pos_weight.end()};
+            *out->mutable_class_weights() = {from.class_weights.begin(), from.class_weights.end()};
+          },
+          [&](const MeanSquaredError&) { message->mutable_mean_squared_error(); },
+          [&](const MeanAbsoluteError&) { message->mutable_mean_absolute_error(); },
+          [&](const Huber& from) { message->mutable_huber()->set_delta(from.delta); }},
       loss);
 }
 

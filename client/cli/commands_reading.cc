@@ -57,10 +57,10 @@ void Print(const ClassificationMetrics& metrics) {
   std::printf("%-20s %9s %9s %9s %9s %9s\n", "", "precision", "recall", "f1", "support", "roc_auc");
   for (const ClassMetrics& scores : metrics.classes) {
     if (metrics.classes.size() > kMostClasses) break;
-    const std::string name = scores.class_name.empty() ? std::to_string(scores.class_index)
-                                                       : scores.class_name;
-    std::printf("%-20s %9.4f %9.4f %9.4f %9g %9s\n", name.c_str(), scores.precision,
-                scores.recall, scores.f1, scores.support, Optional(scores.roc_auc).c_str());
+    const std::string name =
+        scores.class_name.empty() ? std::to_string(scores.class_index) : scores.class_name;
+    std::printf("%-20s %9.4f %9.4f %9.4f %9g %9s\n", name.c_str(), scores.precision, scores.recall,
+                scores.f1, scores.support, Optional(scores.roc_auc).c_str());
   }
   const auto average = [](const char* name, const AverageMetrics& scores) {
     std::printf("%-20s %9.4f %9.4f %9.4f\n", name, scores.precision, scores.recall, scores.f1);
@@ -139,9 +139,8 @@ void AddReadingCommands(CLI::App* app, Globals* globals, Command* chosen) {
   evaluate->add_option("--top-k", evaluate_options->top_k, "The k of top-k accuracy; default 2");
   evaluate->add_flag("--summary-only", evaluate_options->summary_only, "Loss and accuracy alone");
   source->AddTo(evaluate, false);
-  evaluate->callback([=] {
-    *chosen = [=] { return Evaluate(*globals, *model, *source, *evaluate_options); };
-  });
+  evaluate->callback(
+      [=] { *chosen = [=] { return Evaluate(*globals, *model, *source, *evaluate_options); }; });
 
   auto* check = app->add_subcommand("grad-check", "Prove the gradients by finite differences");
   auto options = std::make_shared<GradCheckOptions>();

@@ -11,9 +11,7 @@
 namespace backprop::cli {
 namespace {
 
-bool Binary(const ModelSpec& spec) {
-  return std::holds_alternative<BinaryCrossEntropy>(spec.loss);
-}
+bool Binary(const ModelSpec& spec) { return std::holds_alternative<BinaryCrossEntropy>(spec.loss); }
 
 // Whether one column says which class a row has; else each output has a column.
 bool WantsLabel(const ModelSpec& spec) {

@@ -39,10 +39,10 @@ std::string ProgressHeader() {
 }
 
 std::string ProgressRow(const Progress& progress) {
-  std::string row = Format("%10lld %8lld %12.6f %10s %12.4e %12.0f",
-                static_cast<long long>(progress.iteration), static_cast<long long>(progress.epoch),
-                progress.metrics.loss, Accuracy(progress.metrics).c_str(), progress.gradient_norm,
-                StepsPerSecond(progress));
+  std::string row =
+      Format("%10lld %8lld %12.6f %10s %12.4e %12.0f", static_cast<long long>(progress.iteration),
+             static_cast<long long>(progress.epoch), progress.metrics.loss,
+             Accuracy(progress.metrics).c_str(), progress.gradient_norm, StepsPerSecond(progress));
   if (progress.validation.has_value()) {
     row += Format("  validation %.6f", progress.validation->loss);
     if (progress.validation->accuracy.has_value()) row += " " + Accuracy(*progress.validation);

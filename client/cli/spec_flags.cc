@@ -111,8 +111,7 @@ void SpecFlags::AddLayerFlags(CLI::App* command) {
           ->delimiter(',')
           ->type_name("UNITS[:ACTIVATION],…");
   command
-      ->add_option("--spec", file_,
-                   "The whole spec as a JSON file instead; - for standard input")
+      ->add_option("--spec", file_, "The whole spec as a JSON file instead; - for standard input")
       ->type_name("FILE")
       ->excludes(inputs)
       ->excludes(layer_list);
@@ -363,7 +362,8 @@ ModelSpec SpecFlags::Build() const {
   if (!file_.empty()) {
     for (const CLI::Option* option : command_->get_options()) {
       if (option->get_group() == "Model" && option->count() > 0) {
-        throw CLI::ValidationError(option->get_name(), "is not for --spec, which has the whole spec");
+        throw CLI::ValidationError(option->get_name(),
+                                   "is not for --spec, which has the whole spec");
       }
     }
     v1::ModelSpec message;

@@ -85,8 +85,9 @@ int64_t ValidationRows(int64_t rows, double share) {
 
 Split SplitForValidation(const Dataset& data, double share, uint64_t seed, int64_t start_step) {
   std::vector<int32_t> order(static_cast<size_t>(data.rows));
-  Permutation(RandomStream(seed, RandomPurpose::kValidationSplit, static_cast<uint64_t>(start_step)),
-              order);
+  Permutation(
+      RandomStream(seed, RandomPurpose::kValidationSplit, static_cast<uint64_t>(start_step)),
+      order);
   const int64_t held_out = ValidationRows(data.rows, share);
   std::sort(order.begin(), order.begin() + held_out);
   std::sort(order.begin() + held_out, order.end());

@@ -14,10 +14,10 @@ namespace backprop::engine {
 // n consecutive rows, owned by someone else. What is wanted is either classes or targets; both are
 // null for a forward pass alone.
 struct BatchView {
-  int64_t rows = 0;                    // n ≥ 1
-  const std::byte* inputs = nullptr;   // (n, d)
-  const int32_t* classes = nullptr;    // (n), in [0, k); for one binary output 0 or 1
-  const std::byte* targets = nullptr;  // (n, k)
+  int64_t rows = 0;                           // n ≥ 1
+  const std::byte* inputs = nullptr;          // (n, d)
+  const int32_t* classes = nullptr;           // (n), in [0, k); for one binary output 0 or 1
+  const std::byte* targets = nullptr;         // (n, k)
   const std::byte* sample_weights = nullptr;  // (n), ≥ 0, or null for ones
 };
 
@@ -46,8 +46,8 @@ Dataset EmptyLike(const Dataset& source, int64_t rows);
 void Gather(const Dataset& source, std::span<const int32_t> order, Dataset* out);
 
 // Splits rows into those to train on and a share, in (0, 1), to validate with: ⌈share·n⌉ of them,
-// which must be fewer than n, drawn from RandomStream(seed, kValidationSplit, start_step). Both keep
-// the order of the rows.
+// which must be fewer than n, drawn from RandomStream(seed, kValidationSplit, start_step). Both
+// keep the order of the rows.
 struct Split {
   Dataset training;
   Dataset validation;

@@ -38,8 +38,7 @@ void Sides(const Network& network, const BatchView& batch, Workspace* workspace,
 }
 
 template <class T>
-std::vector<double> Gradients(const Model<T>& model, const BatchView& batch,
-                              Workspace* workspace) {
+std::vector<double> Gradients(const Model<T>& model, const BatchView& batch, Workspace* workspace) {
   workspace->Prepare(model.network, batch.rows, PassKind::kForwardBackward);
   ForwardBackward(model, batch, std::nullopt, workspace);
   const T* g = workspace->gradients<T>();
@@ -99,9 +98,9 @@ void GradChecker::ComputeAnalytic() {
 // rounding moved no activation across its kink.
 void GradChecker::CompareKernels(const Network& network, const State& state, const Dataset& batch) {
   const bool is_float = network.spec().data_type == DataType::kFloat32;
-  const auto own_sides =
-      is_float ? SidesOf(ModelOf<float>(network, state), batch.All(), &workspace_)
-               : SidesOf(ModelOf<double>(network, state), batch.All(), &workspace_);
+  const auto own_sides = is_float
+                             ? SidesOf(ModelOf<float>(network, state), batch.All(), &workspace_)
+                             : SidesOf(ModelOf<double>(network, state), batch.All(), &workspace_);
   const auto sides = SidesOf(Exact(), batch_.All(), &workspace_);
   const std::vector<int32_t> rows = AgreeingRows(batch.rows, own_sides, sides);
   report_.kernel_rows_set_aside = batch.rows - static_cast<int64_t>(rows.size());

@@ -75,7 +75,7 @@ class GradChecker {
   Model<double> Exact() const { return {network_, parameters_.data(), standardization_.get()}; }
 
   GradCheckOptions options_;
-  Network network_;                 // the same network in float64
+  Network network_;  // the same network in float64
   std::shared_ptr<const Standardization> standardization_;
   std::vector<double> parameters_;  // float64
   Dataset batch_;                   // float64

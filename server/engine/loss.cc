@@ -64,8 +64,7 @@ Row<T> SoftmaxCrossEntropy(const LossSpec& loss, const LossInput<T>& in, int64_t
   const auto q = [&](int64_t j) {
     const T y = indexed ? static_cast<T>(j == wanted) : in.targets[i * k + j];
     const T smooth = static_cast<T>(loss.label_smoothing);
-    return WeightAt<T>(loss.class_weights, j) *
-           ((1 - smooth) * y + smooth / static_cast<T>(k));
+    return WeightAt<T>(loss.class_weights, j) * ((1 - smooth) * y + smooth / static_cast<T>(k));
   };
   // Without smoothing only the label's own term is not 0.
   if (indexed && loss.label_smoothing == 0) {
@@ -87,11 +86,11 @@ Row<T> SoftmaxCrossEntropy(const LossSpec& loss, const LossInput<T>& in, int64_t
 }
 
 // For each element, p its pos_weight and w its class weight:
-//   loss = w·((1 − y)·z + (1 + (p − 1)·y)·log(1 + e^−z));  dz = share/k·w·((1 + (p − 1)·y)·σ(z) − p·y)
+//   loss = w·((1 − y)·z + (1 + (p − 1)·y)·log(1 + e^−z));  dz = share/k·w·((1 + (p − 1)·y)·σ(z) −
+//   p·y)
 // where log(1 + e^−z) = max(−z, 0) + log(1 + e^−|z|).
 template <class T>
-Row<T> BinaryCrossEntropy(const LossSpec& loss, const LossInput<T>& in, int64_t i, T share,
-                          T* dz) {
+Row<T> BinaryCrossEntropy(const LossSpec& loss, const LossInput<T>& in, int64_t i, T share, T* dz) {
   const T k = static_cast<T>(in.k);
   Row<T> row;
   row.right = true;
@@ -104,8 +103,7 @@ Row<T> BinaryCrossEntropy(const LossSpec& loss, const LossInput<T>& in, int64_t 
     const T both = 1 + (p - 1) * y;
     const T log_term = std::log1p(std::exp(-std::abs(z)));
     // For either sign of z a sum of terms ≥ 0.
-    row.loss += z > 0 ? w * ((1 - y) * z + both * log_term)
-                      : w * (both * log_term - p * y * z);
+    row.loss += z > 0 ? w * ((1 - y) * z + both * log_term) : w * (both * log_term - p * y * z);
     row.right = row.right && (z > 0) == (y > T(0.5));
     if (dz != nullptr) dz[j] = w * (both * Sigmoid(z) - p * y) / k * share;
   }
@@ -158,11 +156,10 @@ LossResult ComputeLoss(const LossSpec& loss, const LossInput<T>& in, T* dz) {
       if (d != nullptr) std::fill_n(d, in.k, T(0));
       continue;
     }
-    const Row<T> row = loss.kind == Loss::kSoftmaxCrossEntropy
-                           ? SoftmaxCrossEntropy(loss, in, i, share, d)
-                       : loss.kind == Loss::kBinaryCrossEntropy
-                           ? BinaryCrossEntropy(loss, in, i, share, d)
-                           : Regression(loss, in, i, share, d);
+    const Row<T> row =
+        loss.kind == Loss::kSoftmaxCrossEntropy  ? SoftmaxCrossEntropy(loss, in, i, share, d)
+        : loss.kind == Loss::kBinaryCrossEntropy ? BinaryCrossEntropy(loss, in, i, share, d)
+                                                 : Regression(loss, in, i, share, d);
     result.sum += static_cast<double>(s) * static_cast<double>(row.loss);
     if (row.right) result.correct += static_cast<double>(s);
   }

@@ -22,8 +22,8 @@ struct LossInput {
 
 // Sums over rows, so that batches add up. s_i is the weight of sample i.
 struct LossResult {
-  double sum = 0;      // Σ s_i·(loss of row i)
-  double weight = 0;   // D: Σ s_i; for softmax cross-entropy with class indices Σ s_i·(class weight)
+  double sum = 0;     // Σ s_i·(loss of row i)
+  double weight = 0;  // D: Σ s_i; for softmax cross-entropy with class indices Σ s_i·(class weight)
   double correct = 0;  // Σ s_i over rows predicted right; 0 for a regression
   double rows = 0;     // Σ s_i
 

@@ -31,12 +31,12 @@ struct AverageScores {
 };
 
 struct ClassificationMetrics {
-  double accuracy = 0;               // multi-label: all k answers right
+  double accuracy = 0;                   // multi-label: all k answers right
   std::optional<double> top_k_accuracy;  // with three classes or more
-  std::vector<double> confusion;     // (classes, classes): [label][prediction]; not multi-label
-  std::vector<ClassScores> classes;  // for one binary output: classes 0 and 1
-  AverageScores macro;               // plain mean
-  AverageScores weighted;            // by support
+  std::vector<double> confusion;         // (classes, classes): [label][prediction]; not multi-label
+  std::vector<ClassScores> classes;      // for one binary output: classes 0 and 1
+  AverageScores macro;                   // plain mean
+  AverageScores weighted;                // by support
   // Binary: of class 1; else mean over classes, each against the rest. Unset if one is.
   std::optional<double> roc_auc;
   // Mean of −log of the label's probability, probabilities kept 2^-52 away from 0 and 1. Not
@@ -45,7 +45,7 @@ struct ClassificationMetrics {
 };
 
 struct RegressionMetrics {
-  double mean_squared_error = 0;       // each the mean over outputs
+  double mean_squared_error = 0;  // each the mean over outputs
   double root_mean_squared_error = 0;
   double mean_absolute_error = 0;
   // 1 − Σ(z − y)² / Σ(y − ȳ)²; where the targets are constant 1 if they are met exactly, else 0.
@@ -82,9 +82,9 @@ class MetricsCollector {
   const Dataset& data_;
   const int64_t top_k_;
   const bool multilabel_;
-  const int64_t columns_;         // classes, or outputs
-  std::vector<double> scores_;    // (rows, k): probabilities, or a regression's outputs
-  std::vector<int32_t> labels_;   // (rows); not multi-label
+  const int64_t columns_;        // classes, or outputs
+  std::vector<double> scores_;   // (rows, k): probabilities, or a regression's outputs
+  std::vector<int32_t> labels_;  // (rows); not multi-label
   std::vector<int32_t> predicted_;
 };
 

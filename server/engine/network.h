@@ -35,8 +35,8 @@ struct TensorInfo {
 
 // One state vector of an optimiser; the names are those of PyTorch's.
 struct SlotInfo {
-  std::string name;         // "momentum", "exp_avg", …
-  double initial = 0;       // what it starts from
+  std::string name;           // "momentum", "exp_avg", …
+  double initial = 0;         // what it starts from
   bool non_negative = false;  // a mean or sum of squares
 };
 

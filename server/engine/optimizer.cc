@@ -128,8 +128,8 @@ bool RmsProp(const Update<T>& u) {
 // v ← v + g²;  p ← p − lr / (1 + (t − 1)·lr_decay) · g / (√v + ε)
 template <class T>
 bool Adagrad(const Update<T>& u) {
-  const T rate = static_cast<T>(u.learning_rate /
-                                (1 + static_cast<double>(u.t - 1) * u.spec.lr_decay));
+  const T rate =
+      static_cast<T>(u.learning_rate / (1 + static_cast<double>(u.t - 1) * u.spec.lr_decay));
   const T epsilon = static_cast<T>(u.spec.epsilon);
   FiniteCheck<T> finite;
   for (int64_t i = 0; i < u.P; ++i) {
@@ -188,12 +188,9 @@ bool ApplyGradients(const Network& network, const State& in, const T* gradients,
   out->optimizer_step = in.optimizer_step + 1;
   out->plateau = in.plateau;
   if (out->standardization != in.standardization) out->standardization = in.standardization;
-  const Update<T> update = {network.spec().optimizer,
-                            network.parameter_count(),
-                            out->optimizer_step,
-                            learning_rate,
-                            in.values.as<T>().data(),
-                            gradients,
+  const Update<T> update = {network.spec().optimizer,  network.parameter_count(),
+                            out->optimizer_step,       learning_rate,
+                            in.values.as<T>().data(),  gradients,
                             out->values.as<T>().data()};
   switch (update.spec.kind) {
     case OptimizerKind::kSgd:

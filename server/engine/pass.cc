@@ -97,8 +97,8 @@ void Forward(const Model<T>& model, const BatchView& batch, Workspace* workspace
 template <class T>
 LossResult ForwardLoss(const Model<T>& model, const BatchView& batch, Workspace* workspace) {
   Forward(model, batch, workspace);
-  return ComputeLoss<T>(model.network.spec().loss,
-                        LossInputOf<T>(model.network, batch, workspace), nullptr);
+  return ComputeLoss<T>(model.network.spec().loss, LossInputOf<T>(model.network, batch, workspace),
+                        nullptr);
 }
 
 template <class T>

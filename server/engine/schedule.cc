@@ -17,8 +17,8 @@ double LearningRate(const OptimizerSpec& optimizer, int64_t steps, const Plateau
   const double eta = optimizer.learning_rate;
   if (steps < schedule.warmup_steps) {
     const double f = schedule.warmup_start_factor;
-    return eta * (f + (1 - f) * static_cast<double>(steps) /
-                          static_cast<double>(schedule.warmup_steps));
+    return eta *
+           (f + (1 - f) * static_cast<double>(steps) / static_cast<double>(schedule.warmup_steps));
   }
   const int64_t u = steps - schedule.warmup_steps;
   switch (schedule.kind) {

@@ -23,14 +23,7 @@ enum class Activation {
   kSoftplus
 };
 
-enum class Initializer {
-  kHeNormal,
-  kHeUniform,
-  kXavierNormal,
-  kXavierUniform,
-  kZeros,
-  kConstant
-};
+enum class Initializer { kHeNormal, kHeUniform, kXavierNormal, kXavierUniform, kZeros, kConstant };
 
 // A dense layer: dropout(activation(x·W + b)), (n, inputs) → (n, units).
 struct LayerSpec {
@@ -66,36 +59,36 @@ enum class ScheduleKind { kConstant, kStep, kExponential, kCosine, kReduceOnPlat
 // How the learning rate goes with the optimiser's steps; see schedule.h.
 struct ScheduleSpec {
   ScheduleKind kind = ScheduleKind::kConstant;
-  int64_t warmup_steps = 0;                  // linear, before the rest; ≥ 0
-  double warmup_start_factor = 1.0 / 3;      // in (0, 1]
-  int64_t step_size = 1;                     // kStep: ≥ 1
-  double gamma = 0.1;                        // kStep, kExponential: in (0, 1]
-  int64_t total_steps = 1;                   // kCosine: PyTorch's T_max, ≥ 1
-  double min_learning_rate = 0;              // kCosine's eta_min, kReduceOnPlateau's min_lr; ≥ 0
-  double factor = 0.1;                       // kReduceOnPlateau: in (0, 1)
-  int64_t patience = 10;                     // kReduceOnPlateau: ≥ 0
-  double threshold = 1e-4;                   // kReduceOnPlateau: relative, in [0, 1)
-  int64_t cooldown = 0;                      // kReduceOnPlateau: ≥ 0
+  int64_t warmup_steps = 0;              // linear, before the rest; ≥ 0
+  double warmup_start_factor = 1.0 / 3;  // in (0, 1]
+  int64_t step_size = 1;                 // kStep: ≥ 1
+  double gamma = 0.1;                    // kStep, kExponential: in (0, 1]
+  int64_t total_steps = 1;               // kCosine: PyTorch's T_max, ≥ 1
+  double min_learning_rate = 0;          // kCosine's eta_min, kReduceOnPlateau's min_lr; ≥ 0
+  double factor = 0.1;                   // kReduceOnPlateau: in (0, 1)
+  int64_t patience = 10;                 // kReduceOnPlateau: ≥ 0
+  double threshold = 1e-4;               // kReduceOnPlateau: relative, in [0, 1)
+  int64_t cooldown = 0;                  // kReduceOnPlateau: ≥ 0
 };
 
 enum class Clipping { kNone, kNorm, kValue };
 
 struct OptimizerSpec {
   OptimizerKind kind = OptimizerKind::kSgd;
-  double learning_rate = 1e-3;             // > 0
-  double momentum = 0;                     // SGD, RMSProp: in [0, 1)
-  double beta1 = 0.9;                      // Adam, AdamW: in [0, 1)
-  double beta2 = 0.999;                    // Adam, AdamW: in [0, 1)
-  double epsilon = 1e-8;                   // all but SGD: > 0; Adagrad's default is 1e-10
-  bool nesterov = false;                   // SGD with momentum
-  double alpha = 0.99;                     // RMSProp: in [0, 1)
-  bool centered = false;                   // RMSProp
-  double lr_decay = 0;                     // Adagrad: ≥ 0
-  double initial_accumulator_value = 0;    // Adagrad: ≥ 0
-  double weight_decay = 0;                 // ≥ 0; AdamW: decoupled; else L2, added to the gradient
-  double l1 = 0;                           // ≥ 0; L1, added to the gradient before it is clipped
+  double learning_rate = 1e-3;           // > 0
+  double momentum = 0;                   // SGD, RMSProp: in [0, 1)
+  double beta1 = 0.9;                    // Adam, AdamW: in [0, 1)
+  double beta2 = 0.999;                  // Adam, AdamW: in [0, 1)
+  double epsilon = 1e-8;                 // all but SGD: > 0; Adagrad's default is 1e-10
+  bool nesterov = false;                 // SGD with momentum
+  double alpha = 0.99;                   // RMSProp: in [0, 1)
+  bool centered = false;                 // RMSProp
+  double lr_decay = 0;                   // Adagrad: ≥ 0
+  double initial_accumulator_value = 0;  // Adagrad: ≥ 0
+  double weight_decay = 0;               // ≥ 0; AdamW: decoupled; else L2, added to the gradient
+  double l1 = 0;                         // ≥ 0; L1, added to the gradient before it is clipped
   Clipping clipping = Clipping::kNone;
-  double clip = 0;                         // the norm or value, > 0
+  double clip = 0;  // the norm or value, > 0
   ScheduleSpec schedule;
 };
 

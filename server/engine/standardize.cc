@@ -34,8 +34,7 @@ std::shared_ptr<const Standardization> FitStandardization(const Dataset& data) {
     }
   }
   // What rounding alone can leave of the variance of n equal numbers (scikit-learn's bound).
-  const double n_epsilon =
-      static_cast<double>(data.rows) * std::numeric_limits<double>::epsilon();
+  const double n_epsilon = static_cast<double>(data.rows) * std::numeric_limits<double>::epsilon();
   for (size_t j = 0; j < d; ++j) {
     const double variance = fitted->std[j] / weight;
     const double rounding = n_epsilon * fitted->mean[j];

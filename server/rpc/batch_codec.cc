@@ -121,8 +121,8 @@ absl::StatusOr<engine::Dataset> DecodeBatch(const v1::Batch& batch, absl::string
   auto data = DecodeInputs(batch.inputs(), absl::StrCat(field, ".inputs"), model, limits);
   if (!data.ok()) return data.status();
   if (batch.has_sample_weights()) {
-    const absl::Status status = DecodeSampleWeights(
-        batch.sample_weights(), absl::StrCat(field, ".sample_weights"), &*data);
+    const absl::Status status =
+        DecodeSampleWeights(batch.sample_weights(), absl::StrCat(field, ".sample_weights"), &*data);
     if (!status.ok()) return status;
   }
 

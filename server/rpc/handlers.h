@@ -10,8 +10,8 @@
 #include "backprop/v1/training_service.pb.h"
 #include "server/rpc/context.h"
 #include "server/rpc/run_stream.h"
-#include "server/session/session.h"
 #include "server/rpc/unary_call.h"
+#include "server/session/session.h"
 
 namespace backprop::rpc {
 

@@ -35,8 +35,8 @@ void HandleComputeGradients(Context* context, UnaryCall* call,
   absl::Status fits = CheckWorkspace(network, batch->rows, engine::PassKind::kForwardBackward,
                                      "batch.inputs", context->limits());
   if (fits.ok()) {
-    fits = CheckParametersSize(network, *encoding, /*with_optimizer_state=*/false,
-                               context->limits());
+    fits =
+        CheckParametersSize(network, *encoding, /*with_optimizer_state=*/false, context->limits());
   }
   if (!fits.ok()) return call->Done(fits);
   const int64_t cost = 3 * engine::ForwardCost(network, batch->rows);
@@ -58,14 +58,14 @@ void HandleComputeGradients(Context* context, UnaryCall* call,
     response->set_step(state->step);
     call->Done(absl::OkStatus());
   };
-  (*model)->ReadFitted([call, cost, pool = context->environment->pool,
-                        compute = std::move(compute)](
-                           absl::StatusOr<session::Session::StatePtr> state) mutable {
-    if (!state.ok()) return call->Done(state.status());
-    if (cost <= session::Strand::kInlineCost) return compute(*state);
-    pool->Post(session::Priority::kInteractive,
-               [compute = std::move(compute), state = *std::move(state)] { compute(state); });
-  });
+  (*model)->ReadFitted(
+      [call, cost, pool = context->environment->pool,
+       compute = std::move(compute)](absl::StatusOr<session::Session::StatePtr> state) mutable {
+        if (!state.ok()) return call->Done(state.status());
+        if (cost <= session::Strand::kInlineCost) return compute(*state);
+        pool->Post(session::Priority::kInteractive,
+                   [compute = std::move(compute), state = *std::move(state)] { compute(state); });
+      });
 }
 
 void HandleApplyGradients(Context* context, UnaryCall* call,

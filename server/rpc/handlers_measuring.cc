@@ -106,8 +106,7 @@ absl::StatusOr<int64_t> DecodeTopK(const v1::EvaluateRequest& request,
                                    const engine::Network& network, int64_t rows,
                                    const session::Limits& limits) {
   if (request.has_top_k() && request.top_k() < 1) {
-    return session::FieldError("top_k",
-                               absl::StrCat("must be at least 1, got ", request.top_k()));
+    return session::FieldError("top_k", absl::StrCat("must be at least 1, got ", request.top_k()));
   }
   if (request.summary_only()) return 0;
   const int64_t k = network.outputs();
@@ -162,7 +161,7 @@ void HandleGradCheck(Context* context, UnaryCall* call, const v1::GradCheckReque
                      context->limits());
   if (!fits.ok()) return call->Done(fits);
   (*model)->ReadFitted([=, model = *model, data = *std::move(data), options = *options,
-                  pool = context->environment->pool](absl::StatusOr<StatePtr> state) mutable {
+                        pool = context->environment->pool](absl::StatusOr<StatePtr> state) mutable {
     if (!state.ok()) return call->Done(state.status());
     // Even the beginning, two passes with gradients, may take long.
     pool->Post(

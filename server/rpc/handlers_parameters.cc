@@ -14,8 +14,8 @@ void HandleGetParameters(Context* context, UnaryCall* call, const v1::GetParamet
   const bool with_state = !request.omit_optimizer_state();
   absl::Status status = CheckEncoding(request.encoding());
   if (status.ok()) {
-    status = CheckParametersSize((*model)->network(), request.encoding(), with_state,
-                                 context->limits());
+    status =
+        CheckParametersSize((*model)->network(), request.encoding(), with_state, context->limits());
   }
   if (!status.ok()) return call->Done(status);
   const int64_t bytes = EncodedParametersBytes((*model)->network(), request.encoding(), with_state);

@@ -28,8 +28,8 @@ absl::StatusOr<Outputs> DecodeOutputs(const v1::PredictRequest& request,
                                       const engine::Network& network) {
   const engine::Loss loss = network.spec().loss.kind;
   const bool classifies = engine::Classifies(loss);
-  const bool one_class = loss == engine::Loss::kSoftmaxCrossEntropy ||
-                         (classifies && network.outputs() == 1);
+  const bool one_class =
+      loss == engine::Loss::kSoftmaxCrossEntropy || (classifies && network.outputs() == 1);
   if (request.outputs().empty()) return Outputs{!classifies, classifies, one_class};
   Outputs outputs;
   Fields fields;
@@ -157,7 +157,7 @@ void HandlePredict(Context* context, UnaryCall* call, const v1::PredictRequest& 
   if (!fits.ok()) return call->Done(fits);
   const int64_t cost = engine::ForwardCost(network, data->rows);
   (*model)->ReadFitted([=, model = *model, data = *std::move(data), outputs = *outputs,
-                  pool = context->environment->pool](absl::StatusOr<StatePtr> state) mutable {
+                        pool = context->environment->pool](absl::StatusOr<StatePtr> state) mutable {
     if (!state.ok()) return call->Done(state.status());
     RunSliced(pool, call,
               std::make_shared<PredictWork>(std::move(model), *std::move(state), std::move(data),

@@ -23,8 +23,7 @@ absl::StatusOr<session::Session::TrainArgs> DecodeTrain(const Context& context,
     if (!validation.ok()) return validation.status();
     args.validation = std::make_shared<engine::Dataset>(*std::move(validation));
   }
-  const auto config =
-      DecodeTrainingConfig(request.config(), data->rows, request.has_validation());
+  const auto config = DecodeTrainingConfig(request.config(), data->rows, request.has_validation());
   if (!config.ok()) return config.status();
   const absl::Status fits =
       CheckWorkspace(model.network(), config->batch_size, engine::PassKind::kForwardBackward,

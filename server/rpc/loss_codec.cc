@@ -16,10 +16,11 @@ using engine::Loss;
 std::vector<double> DecodeClassWeights(const google::protobuf::RepeatedField<double>& values,
                                        const std::string& field, int64_t count,
                                        const NumberRules& check, Fields* fields) {
-  auto weights = DecodeList(
-      values, field, count, "output", fields,
-      [&](const std::string& at, double value) { check.NotNegative(at, value); });
-  if (!weights.empty() && std::all_of(weights.begin(), weights.end(), [](double w) { return w == 0; })) {
+  auto weights =
+      DecodeList(values, field, count, "output", fields,
+                 [&](const std::string& at, double value) { check.NotNegative(at, value); });
+  if (!weights.empty() &&
+      std::all_of(weights.begin(), weights.end(), [](double w) { return w == 0; })) {
     fields->Add(field, "must not all be 0");
   }
   return weights;
@@ -36,11 +37,11 @@ void DecodeLoss(const v1::ModelSpec& message, engine::NetworkSpec* spec, Fields*
       const v1::BinaryCrossEntropy& binary = loss.binary_cross_entropy();
       const std::string field = "spec.loss.binary_cross_entropy.";
       spec->loss.kind = Loss::kBinaryCrossEntropy;
-      spec->loss.pos_weight = DecodeList(
-          binary.pos_weight(), field + "pos_weight", outputs, "output", fields,
-          [&](const std::string& at, double value) { check.Positive(at, value); });
-      spec->loss.class_weights = DecodeClassWeights(
-          binary.class_weights(), field + "class_weights", outputs, check, fields);
+      spec->loss.pos_weight =
+          DecodeList(binary.pos_weight(), field + "pos_weight", outputs, "output", fields,
+                     [&](const std::string& at, double value) { check.Positive(at, value); });
+      spec->loss.class_weights = DecodeClassWeights(binary.class_weights(), field + "class_weights",
+                                                    outputs, check, fields);
       break;
     }
     case v1::Loss::kMeanSquaredError:

@@ -28,8 +28,8 @@ class NumberRules {
   }
   void NotNegative(absl::string_view field, double value) const {
     if (value >= 0 && std::isfinite(Round(value))) return;
-    fields_->Add(field, absl::StrCat("must be at least 0 and finite in the model's precision, got ",
-                                     value));
+    fields_->Add(
+        field, absl::StrCat("must be at least 0 and finite in the model's precision, got ", value));
   }
   // In [0, 1).
   void Fraction(absl::string_view field, double value) const {
@@ -71,8 +71,8 @@ std::vector<double> DecodeList(const google::protobuf::RepeatedField<double>& va
                                const std::string& field, int64_t count, const char* of,
                                Fields* fields, const Rule& rule) {
   if (!values.empty() && values.size() != count) {
-    fields->Add(field, absl::StrCat("expected ", count, " numbers, one per ", of,
-                                    ", or none, got ", values.size()));
+    fields->Add(field, absl::StrCat("expected ", count, " numbers, one per ", of, ", or none, got ",
+                                    values.size()));
     return {};
   }
   for (int i = 0; i < values.size(); ++i) rule(absl::StrCat(field, "[", i, "]"), values[i]);

@@ -197,7 +197,8 @@ OptimizerSpec DecodeOptimizer(const v1::ModelSpec& spec, engine::DataType type, 
       DecodeAdagrad(message.adagrad(), check, &out);
       break;
     case v1::Optimizer::KIND_NOT_SET:
-      if (spec.has_optimizer()) fields->Add("spec.optimizer", "expected one of the kinds, got none");
+      if (spec.has_optimizer())
+        fields->Add("spec.optimizer", "expected one of the kinds, got none");
       break;
   }
   if (message.has_l1()) {

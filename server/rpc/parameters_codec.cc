@@ -41,7 +41,8 @@ std::vector<Place> SlotPlaces(const engine::Network& network) {
   for (const engine::TensorInfo& tensor : network.tensors()) {
     for (size_t s = 0; s < slots.size(); ++s) {
       const int64_t slot = static_cast<int64_t>(s + 1) * network.parameter_count();
-      places.push_back({tensor, absl::StrCat(tensor.name, "/", slots[s].name), slot + tensor.offset});
+      places.push_back(
+          {tensor, absl::StrCat(tensor.name, "/", slots[s].name), slot + tensor.offset});
     }
   }
   return places;
@@ -103,8 +104,8 @@ absl::Status CheckSlots(const engine::Network& network, const engine::State& sta
     if (!slot.non_negative) continue;
     for (int64_t i = (1 + s) * P; i < (2 + s) * P; ++i) {
       if (state.values.Get(i) < 0) {
-        return FieldError(field, absl::StrCat(slot.name, " must not be negative, got ",
-                                              state.values.Get(i)));
+        return FieldError(
+            field, absl::StrCat(slot.name, " must not be negative, got ", state.values.Get(i)));
       }
     }
   }
@@ -175,7 +176,8 @@ void EncodeGradients(const engine::Network& network, const std::byte* gradients,
   Encode(ParameterPlaces(network), gradients, network.spec().data_type, encoding, tensors);
 }
 
-absl::StatusOr<engine::Buffer> DecodeGradients(const NamedTensors& tensors, const std::string& field,
+absl::StatusOr<engine::Buffer> DecodeGradients(const NamedTensors& tensors,
+                                               const std::string& field,
                                                const engine::Network& network) {
   engine::Buffer gradients(network.spec().data_type, network.parameter_count());
   const absl::Status status =
@@ -237,7 +239,8 @@ absl::StatusOr<std::shared_ptr<engine::State>> DecodeParameters(const v1::Parame
   }
   status = DecodeStandardized(message, absl::StrCat(field, ".input_standardization"), network,
                               next.get());
-  if (status.ok()) status = DecodePlateau(message, absl::StrCat(field, ".plateau"), network, next.get());
+  if (status.ok())
+    status = DecodePlateau(message, absl::StrCat(field, ".plateau"), network, next.get());
   if (!status.ok()) return status;
   next->step = message.has_step() ? message.step() : current.step;
   // Without its slots the optimiser begins anew, and Adam's t with it.

@@ -43,7 +43,8 @@ absl::StatusOr<std::shared_ptr<engine::State>> DecodeParameters(const v1::Parame
 // Gradients (P), laid out as the parameters, in the network's precision.
 void EncodeGradients(const engine::Network& network, const std::byte* gradients,
                      v1::TensorEncoding encoding, NamedTensors* tensors);
-absl::StatusOr<engine::Buffer> DecodeGradients(const NamedTensors& tensors, const std::string& field,
+absl::StatusOr<engine::Buffer> DecodeGradients(const NamedTensors& tensors,
+                                               const std::string& field,
                                                const engine::Network& network);
 
 }  // namespace backprop::rpc

@@ -39,8 +39,8 @@ constexpr EnumPair<v1::Initializer, Initializer> kInitializers[] = {
     {v1::INITIALIZER_XAVIER_UNIFORM, Initializer::kXavierUniform},
     {v1::INITIALIZER_ZEROS, Initializer::kZeros},
     {v1::INITIALIZER_CONSTANT, Initializer::kConstant}};
-constexpr EnumPair<v1::DataType, DataType> kDataTypes[] = {{v1::DATA_TYPE_FLOAT32, DataType::kFloat32},
-                                                       {v1::DATA_TYPE_FLOAT64, DataType::kFloat64}};
+constexpr EnumPair<v1::DataType, DataType> kDataTypes[] = {
+    {v1::DATA_TYPE_FLOAT32, DataType::kFloat32}, {v1::DATA_TYPE_FLOAT64, DataType::kFloat64}};
 
 Initializer DefaultInitializer(Activation activation) {
   const bool saturates = activation == Activation::kTanh || activation == Activation::kSigmoid;
@@ -89,10 +89,9 @@ void DecodeLayers(const v1::ModelSpec& message, engine::NetworkSpec* spec, Field
     engine::LayerSpec out;
     out.units = layer.units();
     check.AtLeast(field + ".units", layer.units(), 1);
-    out.activation =
-        DecodeEnum(kActivations, layer.activation(),
-                   last ? Activation::kIdentity : Activation::kRelu, field + ".activation",
-                   "a known activation", fields);
+    out.activation = DecodeEnum(kActivations, layer.activation(),
+                                last ? Activation::kIdentity : Activation::kRelu,
+                                field + ".activation", "a known activation", fields);
     out.initializer =
         DecodeEnum(kInitializers, layer.initializer(), DefaultInitializer(out.activation),
                    field + ".initializer", "a known initializer", fields);
@@ -129,12 +128,10 @@ engine::Standardization DecodeStandardization(const v1::InputStandardization& me
   // Both are used in float64, whatever the model's precision.
   const NumberRules check(DataType::kFloat64, fields);
   engine::Standardization out;
-  out.mean =
-      DecodeList(message.mean(), field + ".mean", features, "feature", fields,
-                 [&](const std::string& at, double value) { check.Finite(at, value); });
-  out.std =
-      DecodeList(message.std(), field + ".std", features, "feature", fields,
-                 [&](const std::string& at, double value) { check.Positive(at, value); });
+  out.mean = DecodeList(message.mean(), field + ".mean", features, "feature", fields,
+                        [&](const std::string& at, double value) { check.Finite(at, value); });
+  out.std = DecodeList(message.std(), field + ".std", features, "feature", fields,
+                       [&](const std::string& at, double value) { check.Positive(at, value); });
   if (message.mean().empty() != message.std().empty()) {
     fields->Add(field, absl::StrCat("expected mean and std, or neither, got ",
                                     message.std().empty() ? "mean" : "std", " alone"));
@@ -163,7 +160,7 @@ absl::StatusOr<engine::NetworkSpec> DecodeSpec(const v1::ModelSpec& message,
     fields.Add("spec.input_size", absl::StrCat("must be at least 1, got ", message.input_size()));
   }
   spec.data_type = DecodeEnum(kDataTypes, message.data_type(), DataType::kFloat32, "spec.data_type",
-                          "FLOAT32 or FLOAT64", &fields);
+                              "FLOAT32 or FLOAT64", &fields);
   DecodeLayers(message, &spec, &fields);
   DecodeLoss(message, &spec, &fields);
   spec.optimizer = DecodeOptimizer(message, spec.data_type, &fields);

@@ -54,12 +54,11 @@ void StepStream::Begin(int64_t sequence) {
   if (!work.ok()) return Answer(sequence, nullptr, work.status());
   work->args.cancelled = [self = shared_from_this()] { return self->cancelled(); };
   const auto model = work->model;
-  model->Step(std::move(work->args),
-              [self = shared_from_this(), model,
-               sequence](const absl::StatusOr<session::StepOutcome>& outcome) {
-                self->Answer(sequence, model.get(), outcome);
-                self->Pump();
-              });
+  model->Step(std::move(work->args), [self = shared_from_this(), model, sequence](
+                                         const absl::StatusOr<session::StepOutcome>& outcome) {
+    self->Answer(sequence, model.get(), outcome);
+    self->Pump();
+  });
 }
 
 void StepStream::Answer(int64_t sequence, const session::Session* model,

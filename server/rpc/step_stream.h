@@ -69,8 +69,8 @@ class StepStream final
   std::string model_;                // of the last request; used by OnReadDone alone
 
   mutable session::Mutex mu_;
-  std::deque<Slot> slots_ ABSL_GUARDED_BY(mu_);        // unanswered, in order
-  int64_t first_ ABSL_GUARDED_BY(mu_) = 1;             // sequence of the first of them
+  std::deque<Slot> slots_ ABSL_GUARDED_BY(mu_);  // unanswered, in order
+  int64_t first_ ABSL_GUARDED_BY(mu_) = 1;       // sequence of the first of them
   int64_t unanswered_bytes_ ABSL_GUARDED_BY(mu_) = 0;
   bool reading_ ABSL_GUARDED_BY(mu_) = false;
   bool writing_ ABSL_GUARDED_BY(mu_) = false;

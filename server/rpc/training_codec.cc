@@ -65,8 +65,8 @@ int64_t DecodeSplit(const v1::TrainingConfig& message, int64_t rows, bool has_va
   } else if (!(split > 0 && split < 1)) {
     fields->Add(field, absl::StrCat("must be in (0, 1), got ", split));
   } else if (engine::ValidationRows(rows, split) >= rows) {
-    fields->Add(field, absl::StrCat("must leave rows to train on, got ", split, " of ", rows,
-                                    " rows"));
+    fields->Add(field,
+                absl::StrCat("must leave rows to train on, got ", split, " of ", rows, " rows"));
   } else {
     config->validation_split = split;
     return rows - engine::ValidationRows(rows, split);
@@ -97,8 +97,9 @@ absl::StatusOr<session::RunConfig> DecodeTrainingConfig(const v1::TrainingConfig
   if (message.has_batch_size()) {
     config.batch_size = message.batch_size();
     if (message.batch_size() < 1 || message.batch_size() > rows) {
-      fields.Add("config.batch_size", absl::StrCat("must be in [1, ", rows, "], as there are ",
-                                                   rows, " rows to train on, got ", message.batch_size()));
+      fields.Add("config.batch_size",
+                 absl::StrCat("must be in [1, ", rows, "], as there are ", rows,
+                              " rows to train on, got ", message.batch_size()));
       config.batch_size = rows;
     }
   }

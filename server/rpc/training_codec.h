@@ -14,8 +14,8 @@
 
 namespace backprop::rpc {
 
-// Defaults filled in for data of `rows` rows. `has_validation`: whether rows to validate on are given.
-// Fields from "config.".
+// Defaults filled in for data of `rows` rows. `has_validation`: whether rows to validate on are
+// given. Fields from "config.".
 absl::StatusOr<session::RunConfig> DecodeTrainingConfig(const v1::TrainingConfig& message,
                                                         int64_t rows, bool has_validation);
 

@@ -101,8 +101,8 @@ grpc::ServerUnaryReactor* TrainingService::Step(grpc::CallbackServerContext*,
   return Unary(context_, "Step", request->model(), HandleStep, request, response);
 }
 
-grpc::ServerBidiReactor<v1::StepStreamRequest, v1::StepStreamResponse>*
-TrainingService::StepStream(grpc::CallbackServerContext*) {
+grpc::ServerBidiReactor<v1::StepStreamRequest, v1::StepStreamResponse>* TrainingService::StepStream(
+    grpc::CallbackServerContext*) {
   return rpc::StepStream::Start(context_).get();
 }
 

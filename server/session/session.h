@@ -86,8 +86,8 @@ class Session : public std::enable_shared_from_this<Session> {
   };
   Status status() const;
 
-  // One optimiser step, on a batch or with gradients (P) of the caller's; `expected_step` is checked
-  // in the model's order.
+  // One optimiser step, on a batch or with gradients (P) of the caller's; `expected_step` is
+  // checked in the model's order.
   struct StepArgs {
     std::variant<engine::Dataset, engine::Buffer> work;
     std::optional<int64_t> expected_step;

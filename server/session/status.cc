@@ -104,11 +104,12 @@ absl::Status NotFiniteError(engine::NotFinite what) {
 }
 
 absl::Status NotFitted(absl::string_view model) {
-  return ReasonError(absl::StatusCode::kFailedPrecondition,
-                     absl::StrCat(model,
-                                  ": input_standardization is fitted by the first Train; call Train "
-                                  "first, or set mean and std"),
-                     {"NOT_FITTED", {{"model", std::string(model)}}});
+  return ReasonError(
+      absl::StatusCode::kFailedPrecondition,
+      absl::StrCat(model,
+                   ": input_standardization is fitted by the first Train; call Train "
+                   "first, or set mean and std"),
+      {"NOT_FITTED", {{"model", std::string(model)}}});
 }
 
 absl::Status ShuttingDown() {

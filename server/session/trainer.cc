@@ -150,8 +150,8 @@ engine::State* Trainer::MutableState() {
 
 void Trainer::Report() {
   const RunConfig& config = run_->config();
-  const bool last = iteration_ == config.iterations ||
-                    (stopper_.has_value() && stopper_->should_stop());
+  const bool last =
+      iteration_ == config.iterations || (stopper_.has_value() && stopper_->should_stop());
   if (iteration_ != 1 && iteration_ % config.report_every != 0 && !last) return;
   const double seconds = std::max(absl::ToDoubleSeconds(Elapsed()), 1e-9);
   Progress progress;

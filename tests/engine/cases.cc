@@ -99,7 +99,8 @@ Case MakeCase(const CaseOptions& options, uint32_t seed) {
   }
   const int64_t k = options.units.back();
   if (options.wanted == Wanted::kClasses) {
-    const auto classes = static_cast<uint32_t>(options.loss.kind == Loss::kBinaryCrossEntropy ? 2 : k);
+    const auto classes =
+        static_cast<uint32_t>(options.loss.kind == Loss::kBinaryCrossEntropy ? 2 : k);
     for (int64_t i = 0; i < options.rows; ++i) {
       c.batch.classes.push_back(static_cast<int>(random() % classes));
       c.data.classes.push_back(c.batch.classes.back());

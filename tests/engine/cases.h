@@ -16,12 +16,11 @@
 namespace backprop::engine {
 
 inline constexpr Activation kActivations[] = {
-    Activation::kIdentity, Activation::kRelu, Activation::kTanh,
+    Activation::kIdentity, Activation::kRelu,      Activation::kTanh,
     Activation::kSigmoid,  Activation::kLeakyRelu, Activation::kElu,
     Activation::kGelu,     Activation::kSilu,      Activation::kSoftplus};
 inline constexpr Loss kLosses[] = {Loss::kSoftmaxCrossEntropy, Loss::kBinaryCrossEntropy,
-                                   Loss::kMeanSquaredError, Loss::kMeanAbsoluteError,
-                                   Loss::kHuber};
+                                   Loss::kMeanSquaredError, Loss::kMeanAbsoluteError, Loss::kHuber};
 // Every optimiser with every option of its own in use.
 std::vector<OptimizerSpec> Optimizers();
 enum class Wanted { kClasses, kTargets };
@@ -53,8 +52,8 @@ struct CaseOptions {
   int64_t inputs = 4;
   int64_t rows = 7;
   OptimizerSpec optimizer;
-  double scale = 1;  // of weights and inputs
-  double dropout = 0;  // of hidden layers
+  double scale = 1;             // of weights and inputs
+  double dropout = 0;           // of hidden layers
   bool sample_weights = false;  // some of them 0
   bool standardize = false;     // by a given mean and std
 };

@@ -59,7 +59,8 @@ double LossRow(const engine::LossSpec& loss, const Batch& batch, size_t i,
     const double relative = std::expm1(2 * most);  // of a probability
     for (size_t j = 0; j < k; ++j) {
       const double terms = outputs + kLocal + std::abs(z[j] - m);
-      E += q[j] * (2 * most + u * (outputs + kLocal) * (std::abs(z[j] - m) + std::log(outputs) + 1));
+      E +=
+          q[j] * (2 * most + u * (outputs + kLocal) * (std::abs(z[j] - m) + std::log(outputs) + 1));
       (*Edz)[j] = share * (Q * p[j] * (relative + u * terms) + kLocal * u * (Q * p[j] + q[j]));
     }
     return E;
@@ -143,8 +144,8 @@ ErrorBound BoundOf(const engine::NetworkSpec& spec, const std::vector<Layer>& la
   const auto share = Shares(spec.loss, batch);
   Matrix Edx = Zeros(n, r.logits[0].size());
   for (size_t i = 0; i < n; ++i) {
-    bound.loss += share[i] * LossRow(spec.loss, batch, i, r.logits[i], bound.logits[i], share[i], u,
-                                     &Edx[i]);
+    bound.loss +=
+        share[i] * LossRow(spec.loss, batch, i, r.logits[i], bound.logits[i], share[i], u, &Edx[i]);
   }
   const auto rows = static_cast<double>(n + 2);
   for (size_t l = layers.size(); l-- > 0;) {
@@ -165,8 +166,8 @@ ErrorBound BoundOf(const engine::NetworkSpec& spec, const std::vector<Layer>& la
         const double Eda = r.mask[l][i][j] * Edx[i][j] + 2 * u * da;
         const bool crosses = f.jump > 0 && std::abs(z) <= Ez[l][i][j];
         const bool identity = spec.layers[l].activation == Activation::kIdentity;
-        const double Eslope = f.second * Ez[l][i][j] + (crosses ? f.jump : 0) +
-                              (identity ? 0 : kLocal * u * f.first);
+        const double Eslope =
+            f.second * Ez[l][i][j] + (crosses ? f.jump : 0) + (identity ? 0 : kLocal * u * f.first);
         const double Edz = Eda * (slope + Eslope) + da * Eslope + u * dz;
         grad.b[j] += Edz + rows * u * (dz + Edz);
         for (size_t p = 0; p < inputs; ++p) {

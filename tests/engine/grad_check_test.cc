@@ -43,8 +43,7 @@ TEST(GradCheckTest, PassesForEveryActivationLossAndPrecision) {
 
 TEST(GradCheckTest, ReportsTheReferenceLoss) {
   const Case c = MakeCase(CaseOptions{}, 3);
-  EXPECT_NEAR(Check(c).loss, c.Reference().loss,
-              1e-12);
+  EXPECT_NEAR(Check(c).loss, c.Reference().loss, 1e-12);
 }
 
 TEST(GradCheckTest, EntriesAcrossAKinkAreSetAsideAndCounted) {

@@ -32,10 +32,10 @@ TYPED_TEST(LossTest, ExtremeLogitsStayFinite) {
   const std::vector<T> z = {T(1e4), T(-1e4), T(-1e4), T(1e4), T(0), T(1e4)};
   const std::vector<int32_t> classes = {1, 1, 0};
   const std::vector<T> targets = {T(0), T(1), T(0), T(1), T(0.5), T(0.5)};
-  for (Loss loss :
-       kLosses) {
+  for (Loss loss : kLosses) {
     std::vector<T> dz(6, T(NAN));
-    const auto result = ComputeLoss<T>(LossSpecOf(loss), {3, 2, z.data(), nullptr, targets.data()}, dz.data());
+    const auto result =
+        ComputeLoss<T>(LossSpecOf(loss), {3, 2, z.data(), nullptr, targets.data()}, dz.data());
     EXPECT_TRUE(std::isfinite(result.sum));
     ExpectFinite(dz);
     if (!Classifies(loss)) continue;
@@ -62,7 +62,8 @@ TYPED_TEST(LossTest, KnownValues) {
   EXPECT_NEAR(static_cast<double>(dz[0]), 0.5, 1e-7);
   EXPECT_NEAR(static_cast<double>(dz[1]), -0.5, 1e-7);
   const std::vector<T> y = {1, 3};
-  result = ComputeLoss<T>(LossSpecOf(Loss::kMeanSquaredError), {1, 2, z.data(), nullptr, y.data()}, dz.data());
+  result = ComputeLoss<T>(LossSpecOf(Loss::kMeanSquaredError), {1, 2, z.data(), nullptr, y.data()},
+                          dz.data());
   EXPECT_NEAR(result.sum, 5, 1e-6);
   EXPECT_NEAR(static_cast<double>(dz[1]), -3, 1e-6);
 }
@@ -86,11 +87,10 @@ TYPED_TEST(LossTest, NotANumberIsNotHidden) {
   using T = TypeParam;
   const std::vector<T> z = {0, T(NAN)};
   const std::vector<T> y = {1, 0};
-  for (Loss loss :
-       kLosses) {
+  for (Loss loss : kLosses) {
     std::vector<T> dz(2);
-    EXPECT_TRUE(
-        std::isnan(ComputeLoss<T>(LossSpecOf(loss), {1, 2, z.data(), nullptr, y.data()}, dz.data()).sum))
+    EXPECT_TRUE(std::isnan(
+        ComputeLoss<T>(LossSpecOf(loss), {1, 2, z.data(), nullptr, y.data()}, dz.data()).sum))
         << static_cast<int>(loss);
   }
 }

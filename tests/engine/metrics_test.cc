@@ -56,8 +56,7 @@ TEST(MetricsTest, ThreeClassesByHand) {
   const Dataset data = Labelled({0, 0, 1, 2});
   const double low = std::log(0.2), mid = std::log(0.3), high = std::log(0.5);
   const auto metrics =
-      Collect(network, data,
-              {high, low, mid, mid, high, low, low, high, mid, high, mid, low})
+      Collect(network, data, {high, low, mid, mid, high, low, low, high, mid, high, mid, low})
           .Classification();
   EXPECT_EQ(metrics.accuracy, 0.5);
   EXPECT_EQ(metrics.confusion, (std::vector<double>{1, 1, 0, 0, 1, 0, 1, 0, 0}));

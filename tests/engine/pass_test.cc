@@ -25,8 +25,8 @@ template <class T>
 Outcome Compute(const Case& c, std::optional<int64_t> dropout_step = std::nullopt) {
   Workspace workspace;
   workspace.Prepare(*c.network, c.data.rows, PassKind::kForwardBackward);
-  const LossResult loss = ForwardBackward(ModelOf<T>(*c.network, *c.state), c.data.All(),
-                                          dropout_step, &workspace);
+  const LossResult loss =
+      ForwardBackward(ModelOf<T>(*c.network, *c.state), c.data.All(), dropout_step, &workspace);
   const T* z = Outputs<T>(*c.network, &workspace);
   const T* g = workspace.gradients<T>();
   return {loss.mean(), loss.correct, std::vector<double>(z, z + c.data.rows * c.network->outputs()),
@@ -75,10 +75,9 @@ double ShareOfBound(const Case& c, const Outcome& outcome, std::optional<uint64_
   const auto expected = c.Reference(dropout_step);
   const auto bound = reference::BoundOf(c.network->spec(), c.layers, c.batch, expected,
                                         c.scaler.has_value(), 0x1p-24);
-  return std::max(
-      {std::abs(outcome.loss - expected.loss) / bound.loss,
-       LargestShare(outcome.logits, Flat(expected.logits), Flat(bound.logits)),
-       LargestShare(outcome.gradients, Flatten(expected.grads), Flatten(bound.grads))});
+  return std::max({std::abs(outcome.loss - expected.loss) / bound.loss,
+                   LargestShare(outcome.logits, Flat(expected.logits), Flat(bound.logits)),
+                   LargestShare(outcome.gradients, Flatten(expected.grads), Flatten(bound.grads))});
 }
 
 // Networks, losses, weights, smoothing, standardisation and dropout, all drawn.
@@ -214,7 +213,8 @@ TEST(PassTest, ExtremesAgreeWithTheReference) {
   };
   for (const Extreme& extreme :
        {Extreme{"logits of 1e4", 5, 3, {2, 3}, 100}, Extreme{"one row", 1, 3, {4, 3}, 1},
-        Extreme{"one unit", 6, 1, {1, 1, 2}, 1}, Extreme{"a thousand classes", 3, 2, {5, 1000}, 1}}) {
+        Extreme{"one unit", 6, 1, {1, 1, 2}, 1},
+        Extreme{"a thousand classes", 3, 2, {5, 1000}, 1}}) {
     for (Activation activation : kActivations) {
       SCOPED_TRACE(testing::Message() << extreme.what << " " << static_cast<int>(activation));
       CaseOptions options;

@@ -87,7 +87,8 @@ Scaler FitScaler(const Batch& batch) {
   for (size_t i = 0; i < batch.x.size(); ++i) total += At(batch.weights, i);
   for (size_t j = 0; j < batch.x[0].size(); ++j) {
     double mean = 0, variance = 0;
-    for (size_t i = 0; i < batch.x.size(); ++i) mean += At(batch.weights, i) * batch.x[i][j] / total;
+    for (size_t i = 0; i < batch.x.size(); ++i)
+      mean += At(batch.weights, i) * batch.x[i][j] / total;
     for (size_t i = 0; i < batch.x.size(); ++i) {
       variance += At(batch.weights, i) * std::pow(batch.x[i][j] - mean, 2) / total;
     }
@@ -129,8 +130,8 @@ std::vector<double> Shares(const engine::LossSpec& loss, const Batch& batch) {
 namespace {
 
 // Loss, correct rows and dz of the last layer's outputs z.
-void LossAndGradient(const engine::LossSpec& loss, const Matrix& z, const Batch& batch,
-                     Result* out, Matrix* dz) {
+void LossAndGradient(const engine::LossSpec& loss, const Matrix& z, const Batch& batch, Result* out,
+                     Matrix* dz) {
   const size_t n = z.size();
   const size_t k = z[0].size();
   const double outputs = static_cast<double>(k);
@@ -152,8 +153,8 @@ void LossAndGradient(const engine::LossSpec& loss, const Matrix& z, const Batch&
         row_loss -= q[j] * (z[i][j] - m - std::log(sum_exp));
         (*dz)[i][j] = share[i] * (sum_q * p[j] - q[j]);
       }
-      right = ArgMax(z[i]) ==
-              (indexed ? static_cast<size_t>(batch.classes[i]) : ArgMax(batch.y[i]));
+      right =
+          ArgMax(z[i]) == (indexed ? static_cast<size_t>(batch.classes[i]) : ArgMax(batch.y[i]));
     } else if (loss.kind == Loss::kBinaryCrossEntropy) {
       right = true;
       for (size_t j = 0; j < k; ++j) {
@@ -162,8 +163,8 @@ void LossAndGradient(const engine::LossSpec& loss, const Matrix& z, const Batch&
         const double p = At(loss.pos_weight, j);
         // −log σ(z) = log(1 + e^−z) and −log(1 − σ(z)) = log(1 + e^z).
         row_loss += w * (p * y * Softplus(-z[i][j]) + (1 - y) * Softplus(z[i][j])) / outputs;
-        (*dz)[i][j] = share[i] / outputs * w *
-                      (p * y * (Sigmoid(z[i][j]) - 1) + (1 - y) * Sigmoid(z[i][j]));
+        (*dz)[i][j] =
+            share[i] / outputs * w * (p * y * (Sigmoid(z[i][j]) - 1) + (1 - y) * Sigmoid(z[i][j]));
         right = right && (z[i][j] > 0) == (y > 0.5);
       }
     } else {

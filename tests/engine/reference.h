@@ -40,10 +40,10 @@ struct Scaler {
 Scaler FitScaler(const Batch& batch);
 
 struct Result {
-  double loss = 0;     // mean
-  double weight = 0;   // what it was divided by
-  double correct = 0;  // weight of the rows predicted right
-  Matrix logits;       // (n, k)
+  double loss = 0;           // mean
+  double weight = 0;         // what it was divided by
+  double correct = 0;        // weight of the rows predicted right
+  Matrix logits;             // (n, k)
   std::vector<Layer> grads;  // dW and db, shaped as the layers
   // What came by on the way, for error bounds: x[l] enters layer l, da[l] and dz[l] leave it.
   std::vector<Matrix> x, z, da, dz, mask;

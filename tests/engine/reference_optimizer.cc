@@ -88,10 +88,9 @@ void Apply(const engine::OptimizerSpec& spec, std::vector<double> grads,
     grads[i] += spec.l1 * (p > 0 ? 1 : p < 0 ? -1 : 0);
     squares += grads[i] * grads[i];
   }
-  const double norm_share =
-      spec.clipping == engine::Clipping::kNorm
-          ? std::min(1.0, spec.clip / (std::sqrt(squares) + 1e-6))
-          : 1;
+  const double norm_share = spec.clipping == engine::Clipping::kNorm
+                                ? std::min(1.0, spec.clip / (std::sqrt(squares) + 1e-6))
+                                : 1;
   const double lr = LearningRate(spec, *optimizer);
   ++optimizer->t;
   for (size_t i = 0; i < P; ++i) {

@@ -38,20 +38,20 @@ void ExpectFollows(const CaseOptions& options, uint32_t seed, int steps) {
     ASSERT_EQ(c.state->optimizer_step, step);
     if (step % 10 != 0) continue;  // an epoch, as ReduceOnPlateau sees it
     reference::Measure(optimizer, expected.loss, &reference_optimizer);
-    c.state->plateau = AfterMeasurement(optimizer, c.state->optimizer_step, c.state->plateau,
-                                        result.loss.mean());
+    c.state->plateau =
+        AfterMeasurement(optimizer, c.state->optimizer_step, c.state->plateau, result.loss.mean());
   }
-  EXPECT_LE(LargestDifference(ToDoubles(c.state->values, 0, c.network->parameter_count()),
-                              parameters),
-            1e-9);
+  EXPECT_LE(
+      LargestDifference(ToDoubles(c.state->values, 0, c.network->parameter_count()), parameters),
+      1e-9);
 }
 
 TEST(StepTest, TrajectoriesFollowTheReference) {
   for (const OptimizerSpec& optimizer : Optimizers()) {
     for (Loss loss : kLosses) {
-      SCOPED_TRACE(testing::Message() << "optimizer " << static_cast<int>(optimizer.kind)
-                                      << " momentum " << optimizer.momentum << " loss "
-                                      << static_cast<int>(loss));
+      SCOPED_TRACE(testing::Message()
+                   << "optimizer " << static_cast<int>(optimizer.kind) << " momentum "
+                   << optimizer.momentum << " loss " << static_cast<int>(loss));
       CaseOptions options;
       options.optimizer = optimizer;
       options.loss.kind = loss;
@@ -86,8 +86,8 @@ TEST(StepTest, SchedulesPenaltiesAndClippingFollowTheReference) {
   };
   for (size_t i = 0; i < std::size(changes); ++i) {
     for (OptimizerSpec optimizer : Optimizers()) {
-      SCOPED_TRACE(testing::Message() << "change " << i << " of optimizer "
-                                      << static_cast<int>(optimizer.kind));
+      SCOPED_TRACE(testing::Message()
+                   << "change " << i << " of optimizer " << static_cast<int>(optimizer.kind));
       changes[i](&optimizer);
       CaseOptions options;
       options.optimizer = optimizer;
@@ -114,8 +114,7 @@ TEST(StepTest, TwoHalvesMakeAStepAndReplicasAgree) {
     Workspace workspace;
     State whole(*c.network), halves(*c.network), replicas(*c.network);
     const StepResult step = TrainStep(*c.network, *c.state, c.data.All(), &workspace, &whole);
-    const StepResult computed =
-        ComputeGradients(*c.network, *c.state, c.data.All(), &workspace);
+    const StepResult computed = ComputeGradients(*c.network, *c.state, c.data.All(), &workspace);
     EXPECT_EQ(computed.loss.mean(), step.loss.mean());
     const int64_t P = c.network->parameter_count();
     Buffer gradients(DataType::kFloat64, P);

@@ -108,6 +108,34 @@ class PythonClientTest(unittest.TestCase):
         trailers = dict(raised.exception.trailing_metadata())
         self.assertIn(b"spec.layers[0].units", trailers["grpc-status-details-bin"])
 
+    # Everything that could depend on the moment is in use.
+    def test_the_same_requests_give_the_same_bytes_on_another_server(self):
+        points, labels = xor(3)
+
+        def train(stub):
+            spec = model.ModelSpec(
+                input_size=2, seed=5, layers=[model.Layer(units=16, dropout=0.3), model.Layer(units=2)],
+                optimizer=model.Optimizer(adamw=model.AdamW(), schedule=model.Schedule(
+                    warmup_steps=10, reduce_on_plateau=model.ReduceOnPlateauSchedule(patience=1))),
+                input_standardization=model.InputStandardization())
+            name = stub.CreateModel(service.CreateModelRequest(spec=spec)).model.name
+            data = tensor.Batch(inputs=raw(points), labels=raw(labels))
+            config = training.TrainingConfig(epochs=20, batch_size=7, validation_split=0.2,
+                                             early_stopping=training.EarlyStopping(patience=100))
+            for _ in stub.Train(service.TrainRequest(model=name, data=data, config=config)):
+                pass
+            stub.Step(service.StepRequest(model=name, batch=data))
+            reply = stub.GetParameters(service.GetParametersRequest(
+                model=name, encoding=tensor.TENSOR_ENCODING_RAW))
+            return reply.parameters.SerializeToString(deterministic=True)
+
+        first = train(self.stub)
+        self.assertEqual(train(self.stub), first)
+        for threads in (1, 3):
+            with Server("--threads", str(threads)) as other, \
+                    grpc.insecure_channel(other.address) as channel:
+                self.assertEqual(train(service_grpc.TrainingServiceStub(channel)), first)
+
 
 if __name__ == "__main__":
     unittest.main(argv=sys.argv[:1] + ["-v"])

@@ -87,8 +87,8 @@ class ReadmeTest(unittest.TestCase):
                         ran.append(command)
             log = server.log()
         for rpc in ("CreateModel", "GetModel", "ListModels", "DeleteModel", "Train", "WatchTraining",
-                    "StopTraining", "Step", "Predict", "Evaluate", "GradCheck", "GetParameters",
-                    "SetParameters"):
+                    "StopTraining", "Step", "StepStream", "ComputeGradients", "ApplyGradients", "Predict",
+                    "Evaluate", "GradCheck", "GetParameters", "SetParameters"):
             with self.subTest(rpc):
                 self.assertTrue(any(f"TrainingService/{rpc}" in c for c in ran),
                                 "a grpcurl example for each RPC")

@@ -42,8 +42,8 @@ class GradientsTest : public ServiceTest {
 TEST_F(GradientsTest, TheTwoHalvesMakeAStepBitForBit) {
   CreateModel("whole", kSpec);
   CreateModel("halves", kSpec);
-  auto step = Json<v1::StepRequest>(R"({"model":"models/whole","batch":)" +
-                                    std::string(kXorBatch) + "}");
+  auto step =
+      Json<v1::StepRequest>(R"({"model":"models/whole","batch":)" + std::string(kXorBatch) + "}");
   for (int i = 1; i <= 20; ++i) {
     v1::StepResponse stepped;
     ASSERT_TRUE(Call(&Stub::Step, step, &stepped).ok());
@@ -79,9 +79,9 @@ TEST_F(GradientsTest, ReplicasThatAverageEqualOneModelOnTheJoinedBatch) {
     for (int t = 0; t < left.gradients_size(); ++t) {
       auto* mine = left.mutable_gradients(t)->mutable_tensor()->mutable_values();
       for (int e = 0; e < mine->size(); ++e) {
-        (*mine)[e] = ((*mine)[e] * left.weight() +
-                      right.gradients(t).tensor().values(e) * right.weight()) /
-                     (left.weight() + right.weight());
+        (*mine)[e] =
+            ((*mine)[e] * left.weight() + right.gradients(t).tensor().values(e) * right.weight()) /
+            (left.weight() + right.weight());
       }
     }
     ASSERT_TRUE(Apply(RequestFor("left", left), &applied).ok());

@@ -144,6 +144,83 @@ TEST_F(ReadingTest, GradCheckPassesAndSaysWhatItDid) {
   EXPECT_EQ(ParametersOf("m"), before);
 }
 
+// Every activation with every loss, in the model's real state: after steps with dropout, weights,
+// smoothing and standardised inputs, in both precisions.
+TEST_F(ReadingTest, GradCheckProvesEveryActivationWithEveryLoss) {
+  const char* const kActivationNames[] = {"IDENTITY", "RELU", "TANH", "SIGMOID", "LEAKY_RELU",
+                                          "ELU",      "GELU", "SILU", "SOFTPLUS"};
+  const std::pair<const char*, const char*> kLossesWithRows[] = {
+      {R"({"softmaxCrossEntropy":{"labelSmoothing":0.1,"classWeights":[1,2,0.5]}})",
+       R"("labels":{"values":[0,1,2,1]})"},
+      {R"({"softmaxCrossEntropy":{}})",
+       R"("targets":{"values":[0.2,0.3,0.5,1,0,0,0,0.5,0.5,0.1,0.8,0.1]})"},
+      {R"({"binaryCrossEntropy":{"posWeight":[1,2,3]}})",
+       R"("targets":{"values":[0,1,1,0,0,1,1,1,0.5,0,0,0]})"},
+      {R"({"meanSquaredError":{}})", R"("targets":{"values":[0,1,1,2,0,1,1,1,0.5,-1,0,0]})"},
+      {R"({"meanAbsoluteError":{}})", R"("targets":{"values":[0,1,1,2,0,1,1,1,0.5,-1,0,0]})"},
+      {R"({"huber":{"delta":0.5}})", R"("targets":{"values":[0,1,1,2,0,1,1,1,0.5,-1,0,0]})"}};
+  int number = 0;
+  for (const char* activation : kActivationNames) {
+    for (const auto& [loss, wanted] : kLossesWithRows) {
+      for (const char* type : {"FLOAT32", "FLOAT64"}) {
+        SCOPED_TRACE(testing::Message() << activation << " " << loss << " " << type);
+        const std::string id = "m" + std::to_string(++number);
+        CreateModel(id, R"({"inputSize":2,"layers":[{"units":4,"activation":"ACTIVATION_)" +
+                            std::string(activation) +
+                            R"(","dropout":0.2},{"units":3}],"inputStandardization":
+                             {"mean":[0.5,0.4],"std":[0.5,0.6]},"dataType":"DATA_TYPE_)" +
+                            type + R"(","loss":)" + loss + "}");
+        const std::string rows = R"({"model":"models/)" + id +
+                                 R"(","batch":{"inputs":{"values":[0.1,0.2,0.3,1,1,0,0.9,1]},
+                                     "sampleWeights":{"values":[1,2,0,0.5]},)" +
+                                 wanted + "}}";
+        v1::StepResponse step;
+        for (int i = 0; i < 3; ++i) {
+          ASSERT_TRUE(Call(&Stub::Step, Json<v1::StepRequest>(rows), &step).ok());
+        }
+        v1::GradCheckResponse response;
+        ASSERT_TRUE(Call(&Stub::GradCheck, Json<v1::GradCheckRequest>(rows), &response).ok());
+        EXPECT_TRUE(response.result().passed()) << response.result().DebugString();
+        EXPECT_EQ(response.step(), 3);
+        for (const auto& tensor : response.result().tensors()) {
+          EXPECT_EQ(tensor.not_sampled(), 0);
+          EXPECT_GT(tensor.checked(), 0);
+        }
+      }
+    }
+  }
+}
+
+TEST_F(ReadingTest, EvaluateSaysEverythingOrTheSummaryAlone) {
+  CreateModel("m", R"({"inputSize":1,"layers":[{"units":3}],"classNames":["a","b","c"]})");
+  auto request = Json<v1::EvaluateRequest>(
+      R"({"model":"models/m","topK":1,"data":{"inputs":{"values":[1,2,3,4]},
+          "labels":{"values":[0,1,2,2]},"sampleWeights":{"values":[1,1,0.5,1]}}})");
+  v1::EvaluateResponse response;
+  ASSERT_TRUE(Call(&Stub::Evaluate, request, &response).ok());
+  const auto& metrics = response.classification();
+  EXPECT_EQ(metrics.confusion_matrix_size(), 9);
+  EXPECT_EQ(metrics.classes(2).class_name(), "c");
+  EXPECT_EQ(metrics.classes(2).support(), 1.5);
+  EXPECT_EQ(metrics.top_k(), 1);
+  EXPECT_EQ(metrics.accuracy(), response.metrics().accuracy());
+  EXPECT_FALSE(response.has_regression());
+  request.set_summary_only(true);
+  v1::EvaluateResponse summary;
+  ASSERT_TRUE(Call(&Stub::Evaluate, request, &summary).ok());
+  EXPECT_EQ(summary.metrics().SerializeAsString(), response.metrics().SerializeAsString());
+  EXPECT_FALSE(summary.has_classification());
+
+  CreateModel("line", R"({"inputSize":1,"layers":[{"units":1}],"loss":{"meanAbsoluteError":{}}})");
+  ASSERT_TRUE(Call(&Stub::Evaluate, Json<v1::EvaluateRequest>(R"({"model":"models/line","data":
+                       {"inputs":{"values":[0,0]},"targets":{"values":[1,3]}}})"),
+                   &response)
+                  .ok());
+  EXPECT_EQ(response.regression().mean_absolute_error(), 2);
+  EXPECT_EQ(response.regression().mean_squared_error(), 5);
+  EXPECT_FALSE(response.has_classification());
+}
+
 // A check that would take minutes ends soon after its caller has gone, and leaves nothing behind.
 TEST_F(ReadingTest, ALongGradCheckEndsWithItsDeadline) {
   CreateModel("m", R"({"inputSize":300,"layers":[{"units":300},{"units":300},{"units":10}]})");

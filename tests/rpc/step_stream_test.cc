@@ -1,10 +1,11 @@
 // StepStream: many steps in flight, in order, each with its answer.
+#include "server/rpc/step_stream.h"
+
 #include <gtest/gtest.h>
 
 #include <atomic>
 #include <thread>
 
-#include "server/rpc/step_stream.h"
 #include "tests/notification.h"
 #include "tests/rpc/test_server.h"
 

@@ -208,34 +208,32 @@ TEST_F(ValidationTest, LayersOfEveryKind) {
     return Spec(R"("inputSize":2,"layers":[{"units":3,)" + fields + R"(},{"units":2}])");
   };
   const std::string at = "spec.layers[0].";
-  Check(&Stub::CreateModel,
-        std::vector<Rule>{
-            {hidden(R"("activation":"ACTIVATION_LEAKY_RELU","negativeSlope":0)"), StatusCode::OK,
-             ""},
-            {hidden(R"("activation":"ACTIVATION_LEAKY_RELU","negativeSlope":1)"), bad,
-             at + "negative_slope: must be in [0, 1), got 1"},
-            {hidden(R"("activation":"ACTIVATION_LEAKY_RELU","negativeSlope":-0.1)"), bad,
-             at + "negative_slope: must be in [0, 1), got -0.1"},
-            {hidden(R"("negativeSlope":0.1)"), bad,
-             at + "negative_slope: is for LEAKY_RELU alone"},
-            {hidden(R"("activation":"ACTIVATION_ELU","alpha":2)"), StatusCode::OK, ""},
-            {hidden(R"("activation":"ACTIVATION_ELU","alpha":0)"), bad,
-             at + "alpha: must be positive and finite in the model's precision, got 0"},
-            {hidden(R"("alpha":1)"), bad, at + "alpha: is for ELU alone"},
-            {hidden(R"("dropout":0.99)"), StatusCode::OK, ""},
-            {hidden(R"("dropout":1)"), bad, at + "dropout: must be in [0, 1), got 1"},
-            {hidden(R"("dropout":"NaN")"), bad, at + "dropout: must be in [0, 1), got nan"},
-            {Spec(R"("inputSize":2,"layers":[{"units":2,"dropout":0.1}])"), bad,
-             at + "dropout: must be 0, because this is the last layer"},
-            {Spec(R"("inputSize":2,"layers":[{"units":2,"dropout":0}])"), StatusCode::OK, ""},
-            {hidden(R"("initializer":"INITIALIZER_CONSTANT","initialValue":-3)"), StatusCode::OK,
-             ""},
-            {hidden(R"("initializer":"INITIALIZER_CONSTANT")"), bad,
-             at + "initial_value: is required with CONSTANT"},
-            {hidden(R"("initializer":"INITIALIZER_CONSTANT","initialValue":1e39)"), bad,
-             at + "initial_value: must be finite in the model's precision, got 1e+39"},
-            {hidden(R"("initialValue":1)"), bad, at + "initial_value: is for CONSTANT alone"},
-        });
+  Check(
+      &Stub::CreateModel,
+      std::vector<Rule>{
+          {hidden(R"("activation":"ACTIVATION_LEAKY_RELU","negativeSlope":0)"), StatusCode::OK, ""},
+          {hidden(R"("activation":"ACTIVATION_LEAKY_RELU","negativeSlope":1)"), bad,
+           at + "negative_slope: must be in [0, 1), got 1"},
+          {hidden(R"("activation":"ACTIVATION_LEAKY_RELU","negativeSlope":-0.1)"), bad,
+           at + "negative_slope: must be in [0, 1), got -0.1"},
+          {hidden(R"("negativeSlope":0.1)"), bad, at + "negative_slope: is for LEAKY_RELU alone"},
+          {hidden(R"("activation":"ACTIVATION_ELU","alpha":2)"), StatusCode::OK, ""},
+          {hidden(R"("activation":"ACTIVATION_ELU","alpha":0)"), bad,
+           at + "alpha: must be positive and finite in the model's precision, got 0"},
+          {hidden(R"("alpha":1)"), bad, at + "alpha: is for ELU alone"},
+          {hidden(R"("dropout":0.99)"), StatusCode::OK, ""},
+          {hidden(R"("dropout":1)"), bad, at + "dropout: must be in [0, 1), got 1"},
+          {hidden(R"("dropout":"NaN")"), bad, at + "dropout: must be in [0, 1), got nan"},
+          {Spec(R"("inputSize":2,"layers":[{"units":2,"dropout":0.1}])"), bad,
+           at + "dropout: must be 0, because this is the last layer"},
+          {Spec(R"("inputSize":2,"layers":[{"units":2,"dropout":0}])"), StatusCode::OK, ""},
+          {hidden(R"("initializer":"INITIALIZER_CONSTANT","initialValue":-3)"), StatusCode::OK, ""},
+          {hidden(R"("initializer":"INITIALIZER_CONSTANT")"), bad,
+           at + "initial_value: is required with CONSTANT"},
+          {hidden(R"("initializer":"INITIALIZER_CONSTANT","initialValue":1e39)"), bad,
+           at + "initial_value: must be finite in the model's precision, got 1e+39"},
+          {hidden(R"("initialValue":1)"), bad, at + "initial_value: is for CONSTANT alone"},
+      });
 }
 
 TEST_F(ValidationTest, LossesOfEveryKind) {
@@ -245,31 +243,30 @@ TEST_F(ValidationTest, LossesOfEveryKind) {
   };
   const std::string softmax = "spec.loss.softmax_cross_entropy.";
   const std::string binary = "spec.loss.binary_cross_entropy.";
-  Check(
-      &Stub::CreateModel,
-      std::vector<Rule>{
-          {with(R"({"softmaxCrossEntropy":{"labelSmoothing":0.9,"classWeights":[0,1]}})"),
-           StatusCode::OK, ""},
-          {with(R"({"softmaxCrossEntropy":{"labelSmoothing":1}})"), bad,
-           softmax + "label_smoothing: must be in [0, 1), got 1"},
-          {with(R"({"softmaxCrossEntropy":{"classWeights":[1]}})"), bad,
-           softmax + "class_weights: expected 2 numbers, one per output, or none, got 1"},
-          {with(R"({"softmaxCrossEntropy":{"classWeights":[1,-1]}})"), bad,
-           softmax + "class_weights[1]: must be at least 0 and finite in the model's precision, "
-                     "got -1"},
-          {with(R"({"softmaxCrossEntropy":{"classWeights":[0,0]}})"), bad,
-           softmax + "class_weights: must not all be 0"},
-          {with(R"({"binaryCrossEntropy":{"posWeight":[1,0.5],"classWeights":[1,0]}})"),
-           StatusCode::OK, ""},
-          {with(R"({"binaryCrossEntropy":{"posWeight":[1,0]}})"), bad,
-           binary + "pos_weight[1]: must be positive and finite in the model's precision, got 0"},
-          {with(R"({"binaryCrossEntropy":{"posWeight":[1,1,1]}})"), bad,
-           binary + "pos_weight: expected 2 numbers, one per output, or none, got 3"},
-          {with(R"({"meanAbsoluteError":{}})"), StatusCode::OK, ""},
-          {with(R"({"huber":{"delta":0.1}})"), StatusCode::OK, ""},
-          {with(R"({"huber":{"delta":0}})"), bad,
-           "spec.loss.huber.delta: must be positive and finite in the model's precision, got 0"},
-      });
+  Check(&Stub::CreateModel,
+        std::vector<Rule>{
+            {with(R"({"softmaxCrossEntropy":{"labelSmoothing":0.9,"classWeights":[0,1]}})"),
+             StatusCode::OK, ""},
+            {with(R"({"softmaxCrossEntropy":{"labelSmoothing":1}})"), bad,
+             softmax + "label_smoothing: must be in [0, 1), got 1"},
+            {with(R"({"softmaxCrossEntropy":{"classWeights":[1]}})"), bad,
+             softmax + "class_weights: expected 2 numbers, one per output, or none, got 1"},
+            {with(R"({"softmaxCrossEntropy":{"classWeights":[1,-1]}})"), bad,
+             softmax + "class_weights[1]: must be at least 0 and finite in the model's precision, "
+                       "got -1"},
+            {with(R"({"softmaxCrossEntropy":{"classWeights":[0,0]}})"), bad,
+             softmax + "class_weights: must not all be 0"},
+            {with(R"({"binaryCrossEntropy":{"posWeight":[1,0.5],"classWeights":[1,0]}})"),
+             StatusCode::OK, ""},
+            {with(R"({"binaryCrossEntropy":{"posWeight":[1,0]}})"), bad,
+             binary + "pos_weight[1]: must be positive and finite in the model's precision, got 0"},
+            {with(R"({"binaryCrossEntropy":{"posWeight":[1,1,1]}})"), bad,
+             binary + "pos_weight: expected 2 numbers, one per output, or none, got 3"},
+            {with(R"({"meanAbsoluteError":{}})"), StatusCode::OK, ""},
+            {with(R"({"huber":{"delta":0.1}})"), StatusCode::OK, ""},
+            {with(R"({"huber":{"delta":0}})"), bad,
+             "spec.loss.huber.delta: must be positive and finite in the model's precision, got 0"},
+        });
 }
 
 TEST_F(ValidationTest, OptimizersAndSchedulesOfEveryKind) {
@@ -287,8 +284,7 @@ TEST_F(ValidationTest, OptimizersAndSchedulesOfEveryKind) {
       &Stub::CreateModel,
       std::vector<Rule>{
           {with(R"("sgd":{"momentum":0.5,"nesterov":true})"), StatusCode::OK, ""},
-          {with(R"("sgd":{"nesterov":true})"), bad,
-           at + "sgd.nesterov: needs a momentum above 0"},
+          {with(R"("sgd":{"nesterov":true})"), bad, at + "sgd.nesterov: needs a momentum above 0"},
           {with(R"("sgd":{"weightDecay":-1})"), bad, at + "sgd.weight_decay" + least + "-1"},
           {with(R"("adam":{"weightDecay":"Infinity"})"), bad,
            at + "adam.weight_decay" + least + "inf"},
@@ -342,21 +338,21 @@ TEST_F(ValidationTest, InputStandardization) {
     return Spec(R"("inputSize":2,"layers":[{"units":2}],"inputStandardization":{)" + fields + "}");
   };
   const std::string at = "spec.input_standardization";
-  Check(&Stub::CreateModel,
-        std::vector<Rule>{
-            {with(""), StatusCode::OK, ""},
-            {with(R"("mean":[0,1],"std":[1,2])"), StatusCode::OK, ""},
-            {with(R"("mean":[0],"std":[1,2])"), bad,
-             at + ".mean: expected 2 numbers, one per feature, or none, got 1"},
-            {with(R"("mean":[0,0],"std":[1,0])"), bad,
-             at + ".std[1]: must be positive and finite in the model's precision, got 0"},
-            {with(R"("mean":[0,"NaN"],"std":[1,1])"), bad,
-             at + ".mean[1]: must be finite in the model's precision, got nan"},
-            {with(R"("mean":[0,0])"), bad,
-             at + ": expected mean and std, or neither, got mean alone"},
-            {with(R"("std":[1,1])"), bad,
-             at + ": expected mean and std, or neither, got std alone"},
-        });
+  Check(
+      &Stub::CreateModel,
+      std::vector<Rule>{
+          {with(""), StatusCode::OK, ""},
+          {with(R"("mean":[0,1],"std":[1,2])"), StatusCode::OK, ""},
+          {with(R"("mean":[0],"std":[1,2])"), bad,
+           at + ".mean: expected 2 numbers, one per feature, or none, got 1"},
+          {with(R"("mean":[0,0],"std":[1,0])"), bad,
+           at + ".std[1]: must be positive and finite in the model's precision, got 0"},
+          {with(R"("mean":[0,"NaN"],"std":[1,1])"), bad,
+           at + ".mean[1]: must be finite in the model's precision, got nan"},
+          {with(R"("mean":[0,0])"), bad,
+           at + ": expected mean and std, or neither, got mean alone"},
+          {with(R"("std":[1,1])"), bad, at + ": expected mean and std, or neither, got std alone"},
+      });
   CreateModel("fits", R"({"inputSize":2,"layers":[{"units":2}],"inputStandardization":{}})");
   const std::string rows = R"({"model":"models/fits","batch":)" + std::string(kXorBatch) + "}";
   const std::string refusal =
@@ -371,17 +367,18 @@ TEST_F(ValidationTest, InputStandardization) {
                            unfitted, refusal}});
   Check(&Stub::Predict, std::vector<Rule>{{R"({"model":"models/fits","inputs":{"values":[0,0]}})",
                                            unfitted, refusal}});
-  Check(&Stub::SetParameters,
-        std::vector<Rule>{
-            {R"({"model":"models/line","parameters":{"inputStandardization":{}}})", bad,
-             "parameters.input_standardization: the model does not standardise its inputs"},
-            {R"({"model":"models/fits","parameters":{"inputStandardization":{}}})", bad,
-             "parameters.input_standardization: expected mean and std, got neither"},
-            {R"({"model":"models/fits","parameters":{"inputStandardization":{"mean":[1,1],"std":[1,2]}}})",
-             StatusCode::OK, ""},
-            {R"({"model":"models/fits","parameters":{"plateau":{"learningRate":1,"best":1}}})", bad,
-             "parameters.plateau: the model's schedule is not reduce_on_plateau"},
-        });
+  Check(
+      &Stub::SetParameters,
+      std::vector<Rule>{
+          {R"({"model":"models/line","parameters":{"inputStandardization":{}}})", bad,
+           "parameters.input_standardization: the model does not standardise its inputs"},
+          {R"({"model":"models/fits","parameters":{"inputStandardization":{}}})", bad,
+           "parameters.input_standardization: expected mean and std, got neither"},
+          {R"({"model":"models/fits","parameters":{"inputStandardization":{"mean":[1,1],"std":[1,2]}}})",
+           StatusCode::OK, ""},
+          {R"({"model":"models/fits","parameters":{"plateau":{"learningRate":1,"best":1}}})", bad,
+           "parameters.plateau: the model's schedule is not reduce_on_plateau"},
+      });
   changes_ = true;
   Check(&Stub::Step, std::vector<Rule>{{rows, StatusCode::OK, ""}});
 }
@@ -390,7 +387,8 @@ TEST_F(ValidationTest, SampleWeights) {
   const auto bad = StatusCode::INVALID_ARGUMENT;
   const auto with = [](const std::string& weights) {
     return StepOn("xor", R"({"inputs":{"values":[0,0,1,1]},"labels":{"values":[0,1]},
-                             "sampleWeights":)" + weights + "}");
+                             "sampleWeights":)" +
+                             weights + "}");
   };
   changes_ = true;
   Check(&Stub::Step,
@@ -414,32 +412,32 @@ TEST_F(ValidationTest, Gradients) {
   const std::string weights = R"({"name":"layers[0].weights","tensor":{"values":[2]}})";
   const std::string bias = R"({"name":"layers[0].bias","tensor":{"values":[2]}})";
   changes_ = true;
-  Check(&Stub::ApplyGradients,
-        std::vector<Rule>{
-            {on(weights + "," + bias), StatusCode::OK, ""},
-            {on(weights), bad,
-             "gradients: expected all 2 tensors of the model, layers[0].bias is missing"},
-            {on(weights + "," + weights), bad,
-             "gradients[1].name: is not a tensor of this model, or is there twice, got "
-             "\"layers[0].weights\""},
-            {on(weights + R"(,{"name":"layers[0].bias","tensor":{"values":["NaN"]}})"), bad,
-             "gradients[1].tensor[0][0]: must be finite, got nan"},
-            {R"({"model":"models/line","expectedStep":7,"gradients":[)" + weights + "," + bias +
-                 "]}",
-             StatusCode::ABORTED, "expected_step: expected 7, the model is at step 1"},
-            {on(R"({"name":"layers[0].weights","tensor":{"values":[1e38]}})" + std::string(",") +
-                R"({"name":"layers[0].bias","tensor":{"values":[3e38]}})"),
-             StatusCode::OK, ""},
-        });
+  Check(
+      &Stub::ApplyGradients,
+      std::vector<Rule>{
+          {on(weights + "," + bias), StatusCode::OK, ""},
+          {on(weights), bad,
+           "gradients: expected all 2 tensors of the model, layers[0].bias is missing"},
+          {on(weights + "," + weights), bad,
+           "gradients[1].name: is not a tensor of this model, or is there twice, got "
+           "\"layers[0].weights\""},
+          {on(weights + R"(,{"name":"layers[0].bias","tensor":{"values":["NaN"]}})"), bad,
+           "gradients[1].tensor[0][0]: must be finite, got nan"},
+          {R"({"model":"models/line","expectedStep":7,"gradients":[)" + weights + "," + bias + "]}",
+           StatusCode::ABORTED, "expected_step: expected 7, the model is at step 1"},
+          {on(R"({"name":"layers[0].weights","tensor":{"values":[1e38]}})" + std::string(",") +
+              R"({"name":"layers[0].bias","tensor":{"values":[3e38]}})"),
+           StatusCode::OK, ""},
+      });
   changes_ = false;
-  Check(&Stub::ComputeGradients,
-        std::vector<Rule>{
-            {R"({"model":"models/xor","batch":)" + std::string(kXorBatch) + "}", StatusCode::OK,
-             ""},
-            {R"({"model":"models/xor","encoding":9,"batch":)" + std::string(kXorBatch) + "}", bad,
-             "encoding: expected VALUES or RAW, got 9"},
-            {R"({"model":"models/xor"})", bad, "batch.inputs: expected values or raw, got neither"},
-        });
+  Check(
+      &Stub::ComputeGradients,
+      std::vector<Rule>{
+          {R"({"model":"models/xor","batch":)" + std::string(kXorBatch) + "}", StatusCode::OK, ""},
+          {R"({"model":"models/xor","encoding":9,"batch":)" + std::string(kXorBatch) + "}", bad,
+           "encoding: expected VALUES or RAW, got 9"},
+          {R"({"model":"models/xor"})", bad, "batch.inputs: expected values or raw, got neither"},
+      });
 }
 
 TEST_F(ValidationTest, LabelsTtlAndRequestId) {
@@ -629,8 +627,7 @@ TEST_F(ValidationTest, Predict) {
             {on("xor", "0"), bad, "outputs[0]: expected LOGITS, PROBABILITIES or CLASSES, got 0"},
             {on("xor", "1,9"), bad, "outputs[1]: expected LOGITS, PROBABILITIES or CLASSES, got 9"},
             {on("line", "1"), StatusCode::OK, ""},
-            {on("line", "2"), bad,
-             "outputs[0]: a regression has no probabilities"},
+            {on("line", "2"), bad, "outputs[0]: a regression has no probabilities"},
             {on("line", "3"), bad, "outputs[0]: a regression has no classes"},
             {on("multi", "2"), StatusCode::OK, ""},
             {on("multi", "3"), bad,
@@ -798,12 +795,10 @@ TEST_F(ValidationTest, TrainAndWatch) {
             "config.batch_size: must be in [1, 3], as there are 3 rows to train on, got 4"},
            {R"({"model":"models/xor","config":{"epochs":1,"validationSplit":0.5},"data":)" +
                 std::string(kXorBatch) + R"(,"validation":)" + kXorBatch + "}",
-            bad,
-            "config.validation_split: must be left out, because validation data are given"},
+            bad, "config.validation_split: must be left out, because validation data are given"},
            {R"({"model":"models/xor","config":{"epochs":1},"data":)" + std::string(kXorBatch) +
                 R"(,"validation":{"inputs":{"values":[1]}}})",
-            bad,
-            "validation.inputs: expected a multiple of 2 values, as no shape is given, got 1"},
+            bad, "validation.inputs: expected a multiple of 2 values, as no shape is given, got 1"},
            {with(R"("epochs":1,"earlyStopping":{"patience":1})"), StatusCode::OK, ""},
            {with(R"("epochs":1,"earlyStopping":{"patience":0})"), bad,
             "config.early_stopping.patience: must be at least 1, got 0"},

@@ -4,9 +4,11 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <iterator>
 #include <thread>
 
 #include "backprop/datasets.h"
+#include "client/backprop/convert.h"
 #include "tests/rpc/test_server.h"
 
 namespace backprop {
@@ -139,6 +141,109 @@ TEST_F(ClientTest, ParametersComeBackAsTheyWere) {
   for (const char* id : {"m", "copy"}) ASSERT_TRUE(client.Step(id, data).ok());
   const auto a = client.GetParameters("m"), b = client.GetParameters("copy");
   for (size_t i = 0; i < 4; ++i) EXPECT_EQ(a->tensors[i].tensor, b->tensors[i].tensor);
+}
+
+// Every option of a spec goes out, is understood, and comes back.
+TEST_F(ClientTest, SpecsComeBackAsTheyWere) {
+  ModelSpec spec;
+  spec.input_size = 2;
+  spec.layers.resize(3);
+  spec.layers[0] = {.units = 4, .activation = Activation::kLeakyRelu, .negative_slope = 0.2};
+  spec.layers[0].dropout = 0.25;
+  spec.layers[1] = {.units = 3, .activation = Activation::kElu, .alpha = 1.5};
+  spec.layers[2] = {.units = 2, .initializer = Initializer::kConstant, .initial_value = 0.5};
+  spec.l1 = 0.01;
+  spec.clipping = ClipNorm{2};
+  spec.input_standardization = InputStandardization{{1, 2}, {3, 4}};
+  spec.schedule = {CosineSchedule{100, 1e-5}, 10, 0.5};
+  const Loss losses[] = {SoftmaxCrossEntropy{0.1, {1, 2}}, BinaryCrossEntropy{{1, 2}, {0.5, 1}},
+                         MeanSquaredError{}, MeanAbsoluteError{}, Huber{0.7}};
+  const Optimizer optimizers[] = {
+      Sgd{0.1, 0.9, true, 0.01}, Adam{0.1, 0.8, 0.9, 1e-6, 0.02}, AdamW{0.1, 0.8, 0.9, 1e-6, 0.2},
+      RmsProp{0.1, 0.9, 1e-6, 0.5, true, 0.1}, Adagrad{0.1, 0.2, 1e-6, 0.3, 0.4}};
+  for (size_t i = 0; i < std::size(losses); ++i) {
+    spec.loss = losses[i];
+    spec.optimizer = optimizers[i];
+    if (i == 1) spec.schedule.kind = StepSchedule{7, 0.3};
+    if (i == 2) spec.schedule.kind = ExponentialSchedule{0.9};
+    if (i == 3) spec.schedule.kind = ReduceOnPlateauSchedule{0.5, 3, 0.01, 2, 1e-6};
+    if (i == 4) spec.clipping = ClipValue{0.1};
+    const auto created = client.CreateModel(spec);
+    ASSERT_TRUE(created.ok()) << created.status().ToString();
+    v1::ModelSpec sent, came;
+    ToMessage(spec, &sent);
+    ToMessage(created->spec, &came);
+    // What was left to the server has been filled in.
+    for (auto& layer : *sent.mutable_layers()) {
+      if (layer.initializer() == 0) layer.set_initializer(v1::INITIALIZER_HE_NORMAL);
+      if (layer.activation() == 0) layer.set_activation(v1::ACTIVATION_IDENTITY);
+    }
+    EXPECT_EQ(sent.DebugString(), came.DebugString());
+  }
+}
+
+TEST_F(ClientTest, RunsValidateAndStopEarly) {
+  ModelSpec spec = XorSpec();
+  spec.input_standardization = InputStandardization{};
+  spec.schedule.kind = ReduceOnPlateauSchedule{};
+  ASSERT_TRUE(client.CreateModel(spec, {.model_id = "m"}).ok());
+  EXPECT_EQ(client.Predict("m", data.inputs).status().reason, "NOT_FITTED");
+  TrainOptions train;
+  train.epochs = 100;
+  train.validation_split = 0.25;
+  train.early_stopping = EarlyStopping{2, 1e9, true};
+  const auto summary = client.Train("m", data, train);
+  ASSERT_TRUE(summary.ok()) << summary.status().ToString();
+  EXPECT_EQ(summary->stop_reason, StopReason::kEarlyStopped);
+  EXPECT_EQ(summary->best_iteration, 1);
+  EXPECT_TRUE(summary->restored_best);
+  EXPECT_EQ(summary->validation->rows, 50);
+  const auto parameters = client.GetParameters("m");
+  ASSERT_TRUE(parameters->input_standardization.has_value());
+  EXPECT_EQ(parameters->input_standardization->mean.size(), 2U);
+  EXPECT_TRUE(parameters->plateau.has_value());
+  // What was fitted and remembered goes with the parameters.
+  ASSERT_TRUE(
+      client.CreateModel(spec, {.model_id = "copy", .initial_parameters = *parameters}).ok());
+  EXPECT_EQ(client.Predict("copy", data.inputs)->probabilities,
+            client.Predict("m", data.inputs)->probabilities);
+}
+
+TEST_F(ClientTest, EvaluationsAreDetailed) {
+  ASSERT_TRUE(client.CreateModel(XorSpec(), {.model_id = "m"}).ok());
+  const auto evaluation = client.Evaluate("m", data);
+  ASSERT_TRUE(evaluation->classification.has_value());
+  EXPECT_EQ(evaluation->classification->confusion_matrix.size(), 4U);
+  EXPECT_EQ(evaluation->classification->classes.size(), 2U);
+  EXPECT_FALSE(client.Evaluate("m", data, {.summary_only = true})->classification.has_value());
+}
+
+TEST_F(ClientTest, HalvesOfAStepAndStreamsOfSteps) {
+  for (const char* id : {"whole", "halves", "streamed"}) {
+    ASSERT_TRUE(client.CreateModel(XorSpec(), {.model_id = id}).ok());
+  }
+  StepStream stream = client.OpenStepStream("streamed");
+  for (int i = 0; i < 10; ++i) {
+    ASSERT_TRUE(client.Step("whole", Rows(data, 20 * i, 20)).ok());
+    const auto gradients = client.ComputeGradients("halves", Rows(data, 20 * i, 20));
+    EXPECT_EQ(gradients->weight, 20);
+    ASSERT_TRUE(client.ApplyGradients("halves", gradients->tensors, i).ok());
+    ASSERT_TRUE(stream.Send(Rows(data, 20 * i, 20)));
+  }
+  Batch bad = Rows(data, 0, 2);
+  bad.sample_weights = {0, 0};
+  ASSERT_TRUE(stream.Send(bad));
+  stream.DoneSending();
+  for (int64_t i = 1; i <= 10; ++i) EXPECT_EQ((*stream.Receive())->step, i);
+  const auto refused = stream.Receive();
+  EXPECT_EQ(refused->status().field_violations[0].field, "batch.sample_weights");
+  EXPECT_FALSE(stream.Receive().has_value());
+  EXPECT_TRUE(stream.Finish().ok());
+  const auto whole = client.GetParameters("whole");
+  for (const char* id : {"halves", "streamed"}) {
+    const auto other = client.GetParameters(id);
+    for (size_t i = 0; i < 4; ++i) EXPECT_EQ(other->tensors[i].tensor, whole->tensors[i].tensor);
+  }
 }
 
 TEST_F(ClientTest, ACallbackMayEndTheCall) {

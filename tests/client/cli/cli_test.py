@@ -113,7 +113,7 @@ class CliTest(unittest.TestCase):
         self.assertEqual([row.split()[0] for row in out[1:5]], ["1", "1000", "2000", "3000"])
         self.assertEqual(out[1].split()[2], "0.646911")
         self.assertRegex(out[5], r"^completed after 3000 iterations in \S+ s: loss 0\.0842\d\d, accuracy 0\.9700$")
-        self.assertEqual(self.ok("evaluate", "rows", "--data", "xor", "--data-seed", 149),
+        self.assertEqual(self.ok("evaluate", "rows", "--data", "xor", "--data-seed", 149, "--summary-only"),
                          f"200 rows at step 3000: {out[5].split(': ')[1]}\n")
         step = self.ok("step", "rows", "--data", "xor", "--expected-step", 3000)
         self.assertRegex(step, r"^step 3001: loss 0\.\d{6}, accuracy 0\.\d{4}, gradient norm \S+\n$")
@@ -267,6 +267,95 @@ class CliTest(unittest.TestCase):
                                                                "--iterations", 1))
 
     # Reading.
+
+    # Everything a model can be and do.
+
+    def test_every_option_of_a_model(self):
+        out = self.ok("create", "full", "--inputs", 2, "--layers", "8:elu,4:leaky_relu,2", "--elu-alpha", 2,
+                      "--negative-slope", 0.1, "--dropout", 0.2, "--optimizer", "rmsprop", "--momentum", 0.5,
+                      "--centered", "--weight-decay", 0.01, "--l1", 0.001, "--clip-value", 0.5,
+                      "--schedule", "reduce_on_plateau", "--plateau-patience", 2, "--factor", 0.5,
+                      "--warmup-steps", 5, "--label-smoothing", 0.1, "--class-weights", "1,2",
+                      "--input-mean", "0,0.1", "--input-std", "1,2")
+        self.assertIn("2 → 8 elu (dropout 0.2) → 4 leaky_relu (dropout 0.2) → 2, softmax_cross_entropy, "
+                      "rmsprop(learning_rate=0.01), warm-up of 5 steps, reduce_on_plateau schedule, "
+                      "standardised inputs, float32", out)
+        spec = json.loads(self.ok("--json", "get", "full"))["model"]["spec"]
+        self.assertEqual(spec["layers"][0]["alpha"], 2)
+        self.assertEqual(spec["layers"][1]["negativeSlope"], 0.1)
+        self.assertEqual(spec["loss"]["softmaxCrossEntropy"], {"labelSmoothing": 0.1, "classWeights": [1, 2]})
+        optimizer = spec["optimizer"]
+        self.assertEqual(optimizer["rmsprop"], {"learningRate": 0.01, "alpha": 0.99, "epsilon": 1e-8,
+                                                "momentum": 0.5, "centered": True, "weightDecay": 0.01})
+        self.assertEqual((optimizer["l1"], optimizer["clipValue"]), (0.001, 0.5))
+        self.assertEqual(optimizer["schedule"]["reduceOnPlateau"]["factor"], 0.5)
+        self.assertEqual(spec["inputStandardization"], {"mean": [0, 0.1], "std": [1, 2]})
+
+    def test_flags_that_do_not_go_together(self):
+        base = ("create", "x", "--inputs", 2, "--layers", "4,2")
+        for flags, message in (
+                (("--nesterov",), None),  # goes with sgd, the default; the server wants a momentum
+                (("--beta1", 0.9), "--beta1: goes with --optimizer adam, adamw alone, got sgd"),
+                (("--delta", 1), "--delta: goes with --loss huber alone, got softmax_cross_entropy"),
+                (("--gamma", 0.5), "--gamma: goes with --schedule step, exponential alone, got constant"),
+                (("--schedule", "cosine"), "--total-steps is required"),
+                (("--negative-slope", 0.1), "--negative-slope: needs a leaky_relu layer"),
+                (("--clip-norm", 1, "--clip-value", 1), "--clip-norm excludes --clip-value"),
+                (("--input-mean", "0,0"), "--input-mean requires --input-std"),
+                (("--initial-value", 1), "--initial-value: goes with --initializer constant alone")):
+            with self.subTest(flags):
+                if message is None:
+                    self.assertIn("needs a momentum above 0", self.fails(1, *base, *flags))
+                else:
+                    self.assertIn(message, self.fails(2, *base, *flags))
+
+    def test_validation_and_early_stopping(self):
+        self.create("early", "--standardize")
+        self.assertIn("fitted by the first Train",
+                      self.fails(1, "predict", "early", "--row", "0,0"))
+        out = self.ok("train", "early", "--data", "xor", "--epochs", 500, "--validation-split", 0.25,
+                      "--early-stopping", "--patience", 3, "--min-delta", 1000)
+        self.assertRegex(out, r"validation 0\.\d{6} [01]\.\d{4}\n")
+        self.assertRegex(out, r"stopped early after 4 iterations in .*; validation loss .*; "
+                              r"best at iteration 1 with 0\.\d{6}, restored\n$")
+        rows = "\n".join(f"{a},{b},{int(a != b)}" for a in (0, 1) for b in (0, 1)) + "\n"
+        self.file("v.csv", rows)
+        out = self.ok("train", "early", "--data", "xor", "--epochs", 5, "--validation-data", "v.csv")
+        self.assertRegex(out, r"; validation loss ")
+
+    def test_evaluate_in_detail(self):
+        self.create("detail", "--class-names", "no,yes")
+        out = self.ok("evaluate", "detail", "--data", "xor", "--n", 50)
+        self.assertRegex(out, r"precision +recall +f1 +support +roc_auc\nno +")
+        self.assertRegex(out, r"macro .*\nweighted .*\nroc_auc \S+, log_loss \S+\nconfusion matrix")
+        self.assertEqual(len(self.ok("evaluate", "detail", "--data", "xor", "--summary-only").splitlines()), 1)
+        self.ok("create", "line", "--inputs", 1, "--layers", 1, "--loss", "huber", "--delta", 0.5)
+        self.file("line.csv", "1,2\n2,4\n3,6\n")
+        self.assertRegex(self.ok("evaluate", "line", "--data", "line.csv"), r"mse \S+, rmse \S+, mae \S+, r2 ")
+
+    def test_weights_of_rows(self):
+        for name in ("weighted", "plain"):
+            self.create(name)
+        self.file("w.csv", "a,b,weight,label\n0,0,1,0\n5,5,0,1\n0,1,1,1\n")
+        self.file("p.csv", "0,0,0\n0,1,1\n")
+        self.ok("step", "weighted", "--data", "w.csv", "--weight-column", "weight")
+        self.ok("step", "plain", "--data", "p.csv", "--no-header")
+        self.assertEqual(self.ok("parameters", "get", "weighted"), self.ok("parameters", "get", "plain"))
+
+    def test_step_stream_and_gradients(self):
+        for name in ("stream", "halves"):
+            self.create(name)
+        out = self.ok("step-stream", "stream", "--data", "xor", "--n", 40, "--batch-size", 20, "--steps", 9,
+                      "--in-flight", 4)
+        self.assertRegex(out, r"^9 steps in \d+\.\d\d s, \d+ a second; step 9: loss 0\.\d+, accuracy ")
+        self.ok("gradients", "compute", "halves", "--data", "xor", "--output", "g.json")
+        self.assertRegex(self.ok("gradients", "apply", "halves", "--input", "g.json", "--input", "g.json"),
+                         r"^step 1: gradient norm \S+, learning rate 0.1\n$")
+        self.assertIn("ABORTED", self.fails(1, "gradients", "apply", "halves", "--input", "g.json",
+                                            "--expected-step", 0))
+        self.file("bad.json", '{"weight":1,"gradients":[]}')
+        self.assertIn("bad.json: has no layers[0].weights",
+                      self.fails(1, "gradients", "apply", "halves", "--input", "g.json", "--input", "bad.json"))
 
     def test_grad_check(self):
         self.create("check")
