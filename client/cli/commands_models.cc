@@ -4,6 +4,7 @@
 
 #include "client/cli/command.h"
 #include "client/cli/spec_flags.h"
+#include "client/cli/spec_names.h"
 #include "client/cli/table.h"
 
 namespace backprop::cli {

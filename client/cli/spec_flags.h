@@ -66,9 +66,6 @@ class SpecFlags {
   const CLI::App* command_ = nullptr;
 };
 
-// "2 → 8 relu → 2, softmax_cross_entropy, sgd"
-std::string Describe(const ModelSpec& spec);
-
 }  // namespace backprop::cli
 
 #endif  // BACKPROP_CLIENT_CLI_SPEC_FLAGS_H_

@@ -40,6 +40,7 @@ std::shared_ptr<const Standardization> FitStandardization(const Dataset& data) {
     const double rounding = n_epsilon * fitted->mean[j];
     const bool constant = variance <= n_epsilon * variance + rounding * rounding;
     fitted->std[j] = constant ? 1 : std::sqrt(variance);
+    if (!std::isfinite(fitted->mean[j]) || !std::isfinite(fitted->std[j])) return nullptr;
   }
   return fitted;
 }

@@ -90,6 +90,7 @@ absl::Status DecodeSampleWeights(const v1::Tensor& tensor, const std::string& fi
     sum += weight;
   }
   if (sum == 0) return FieldError(field, "must not all be 0");
+  if (!std::isfinite(sum)) return FieldError(field, "must have a finite sum");
   data->sample_weights = std::move(weights->elements);
   return absl::OkStatus();
 }

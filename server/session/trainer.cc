@@ -37,7 +37,7 @@ Trainer::Trainer(std::shared_ptr<const engine::Network> network, std::shared_ptr
 }
 
 // What needs a look at the rows: the split, the standardisation, the order of batches.
-void Trainer::Prepare() {
+Trainer::Phase Trainer::Prepare() {
   const RunConfig& config = run_->config();
   const uint64_t seed = network_->spec().seed;
   if (data_.validation == nullptr && config.validation_split > 0) {
@@ -48,10 +48,17 @@ void Trainer::Prepare() {
   }
   if (engine::AwaitsFit(*network_, *state_)) {
     auto fitted = engine::FitStandardization(*data_.training);
+    if (fitted == nullptr) {
+      message_ =
+          "mean or standard deviation of the inputs was not finite; the model stays as it was";
+      End(StopReason::kDiverged);
+      return Phase::kEnd;
+    }
     MutableState()->standardization = std::move(fitted);
   }
   schedule_.emplace(engine::BatchPlan{config.batch_size, config.shuffle, seed, start_step_},
                     *data_.training);
+  return Phase::kStep;
 }
 
 std::optional<RunSummary> Trainer::Slice(absl::Duration length,
@@ -61,8 +68,7 @@ std::optional<RunSummary> Trainer::Slice(absl::Duration length,
     shared_ = at_step_boundary() || shared_;
     switch (phase_) {
       case Phase::kPrepare:
-        Prepare();
-        phase_ = Phase::kStep;
+        phase_ = Prepare();
         break;
       case Phase::kStep:
         phase_ = Step();
@@ -197,7 +203,8 @@ bool Trainer::Measure(const engine::Dataset& data, SteadyClock::time_point end,
 // The final measurements; none where nobody is left to whom they matter, or who would wait.
 bool Trainer::MeasureAll(SteadyClock::time_point end) {
   if (ended_ == StopReason::kModelDeleted || ended_ == StopReason::kServerShutdown) return true;
-  if (schedule_.has_value() && !Measure(*data_.training, end, &final_training_)) return false;
+  if (!schedule_.has_value()) return true;  // it did not begin
+  if (!Measure(*data_.training, end, &final_training_)) return false;
   return data_.validation == nullptr || Measure(*data_.validation, end, &final_validation_);
 }
 

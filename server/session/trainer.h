@@ -53,7 +53,7 @@ class Trainer {
     engine::LossResult sum;
   };
 
-  void Prepare();
+  Phase Prepare();
   Phase Step();
   void EndEpoch(double loss);
   void Report();

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "tests/engine/cases.h"
+#include "tests/engine/reference_random.h"
 
 namespace backprop::engine {
 namespace {
@@ -70,6 +71,16 @@ TEST(BatchScheduleTest, ABatchIsAFunctionOfItsIterationAlone) {
   EXPECT_EQ(RowsOf(&later, 0), rows[4]);
   BatchSchedule other_seed({3, true, 6, 0}, data);
   EXPECT_NE(RowsOf(&other_seed, 0), rows[0]);
+}
+
+// Another program reproduces the order from docs/numerics.md.
+TEST(BatchScheduleTest, TheOrderIsThePublishedOne) {
+  const Dataset data = Numbered(10);
+  BatchSchedule schedule({10, true, 0x123456789, 7}, data);
+  for (int64_t epoch = 0; epoch < 3; ++epoch) {
+    const auto expected = reference::Shuffle(0x123456789, 2, static_cast<uint64_t>(7 + epoch), 10);
+    EXPECT_EQ(RowsOf(&schedule, epoch), std::vector<int32_t>(expected.begin(), expected.end()));
+  }
 }
 
 TEST(BatchScheduleTest, TargetsAreGatheredWithTheirRows) {

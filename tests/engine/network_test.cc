@@ -4,6 +4,9 @@
 
 #include <cmath>
 #include <limits>
+#include <numbers>
+
+#include "tests/engine/reference_random.h"
 
 namespace backprop::engine {
 namespace {
@@ -123,6 +126,30 @@ TEST(NetworkTest, InitializersHaveTheirVarianceAndBounds) {
     EXPECT_LE(largest, c.bound);
     if (c.bound < kNone) EXPECT_GE(largest, c.bound * 0.99);
     for (int64_t i = 30000; i < 30300; ++i) EXPECT_EQ(state->values.Get(i), 0) << "bias";
+  }
+}
+
+// Another program reproduces the draws from docs/numerics.md.
+TEST(NetworkTest, InitialWeightsAreThePublishedOnes) {
+  NetworkSpec spec = Spec(3, {4, 2});
+  spec.data_type = DataType::kFloat64;
+  spec.seed = 0xABCDEF0123;
+  spec.layers[1].initializer = Initializer::kXavierUniform;
+  const Network network(spec);
+  const auto state = InitialState(network);
+  const auto unit = [&](uint64_t layer, uint64_t element, size_t word) {
+    const auto w = reference::Block(spec.seed, 1, layer, element);
+    const uint64_t bits = w[word] + (uint64_t{w[word + 1]} << 32);
+    return std::ldexp(static_cast<double>(bits >> 11), -53);
+  };
+  for (uint64_t e = 0; e < 12; ++e) {
+    const double normal = std::sqrt(-2 * std::log(1 - unit(0, e, 0))) *
+                          std::cos(2 * std::numbers::pi * unit(0, e, 2));
+    EXPECT_NEAR(state->values.Get(static_cast<int64_t>(e)), normal * std::sqrt(2.0 / 3), 1e-15);
+  }
+  for (uint64_t e = 0; e < 8; ++e) {
+    EXPECT_NEAR(state->values.Get(network.layers()[1].weights_offset + static_cast<int64_t>(e)),
+                (2 * unit(1, e, 0) - 1) * std::sqrt(6.0 / 6), 1e-15);
   }
 }
 

@@ -124,17 +124,14 @@ TEST_F(StepStreamTest, RetriesOnAnotherStreamApplyOnce) {
 // A sender whose answers nobody takes: the server reads no more than its bound.
 TEST_F(StepStreamTest, WhoDoesNotReadIsHeldBack) {
   server = std::make_unique<TestServer>(session::Limits(), "", 1);
-  CreateModel("m", R"({"inputSize":200,"layers":[{"units":200},{"units":2}]})");
+  CreateModel("m", kLargeSpec);
   Notification held, go;
   server->pool->Post(session::Priority::kInteractive, [&] {
     held.Notify();
     go.WaitForNotification();
   });
   held.WaitForNotification();
-  v1::StepRequest step;
-  step.set_model("models/m");
-  for (int i = 0; i < 200 * 20; ++i) step.mutable_batch()->mutable_inputs()->add_values(0.5);
-  for (int i = 0; i < 20; ++i) step.mutable_batch()->mutable_labels()->add_values(i % 2);
+  const v1::StepRequest step = LargeStepOn("m");
   const auto opened = Open();
   constexpr int kSteps = 2000;  // 64 MB: far more than the transport's windows hold
   std::atomic<int> sent{0};

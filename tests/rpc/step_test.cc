@@ -112,17 +112,14 @@ TEST_F(StepTest, AStepThatWouldNotBeFiniteIsRefusedAndChangesNothing) {
 TEST_F(StepTest, AStepWhoseCallerHasGoneIsNotMade) {
   // One compute thread, held; a step too large to be made at once waits behind it.
   server = std::make_unique<TestServer>(session::Limits(), "", 1);
-  CreateModel("m", R"({"inputSize":200,"layers":[{"units":200},{"units":2}]})");
+  CreateModel("m", kLargeSpec);
   Notification held, go;
   server->pool->Post(session::Priority::kInteractive, [&] {
     held.Notify();
     go.WaitForNotification();
   });
   held.WaitForNotification();
-  v1::StepRequest request;
-  request.set_model("models/m");
-  for (int i = 0; i < 200 * 20; ++i) request.mutable_batch()->mutable_inputs()->add_values(0.5);
-  for (int i = 0; i < 20; ++i) request.mutable_batch()->mutable_labels()->add_values(i % 2);
+  const v1::StepRequest request = LargeStepOn("m");
   grpc::ClientContext call;
   call.set_deadline(std::chrono::system_clock::now() + std::chrono::milliseconds(100));
   v1::StepResponse response;

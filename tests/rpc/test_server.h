@@ -133,6 +133,16 @@ class ServiceTest : public testing::Test {
     return response.parameters().SerializeAsString();
   }
 
+  // A model and a step of it that is too large to be made on gRPC's threads.
+  static constexpr char kLargeSpec[] = R"({"inputSize":200,"layers":[{"units":200},{"units":2}]})";
+  static v1::StepRequest LargeStepOn(const std::string& id) {
+    v1::StepRequest step;
+    step.set_model("models/" + id);
+    for (int i = 0; i < 200 * 20; ++i) step.mutable_batch()->mutable_inputs()->add_values(0.5);
+    for (int i = 0; i < 20; ++i) step.mutable_batch()->mutable_labels()->add_values(i % 2);
+    return step;
+  }
+
   using Stub = v1::TrainingService::Stub;
   static constexpr char kXorSpec[] =
       R"({"inputSize":2,"layers":[{"units":8},{"units":2}],"optimizer":{"sgd":{"learningRate":0.1}}})";

@@ -213,6 +213,23 @@ TEST_F(RunTest, TheFirstRunFitsTheStandardisationOnItsTrainingRows) {
   EXPECT_EQ(Read(session.get())->standardization, fitted) << "it is kept";
 }
 
+TEST_F(RunTest, InputsWhoseDeviationOverflowsAreNotFitted) {
+  auto spec = Spec();
+  spec.standardize = engine::Standardize::kFitted;
+  spec.data_type = engine::DataType::kFloat64;
+  auto session = CreateOf(spec);
+  auto data = engine::XorData(80, 1, engine::DataType::kFloat64);
+  data.inputs.Set(0, 1e300);
+  auto args = Epochs(1);
+  args.data = std::make_shared<engine::Dataset>(std::move(data));
+  args.config.validation_split = 0.2;
+  const RunSummary summary = WaitFor(Start(session.get(), std::move(args)));
+  EXPECT_EQ(summary.stop_reason, StopReason::kDiverged);
+  EXPECT_NE(summary.message.find("was not finite"), std::string::npos);
+  EXPECT_FALSE(summary.metrics.has_value());
+  EXPECT_EQ(Read(session.get())->standardization, nullptr) << "the next run may fit it";
+}
+
 // The same requests give the same bytes, on one thread or many, alone or among other runs and
 // readers. Everything that could depend on the moment is in use.
 TEST_F(RunTest, ResultsDoNotDependOnThreadsSlicesAndLoad) {
