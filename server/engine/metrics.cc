@@ -134,7 +134,9 @@ bool MetricsCollector::IsLabel(int64_t row, int64_t column) const {
   return labels_[static_cast<size_t>(row)] == column;
 }
 
-std::optional<double> MetricsCollector::RocAuc(int64_t column) const {
+bool MetricsCollector::AdvanceCurves() {
+  if (!Classifies(network_.spec().loss.kind)) return false;
+  const auto column = static_cast<int64_t>(curves_.size());
   std::vector<double> scores, weights;
   std::vector<bool> positive;
   for (int64_t i = 0; i < data_.rows; ++i) {
@@ -142,7 +144,8 @@ std::optional<double> MetricsCollector::RocAuc(int64_t column) const {
     weights.push_back(Weight(i));
     positive.push_back(IsLabel(i, column));
   }
-  return engine::RocAuc(scores, positive, weights);
+  curves_.push_back(RocAuc(scores, positive, weights));
+  return static_cast<int64_t>(curves_.size()) < columns_;
 }
 
 ClassificationMetrics MetricsCollector::Classification() const {
@@ -154,14 +157,13 @@ ClassificationMetrics MetricsCollector::Classification() const {
   }
   double sum = 0;
   bool all = true;
-  for (int64_t c = 0; c < columns_; ++c) {
-    auto& area = out.classes[static_cast<size_t>(c)].roc_auc;
-    area = RocAuc(c);
-    all = all && area.has_value();
-    sum += area.value_or(0);
+  for (size_t c = 0; c < curves_.size(); ++c) {
+    out.classes[c].roc_auc = curves_[c];
+    all = all && curves_[c].has_value();
+    sum += curves_[c].value_or(0);
   }
   if (columns_ == 2 && !multilabel_) {
-    out.roc_auc = out.classes[1].roc_auc;
+    out.roc_auc = curves_[1];
   } else if (all) {
     out.roc_auc = sum / static_cast<double>(columns_);
   }

@@ -66,7 +66,11 @@ class MetricsCollector {
   // precision.
   void Add(int64_t first, int64_t count, const std::byte* outputs);
 
-  // After all rows were added. Of a model that classifies, or does not.
+  // The ROC curves, one after the other, since each sorts all rows: false when all are done. After
+  // all rows were added.
+  bool AdvanceCurves();
+
+  // After all rows and curves. Of a model that classifies, or does not.
   ClassificationMetrics Classification() const;
   RegressionMetrics Regression() const;
 
@@ -76,7 +80,6 @@ class MetricsCollector {
   bool IsLabel(int64_t row, int64_t column) const;
   void Multiclass(ClassificationMetrics* out) const;
   void Multilabel(ClassificationMetrics* out) const;
-  std::optional<double> RocAuc(int64_t column) const;
 
   const Network& network_;
   const Dataset& data_;
@@ -86,6 +89,7 @@ class MetricsCollector {
   std::vector<double> scores_;   // (rows, k): probabilities, or a regression's outputs
   std::vector<int32_t> labels_;  // (rows); not multi-label
   std::vector<int32_t> predicted_;
+  std::vector<std::optional<double>> curves_;  // areas so far, of each column
 };
 
 // Area under the ROC curve by the trapezoid rule, ties taken together; unset without both kinds of

@@ -37,10 +37,10 @@ std::shared_ptr<const Standardization> FitStandardization(const Dataset& data) {
   const double n_epsilon = static_cast<double>(data.rows) * std::numeric_limits<double>::epsilon();
   for (size_t j = 0; j < d; ++j) {
     const double variance = fitted->std[j] / weight;
+    if (!std::isfinite(fitted->mean[j]) || !std::isfinite(variance)) return nullptr;
     const double rounding = n_epsilon * fitted->mean[j];
     const bool constant = variance <= n_epsilon * variance + rounding * rounding;
     fitted->std[j] = constant ? 1 : std::sqrt(variance);
-    if (!std::isfinite(fitted->mean[j]) || !std::isfinite(fitted->std[j])) return nullptr;
   }
   return fitted;
 }

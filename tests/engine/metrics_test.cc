@@ -48,6 +48,8 @@ MetricsCollector Collect(const Network& network, const Dataset& data,
   const auto* bytes = reinterpret_cast<const std::byte*>(outputs.data());
   collector.Add(0, first, bytes);
   collector.Add(first, data.rows - first, bytes + first * network.outputs() * 8);
+  while (collector.AdvanceCurves()) {
+  }
   return collector;
 }
 

@@ -219,7 +219,7 @@ TEST_F(RunTest, InputsWhoseDeviationOverflowsAreNotFitted) {
   spec.data_type = engine::DataType::kFloat64;
   auto session = CreateOf(spec);
   auto data = engine::XorData(80, 1, engine::DataType::kFloat64);
-  data.inputs.Set(0, 1e300);
+  for (int64_t row = 0; row < 40; ++row) data.inputs.Set(2 * row, 1e300);
   auto args = Epochs(1);
   args.data = std::make_shared<engine::Dataset>(std::move(data));
   args.config.validation_split = 0.2;
