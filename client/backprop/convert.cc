@@ -217,7 +217,7 @@ TrainingEvent FromMessage(const v1::TrainingEvent& message) {
     body.samples_per_second = progress.samples_per_second();
     body.eta = FromDuration(progress.eta());
     if (progress.has_validation()) body.validation = FromMessage(progress.validation());
-    event.body = std::move(body);
+    event.body = body;
   } else {
     event.body = FromMessage(message.summary());
   }

@@ -32,7 +32,7 @@ TEST_F(SessionTest, ExpectedStepIsCheckedExactly) {
   EXPECT_TRUE(Step(session.get(), {}, 0).ok());
   for (int64_t wrong : {0, 2}) {
     const auto outcome = Step(session.get(), {}, wrong);
-    EXPECT_EQ(outcome.status().code(), StatusCode::kAborted);
+    ASSERT_EQ(outcome.status().code(), StatusCode::kAborted);
     EXPECT_EQ(ReasonOf(outcome.status())->metadata.at("current_step"), "1");
   }
   EXPECT_EQ(session->status().step, 1);
