@@ -24,8 +24,10 @@ double LearningRate(const OptimizerSpec& optimizer, int64_t steps, const Plateau
   switch (schedule.kind) {
     case ScheduleKind::kConstant:
       return eta;
-    case ScheduleKind::kStep:
-      return eta * std::pow(schedule.gamma, static_cast<double>(u / schedule.step_size));
+    case ScheduleKind::kStep: {
+      const int64_t falls = u / schedule.step_size;
+      return eta * std::pow(schedule.gamma, static_cast<double>(falls));
+    }
     case ScheduleKind::kExponential:
       return eta * std::pow(schedule.gamma, static_cast<double>(u));
     case ScheduleKind::kCosine: {
