@@ -1,6 +1,7 @@
 #include "server/session/trainer.h"
 
 #include <algorithm>
+#include <limits>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -81,8 +82,7 @@ std::optional<RunSummary> Trainer::Slice(absl::Duration length,
         }
         if (!Measure(*data_.validation, end, &validating_)) return std::nullopt;
         validation_ = MetricsOf(*network_, validating_.sum, validating_.rows);
-        validating_ = {};
-        EndEpoch(validation_->loss);
+        EndEpoch(std::exchange(validating_, {}).sum);
         phase_ = Phase::kReport;
         break;
       case Phase::kReport:
@@ -129,13 +129,16 @@ Trainer::Phase Trainer::Step() {
   epoch_loss_ += last_.loss;
   if (iteration_ % schedule_->iterations_per_epoch() == 0) {
     if (data_.validation != nullptr) return Phase::kValidate;
-    EndEpoch(epoch_loss_.mean());
+    EndEpoch(epoch_loss_);
   }
   return Phase::kReport;
 }
 
-// `loss` is what the schedule and early stopping look at.
-void Trainer::EndEpoch(double loss) {
+// `measured` is what the schedule and early stopping look at: rows that weigh nothing improve
+// nothing.
+void Trainer::EndEpoch(const engine::LossResult& measured) {
+  const double loss =
+      measured.weight > 0 ? measured.mean() : std::numeric_limits<double>::quiet_NaN();
   epoch_loss_ = {};
   const engine::OptimizerSpec& optimizer = network_->spec().optimizer;
   if (optimizer.schedule.kind == engine::ScheduleKind::kReduceOnPlateau) {

@@ -55,7 +55,7 @@ class Trainer {
 
   Phase Prepare();
   Phase Step();
-  void EndEpoch(double loss);
+  void EndEpoch(const engine::LossResult& measured);
   void Report();
   void End(StopReason reason);
   // True when all rows are measured; else the slice is over.

@@ -17,7 +17,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 
 
 def raw(array, kind):
-    types = {"<f4": tensor.DATA_TYPE_FLOAT32, "<i4": tensor.DATA_TYPE_INT32}
+    types = {"<f8": tensor.DATA_TYPE_FLOAT64, "<i4": tensor.DATA_TYPE_INT32}
     return tensor.Tensor(shape=array.shape, raw=np.ascontiguousarray(array, kind).tobytes(),
                          data_type=types[kind])
 
@@ -42,9 +42,9 @@ class RealDataTest(unittest.TestCase):
             y = (y - y[~held_out].mean()) / y[~held_out].std()
 
         def batch(part):
-            inputs = raw(X[part], "<f4")
+            inputs = raw(X[part], "<f8")
             if plan["regression"]:
-                return tensor.Batch(inputs=inputs, targets=raw(y[part][:, None], "<f4"))
+                return tensor.Batch(inputs=inputs, targets=raw(y[part][:, None], "<f8"))
             return tensor.Batch(inputs=inputs, labels=raw(y[part], "<i4"))
 
         spec = model.ModelSpec(
@@ -54,7 +54,8 @@ class RealDataTest(unittest.TestCase):
                     model.Layer(units=plan["classes"] or 1,
                                 initializer=model.INITIALIZER_XAVIER_UNIFORM)],
             optimizer=model.Optimizer(adam=model.Adam(learning_rate=plan["learning_rate"])),
-            input_standardization=model.InputStandardization(), seed=seed)
+            input_standardization=model.InputStandardization(), seed=seed,
+            data_type=tensor.DATA_TYPE_FLOAT64)
         if plan["regression"]:
             spec.loss.mean_squared_error.SetInParent()
         created = self.stub.CreateModel(service.CreateModelRequest(spec=spec)).model

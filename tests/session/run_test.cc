@@ -10,6 +10,7 @@
 #include "server/engine/schedule.h"
 #include "server/engine/standardize.h"
 #include "server/engine/step.h"
+#include "tests/engine/reference_random.h"
 #include "tests/session/fixture.h"
 
 namespace backprop::session {
@@ -151,6 +152,24 @@ TEST_F(RunTest, WithoutValidationTheEpochsTrainingLossIsLookedAt) {
   EXPECT_EQ(summary.iterations, 3) << "the first epoch is the best; two more are borne";
   EXPECT_EQ(summary.best_iteration, 1);
   EXPECT_FALSE(summary.validation.has_value());
+}
+
+// A split may hold out rows that weigh nothing; their loss of 0 must not pass for the best one.
+TEST_F(RunTest, ValidationRowsThatWeighNothingImproveNothing) {
+  auto session = CreateOf(Spec());
+  auto data = engine::XorData(80, 1, engine::DataType::kFloat32);
+  data.sample_weights = engine::Buffer(engine::DataType::kFloat32, 80);
+  const auto order = reference::Shuffle(Spec().seed, 5, 0, 80);  // the first 20 are held out
+  for (size_t i = 20; i < 80; ++i) data.sample_weights.Set(order[i], 1);
+  auto args = Epochs(50, 20);
+  args.data = std::make_shared<engine::Dataset>(std::move(data));
+  args.config.validation_split = 0.25;
+  args.config.early_stopping = EarlyStopping{4, 0, true};
+  const RunSummary summary = WaitFor(Start(session.get(), std::move(args)));
+  EXPECT_EQ(summary.stop_reason, StopReason::kEarlyStopped);
+  EXPECT_EQ(summary.iterations, 4 * 3) << "four bad epochs";
+  EXPECT_EQ(summary.best_iteration, 0);
+  EXPECT_FALSE(summary.restored_best);
 }
 
 TEST_F(RunTest, AStoppedRunRestoresItsBestEpochToo) {
