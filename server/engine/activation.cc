@@ -4,21 +4,34 @@
 #include <cmath>
 #include <numbers>
 
-#include "server/engine/sigmoid.h"
+#include "server/engine/vector_math.h"
 
 namespace backprop::engine {
 namespace {
 
 // Φ, the distribution function of the standard normal. erfc keeps the digits of its lower tail.
 template <class T>
-T NormalCdf(T z) {
-  return T(0.5) * std::erfc(-z * T(1 / std::numbers::sqrt2));
+Vec<T> NormalCdf(Vec<T> z) {
+  Vec<T> cdf;
+  for (int64_t l = 0; l < kLanes<T>; ++l) {
+    cdf[l] = T(0.5) * std::erfc(-z[l] * T(1 / std::numbers::sqrt2));
+  }
+  return cdf;
 }
 
 // φ = Φ′
 template <class T>
-T NormalPdf(T z) {
-  return T(0.5 * std::numbers::inv_sqrtpi * std::numbers::sqrt2) * std::exp(T(-0.5) * z * z);
+Vec<T> NormalPdf(Vec<T> z) {
+  return T(0.5 * std::numbers::inv_sqrtpi * std::numbers::sqrt2) *
+         ExpNonPositive<T>(T(-0.5) * z * z);
+}
+
+// out = f(in…), vector by vector; the lanes of the last one may be in part beyond the end.
+template <class T, class F, class... In>
+void Map(int64_t count, T* out, const F& f, const In*... in) {
+  int64_t i = 0;
+  for (; i + kLanes<T> <= count; i += kLanes<T>) Store<T>(out + i, f(Load<T>(in + i)...));
+  if (i < count) StorePart<T>(out + i, f(LoadPart<T>(in + i, count - i)...), count - i);
 }
 
 }  // namespace
@@ -26,81 +39,74 @@ T NormalPdf(T z) {
 // NaN stays NaN, as it must to be noticed.
 template <class T>
 void Activate(const LayerSpec& layer, std::span<const T> z, std::span<T> a) {
+  using V = Vec<T>;
+  const auto map = [&](const auto& f) {
+    Map<T>(static_cast<int64_t>(z.size()), a.data(), f, z.data());
+  };
   switch (layer.activation) {
     case Activation::kIdentity:
       if (a.data() != z.data()) std::copy(z.begin(), z.end(), a.begin());
       return;
     case Activation::kRelu:
-      for (size_t i = 0; i < z.size(); ++i) a[i] = z[i] <= 0 ? T(0) : z[i];
-      return;
+      return map([](V x) { return x <= 0 ? V{} : x; });
     case Activation::kTanh:
-      for (size_t i = 0; i < z.size(); ++i) a[i] = std::tanh(z[i]);
-      return;
+      return map([](V x) { return Tanh<T>(x); });
     case Activation::kSigmoid:
-      for (size_t i = 0; i < z.size(); ++i) a[i] = Sigmoid(z[i]);
-      return;
+      return map([](V x) { return Sigmoid<T>(x); });
     case Activation::kLeakyRelu: {
       const T slope = static_cast<T>(layer.negative_slope);
-      for (size_t i = 0; i < z.size(); ++i) a[i] = z[i] > 0 ? z[i] : slope * z[i];
-      return;
+      return map([=](V x) { return x > 0 ? x : slope * x; });
     }
     case Activation::kElu: {
       const T alpha = static_cast<T>(layer.alpha);
-      for (size_t i = 0; i < z.size(); ++i) a[i] = z[i] > 0 ? z[i] : alpha * std::expm1(z[i]);
-      return;
+      // With x > 0 the exponential is not used.
+      return map([=](V x) { return x > 0 ? x : alpha * Expm1NonPositive<T>(x); });
     }
     case Activation::kGelu:
-      for (size_t i = 0; i < z.size(); ++i) a[i] = z[i] * NormalCdf(z[i]);
-      return;
+      return map([](V x) { return x * NormalCdf<T>(x); });
     case Activation::kSilu:
-      for (size_t i = 0; i < z.size(); ++i) a[i] = z[i] * Sigmoid(z[i]);
-      return;
+      return map([](V x) { return x * Sigmoid<T>(x); });
     case Activation::kSoftplus:
       // log(1 + e^z), without overflow.
-      for (size_t i = 0; i < z.size(); ++i) {
-        a[i] = (z[i] <= 0 ? T(0) : z[i]) + std::log1p(std::exp(-std::abs(z[i])));
-      }
-      return;
+      return map([](V x) {
+        return (x <= 0 ? V{} : x) + Log1pOfUnit<T>(ExpNonPositive<T>(-Abs<T>(x)));
+      });
   }
 }
 
 template <class T>
 void ActivateBackward(const LayerSpec& layer, std::span<const T> z, std::span<const T> a,
                       std::span<T> dz) {
+  using V = Vec<T>;
+  const auto count = static_cast<int64_t>(dz.size());
+  const auto with_z = [&](const auto& f) { Map<T>(count, dz.data(), f, dz.data(), z.data()); };
+  const auto with_a = [&](const auto& f) { Map<T>(count, dz.data(), f, dz.data(), a.data()); };
   switch (layer.activation) {
     case Activation::kIdentity:
       return;
     case Activation::kRelu:
-      for (size_t i = 0; i < z.size(); ++i) dz[i] = z[i] > 0 ? dz[i] : T(0);
-      return;
+      return with_a([](V da, V y) { return y > 0 ? da : V{}; });
     case Activation::kTanh:
-      for (size_t i = 0; i < z.size(); ++i) dz[i] *= 1 - a[i] * a[i];
-      return;
+      return with_a([](V da, V y) { return da * (1 - y * y); });
     case Activation::kSigmoid:
-      for (size_t i = 0; i < z.size(); ++i) dz[i] *= a[i] * (1 - a[i]);
-      return;
+      return with_a([](V da, V y) { return da * (y * (1 - y)); });
     case Activation::kLeakyRelu: {
       const T slope = static_cast<T>(layer.negative_slope);
-      for (size_t i = 0; i < z.size(); ++i) dz[i] *= z[i] > 0 ? T(1) : slope;
-      return;
+      return with_a([=](V da, V y) { return y > 0 ? da : slope * da; });
     }
     case Activation::kElu: {
       const T alpha = static_cast<T>(layer.alpha);
-      for (size_t i = 0; i < z.size(); ++i) dz[i] *= z[i] > 0 ? T(1) : alpha * std::exp(z[i]);
-      return;
+      return with_z([=](V da, V x) { return x > 0 ? da : da * (alpha * ExpNonPositive<T>(x)); });
     }
     case Activation::kGelu:
-      for (size_t i = 0; i < z.size(); ++i) dz[i] *= NormalCdf(z[i]) + z[i] * NormalPdf(z[i]);
-      return;
+      return with_z([](V da, V x) { return da * (NormalCdf<T>(x) + x * NormalPdf<T>(x)); });
     case Activation::kSilu:
-      for (size_t i = 0; i < z.size(); ++i) {
-        const T s = Sigmoid(z[i]);
-        dz[i] *= s * (1 + z[i] * (1 - s));
-      }
-      return;
+      return with_z([](V da, V x) {
+        const V s = Sigmoid<T>(x);
+        return da * (s * (1 + x * (1 - s)));
+      });
     case Activation::kSoftplus:
-      for (size_t i = 0; i < z.size(); ++i) dz[i] *= Sigmoid(z[i]);
-      return;
+      return with_z([](V da, V x) { return da * Sigmoid<T>(x); });
   }
 }
 

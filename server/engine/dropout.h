@@ -8,11 +8,22 @@
 
 namespace backprop::engine {
 
-// Writes 0 or 1/(1 − rate) for `count` elements of a layer's outputs (n, units), row-major. Element
-// e is kept where word e mod 4 of the block at position layer·2^48 + ⌊e/4⌋ of `random` is at least
-// ⌊rate·2^32⌋. `random` is RandomStream(seed, kDropout, the model's step count before the step).
+// Rows [first_row, first_row + rows) of a layer's outputs (n, units), and how they lie.
+struct MaskPart {
+  int64_t first_row;
+  int64_t rows;
+  int64_t units;
+  int64_t row_stride;
+  int64_t unit_stride;
+};
+
+// Writes 0 or 1/(1 − rate) for a part of a layer's outputs, `mask` pointing to its first row.
+// Element e = row·units + unit is kept where word e mod 4 of the block at position
+// layer·2^48 + ⌊e/4⌋ of `random` is at least ⌊rate·2^32⌋. `random` is RandomStream(seed, kDropout,
+// the model's step count before the step).
 template <class T>
-void DropoutMask(const RandomStream& random, size_t layer, double rate, int64_t count, T* mask);
+void DropoutMask(const RandomStream& random, size_t layer, double rate, const MaskPart& part,
+                 T* mask);
 
 }  // namespace backprop::engine
 

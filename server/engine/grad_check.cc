@@ -26,14 +26,16 @@ void Sides(const Network& network, const BatchView& batch, Workspace* workspace,
     for (size_t l = 0; l < network.layers().size(); ++l) {
       const LayerPlan& layer = network.layers()[l];
       if (!HasKink(layer.spec)) continue;
-      const T* z = workspace->z<T>(l) + row * layer.units;
-      for (int64_t j = 0; j < layer.units; ++j) sides->push_back(z[j] > 0);
+      // a has the sign of z where it has taken its place.
+      const UnitView<T> z = workspace->View<T>(workspace->z<T>(l), l);
+      for (int64_t j = 0; j < layer.units; ++j) sides->push_back(z(row, j) > 0);
     }
     if (!HasKink(network.spec().loss.kind)) continue;
     const int64_t k = network.outputs();
-    const T* z = Outputs<T>(network, workspace) + row * k;
+    const size_t last = network.layers().size() - 1;
+    const UnitView<T> z = workspace->View<T>(workspace->a<T>(last), last);
     const T* y = reinterpret_cast<const T*>(batch.targets) + row * k;
-    for (int64_t j = 0; j < k; ++j) sides->push_back(z[j] > y[j]);
+    for (int64_t j = 0; j < k; ++j) sides->push_back(z(row, j) > y[j]);
   }
 }
 

@@ -3,15 +3,10 @@
 #include <algorithm>
 #include <cmath>
 
-#include "server/engine/sigmoid.h"
+#include "server/engine/vector_math.h"
 
 namespace backprop::engine {
 namespace {
-
-template <class T>
-T SampleWeight(const LossInput<T>& in, int64_t row) {
-  return in.sample_weights == nullptr ? T(1) : in.sample_weights[row];
-}
 
 // Element j of an optional list of weights.
 template <class T>
@@ -19,25 +14,66 @@ T WeightAt(const std::vector<double>& weights, int64_t j) {
   return weights.empty() ? T(1) : static_cast<T>(weights[static_cast<size_t>(j)]);
 }
 
-// Σ s_i, and for softmax cross-entropy with class indices Σ s_i·w_{y_i}, as PyTorch divides.
+// A vector of rows of a matrix, by its columns. Lanes from `count` on are of no row: they are read
+// as 0 of a row-major matrix and as whatever stands there of a feature-major one.
 template <class T>
-LossResult Weights(const LossSpec& loss, const LossInput<T>& in) {
-  LossResult result;
-  const bool by_class = loss.kind == Loss::kSoftmaxCrossEntropy && in.classes != nullptr;
-  for (int64_t i = 0; i < in.n; ++i) {
-    const auto s = static_cast<double>(SampleWeight(in, i));
-    result.rows += s;
-    result.weight += by_class ? s * WeightAt<double>(loss.class_weights, in.classes[i]) : s;
-  }
-  return result;
-}
+struct Rows {
+  T* at;
+  int64_t row_stride;
+  int64_t column_stride;
+  int64_t count;
+  bool feature_major;  // row_stride is 1, and there is room for a whole vector
 
-// A row's loss, unweighted, and whether it was predicted right. `share`, s_i / D, scales dz.
-template <class T>
-struct Row {
-  T loss = 0;
-  bool right = false;
+  using Element = std::remove_const_t<T>;
+
+  Vec<Element> Load(int64_t j) const {
+    if (feature_major) return engine::Load<Element>(at + j * column_stride);
+    Vec<Element> v = {};
+    for (int64_t l = 0; l < count; ++l) v[l] = at[l * row_stride + j * column_stride];
+    return v;
+  }
+  void Store(int64_t j, Vec<Element> v) const {
+    if (feature_major) return engine::Store<T>(at + j * column_stride, v);
+    for (int64_t l = 0; l < count; ++l) at[l * row_stride + j * column_stride] = v[l];
+  }
 };
+
+// What a loss sees of one vector of rows.
+template <class T>
+struct Block {
+  const LossSpec& loss;
+  int64_t k;
+  Rows<const T> z;
+  bool indexed;         // by `label`, else by `targets`
+  IntVec<T> label;
+  Rows<const T> targets;
+  Vec<T> share;         // s_i / D scales dz; 0 where a row weighs nothing
+  Rows<T> dz;           // at null: not wanted
+};
+
+// Row losses, unweighted, and where a row was predicted right.
+template <class T>
+struct RowLosses {
+  Vec<T> loss = {};
+  IntVec<T> right = {};
+};
+
+// The first largest of k columns.
+template <class T>
+struct Best {
+  Vec<T> value;
+  IntVec<T> column;
+};
+template <class T>
+Best<T> BestOf(const Rows<const T>& z, int64_t k) {
+  Best<T> best = {z.Load(0), {}};
+  for (int64_t j = 1; j < k; ++j) {
+    const Vec<T> v = z.Load(j);
+    best.column = v > best.value ? IntVec<T>{} + static_cast<IntOf<T>>(j) : best.column;
+    best.value = v > best.value ? v : best.value;
+  }
+  return best;
+}
 
 // The targets of a row are smoothed and weighted by class, q_j = w_j·((1 − ε)·y_j + ε/k), with sum
 // Q:
@@ -45,44 +81,53 @@ struct Row {
 //   dz   = share·(Q·softmax(z) − q)
 // The loss is made of terms q_j·(log Σ − (z_j − m)) ≥ 0, so that nothing cancels.
 template <class T>
-Row<T> SoftmaxCrossEntropy(const LossSpec& loss, const LossInput<T>& in, int64_t i, T share,
-                           T* dz) {
-  const int64_t k = in.k;
-  const T* z = in.z + i * k;
-  const int64_t best = std::max_element(z, z + k) - z;
-  const T m = z[best];
-  T sum_exp = 0;
-  for (int64_t j = 0; j < k; ++j) sum_exp += std::exp(z[j] - m);
-  const T log_sum = std::log(sum_exp);
-
-  const bool indexed = in.classes != nullptr;
-  const int64_t wanted = indexed ? in.classes[i]
-                                 : std::max_element(in.targets + i * k, in.targets + (i + 1) * k) -
-                                       (in.targets + i * k);
-  Row<T> row;
-  row.right = best == wanted;
-  const auto q = [&](int64_t j) {
-    const T y = indexed ? static_cast<T>(j == wanted) : in.targets[i * k + j];
-    const T smooth = static_cast<T>(loss.label_smoothing);
-    return WeightAt<T>(loss.class_weights, j) * ((1 - smooth) * y + smooth / static_cast<T>(k));
-  };
+RowLosses<T> SoftmaxCrossEntropy(const Block<T>& b) {
+  using V = Vec<T>;
+  const Best<T> best = BestOf<T>(b.z, b.k);
+  const bool differentiate = b.dz.at != nullptr;
+  V sum_exp = {};
+  for (int64_t j = 0; j < b.k; ++j) {
+    const V e = ExpNonPositive<T>(b.z.Load(j) - best.value);
+    sum_exp += e;
+    if (differentiate) b.dz.Store(j, e);
+  }
+  const V log_sum = Log<T>(sum_exp);
+  RowLosses<T> rows;
+  rows.right = best.column == (b.indexed ? b.label : BestOf<T>(b.targets, b.k).column);
+  const auto is_label = [&](int64_t j) { return b.label == static_cast<IntOf<T>>(j); };
   // Without smoothing only the label's own term is not 0.
-  if (indexed && loss.label_smoothing == 0) {
-    const T q_y = WeightAt<T>(loss.class_weights, wanted);
-    row.loss = q_y * (log_sum - (z[wanted] - m));
-    if (dz == nullptr) return row;
-    for (int64_t j = 0; j < k; ++j) dz[j] = std::exp(z[j] - m) / sum_exp * q_y * share;
-    dz[wanted] -= q_y * share;
-    return row;
+  if (b.indexed && b.loss.label_smoothing == 0) {
+    V z_label = {}, q_label = {};
+    for (int64_t j = 0; j < b.k; ++j) {
+      z_label = is_label(j) ? b.z.Load(j) : z_label;
+      q_label = is_label(j) ? Splat<T>(WeightAt<T>(b.loss.class_weights, j)) : q_label;
+    }
+    rows.loss = q_label * (log_sum - (z_label - best.value));
+    if (!differentiate) return rows;
+    const V wanted = q_label * b.share;
+    const V scale = wanted / sum_exp;
+    for (int64_t j = 0; j < b.k; ++j) {
+      b.dz.Store(j, b.dz.Load(j) * scale - (is_label(j) ? wanted : V{}));
+    }
+    return rows;
   }
-  T Q = 0;
-  for (int64_t j = 0; j < k; ++j) {
+  const T smooth = static_cast<T>(b.loss.label_smoothing);
+  const auto q = [&](int64_t j) {
+    const V y = b.indexed ? (is_label(j) ? Splat<T>(1) : V{}) : b.targets.Load(j);
+    return WeightAt<T>(b.loss.class_weights, j) *
+           ((1 - smooth) * y + smooth / static_cast<T>(b.k));
+  };
+  V Q = {};
+  for (int64_t j = 0; j < b.k; ++j) {
     Q += q(j);
-    row.loss += q(j) * (log_sum - (z[j] - m));
+    rows.loss += q(j) * (log_sum - (b.z.Load(j) - best.value));
   }
-  if (dz == nullptr) return row;
-  for (int64_t j = 0; j < k; ++j) dz[j] = (Q * std::exp(z[j] - m) / sum_exp - q(j)) * share;
-  return row;
+  if (!differentiate) return rows;
+  const V scale = Q / sum_exp;
+  for (int64_t j = 0; j < b.k; ++j) {
+    b.dz.Store(j, (b.dz.Load(j) * scale - q(j)) * b.share);
+  }
+  return rows;
 }
 
 // For each element, p its pos_weight and w its class weight:
@@ -90,96 +135,175 @@ Row<T> SoftmaxCrossEntropy(const LossSpec& loss, const LossInput<T>& in, int64_t
 //   p·y)
 // where log(1 + e^−z) = max(−z, 0) + log(1 + e^−|z|).
 template <class T>
-Row<T> BinaryCrossEntropy(const LossSpec& loss, const LossInput<T>& in, int64_t i, T share, T* dz) {
-  const T k = static_cast<T>(in.k);
-  Row<T> row;
-  row.right = true;
-  for (int64_t j = 0; j < in.k; ++j) {
-    const int64_t at = i * in.k + j;
-    const T z = in.z[at];
-    const T y = in.classes != nullptr ? static_cast<T>(in.classes[i]) : in.targets[at];
-    const T p = WeightAt<T>(loss.pos_weight, j);
-    const T w = WeightAt<T>(loss.class_weights, j);
-    const T both = 1 + (p - 1) * y;
-    const T log_term = std::log1p(std::exp(-std::abs(z)));
+RowLosses<T> BinaryCrossEntropy(const Block<T>& b) {
+  using V = Vec<T>;
+  const T k = static_cast<T>(b.k);
+  RowLosses<T> rows;
+  rows.right = ~IntVec<T>{};
+  for (int64_t j = 0; j < b.k; ++j) {
+    const V z = b.z.Load(j);
+    const V y = b.indexed ? (b.label > 0 ? Splat<T>(1) : V{}) : b.targets.Load(j);
+    const T p = WeightAt<T>(b.loss.pos_weight, j);
+    const T w = WeightAt<T>(b.loss.class_weights, j);
+    const V both = 1 + (p - 1) * y;
+    const V log_term = Log1pOfUnit<T>(ExpNonPositive<T>(-Abs<T>(z)));
     // For either sign of z a sum of terms ≥ 0.
-    row.loss += z > 0 ? w * ((1 - y) * z + both * log_term) : w * (both * log_term - p * y * z);
-    row.right = row.right && (z > 0) == (y > T(0.5));
-    if (dz != nullptr) dz[j] = w * (both * Sigmoid(z) - p * y) / k * share;
+    rows.loss += z > 0 ? w * ((1 - y) * z + both * log_term) : w * (both * log_term - p * y * z);
+    rows.right &= ((z > 0) ^ ~(y > T(0.5)));
+    if (b.dz.at != nullptr) b.dz.Store(j, w * (both * Sigmoid<T>(z) - p * y) / k * b.share);
   }
-  row.loss /= k;
-  return row;
+  rows.loss /= k;
+  return rows;
 }
 
 // d = z − y.  squared: d², 2·d;  absolute: |d|, sign d (0 at 0);
 // Huber: d²/2, d where |d| ≤ δ, else δ·(|d| − δ/2), δ·sign d.
 template <class T>
-Row<T> Regression(const LossSpec& loss, const LossInput<T>& in, int64_t i, T share, T* dz) {
-  const T k = static_cast<T>(in.k);
-  const T delta = static_cast<T>(loss.delta);
-  Row<T> row;
-  for (int64_t j = 0; j < in.k; ++j) {
-    const T d = in.z[i * in.k + j] - in.targets[i * in.k + j];
-    const T size = std::abs(d);
-    const T sign = static_cast<T>(d > 0) - static_cast<T>(d < 0);
-    T slope = 0;
-    if (loss.kind == Loss::kMeanSquaredError) {
-      row.loss += d * d;
+RowLosses<T> Regression(const Block<T>& b) {
+  using V = Vec<T>;
+  const T k = static_cast<T>(b.k);
+  const T delta = static_cast<T>(b.loss.delta);
+  RowLosses<T> rows;
+  for (int64_t j = 0; j < b.k; ++j) {
+    const V d = b.z.Load(j) - b.targets.Load(j);
+    const V size = Abs<T>(d);
+    const V sign = d > 0 ? Splat<T>(1) : d < 0 ? Splat<T>(-1) : V{};
+    V slope;
+    if (b.loss.kind == Loss::kMeanSquaredError) {
+      rows.loss += d * d;
       slope = 2 * d;
-    } else if (loss.kind == Loss::kMeanAbsoluteError) {
-      row.loss += size;
+    } else if (b.loss.kind == Loss::kMeanAbsoluteError) {
+      rows.loss += size;
       slope = sign;
-    } else if (size <= delta) {
-      row.loss += T(0.5) * d * d;
-      slope = d;
     } else {
-      row.loss += delta * (size - T(0.5) * delta);
-      slope = delta * sign;
+      const auto near = size <= delta;
+      rows.loss += near ? T(0.5) * d * d : delta * (size - T(0.5) * delta);
+      slope = near ? d : delta * sign;
     }
-    if (dz != nullptr) dz[j] = slope / k * share;
+    if (b.dz.at != nullptr) b.dz.Store(j, slope / k * b.share);
   }
-  row.loss /= k;
-  return row;
+  rows.loss /= k;
+  return rows;
+}
+
+template <class T>
+RowLosses<T> LossOf(const Block<T>& block) {
+  switch (block.loss.kind) {
+    case Loss::kSoftmaxCrossEntropy:
+      return SoftmaxCrossEntropy(block);
+    case Loss::kBinaryCrossEntropy:
+      return BinaryCrossEntropy(block);
+    default:
+      return Regression(block);
+  }
+}
+
+// Rows [first, first + count) of a matrix (n, k).
+template <class T>
+Rows<T> RowsAt(T* matrix, int64_t k, int64_t column_stride, int64_t first, int64_t count) {
+  if (column_stride > 0) return {matrix + first, 1, column_stride, count, true};
+  return {matrix == nullptr ? nullptr : matrix + first * k, k, 1, count, false};
+}
+
+// s_i, and 0 in lanes of no row.
+template <class T>
+Vec<T> SampleWeights(const LossInput<T>& in, int64_t first, int64_t count) {
+  if (in.sample_weights == nullptr) return FirstLanes<T>(count) ? Splat<T>(1) : Vec<T>{};
+  return LoadPart<T>(in.sample_weights + first, count);
+}
+
+template <class T>
+IntVec<T> Labels(const int32_t* classes, int64_t count) {
+  IntVec<T> label = {};
+  for (int64_t l = 0; l < count; ++l) label[l] = classes[l];
+  return label;
+}
+
+// s / D, divided in float64.
+template <class T>
+Vec<T> Shares(Vec<T> s, double D) {
+  Vec<T> share = {};
+  if (!(D > 0)) return share;
+  for (int64_t l = 0; l < kLanes<T>; ++l) share[l] = static_cast<T>(static_cast<double>(s[l]) / D);
+  return share;
 }
 
 }  // namespace
 
+// Σ s_i, and for softmax cross-entropy with class indices Σ s_i·w_{y_i}, as PyTorch divides.
 template <class T>
-LossResult ComputeLoss(const LossSpec& loss, const LossInput<T>& in, T* dz) {
-  LossResult result = Weights(loss, in);
-  const double D = result.weight;
+LossResult LossWeights(const LossSpec& loss, const LossInput<T>& in) {
+  LossResult result;
+  const bool by_class = loss.kind == Loss::kSoftmaxCrossEntropy && in.classes != nullptr &&
+                        !loss.class_weights.empty();
+  if (in.sample_weights == nullptr && !by_class) {
+    result.rows = result.weight = static_cast<double>(in.n);
+    return result;
+  }
   for (int64_t i = 0; i < in.n; ++i) {
-    const T s = SampleWeight(in, i);
-    const T share = D > 0 ? static_cast<T>(static_cast<double>(s) / D) : T(0);
-    T* d = dz == nullptr ? nullptr : dz + i * in.k;
-    if (s == 0) {  // as if the row were not there, whatever its loss
-      if (d != nullptr) std::fill_n(d, in.k, T(0));
-      continue;
-    }
-    const Row<T> row =
-        loss.kind == Loss::kSoftmaxCrossEntropy  ? SoftmaxCrossEntropy(loss, in, i, share, d)
-        : loss.kind == Loss::kBinaryCrossEntropy ? BinaryCrossEntropy(loss, in, i, share, d)
-                                                 : Regression(loss, in, i, share, d);
-    result.sum += static_cast<double>(s) * static_cast<double>(row.loss);
-    if (row.right) result.correct += static_cast<double>(s);
+    const double s = in.sample_weights == nullptr ? 1 : static_cast<double>(in.sample_weights[i]);
+    result.rows += s;
+    result.weight += by_class ? s * WeightAt<double>(loss.class_weights, in.classes[i]) : s;
   }
   return result;
 }
 
 template <class T>
-void Probabilities(Loss loss, const T* z, T* p, int64_t n, int64_t k) {
-  if (loss == Loss::kBinaryCrossEntropy) {
-    for (int64_t i = 0; i < n * k; ++i) p[i] = Sigmoid(z[i]);
-    return;
-  }
-  for (int64_t i = 0; i < n; ++i, z += k, p += k) {
-    const T m = *std::max_element(z, z + k);
-    T sum_exp = 0;
-    for (int64_t j = 0; j < k; ++j) {
-      p[j] = std::exp(z[j] - m);
-      sum_exp += p[j];
+LossResult ComputeLoss(const LossSpec& loss, const LossInput<T>& in, double D, T* dz) {
+  LossResult result = LossWeights(loss, in);
+  WideSum<T> sum, correct;
+  // Most batches weigh all rows alike.
+  const Vec<T> whole_share = Shares<T>(Splat<T>(1), D);
+  for (int64_t i = 0; i < in.n; i += kLanes<T>) {
+    const int64_t count = std::min(kLanes<T>, in.n - i);
+    const bool whole = in.sample_weights == nullptr && count == kLanes<T>;
+    const Vec<T> s = whole ? Splat<T>(1) : SampleWeights(in, i, count);
+    const Block<T> block = {
+        loss,
+        in.k,
+        RowsAt(in.z, in.k, in.column_stride, i, count),
+        in.classes != nullptr,
+        in.classes != nullptr ? Labels<T>(in.classes + i, count) : IntVec<T>{},
+        RowsAt(in.targets, in.k, 0, i, count),
+        whole ? whole_share : Shares<T>(s, D),
+        RowsAt(dz, in.k, dz == nullptr ? 0 : in.column_stride, i, count)};
+    const RowLosses<T> rows = LossOf(block);
+    if (whole) {
+      sum.Add(rows.loss);
+      correct.Add(rows.right ? s : Vec<T>{});
+      continue;
     }
-    for (int64_t j = 0; j < k; ++j) p[j] /= sum_exp;
+    // A row of weight 0 is as if it were not there, whatever its loss; so is a lane of no row.
+    sum.Add(s == 0 ? Vec<T>{} : s * rows.loss);
+    correct.Add(rows.right ? s : Vec<T>{});
+    if (dz == nullptr) continue;
+    for (int64_t j = 0; j < in.k; ++j) {
+      block.dz.Store(j, s == 0 ? Vec<T>{} : block.dz.Load(j));
+    }
+  }
+  result.sum = sum.Total();
+  result.correct = correct.Total();
+  return result;
+}
+
+template <class T>
+void Probabilities(Loss loss, const T* z, T* p, int64_t n, int64_t k) {
+  for (int64_t i = 0; i < n; i += kLanes<T>) {
+    const int64_t count = std::min(kLanes<T>, n - i);
+    const Rows<const T> from = RowsAt(z, k, 0, i, count);
+    const Rows<T> to = RowsAt(p, k, 0, i, count);
+    if (loss == Loss::kBinaryCrossEntropy) {
+      for (int64_t j = 0; j < k; ++j) to.Store(j, Sigmoid<T>(from.Load(j)));
+      continue;
+    }
+    const Vec<T> m = BestOf<T>(from, k).value;
+    Vec<T> sum_exp = {};
+    for (int64_t j = 0; j < k; ++j) {
+      const Vec<T> e = ExpNonPositive<T>(from.Load(j) - m);
+      sum_exp += e;
+      to.Store(j, e);
+    }
+    for (int64_t j = 0; j < k; ++j) to.Store(j, to.Load(j) / sum_exp);
   }
 }
 
@@ -189,8 +313,10 @@ int32_t PredictedClass(Loss loss, const T* z, int64_t k) {
   return static_cast<int32_t>(std::max_element(z, z + k) - z);
 }
 
-template LossResult ComputeLoss(const LossSpec&, const LossInput<float>&, float*);
-template LossResult ComputeLoss(const LossSpec&, const LossInput<double>&, double*);
+template LossResult LossWeights(const LossSpec&, const LossInput<float>&);
+template LossResult LossWeights(const LossSpec&, const LossInput<double>&);
+template LossResult ComputeLoss(const LossSpec&, const LossInput<float>&, double, float*);
+template LossResult ComputeLoss(const LossSpec&, const LossInput<double>&, double, double*);
 template void Probabilities(Loss, const float*, float*, int64_t, int64_t);
 template void Probabilities(Loss, const double*, double*, int64_t, int64_t);
 template int32_t PredictedClass(Loss, const float*, int64_t);

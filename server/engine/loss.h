@@ -18,6 +18,9 @@ struct LossInput {
   const int32_t* classes;
   const T* targets;
   const T* sample_weights = nullptr;
+  // 0: z and dz are row-major. Else they are feature-major, column j from j·column_stride on, with
+  // room for whole vectors of rows behind each; dz is 0 there.
+  int64_t column_stride = 0;
 };
 
 // Sums over rows, so that batches add up. s_i is the weight of sample i.
@@ -39,10 +42,21 @@ struct LossResult {
   }
 };
 
-// The sums and, where `dz` is not null, dz (n, k) = d mean() / dz.
-// Row losses are summed in double precision, in the order of the rows.
+// The weights alone: `weight` and `rows`.
 template <class T>
-LossResult ComputeLoss(const LossSpec& loss, const LossInput<T>& in, T* dz);
+LossResult LossWeights(const LossSpec& loss, const LossInput<T>& in);
+
+// The sums and, where `dz` is not null, dz (n, k), laid out as z: the gradient of sum / D, where D
+// is the `weight` of all rows that the mean is taken over, of which these may be a part. One pass
+// over the rows, a vector of them at a time; row losses are summed in float64.
+template <class T>
+LossResult ComputeLoss(const LossSpec& loss, const LossInput<T>& in, double D, T* dz);
+
+// The same where the rows are all.
+template <class T>
+LossResult ComputeLoss(const LossSpec& loss, const LossInput<T>& in, T* dz) {
+  return ComputeLoss<T>(loss, in, LossWeights(loss, in).weight, dz);
+}
 
 // Probabilities p (n, k) from logits z: softmax, or sigmoid for binary cross-entropy. Not for a
 // regression. p may be z.

@@ -1,65 +1,127 @@
 #include "server/engine/optimizer.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cassert>
 #include <cmath>
+#include <limits>
+
+#include "server/engine/vector.h"
 
 namespace backprop::engine {
 namespace {
+
+// Parameters that are one part of the work: small enough for the nearest cache, many enough to be
+// worth a hand-over. Sums are taken part by part, so that they do not depend on who computes them.
+constexpr int64_t kPart = 16 * 1024;
+
+constexpr int64_t PartsOf(int64_t P) { return (P + kPart - 1) / kPart; }
 
 // x·0 is 0 for every finite x and NaN for the others, so a sum of such products tells whether all
 // were finite, without a branch.
 template <class T>
 struct FiniteCheck {
-  T sum = 0;
-  void Add(T x) { sum += x * T(0); }
-  bool ok() const { return sum == 0; }
+  Vec<T> sum = {};
+  [[gnu::always_inline]] void Add(Vec<T> x) { sum += x * T(0); }
+  bool ok() const { return SumOfLanes<T>(sum) == 0; }
 };
 
-// One update of P parameters: parameters p, gradients g, slots s1, s2, … behind them.
+// Square root lane by lane, which the compiler makes one instruction.
+template <class T>
+[[gnu::always_inline]] inline Vec<T> Sqrt(Vec<T> x) {
+  Vec<T> root;
+  for (int64_t l = 0; l < kLanes<T>; ++l) root[l] = std::sqrt(x[l]);
+  return root;
+}
+
+// g + l1·sign(p): with the gradient of the L1 penalty.
+template <class T>
+[[gnu::always_inline]] inline Vec<T> Penalized(Vec<T> g, Vec<T> p, T l1) {
+  return g + (p > 0 ? Splat<T>(l1) : p < 0 ? Splat<T>(-l1) : Vec<T>{});
+}
+
+// One update of the P parameters p by the gradients g; slots s1, s2, … lie behind p.
 template <class T>
 struct Update {
   const OptimizerSpec& spec;
   int64_t P;
   int64_t t;  // the optimiser's step, from 1
   double learning_rate;
+  T clip_scale;  // clipping by norm: what gradients are multiplied with, at most 1
+  T clip_value;  // clipping by value: the limit, or infinity
   const T* in;
   const T* g;
   T* out;
 
-  // g + weight_decay·p: L2, the gradient of weight_decay/2·‖p‖².
-  T Decayed(int64_t i) const { return g[i] + static_cast<T>(spec.weight_decay) * in[i]; }
+  // The gradient that the optimiser sees: penalised, clipped, then with L2 (the gradient of
+  // weight_decay/2·‖p‖²) unless the decay is decoupled.
+  [[gnu::always_inline]] Vec<T> Gradient(Vec<T> raw, Vec<T> p) const {
+    Vec<T> x = Penalized<T>(raw, p, static_cast<T>(spec.l1)) * clip_scale;
+    x = Max<T>(Min<T>(x, Splat<T>(clip_value)), Splat<T>(-clip_value));
+    const bool decoupled = spec.kind == OptimizerKind::kAdamW;
+    return decoupled ? x : x + static_cast<T>(spec.weight_decay) * p;
+  }
 };
+
+// One pass over the parameters: `rule` makes the next p from p and g, and changes the slots.
+// Returns whether all it wrote is finite.
+template <class T, int kSlots, class Rule>
+bool Sweep(const Update<T>& u, Parallel* parallel, const Rule& rule) {
+  const auto sweep_part = [&](int64_t part) {
+    FiniteCheck<T> finite;
+    const int64_t end = std::min(u.P, (part + 1) * kPart);
+    const auto one = [&](int64_t i, const auto& load, const auto& store) {
+      const Vec<T> p = load(u.in + i);
+      Vec<T> slots[kSlots + 1];
+      for (int s = 0; s < kSlots; ++s) slots[s] = load(u.in + (s + 1) * u.P + i);
+      const Vec<T> next = rule(p, u.Gradient(load(u.g + i), p), slots);
+      finite.Add(next);
+      store(u.out + i, next);
+      for (int s = 0; s < kSlots; ++s) {
+        finite.Add(slots[s]);
+        store(u.out + (s + 1) * u.P + i, slots[s]);
+      }
+    };
+    int64_t i = part * kPart;
+    for (; i + kLanes<T> <= end; i += kLanes<T>) one(i, Load<T>, Store<T>);
+    if (i < end) {
+      one(
+          i, [&](const T* from) { return LoadPart<T>(from, end - i); },
+          [&](T* to, Vec<T> v) { StorePart<T>(to, v, end - i); });
+    }
+    return finite.ok();
+  };
+  if (u.P <= kPart) return sweep_part(0);
+  std::atomic<bool> all_finite{true};
+  parallel->For(PartsOf(u.P), [&](int64_t part) {
+    if (!sweep_part(part)) all_finite.store(false, std::memory_order_relaxed);
+  });
+  return all_finite.load();
+}
 
 // b ← momentum·b + g;  p ← p − lr·b, or with Nesterov p − lr·(g + momentum·b)
 template <class T>
-bool Sgd(const Update<T>& u) {
+bool Sgd(const Update<T>& u, Parallel* parallel) {
+  using V = Vec<T>;
   const T lr = static_cast<T>(u.learning_rate);
   const T momentum = static_cast<T>(u.spec.momentum);
-  FiniteCheck<T> finite;
   if (momentum == 0) {
-    for (int64_t i = 0; i < u.P; ++i) {
-      u.out[i] = u.in[i] - lr * u.Decayed(i);
-      finite.Add(u.out[i]);
-    }
-    return finite.ok();
+    return Sweep<T, 0>(u, parallel, [=](V p, V g, V*) { return p - lr * g; });
   }
-  for (int64_t i = 0; i < u.P; ++i) {
-    const T g = u.Decayed(i);
-    const T b = momentum * u.in[u.P + i] + g;
-    u.out[u.P + i] = b;
-    u.out[i] = u.in[i] - lr * (u.spec.nesterov ? g + momentum * b : b);
-    finite.Add(b);
-    finite.Add(u.out[i]);
-  }
-  return finite.ok();
+  const bool nesterov = u.spec.nesterov;
+  return Sweep<T, 1>(u, parallel, [=](V p, V g, V* slots) {
+    V& b = slots[0];
+    b = momentum * b + g;
+    return p - lr * (nesterov ? g + momentum * b : b);
+  });
 }
 
 // m ← β1·m + (1 − β1)·g;  v ← β2·v + (1 − β2)·g²;
 // p ← p − lr / (1 − β1^t) · m / (√v / √(1 − β2^t) + ε)
 // AdamW decays p ← p·(1 − lr·weight_decay) first, and leaves g alone.
 template <class T>
-bool Adam(const Update<T>& u) {
+bool Adam(const Update<T>& u, Parallel* parallel) {
+  using V = Vec<T>;
   const OptimizerSpec& spec = u.spec;
   const bool decoupled = spec.kind == OptimizerKind::kAdamW;
   const T beta1 = static_cast<T>(spec.beta1);
@@ -72,145 +134,149 @@ bool Adam(const Update<T>& u) {
   const T step_size = static_cast<T>(u.learning_rate / correction1);
   const T root_correction2 = static_cast<T>(std::sqrt(correction2));
   const T kept = static_cast<T>(decoupled ? 1 - u.learning_rate * spec.weight_decay : 1);
-  FiniteCheck<T> finite;
-  for (int64_t i = 0; i < u.P; ++i) {
-    const T g = decoupled ? u.g[i] : u.Decayed(i);
-    const T m = beta1 * u.in[u.P + i] + rest1 * g;
-    const T v = beta2 * u.in[2 * u.P + i] + rest2 * g * g;
-    u.out[u.P + i] = m;
-    u.out[2 * u.P + i] = v;
-    u.out[i] = u.in[i] * kept - step_size * m / (std::sqrt(v) / root_correction2 + epsilon);
-    finite.Add(m);
-    finite.Add(v);
-    finite.Add(u.out[i]);
-  }
-  return finite.ok();
+  return Sweep<T, 2>(u, parallel, [=](V p, V g, V* slots) {
+    V& m = slots[0];
+    V& v = slots[1];
+    m = beta1 * m + rest1 * g;
+    v = beta2 * v + rest2 * g * g;
+    return p * kept - step_size * m / (Sqrt<T>(v) / root_correction2 + epsilon);
+  });
 }
 
 // v ← α·v + (1 − α)·g²;  if centered, c ← α·c + (1 − α)·g and v − c² stands for v;
 // d = g / (√v + ε);  p ← p − lr·d, or with momentum b ← momentum·b + d; p ← p − lr·b
-template <class T>
-bool RmsProp(const Update<T>& u) {
+template <class T, bool kMomentum, bool kCentered>
+bool RmsPropOf(const Update<T>& u, Parallel* parallel) {
+  using V = Vec<T>;
   const OptimizerSpec& spec = u.spec;
   const T lr = static_cast<T>(u.learning_rate);
   const T alpha = static_cast<T>(spec.alpha);
   const T rest = static_cast<T>(1 - spec.alpha);
   const T momentum = static_cast<T>(spec.momentum);
   const T epsilon = static_cast<T>(spec.epsilon);
-  const int64_t momentum_at = 2 * u.P;
-  const int64_t center_at = (spec.momentum > 0 ? 3 : 2) * u.P;
-  FiniteCheck<T> finite;
-  for (int64_t i = 0; i < u.P; ++i) {
-    const T g = u.Decayed(i);
-    const T v = alpha * u.in[u.P + i] + rest * g * g;
-    u.out[u.P + i] = v;
-    T variance = v;
-    if (spec.centered) {
-      const T c = alpha * u.in[center_at + i] + rest * g;
-      u.out[center_at + i] = c;
+  return Sweep<T, 1 + kMomentum + kCentered>(u, parallel, [=](V p, V g, V* slots) {
+    V& v = slots[0];
+    v = alpha * v + rest * g * g;
+    V variance = v;
+    if constexpr (kCentered) {
+      V& c = slots[1 + kMomentum];
+      c = alpha * c + rest * g;
       variance = v - c * c;
       // Rounding can leave it below 0; NaN stays.
-      if (variance < 0) variance = 0;
+      variance = variance < 0 ? V{} : variance;
     }
-    T d = g / (std::sqrt(variance) + epsilon);
-    if (spec.momentum > 0) {
-      d += momentum * u.in[momentum_at + i];
-      u.out[momentum_at + i] = d;
+    V d = g / (Sqrt<T>(variance) + epsilon);
+    if constexpr (kMomentum) {
+      d += momentum * slots[1];
+      slots[1] = d;
     }
-    u.out[i] = u.in[i] - lr * d;
-    finite.Add(v);
-    finite.Add(d);
-    finite.Add(u.out[i]);
+    return p - lr * d;
+  });
+}
+
+template <class T>
+bool RmsProp(const Update<T>& u, Parallel* parallel) {
+  if (u.spec.momentum > 0) {
+    return u.spec.centered ? RmsPropOf<T, true, true>(u, parallel)
+                           : RmsPropOf<T, true, false>(u, parallel);
   }
-  return finite.ok();
+  return u.spec.centered ? RmsPropOf<T, false, true>(u, parallel)
+                         : RmsPropOf<T, false, false>(u, parallel);
 }
 
 // v ← v + g²;  p ← p − lr / (1 + (t − 1)·lr_decay) · g / (√v + ε)
 template <class T>
-bool Adagrad(const Update<T>& u) {
+bool Adagrad(const Update<T>& u, Parallel* parallel) {
+  using V = Vec<T>;
   const T rate =
       static_cast<T>(u.learning_rate / (1 + static_cast<double>(u.t - 1) * u.spec.lr_decay));
   const T epsilon = static_cast<T>(u.spec.epsilon);
-  FiniteCheck<T> finite;
-  for (int64_t i = 0; i < u.P; ++i) {
-    const T g = u.Decayed(i);
-    const T v = u.in[u.P + i] + g * g;
-    u.out[u.P + i] = v;
-    u.out[i] = u.in[i] - rate * g / (std::sqrt(v) + epsilon);
-    finite.Add(v);
-    finite.Add(u.out[i]);
+  return Sweep<T, 1>(u, parallel, [=](V p, V g, V* slots) {
+    V& v = slots[0];
+    v = v + g * g;
+    return p - rate * g / (Sqrt<T>(v) + epsilon);
+  });
+}
+
+// Σ (g + l1·sign p)²
+template <class T>
+double SumOfSquares(const T* g, const T* p, T l1, int64_t first, int64_t end) {
+  WideSum<T> sums[2];
+  int64_t i = first;
+  const auto add = [&](WideSum<T>* sum, Vec<T> x, Vec<T> at) {
+    sum->AddSquare(l1 == 0 ? x : Penalized<T>(x, at, l1));
+  };
+  for (; i + 2 * kLanes<T> <= end; i += 2 * kLanes<T>) {
+    add(&sums[0], Load<T>(g + i), Load<T>(p + i));
+    add(&sums[1], Load<T>(g + i + kLanes<T>), Load<T>(p + i + kLanes<T>));
   }
-  return finite.ok();
+  for (; i < end; i += kLanes<T>) {
+    const int64_t count = std::min(kLanes<T>, end - i);
+    add(&sums[0], LoadPart<T>(g + i, count), LoadPart<T>(p + i, count));
+  }
+  return sums[0].Total() + sums[1].Total();
 }
 
 }  // namespace
 
 template <class T>
-double Norm(const T* values, int64_t count) {
+double GradientNorm(const T* gradients, const T* parameters, double l1, int64_t P,
+                    double* partial_sums, Parallel* parallel) {
+  const auto sum_part = [&](int64_t part) {
+    return SumOfSquares<T>(gradients, parameters, static_cast<T>(l1), part * kPart,
+                           std::min(P, (part + 1) * kPart));
+  };
+  if (P <= kPart) return std::sqrt(sum_part(0));
+  parallel->For(PartsOf(P), [&](int64_t part) { partial_sums[part] = sum_part(part); });
   double sum = 0;
-  for (int64_t i = 0; i < count; ++i) {
-    const auto x = static_cast<double>(values[i]);
-    sum += x * x;
-  }
+  for (int64_t part = 0; part < PartsOf(P); ++part) sum += partial_sums[part];
   return std::sqrt(sum);
 }
 
-template <class T>
-double PenalizeAndClip(const Network& network, const State& in, T* gradients) {
-  constexpr double kClipEpsilon = 1e-6;  // as clip_grad_norm_ has it
-  const OptimizerSpec& spec = network.spec().optimizer;
-  const int64_t P = network.parameter_count();
-  if (spec.l1 > 0) {
-    const T* p = in.values.as<T>().data();
-    const T l1 = static_cast<T>(spec.l1);
-    for (int64_t i = 0; i < P; ++i) {
-      gradients[i] += l1 * (static_cast<T>(p[i] > 0) - static_cast<T>(p[i] < 0));
-    }
-  }
-  const double norm = Norm(gradients, P);
-  if (spec.clipping == Clipping::kNorm) {
-    const double share = spec.clip / (norm + kClipEpsilon);
-    if (share < 1) {
-      for (int64_t i = 0; i < P; ++i) gradients[i] *= static_cast<T>(share);
-    }
-  } else if (spec.clipping == Clipping::kValue) {
-    const T limit = static_cast<T>(spec.clip);
-    for (int64_t i = 0; i < P; ++i) gradients[i] = std::clamp(gradients[i], -limit, limit);
-  }
-  return norm;
-}
+int64_t NormPartialSums(int64_t P) { return P <= kPart ? 0 : PartsOf(P); }
 
 template <class T>
-bool ApplyGradients(const Network& network, const State& in, const T* gradients,
-                    double learning_rate, State* out) {
+bool ApplyGradients(const Network& network, const State& in, const T* gradients, double norm,
+                    double learning_rate, Parallel* parallel, State* out) {
+  constexpr double kClipEpsilon = 1e-6;  // as clip_grad_norm_ has it
   assert(&in != out);
   out->step = in.step + 1;
   out->optimizer_step = in.optimizer_step + 1;
   out->plateau = in.plateau;
   if (out->standardization != in.standardization) out->standardization = in.standardization;
-  const Update<T> update = {network.spec().optimizer,  network.parameter_count(),
-                            out->optimizer_step,       learning_rate,
-                            in.values.as<T>().data(),  gradients,
-                            out->values.as<T>().data()};
-  switch (update.spec.kind) {
+  const OptimizerSpec& spec = network.spec().optimizer;
+  const bool by_norm = spec.clipping == Clipping::kNorm;
+  const bool by_value = spec.clipping == Clipping::kValue;
+  const double scale = by_norm ? std::min(1.0, spec.clip / (norm + kClipEpsilon)) : 1;
+  const Update<T> update = {
+      spec,
+      network.parameter_count(),
+      out->optimizer_step,
+      learning_rate,
+      static_cast<T>(scale),
+      by_value ? static_cast<T>(spec.clip) : std::numeric_limits<T>::infinity(),
+      in.values.as<T>().data(),
+      gradients,
+      out->values.as<T>().data()};
+  switch (spec.kind) {
     case OptimizerKind::kSgd:
-      return Sgd(update);
+      return Sgd(update, parallel);
     case OptimizerKind::kAdam:
     case OptimizerKind::kAdamW:
-      return Adam(update);
+      return Adam(update, parallel);
     case OptimizerKind::kRmsProp:
-      return RmsProp(update);
+      return RmsProp(update, parallel);
     case OptimizerKind::kAdagrad:
-      return Adagrad(update);
+      return Adagrad(update, parallel);
   }
   return false;
 }
 
-template double Norm(const float*, int64_t);
-template double Norm(const double*, int64_t);
-template double PenalizeAndClip(const Network&, const State&, float*);
-template double PenalizeAndClip(const Network&, const State&, double*);
-template bool ApplyGradients(const Network&, const State&, const float*, double, State*);
-template bool ApplyGradients(const Network&, const State&, const double*, double, State*);
+template double GradientNorm(const float*, const float*, double, int64_t, double*, Parallel*);
+template double GradientNorm(const double*, const double*, double, int64_t, double*, Parallel*);
+template bool ApplyGradients(const Network&, const State&, const float*, double, double, Parallel*,
+                             State*);
+template bool ApplyGradients(const Network&, const State&, const double*, double, double, Parallel*,
+                             State*);
 
 }  // namespace backprop::engine

@@ -3,25 +3,25 @@
 #define BACKPROP_SERVER_ENGINE_OPTIMIZER_H_
 
 #include "server/engine/network.h"
+#include "server/engine/parallel.h"
 
 namespace backprop::engine {
 
-// Euclidean norm, summed in float64 in order.
+// Euclidean norm of `gradients` (P) with those of the L1 penalty at `parameters` (P), summed in
+// float64 in a fixed order. It may be infinite or NaN. `partial_sums` has room for
+// NormPartialSums(P).
 template <class T>
-double Norm(const T* values, int64_t count);
+double GradientNorm(const T* gradients, const T* parameters, double l1, int64_t P,
+                    double* partial_sums, Parallel* parallel);
+int64_t NormPartialSums(int64_t P);
 
-// What comes before the optimiser proper, in this order and in place: the gradient of the L1
-// penalty is added, then the gradients (P, of the network's precision T) are clipped. Returns their
-// Euclidean norm before clipping, which may be infinite or NaN.
+// Writes the state that follows `in` when `gradients` (P), whose GradientNorm is `norm`, are
+// applied at `learning_rate`: in one pass the gradient of the L1 penalty is added, the sum is
+// clipped, decayed and given to the optimiser. `in` and `*out` are states of `network` and must not
+// be the same. Returns whether every number of `*out` is finite; if not, it is not to be used.
 template <class T>
-double PenalizeAndClip(const Network& network, const State& in, T* gradients);
-
-// Writes the state that follows `in` when `gradients` (P), as PenalizeAndClip left them, are
-// applied at `learning_rate`. `in` and `*out` are states of `network` and must not be the same.
-// Returns whether every number of `*out` is finite; if not, `*out` is not to be used.
-template <class T>
-bool ApplyGradients(const Network& network, const State& in, const T* gradients,
-                    double learning_rate, State* out);
+bool ApplyGradients(const Network& network, const State& in, const T* gradients, double norm,
+                    double learning_rate, Parallel* parallel, State* out);
 
 }  // namespace backprop::engine
 

@@ -1,143 +1,270 @@
 #include "server/engine/pass.h"
 
 #include <algorithm>
+#include <array>
 #include <span>
 
 #include "server/engine/activation.h"
 #include "server/engine/dropout.h"
+#include "server/engine/feature_major.h"
 #include "server/engine/matmul.h"
 #include "server/engine/standardize.h"
+#include "server/engine/vector.h"
 
 namespace backprop::engine {
 namespace {
 
+// Rows [first, first + count) of the batch on their way through the network. Different parts of a
+// batch touch different memory of the workspace.
 template <class T>
-LossInput<T> LossInputOf(const Network& network, const BatchView& batch, Workspace* workspace) {
-  return {batch.rows,
-          network.outputs(),
-          Outputs<T>(network, workspace),
-          batch.classes,
-          reinterpret_cast<const T*>(batch.targets),
-          reinterpret_cast<const T*>(batch.sample_weights)};
-}
+class Part {
+ public:
+  Part(const Model<T>& model, const BatchView& batch, std::optional<int64_t> dropout_step,
+       int64_t shard, int64_t first, int64_t count, Workspace* workspace)
+      : model_(model),
+        batch_(batch),
+        dropout_step_(dropout_step),
+        shard_(shard),
+        first_(first),
+        n_(count),
+        feature_major_(workspace->layout() == Layout::kFeatureMajor),
+        stride_(workspace->stride()),
+        workspace_(*workspace) {}
 
-template <class T>
-std::span<T> Span(T* data, int64_t count) {
-  return {data, static_cast<size_t>(count)};
-}
-
-// z = x·W + b:  (n, inputs)·(inputs, units) + (units) → (n, units);  a = activation(z).
-template <class T>
-void LayerForward(const LayerPlan& layer, const T* parameters, const T* x, int64_t n, T* z, T* a) {
-  const T* W = parameters + layer.weights_offset;
-  const T* b = parameters + layer.bias_offset;
-  MatMul(x, W, z, n, layer.inputs, layer.units);
-  for (int64_t i = 0; i < n; ++i) {
-    for (int64_t j = 0; j < layer.units; ++j) z[i * layer.units + j] += b[j];
+  void Forward() {
+    const T* x = FirstInputs();
+    for (size_t l = 0; l < layers().size(); ++l) {
+      LayerForward(layers()[l], x, workspace_.z<T>(l), workspace_.a<T>(l));
+      x = workspace_.a<T>(l);
+      if (!Drops(l)) continue;
+      Drop(l);
+      x = workspace_.dropped<T>(l);
+    }
   }
-  Activate<T>(layer.spec, Span<const T>(z, n * layer.units), Span(a, n * layer.units));
-}
 
-// dW = xᵀ·dz:  (n, inputs)ᵀ·(n, units) → (inputs, units);  db = Σ_rows dz;
-// dx = dz·Wᵀ:  (n, units)·(units, inputs) → (n, inputs), unless dx is null.
-template <class T>
-void LayerBackward(const LayerPlan& layer, const T* parameters, const T* x, int64_t n, const T* dz,
-                   T* transposed, T* gradients, T* dx) {
-  T* dW = gradients + layer.weights_offset;
-  T* db = gradients + layer.bias_offset;
-  MatMulTransposedA(x, dz, dW, layer.inputs, n, layer.units);
-  std::fill_n(db, layer.units, T(0));
-  for (int64_t i = 0; i < n; ++i) {
-    for (int64_t j = 0; j < layer.units; ++j) db[j] += dz[i * layer.units + j];
+  // `dz` null: no gradient is wanted.
+  LossResult Loss(double D, T* dz) {
+    const int64_t k = model_.network.outputs();
+    const T* z = workspace_.a<T>(layers().size() - 1);
+    return ComputeLoss<T>(model_.network.spec().loss, LossInputOf(z + At(k)), D,
+                          dz == nullptr ? nullptr : dz + At(k));
   }
-  if (dx == nullptr) return;
-  Transpose(parameters + layer.weights_offset, transposed, layer.inputs, layer.units);
-  MatMul(dz, transposed, dx, n, layer.units, layer.inputs);
-}
 
-// What enters the first layer: the inputs (n, d), standardised if the model does that.
-template <class T>
-const T* FirstInputs(const Model<T>& model, const BatchView& batch, Workspace* workspace) {
-  const T* x = reinterpret_cast<const T*>(batch.inputs);
-  if (model.standardization == nullptr) return x;
-  ApplyStandardization(*model.standardization, x, batch.rows, workspace->x<T>());
-  return workspace->x<T>();
-}
-
-// out = in ⊙ mask. In backward the same product turns the gradient of `out` into that of `in`.
-template <class T>
-void Multiply(const T* in, const T* mask, int64_t count, T* out) {
-  for (int64_t i = 0; i < count; ++i) out[i] = in[i] * mask[i];
-}
-
-template <class T>
-void ForwardFrom(const T* x, const Model<T>& model, int64_t n, std::optional<int64_t> dropout_step,
-                 Workspace* workspace) {
-  const Network& network = model.network;
-  for (size_t l = 0; l < network.layers().size(); ++l) {
-    const LayerPlan& layer = network.layers()[l];
-    LayerForward(layer, model.parameters, x, n, workspace->z<T>(l), workspace->a<T>(l));
-    x = workspace->a<T>(l);
-    if (!dropout_step.has_value() || layer.spec.dropout == 0) continue;
-    const RandomStream random(network.spec().seed, RandomPurpose::kDropout,
-                              static_cast<uint64_t>(*dropout_step));
-    DropoutMask(random, l, layer.spec.dropout, n * layer.units, workspace->mask<T>(l));
-    Multiply(x, workspace->mask<T>(l), n * layer.units, workspace->dropped<T>(l));
-    x = workspace->dropped<T>(l);
+  // After Forward(), whose inputs are still in place: adds nothing, writes the shard's gradients.
+  LossResult Backward(double D) {
+    T* dz = workspace_.dz<T>(0);
+    T* dx = workspace_.dz<T>(1);
+    const LossResult loss = Loss(D, dz);
+    for (size_t l = layers().size(); l-- > 0;) {
+      const LayerPlan& layer = layers()[l];
+      if (Drops(l)) Multiply(layer, dz, workspace_.mask<T>(l), dz);
+      ForUnits(layer.units, [&](int64_t at, int64_t count) {
+        ActivateBackward<T>(layer.spec, Span<const T>(workspace_.z<T>(l) + at, count),
+                            Span<const T>(workspace_.a<T>(l) + at, count), Span(dz + at, count));
+      });
+      const T* x = l == 0         ? first_inputs_
+                   : Drops(l - 1) ? workspace_.dropped<T>(l - 1)
+                                  : workspace_.a<T>(l - 1);
+      LayerBackward(layer, x, dz, l == 0 ? nullptr : dx);
+      std::swap(dz, dx);
+    }
+    return loss;
   }
+
+  LossInput<T> LossInputOf(const T* z) const {
+    const int64_t k = model_.network.outputs();
+    const auto* targets = reinterpret_cast<const T*>(batch_.targets);
+    const auto* weights = reinterpret_cast<const T*>(batch_.sample_weights);
+    return {n_,
+            k,
+            z,
+            batch_.classes == nullptr ? nullptr : batch_.classes + first_,
+            targets == nullptr ? nullptr : targets + first_ * k,
+            weights == nullptr ? nullptr : weights + first_,
+            feature_major_ ? stride_ : 0};
+  }
+
+ private:
+  template <class U>
+  static std::span<U> Span(U* data, int64_t count) {
+    return {data, static_cast<size_t>(count)};
+  }
+  const std::vector<LayerPlan>& layers() const { return model_.network.layers(); }
+  bool Drops(size_t l) const { return dropout_step_.has_value() && layers()[l].spec.dropout > 0; }
+  // Where this part's first row is in numbers of so many units.
+  int64_t At(int64_t units) const { return feature_major_ ? first_ : first_ * units; }
+
+  // Calls f(offset, count) for the pieces of memory that hold this part's rows of `units` units.
+  template <class F>
+  void ForUnits(int64_t units, const F& f) const {
+    if (!feature_major_) return f(first_ * units, n_ * units);
+    const int64_t whole = WholeVectors<T>(n_);
+    if (whole == stride_) return f(0, units * stride_);
+    for (int64_t j = 0; j < units; ++j) f(j * stride_ + first_, whole);
+  }
+
+  // What enters the first layer: the inputs, standardised and turned as need be.
+  const T* FirstInputs() {
+    const int64_t d = model_.network.inputs();
+    const T* x = reinterpret_cast<const T*>(batch_.inputs) + first_ * d;
+    if (model_.standardization != nullptr) {
+      T* standardized = workspace_.standardized<T>() + first_ * d;
+      ApplyStandardization(*model_.standardization, x, n_, standardized);
+      x = standardized;
+    }
+    if (feature_major_) ToFeatureMajor(x, n_, d, stride_, workspace_.x<T>() + first_);
+    // As if row 0 were there, like the other numbers of a workspace.
+    first_inputs_ = feature_major_ ? workspace_.x<T>() : x - first_ * d;
+    return first_inputs_;
+  }
+
+  // z = x·W + b:  (n, inputs)·(inputs, units) + (units) → (n, units);  a = activation(z).
+  void LayerForward(const LayerPlan& layer, const T* x, T* z, T* a) const {
+    const T* W = model_.parameters + layer.weights_offset;
+    const T* b = model_.parameters + layer.bias_offset;
+    x += At(layer.inputs);
+    if (feature_major_) {
+      DenseForward(layer, model_.parameters, x, n_, stride_, z + first_);
+    } else {
+      MatMulBias(x, W, b, z + At(layer.units), n_, layer.inputs, layer.units);
+    }
+    ForUnits(layer.units, [&](int64_t at, int64_t count) {
+      Activate<T>(layer.spec, Span<const T>(z + at, count), Span(a + at, count));
+    });
+  }
+
+  // dW = xᵀ·dz:  (n, inputs)ᵀ·(n, units) → (inputs, units);  db = Σ_rows dz;
+  // dx = dz·Wᵀ:  (n, units)·(units, inputs) → (n, inputs), unless dx is null.
+  void LayerBackward(const LayerPlan& layer, const T* x, const T* dz, T* dx) const {
+    T* gradients = workspace_.gradients<T>(shard_);
+    const T* W = model_.parameters + layer.weights_offset;
+    x += At(layer.inputs);
+    dz += At(layer.units);
+    if (dx != nullptr) dx += At(layer.inputs);
+    if (feature_major_) {
+      DenseGradients(layer, x, dz, n_, stride_, gradients);
+      if (dx != nullptr) DenseBackward(layer, model_.parameters, dz, n_, stride_, dx);
+      return;
+    }
+    MatMulTransposedA(x, dz, gradients + layer.weights_offset, layer.inputs, n_, layer.units);
+    T* db = gradients + layer.bias_offset;
+    std::fill_n(db, layer.units, T(0));
+    for (int64_t i = 0; i < n_; ++i) {
+      for (int64_t j = 0; j < layer.units; ++j) db[j] += dz[i * layer.units + j];
+    }
+    if (dx == nullptr) return;
+    MatMulTransposedB(dz, W, dx, n_, layer.units, layer.inputs, workspace_.scratch<T>(shard_));
+  }
+
+  void Drop(size_t l) const {
+    const LayerPlan& layer = layers()[l];
+    const RandomStream random(model_.network.spec().seed, RandomPurpose::kDropout,
+                              static_cast<uint64_t>(*dropout_step_));
+    T* mask = workspace_.mask<T>(l);
+    DropoutMask(random, l, layer.spec.dropout,
+                {first_, n_, layer.units, feature_major_ ? 1 : layer.units,
+                 feature_major_ ? stride_ : 1},
+                mask + At(layer.units));
+    Multiply(layer, workspace_.a<T>(l), mask, workspace_.dropped<T>(l));
+  }
+
+  // out = in ⊙ mask. In backward the same product turns the gradient of `out` into that of `in`.
+  void Multiply(const LayerPlan& layer, const T* in, const T* mask, T* out) const {
+    ForUnits(layer.units, [&](int64_t at, int64_t count) {
+      for (int64_t i = at; i < at + count; ++i) out[i] = in[i] * mask[i];
+    });
+  }
+
+  const Model<T>& model_;
+  const BatchView& batch_;
+  const std::optional<int64_t> dropout_step_;
+  const int64_t shard_;
+  const int64_t first_;
+  const int64_t n_;
+  const bool feature_major_;
+  const int64_t stride_;
+  Workspace& workspace_;
+  const T* first_inputs_ = nullptr;
+};
+
+template <class T>
+Part<T> Whole(const Model<T>& model, const BatchView& batch, Workspace* workspace) {
+  return Part<T>(model, batch, std::nullopt, 0, 0, batch.rows, workspace);
+}
+
+// The first shard's gradients become the sum of all, each number's terms in the order of shards.
+template <class T>
+void AddShards(int64_t count, int64_t P, Workspace* workspace, Parallel* parallel) {
+  constexpr int64_t kPiece = 16 * 1024;  // a piece of the sum stays in the nearest cache
+  parallel->For((P + kPiece - 1) / kPiece, [&](int64_t piece) {
+    const int64_t end = std::min(P, (piece + 1) * kPiece);
+    T* sum = workspace->gradients<T>();
+    for (int64_t s = 1; s < count; ++s) {
+      const T* g = workspace->gradients<T>(s);
+      for (int64_t i = piece * kPiece; i < end; ++i) sum[i] += g[i];
+    }
+  });
 }
 
 }  // namespace
 
 template <class T>
+const T* Outputs(const Network& network, int64_t rows, Workspace* workspace) {
+  const T* z = workspace->a<T>(network.layers().size() - 1);
+  if (workspace->layout() == Layout::kRowMajor) return z;
+  ToRowMajor(z, rows, network.outputs(), workspace->stride(), workspace->outputs<T>());
+  return workspace->outputs<T>();
+}
+
+template <class T>
 void Forward(const Model<T>& model, const BatchView& batch, Workspace* workspace) {
-  ForwardFrom<T>(FirstInputs(model, batch, workspace), model, batch.rows, std::nullopt, workspace);
+  Whole(model, batch, workspace).Forward();
 }
 
 template <class T>
 LossResult ForwardLoss(const Model<T>& model, const BatchView& batch, Workspace* workspace) {
-  Forward(model, batch, workspace);
-  return ComputeLoss<T>(model.network.spec().loss, LossInputOf<T>(model.network, batch, workspace),
-                        nullptr);
+  Part<T> all = Whole(model, batch, workspace);
+  all.Forward();
+  return all.Loss(1, nullptr);
 }
 
 template <class T>
 LossResult ForwardBackward(const Model<T>& model, const BatchView& batch,
-                           std::optional<int64_t> dropout_step, Workspace* workspace) {
-  const Network& network = model.network;
-  const int64_t n = batch.rows;
-  const T* inputs = FirstInputs(model, batch, workspace);
-  ForwardFrom<T>(inputs, model, n, dropout_step, workspace);
-  T* dz = workspace->dz<T>(0);
-  T* dx = workspace->dz<T>(1);
-  const LossResult loss =
-      ComputeLoss<T>(network.spec().loss, LossInputOf<T>(network, batch, workspace), dz);
-  const auto drops = [&](size_t l) {
-    return dropout_step.has_value() && network.layers()[l].spec.dropout > 0;
+                           std::optional<int64_t> dropout_step, Workspace* workspace,
+                           Parallel* parallel) {
+  const LossResult weights =
+      LossWeights(model.network.spec().loss, Whole(model, batch, workspace).LossInputOf(nullptr));
+  const Shards shards = workspace->shards();
+  std::array<LossResult, kMostShards> results;
+  const auto compute = [&](int64_t s) {
+    const int64_t first = s * shards.rows;
+    const int64_t count = std::min(shards.rows, batch.rows - first);
+    Part<T> part(model, batch, dropout_step, s, first, count, workspace);
+    part.Forward();
+    results[static_cast<size_t>(s)] = part.Backward(weights.weight);
   };
-  for (size_t l = network.layers().size(); l-- > 0;) {
-    const LayerPlan& layer = network.layers()[l];
-    const int64_t count = n * layer.units;
-    if (drops(l)) Multiply(dz, workspace->mask<T>(l), count, dz);
-    ActivateBackward<T>(layer.spec, Span<const T>(workspace->z<T>(l), count),
-                        Span<const T>(workspace->a<T>(l), count), Span(dz, count));
-    const T* x = l == 0         ? inputs
-                 : drops(l - 1) ? workspace->dropped<T>(l - 1)
-                                : workspace->a<T>(l - 1);
-    LayerBackward<T>(layer, model.parameters, x, n, dz, workspace->transposed_weights<T>(),
-                     workspace->gradients<T>(), l == 0 ? nullptr : dx);
-    std::swap(dz, dx);
+  if (shards.count == 1) {
+    compute(0);
+    return results[0];
   }
-  return loss;
+  parallel->For(shards.count, compute);
+  AddShards<T>(shards.count, model.network.parameter_count(), workspace, parallel);
+  LossResult total;
+  for (int64_t s = 0; s < shards.count; ++s) total += results[static_cast<size_t>(s)];
+  total.weight = weights.weight;
+  total.rows = weights.rows;
+  return total;
 }
 
+template const float* Outputs(const Network&, int64_t, Workspace*);
+template const double* Outputs(const Network&, int64_t, Workspace*);
 template void Forward(const Model<float>&, const BatchView&, Workspace*);
 template void Forward(const Model<double>&, const BatchView&, Workspace*);
 template LossResult ForwardLoss(const Model<float>&, const BatchView&, Workspace*);
 template LossResult ForwardLoss(const Model<double>&, const BatchView&, Workspace*);
 template LossResult ForwardBackward(const Model<float>&, const BatchView&, std::optional<int64_t>,
-                                    Workspace*);
+                                    Workspace*, Parallel*);
 template LossResult ForwardBackward(const Model<double>&, const BatchView&, std::optional<int64_t>,
-                                    Workspace*);
+                                    Workspace*, Parallel*);
 
 }  // namespace backprop::engine

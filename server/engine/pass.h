@@ -8,6 +8,7 @@
 #include "server/engine/data.h"
 #include "server/engine/loss.h"
 #include "server/engine/network.h"
+#include "server/engine/parallel.h"
 #include "server/engine/workspace.h"
 
 namespace backprop::engine {
@@ -26,15 +27,14 @@ Model<T> ModelOf(const Network& network, const State& state) {
 }
 
 // Computes z and a of every layer for the rows of `batch`, without dropout. `workspace` must be
-// prepared for them.
+// prepared for as many.
 template <class T>
 void Forward(const Model<T>& model, const BatchView& batch, Workspace* workspace);
 
-// The outputs (n, k) that the last pass left in `workspace`.
+// The outputs (n, k), row-major, of the pass over n rows that `workspace` holds. Valid until the
+// next pass.
 template <class T>
-const T* Outputs(const Network& network, Workspace* workspace) {
-  return workspace->a<T>(network.layers().size() - 1);
-}
+const T* Outputs(const Network& network, int64_t rows, Workspace* workspace);
 
 // Forward without dropout, then the loss. No gradients.
 template <class T>
@@ -42,10 +42,13 @@ LossResult ForwardLoss(const Model<T>& model, const BatchView& batch, Workspace*
 
 // Forward, loss and backward: leaves dL/dp in workspace->gradients<T>(), L = the result's mean().
 // With `dropout_step`, layers drop outputs as in the step that the model makes after so many; else
-// none does. Reads the parameters only. `workspace` must be prepared for kForwardBackward.
+// none does. Reads the parameters only. `workspace` must be prepared for kForwardBackward and this
+// many rows. Many rows are cut into shards, which `parallel` may compute at the same time; the bits
+// do not depend on it.
 template <class T>
 LossResult ForwardBackward(const Model<T>& model, const BatchView& batch,
-                           std::optional<int64_t> dropout_step, Workspace* workspace);
+                           std::optional<int64_t> dropout_step, Workspace* workspace,
+                           Parallel* parallel = Serial::Get());
 
 }  // namespace backprop::engine
 

@@ -7,46 +7,53 @@
 #include "server/engine/optimizer.h"
 #include "server/engine/pass.h"
 #include "server/engine/schedule.h"
+#include "server/engine/vector.h"
 
 namespace backprop::engine {
 namespace {
 
 // From gradients in the workspace to the next state.
 template <class T>
-void Finish(const Network& network, const State& in, Workspace* workspace, StepResult* result,
-            State* out) {
+void Finish(const Network& network, const State& in, Workspace* workspace, Parallel* parallel,
+            StepResult* result, State* out) {
   const OptimizerSpec& optimizer = network.spec().optimizer;
-  T* gradients = workspace->gradients<T>();
-  result->gradient_norm = PenalizeAndClip(network, in, gradients);
+  const T* gradients = workspace->gradients<T>();
+  result->gradient_norm =
+      GradientNorm(gradients, in.values.as<T>().data(), optimizer.l1, network.parameter_count(),
+                   workspace->partial_sums(), parallel);
   result->learning_rate = LearningRate(optimizer, in.optimizer_step, in.plateau);
   if (!std::isfinite(result->loss.mean())) {
     result->not_finite = NotFinite::kLoss;
   } else if (!std::isfinite(result->gradient_norm)) {
     result->not_finite = NotFinite::kGradient;
-  } else if (!ApplyGradients<T>(network, in, gradients, result->learning_rate, out)) {
+  } else if (!ApplyGradients<T>(network, in, gradients, result->gradient_norm,
+                                result->learning_rate, parallel, out)) {
     result->not_finite = NotFinite::kNextState;
   }
 }
 
 template <class T>
 StepResult TrainStepIn(const Network& network, const State& in, const BatchView& batch,
-                       Workspace* workspace, State* out) {
+                       Workspace* workspace, State* out, Parallel* parallel) {
   workspace->Prepare(network, batch.rows, PassKind::kForwardBackward);
   StepResult result;
   result.rows = batch.rows;
-  result.loss = ForwardBackward(ModelOf<T>(network, in), batch, in.step, workspace);
-  Finish<T>(network, in, workspace, &result, out);
+  result.loss = ForwardBackward(ModelOf<T>(network, in), batch, in.step, workspace, parallel);
+  Finish<T>(network, in, workspace, parallel, &result, out);
   return result;
 }
 
 template <class T>
 StepResult ComputeGradientsIn(const Network& network, const State& state, const BatchView& batch,
-                              Workspace* workspace) {
+                              Workspace* workspace, Parallel* parallel) {
   workspace->Prepare(network, batch.rows, PassKind::kForwardBackward);
   StepResult result;
   result.rows = batch.rows;
-  result.loss = ForwardBackward(ModelOf<T>(network, state), batch, state.step, workspace);
-  result.gradient_norm = Norm(workspace->gradients<T>(), network.parameter_count());
+  result.loss =
+      ForwardBackward(ModelOf<T>(network, state), batch, state.step, workspace, parallel);
+  const T* gradients = workspace->gradients<T>();
+  result.gradient_norm = GradientNorm(gradients, gradients, 0, network.parameter_count(),
+                                      workspace->partial_sums(), parallel);
   result.learning_rate =
       LearningRate(network.spec().optimizer, state.optimizer_step, state.plateau);
   if (!std::isfinite(result.loss.mean())) {
@@ -59,11 +66,11 @@ StepResult ComputeGradientsIn(const Network& network, const State& state, const 
 
 template <class T>
 StepResult ApplyStepIn(const Network& network, const State& in, const Buffer& gradients,
-                       Workspace* workspace, State* out) {
+                       Workspace* workspace, State* out, Parallel* parallel) {
   workspace->Prepare(network, 1, PassKind::kForwardBackward);
   std::memcpy(workspace->gradients<T>(), gradients.bytes(), gradients.size_bytes());
   StepResult result;
-  Finish<T>(network, in, workspace, &result, out);
+  Finish<T>(network, in, workspace, parallel, &result, out);
   return result;
 }
 
@@ -79,7 +86,7 @@ void PredictIn(const Network& network, const State& state, const BatchView& batc
                Workspace* workspace, const PredictTargets& out) {
   workspace->Prepare(network, batch.rows, PassKind::kForward);
   Forward(ModelOf<T>(network, state), batch, workspace);
-  const T* z = Outputs<T>(network, workspace);
+  const T* z = Outputs<T>(network, batch.rows, workspace);
   const int64_t n = batch.rows;
   const int64_t k = network.outputs();
   const Loss loss = network.spec().loss.kind;
@@ -95,24 +102,24 @@ void PredictIn(const Network& network, const State& state, const BatchView& batc
 }  // namespace
 
 StepResult TrainStep(const Network& network, const State& in, const BatchView& batch,
-                     Workspace* workspace, State* out) {
+                     Workspace* workspace, State* out, Parallel* parallel) {
   return network.spec().data_type == DataType::kFloat32
-             ? TrainStepIn<float>(network, in, batch, workspace, out)
-             : TrainStepIn<double>(network, in, batch, workspace, out);
+             ? TrainStepIn<float>(network, in, batch, workspace, out, parallel)
+             : TrainStepIn<double>(network, in, batch, workspace, out, parallel);
 }
 
 StepResult ComputeGradients(const Network& network, const State& state, const BatchView& batch,
-                            Workspace* workspace) {
+                            Workspace* workspace, Parallel* parallel) {
   return network.spec().data_type == DataType::kFloat32
-             ? ComputeGradientsIn<float>(network, state, batch, workspace)
-             : ComputeGradientsIn<double>(network, state, batch, workspace);
+             ? ComputeGradientsIn<float>(network, state, batch, workspace, parallel)
+             : ComputeGradientsIn<double>(network, state, batch, workspace, parallel);
 }
 
 StepResult ApplyStep(const Network& network, const State& in, const Buffer& gradients,
-                     Workspace* workspace, State* out) {
+                     Workspace* workspace, State* out, Parallel* parallel) {
   return network.spec().data_type == DataType::kFloat32
-             ? ApplyStepIn<float>(network, in, gradients, workspace, out)
-             : ApplyStepIn<double>(network, in, gradients, workspace, out);
+             ? ApplyStepIn<float>(network, in, gradients, workspace, out, parallel)
+             : ApplyStepIn<double>(network, in, gradients, workspace, out, parallel);
 }
 
 LossResult Evaluate(const Network& network, const State& state, const BatchView& batch,
@@ -122,10 +129,10 @@ LossResult Evaluate(const Network& network, const State& state, const BatchView&
              : EvaluateIn<double>(network, state, batch, workspace);
 }
 
-const std::byte* OutputBytes(const Network& network, Workspace* workspace) {
+const std::byte* OutputBytes(const Network& network, int64_t rows, Workspace* workspace) {
   return network.spec().data_type == DataType::kFloat32
-             ? reinterpret_cast<const std::byte*>(Outputs<float>(network, workspace))
-             : reinterpret_cast<const std::byte*>(Outputs<double>(network, workspace));
+             ? reinterpret_cast<const std::byte*>(Outputs<float>(network, rows, workspace))
+             : reinterpret_cast<const std::byte*>(Outputs<double>(network, rows, workspace));
 }
 
 void Predict(const Network& network, const State& state, const BatchView& batch,
@@ -143,17 +150,18 @@ int64_t ForwardCost(const Network& network, int64_t rows) {
 }
 
 std::string InstructionSet() {
-#if defined(__AVX512F__) && defined(__AVX512VL__)
-  return "x86-64-v4";
-#elif defined(__AVX2__) && defined(__FMA__)
-  return "x86-64-v3";
-#elif defined(__SSE4_2__)
-  return "x86-64-v2";
-#elif defined(__x86_64__)
-  return "x86-64";
+  switch (kVectorBytes) {
+    case 64:
+      return "x86-64-v4";
+    case 32:
+      return "x86-64-v3";
+    default:
+#if defined(__SSE4_2__)
+      return "x86-64-v2";
 #else
-  return "generic";
+      return "generic";
 #endif
+  }
 }
 
 }  // namespace backprop::engine

@@ -10,6 +10,7 @@
 #include "server/engine/data.h"
 #include "server/engine/loss.h"
 #include "server/engine/network.h"
+#include "server/engine/parallel.h"
 #include "server/engine/workspace.h"
 
 namespace backprop::engine {
@@ -28,27 +29,29 @@ struct StepResult {
 
 // One optimiser step from `in` on `batch`: writes the next state to `*out`, which must be another
 // state of `network`. When something is not finite, says what, and `*out` is not to be used.
-// Allocates nothing once `workspace` has grown to the size of the work.
+// Allocates nothing once `workspace` has grown to the size of the work. `parallel` may compute parts
+// of large work at the same time; the bits do not depend on it.
 StepResult TrainStep(const Network& network, const State& in, const BatchView& batch,
-                     Workspace* workspace, State* out);
+                     Workspace* workspace, State* out, Parallel* parallel = Serial::Get());
 
 // The first half of a step: leaves the gradient of the batch's mean loss in workspace->gradients,
 // without L1, clipping and decay. gradient_norm is its norm. Layers drop outputs as they would in
 // the step.
 StepResult ComputeGradients(const Network& network, const State& state, const BatchView& batch,
-                            Workspace* workspace);
+                            Workspace* workspace, Parallel* parallel = Serial::Get());
 
 // The second half: what TrainStep does after its backward pass, with `gradients` (P) of the
 // caller's in the network's precision. There is no loss; rows are 0.
 StepResult ApplyStep(const Network& network, const State& in, const Buffer& gradients,
-                     Workspace* workspace, State* out);
+                     Workspace* workspace, State* out, Parallel* parallel = Serial::Get());
 
 // Sums over the rows of a batch, of a model at rest.
 LossResult Evaluate(const Network& network, const State& state, const BatchView& batch,
                     Workspace* workspace);
 
-// The outputs (n, k) that the last pass left in `workspace`, in the network's precision.
-const std::byte* OutputBytes(const Network& network, Workspace* workspace);
+// The outputs (n, k), row-major, of the pass over n rows that `workspace` holds, in the network's
+// precision.
+const std::byte* OutputBytes(const Network& network, int64_t rows, Workspace* workspace);
 
 // Writes what is not null: logits (n, k), probabilities (n, k), classes (n).
 struct PredictTargets {

@@ -2,35 +2,75 @@
 
 #include <algorithm>
 
+#include "server/engine/activation.h"
+#include "server/engine/matmul.h"
+#include "server/engine/optimizer.h"
+
 namespace backprop::engine {
 
-// Returns the number of elements and sets the offsets; each part starts at a multiple of 64 bytes.
+namespace {
+
+// Elements of 64 bytes of float32: every part starts at a multiple, and it is a whole number of
+// vectors in either precision.
+constexpr int64_t kRound = 16;
+
+int64_t Rounded(int64_t count) { return (count + kRound - 1) / kRound * kRound; }
+
+// From one feature to the next. Not a multiple of a page, where all features would compete for the
+// same few lines of the cache.
+int64_t StrideFor(int64_t rows) {
+  constexpr int64_t kPage = 4096 / 8;
+  const int64_t stride = Rounded(rows);
+  return stride % kPage == 0 ? stride + kRound : stride;
+}
+
+}  // namespace
+
+// Returns the number of elements and sets the offsets.
 int64_t Workspace::LayOut(const Network& network, int64_t rows, PassKind kind) {
-  constexpr int64_t kRound = 16;
   int64_t end = 0;
   const auto take = [&](int64_t count) {
     const int64_t begin = end;
-    end += (count + kRound - 1) / kRound * kRound;
+    end += Rounded(count);
     return begin;
   };
+  layout_ = LayoutOf(network);
+  stride_ = StrideFor(rows);
+  const bool feature_major = layout_ == Layout::kFeatureMajor;
+  const int64_t room = feature_major ? stride_ : rows;
+  const bool standardizes = network.spec().standardize != Standardize::kNo;
+  units_.clear();
   z_.clear();
   a_.clear();
   mask_.clear();
   dropped_.clear();
-  if (network.spec().standardize != Standardize::kNo) x_ = take(rows * network.inputs());
+  x_ = feature_major || standardizes ? take(room * network.inputs()) : 0;
+  standardized_ = feature_major && standardizes ? take(rows * network.inputs()) : x_;
   for (const LayerPlan& layer : network.layers()) {
-    const bool identity = layer.spec.activation == Activation::kIdentity;
-    z_.push_back(take(rows * layer.units));
-    a_.push_back(identity ? z_.back() : take(rows * layer.units));
+    const int64_t size = room * layer.units;
+    units_.push_back(layer.units);
+    z_.push_back(take(size));
+    a_.push_back(NeedsZ(layer.spec) ? take(size) : z_.back());
     const bool drops = layer.spec.dropout > 0 && kind == PassKind::kForwardBackward;
-    mask_.push_back(drops ? take(rows * layer.units) : 0);
-    dropped_.push_back(drops ? take(rows * layer.units) : 0);
+    mask_.push_back(drops ? take(size) : 0);
+    dropped_.push_back(drops ? take(size) : 0);
   }
+  outputs_ = feature_major ? take(rows * network.outputs()) : a_.back();
+  shards_ = ShardsOf(network, rows);
   if (kind == PassKind::kForwardBackward) {
-    dz_[0] = take(rows * network.widest());
-    dz_[1] = take(rows * network.widest());
-    transposed_ = take(network.largest_weights());
-    gradients_ = take(network.parameter_count());
+    dz_[0] = take(room * network.widest());
+    dz_[1] = take(room * network.widest());
+    scratch_size_ = 0;
+    if (!feature_major) {
+      for (const LayerPlan& layer : network.layers()) {
+        scratch_size_ =
+            std::max(scratch_size_, Rounded(TransposeScratch(layer.units, layer.inputs)));
+      }
+    }
+    scratch_ = take(shards_.count * scratch_size_);
+    gradients_size_ = Rounded(network.parameter_count());
+    gradients_ = take(shards_.count * gradients_size_);
+    partial_sums_ = take(2 * NormPartialSums(network.parameter_count()));  // float64 in any case
   }
   return end;
 }

@@ -41,7 +41,7 @@ class EvaluateWork {
     const int64_t count = std::min(at_once_, data_.rows - done_);
     sum_ += engine::Evaluate(network(), *state_, data_.View(done_, count), &workspace_);
     if (collector_.has_value()) {
-      collector_->Add(done_, count, engine::OutputBytes(network(), &workspace_));
+      collector_->Add(done_, count, engine::OutputBytes(network(), count, &workspace_));
     }
     done_ += count;
     return done_ < data_.rows || collector_.has_value();

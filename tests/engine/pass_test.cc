@@ -27,7 +27,7 @@ Outcome Compute(const Case& c, std::optional<int64_t> dropout_step = std::nullop
   workspace.Prepare(*c.network, c.data.rows, PassKind::kForwardBackward);
   const LossResult loss =
       ForwardBackward(ModelOf<T>(*c.network, *c.state), c.data.All(), dropout_step, &workspace);
-  const T* z = Outputs<T>(*c.network, &workspace);
+  const T* z = Outputs<T>(*c.network, c.data.rows, &workspace);
   const T* g = workspace.gradients<T>();
   return {loss.mean(), loss.correct, std::vector<double>(z, z + c.data.rows * c.network->outputs()),
           std::vector<double>(g, g + c.network->parameter_count())};
@@ -244,11 +244,16 @@ TEST(PassTest, DropoutDropsItsShareAndIsOffWithoutAStep) {
   workspace.Prepare(*c.network, c.data.rows, PassKind::kForwardBackward);
   ForwardBackward(ModelOf<double>(*c.network, *c.state), c.data.All(), 3, &workspace);
   int dropped = 0;
-  for (int64_t i = 0; i < 40 * 50; ++i) {
-    const double mask = workspace.mask<double>(0)[i];
-    EXPECT_TRUE(mask == 0 || mask == 1 / 0.75);
-    EXPECT_EQ(workspace.dropped<double>(0)[i], workspace.a<double>(0)[i] * mask);
-    dropped += mask == 0;
+  const auto masks = workspace.View<double>(workspace.mask<double>(0), 0);
+  const auto kept = workspace.View<double>(workspace.dropped<double>(0), 0);
+  const auto a = workspace.View<double>(workspace.a<double>(0), 0);
+  for (int64_t i = 0; i < 50; ++i) {
+    for (int64_t j = 0; j < 40; ++j) {
+      const double mask = masks(i, j);
+      EXPECT_TRUE(mask == 0 || mask == 1 / 0.75);
+      EXPECT_EQ(kept(i, j), a(i, j) * mask);
+      dropped += mask == 0;
+    }
   }
   EXPECT_NEAR(dropped, 500, 5 * std::sqrt(2000 * 0.25 * 0.75));
   EXPECT_EQ(Compute<double>(c, 3).gradients, Compute<double>(c, 3).gradients);

@@ -1,0 +1,252 @@
+#include "server/engine/feature_major.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "server/engine/vector.h"
+
+namespace backprop::engine {
+namespace {
+
+// How many outputs and vectors of rows a tile keeps in registers.
+constexpr int kTileOutputs = 4;
+constexpr int kTileVectors = kVectorBytes == 64 ? 4 : 2;
+
+// out_o = bias_o + Σ_p w(p, o)·in_p for a tile of outputs o and vectors of rows.
+template <class T>
+struct Weights {
+  const T* at;
+  int64_t p_stride;
+  int64_t o_stride;
+  const T* bias;  // null: 0
+};
+
+template <class T, int kOutputs, int kVectors>
+[[gnu::always_inline]] inline void ProductTile(const Weights<T>& w, int64_t o, int64_t depth,
+                                               const T* in, int64_t stride, T* out) {
+  Vec<T> sum[kOutputs][kVectors];
+  for (int i = 0; i < kOutputs; ++i) {
+    const Vec<T> bias = w.bias == nullptr ? Vec<T>{} : Splat<T>(w.bias[o + i]);
+    for (int v = 0; v < kVectors; ++v) sum[i][v] = bias;
+  }
+  const T* weight = w.at + o * w.o_stride;
+  for (int64_t p = 0; p < depth; ++p, weight += w.p_stride, in += stride) {
+    Vec<T> x[kVectors];
+    for (int v = 0; v < kVectors; ++v) x[v] = Load<T>(in + v * kLanes<T>);
+    for (int i = 0; i < kOutputs; ++i) {
+      for (int v = 0; v < kVectors; ++v) sum[i][v] += weight[i * w.o_stride] * x[v];
+    }
+  }
+  for (int i = 0; i < kOutputs; ++i) {
+    for (int v = 0; v < kVectors; ++v) Store<T>(out + (o + i) * stride + v * kLanes<T>, sum[i][v]);
+  }
+}
+
+template <class T, int kVectors>
+void ProductBand(const Weights<T>& w, int64_t outputs, int64_t depth, const T* in, int64_t stride,
+                 T* out) {
+  int64_t o = 0;
+  for (; o + kTileOutputs <= outputs; o += kTileOutputs) {
+    ProductTile<T, kTileOutputs, kVectors>(w, o, depth, in, stride, out);
+  }
+  if (o + 2 <= outputs) {
+    ProductTile<T, 2, kVectors>(w, o, depth, in, stride, out);
+    o += 2;
+  }
+  if (o < outputs) ProductTile<T, 1, kVectors>(w, o, depth, in, stride, out);
+}
+
+template <class T>
+void Product(const Weights<T>& w, int64_t outputs, int64_t depth, const T* in, int64_t n,
+             int64_t stride, T* out) {
+  int64_t row = 0;
+  for (; row + (kTileVectors - 1) * kLanes<T> < n; row += kTileVectors * kLanes<T>) {
+    ProductBand<T, kTileVectors>(w, outputs, depth, in + row, stride, out + row);
+  }
+  for (; row < n; row += kLanes<T>) {
+    ProductBand<T, 1>(w, outputs, depth, in + row, stride, out + row);
+  }
+}
+
+// Lanes of `a` and `b` in turn, from the lower or the upper halves of blocks; what is added is the
+// same whichever way, so only that every lane comes once matters.
+template <class T, size_t... kLane>
+[[gnu::always_inline]] inline Vec<T> AddPairs(Vec<T> a, Vec<T> b, std::index_sequence<kLane...>) {
+  constexpr auto L = static_cast<IntOf<T>>(kLanes<T>);
+  // Even and odd lanes of a, then of b: pairs that stand next to each other are added.
+  const IntVec<T> even = {(static_cast<IntOf<T>>(kLane) * 2 % (2 * L))...};
+  const IntVec<T> odd = {(static_cast<IntOf<T>>(kLane) * 2 % (2 * L) + 1)...};
+  return __builtin_shuffle(a, b, even) + __builtin_shuffle(a, b, odd);
+}
+
+// Lane l of the result is the sum of the lanes of v[l], for kLanes vectors; each sum is a tree over
+// neighbouring lanes.
+template <class T>
+[[gnu::always_inline]] inline Vec<T> SumsOfLanes(Vec<T>* v) {
+  constexpr auto kAll = std::make_index_sequence<static_cast<size_t>(kLanes<T>)>();
+  for (int64_t count = kLanes<T>; count > 1; count /= 2) {
+    for (int64_t i = 0; i < count / 2; ++i) v[i] = AddPairs<T>(v[2 * i], v[2 * i + 1], kAll);
+  }
+  return v[0];
+}
+
+// Vectors whose lanes are to be summed, kLanes of them at a time, each sum to a place of its own.
+template <class T>
+class LaneSums {
+ public:
+  [[gnu::always_inline]] void Add(Vec<T> v, T* to) {
+    vectors_[count_] = v;
+    to_[count_] = to;
+    if (++count_ == kLanes<T>) Flush();
+  }
+  void Flush() {
+    for (int64_t i = count_; i < kLanes<T>; ++i) vectors_[i] = Vec<T>{};
+    const Vec<T> sums = SumsOfLanes<T>(vectors_);
+    for (int64_t i = 0; i < count_; ++i) *to_[i] = sums[i];
+    count_ = 0;
+  }
+
+ private:
+  Vec<T> vectors_[kLanes<T>];
+  T* to_[kLanes<T>];
+  int64_t count_ = 0;
+};
+
+// dW of a tile of inputs i and units u.
+template <class T, int kInputs, int kUnits>
+[[gnu::always_inline]] inline void GradientTile(const T* X, const T* dZ, int64_t n, int64_t stride,
+                                                int64_t units, T* dW, LaneSums<T>* sums) {
+  Vec<T> sum[kInputs][kUnits] = {};
+  int64_t row = 0;
+  for (; row + kLanes<T> <= n; row += kLanes<T>) {
+    Vec<T> dz[kUnits];
+    for (int u = 0; u < kUnits; ++u) dz[u] = Load<T>(dZ + u * stride + row);
+    for (int i = 0; i < kInputs; ++i) {
+      const Vec<T> x = Load<T>(X + i * stride + row);
+      for (int u = 0; u < kUnits; ++u) sum[i][u] += x * dz[u];
+    }
+  }
+  if (row < n) {  // whatever stands behind the rows counts as 0
+    const IntVec<T> is_row = FirstLanes<T>(n - row);
+    Vec<T> dz[kUnits];
+    for (int u = 0; u < kUnits; ++u) dz[u] = is_row ? Load<T>(dZ + u * stride + row) : Vec<T>{};
+    for (int i = 0; i < kInputs; ++i) {
+      const Vec<T> x = is_row ? Load<T>(X + i * stride + row) : Vec<T>{};
+      for (int u = 0; u < kUnits; ++u) sum[i][u] += x * dz[u];
+    }
+  }
+  for (int i = 0; i < kInputs; ++i) {
+    for (int u = 0; u < kUnits; ++u) sums->Add(sum[i][u], dW + i * units + u);
+  }
+}
+
+template <class T, int kUnits>
+void GradientBand(const LayerPlan& layer, const T* X, const T* dZ, int64_t n, int64_t stride,
+                  int64_t u, T* gradients, LaneSums<T>* sums) {
+  T* dW = gradients + layer.weights_offset + u;
+  const T* dz = dZ + u * stride;
+  int64_t i = 0;
+  for (; i + 4 <= layer.inputs; i += 4) {
+    GradientTile<T, 4, kUnits>(X + i * stride, dz, n, stride, layer.units, dW + i * layer.units,
+                               sums);
+  }
+  if (i + 2 <= layer.inputs) {
+    GradientTile<T, 2, kUnits>(X + i * stride, dz, n, stride, layer.units, dW + i * layer.units,
+                               sums);
+    i += 2;
+  }
+  if (i < layer.inputs) {
+    GradientTile<T, 1, kUnits>(X + i * stride, dz, n, stride, layer.units, dW + i * layer.units,
+                               sums);
+  }
+  for (int64_t j = 0; j < kUnits; ++j) {
+    Vec<T> db = {};
+    int64_t row = 0;
+    for (; row + kLanes<T> <= n; row += kLanes<T>) db += Load<T>(dz + j * stride + row);
+    if (row < n) db += FirstLanes<T>(n - row) ? Load<T>(dz + j * stride + row) : Vec<T>{};
+    sums->Add(db, gradients + layer.bias_offset + u + j);
+  }
+}
+
+// With d known to the compiler, which then turns whole vectors.
+template <class T, int kColumns>
+void TurnNarrow(const T* x, int64_t n, int64_t stride, T* X) {
+  for (int64_t i = 0; i < n; ++i) {
+    for (int j = 0; j < kColumns; ++j) X[j * stride + i] = x[i * kColumns + j];
+  }
+}
+
+}  // namespace
+
+template <class T>
+void ToFeatureMajor(const T* x, int64_t n, int64_t d, int64_t stride, T* X) {
+  if (d == 1) {
+    std::copy_n(x, n, X);
+  } else if (d == 2) {
+    TurnNarrow<T, 2>(x, n, stride, X);
+  } else if (d == 3) {
+    TurnNarrow<T, 3>(x, n, stride, X);
+  } else if (d == 4) {
+    TurnNarrow<T, 4>(x, n, stride, X);
+  } else {
+    for (int64_t i = 0; i < n; ++i) {
+      for (int64_t j = 0; j < d; ++j) X[j * stride + i] = x[i * d + j];
+    }
+  }
+  const int64_t room = WholeVectors<T>(n);
+  for (int64_t j = 0; j < d; ++j) std::fill(X + j * stride + n, X + j * stride + room, T(0));
+}
+
+template <class T>
+void ToRowMajor(const T* Z, int64_t n, int64_t k, int64_t stride, T* z) {
+  for (int64_t i = 0; i < n; ++i) {
+    for (int64_t j = 0; j < k; ++j) z[i * k + j] = Z[j * stride + i];
+  }
+}
+
+template <class T>
+void DenseForward(const LayerPlan& layer, const T* parameters, const T* X, int64_t n,
+                  int64_t stride, T* Z) {
+  Product<T>({parameters + layer.weights_offset, layer.units, 1, parameters + layer.bias_offset},
+             layer.units, layer.inputs, X, n, stride, Z);
+}
+
+template <class T>
+void DenseBackward(const LayerPlan& layer, const T* parameters, const T* dZ, int64_t n,
+                   int64_t stride, T* dX) {
+  Product<T>({parameters + layer.weights_offset, 1, layer.units, nullptr}, layer.inputs,
+             layer.units, dZ, n, stride, dX);
+}
+
+template <class T>
+void DenseGradients(const LayerPlan& layer, const T* X, const T* dZ, int64_t n, int64_t stride,
+                    T* gradients) {
+  LaneSums<T> sums;
+  int64_t u = 0;
+  for (; u + 4 <= layer.units; u += 4) {
+    GradientBand<T, 4>(layer, X, dZ, n, stride, u, gradients, &sums);
+  }
+  if (u + 2 <= layer.units) {
+    GradientBand<T, 2>(layer, X, dZ, n, stride, u, gradients, &sums);
+    u += 2;
+  }
+  if (u < layer.units) GradientBand<T, 1>(layer, X, dZ, n, stride, u, gradients, &sums);
+  sums.Flush();
+}
+
+template void ToFeatureMajor(const float*, int64_t, int64_t, int64_t, float*);
+template void ToFeatureMajor(const double*, int64_t, int64_t, int64_t, double*);
+template void ToRowMajor(const float*, int64_t, int64_t, int64_t, float*);
+template void ToRowMajor(const double*, int64_t, int64_t, int64_t, double*);
+template void DenseForward(const LayerPlan&, const float*, const float*, int64_t, int64_t, float*);
+template void DenseForward(const LayerPlan&, const double*, const double*, int64_t, int64_t,
+                           double*);
+template void DenseBackward(const LayerPlan&, const float*, const float*, int64_t, int64_t, float*);
+template void DenseBackward(const LayerPlan&, const double*, const double*, int64_t, int64_t,
+                            double*);
+template void DenseGradients(const LayerPlan&, const float*, const float*, int64_t, int64_t,
+                             float*);
+template void DenseGradients(const LayerPlan&, const double*, const double*, int64_t, int64_t,
+                             double*);
+
+}  // namespace backprop::engine

@@ -1,0 +1,68 @@
+#include "server/engine/library_product.h"
+
+#include <dnnl.h>
+#include <omp.h>
+
+#include <Eigen/Core>
+
+#include "server/engine/vector.h"
+
+namespace backprop::engine {
+namespace {
+
+// Both libraries would choose by what the processor can do and how large its caches are. They are
+// told what this build is for instead, so that bits depend on the build alone.
+struct Libraries {
+  Libraries() {
+    dnnl_set_max_cpu_isa(kVectorBytes == 64   ? dnnl_cpu_isa_avx512_core
+                         : kVectorBytes == 32 ? dnnl_cpu_isa_avx2
+                                              : dnnl_cpu_isa_sse41);
+    Eigen::setCpuCacheSizes(32 << 10, 512 << 10, 8 << 20);
+  }
+};
+
+// oneDNN would spread a product over OpenMP's threads; a setting of the calling thread says not to.
+void UseOneThread() {
+  thread_local bool done = false;
+  if (done) return;
+  static const Libraries libraries;
+  omp_set_num_threads(1);
+  done = true;
+}
+
+using Matrix = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+
+template <class A, class B>
+void Multiply(const A& a, const B& b, bool add, Eigen::Map<Matrix>* c) {
+  if (add) {
+    c->noalias() += a * b;
+  } else {
+    c->noalias() = a * b;
+  }
+}
+
+}  // namespace
+
+void LibraryProduct(bool transpose_a, bool transpose_b, int64_t m, int64_t k, int64_t n,
+                    const float* A, const float* B, bool add, float* C) {
+  UseOneThread();
+  dnnl_sgemm(transpose_a ? 'T' : 'N', transpose_b ? 'T' : 'N', m, n, k, 1, A, transpose_a ? m : k,
+             B, transpose_b ? k : n, add ? 1 : 0, C, n);
+}
+
+void LibraryProduct(bool transpose_a, bool transpose_b, int64_t m, int64_t k, int64_t n,
+                    const double* A, const double* B, bool add, double* C) {
+  UseOneThread();
+  const Eigen::Map<const Matrix> a(A, transpose_a ? k : m, transpose_a ? m : k);
+  const Eigen::Map<const Matrix> b(B, transpose_b ? n : k, transpose_b ? k : n);
+  Eigen::Map<Matrix> c(C, m, n);
+  if (transpose_a) {
+    Multiply(a.transpose(), b, add, &c);
+  } else if (transpose_b) {
+    Multiply(a, b.transpose(), add, &c);
+  } else {
+    Multiply(a, b, add, &c);
+  }
+}
+
+}  // namespace backprop::engine
