@@ -81,90 +81,96 @@ template <class T, size_t... kLane>
 
 // Lane l of the result is the sum of the lanes of v[l], for kLanes vectors; each sum is a tree over
 // neighbouring lanes.
-template <class T>
-[[gnu::always_inline]] inline Vec<T> SumsOfLanes(Vec<T>* v) {
-  constexpr auto kAll = std::make_index_sequence<static_cast<size_t>(kLanes<T>)>();
-  for (int64_t count = kLanes<T>; count > 1; count /= 2) {
-    for (int64_t i = 0; i < count / 2; ++i) v[i] = AddPairs<T>(v[2 * i], v[2 * i + 1], kAll);
+template <class T, int64_t kCount = kLanes<T>>
+[[gnu::always_inline]] inline Vec<T> SumsOfLanes(const Vec<T>* v) {
+  if constexpr (kCount == 1) {
+    return v[0];
+  } else {
+    constexpr auto kAll = std::make_index_sequence<static_cast<size_t>(kLanes<T>)>();
+    return AddPairs<T>(SumsOfLanes<T, kCount / 2>(v), SumsOfLanes<T, kCount / 2>(v + kCount / 2),
+                       kAll);
   }
-  return v[0];
 }
 
-// Vectors whose lanes are to be summed, kLanes of them at a time, each sum to a place of its own.
-template <class T>
-class LaneSums {
- public:
-  [[gnu::always_inline]] void Add(Vec<T> v, T* to) {
-    vectors_[count_] = v;
-    to_[count_] = to;
-    if (++count_ == kLanes<T>) Flush();
+// out[i] = sum of the lanes of v[i], for a number of vectors that the compiler knows.
+template <class T, int kCount>
+[[gnu::always_inline]] inline void StoreLaneSums(const Vec<T>* v, T* out) {
+  constexpr int kWhole = static_cast<int>(WholeVectors<T>(kCount));
+  Vec<T> group[kLanes<T>];
+  for (int first = 0; first < kWhole; first += static_cast<int>(kLanes<T>)) {
+    for (int i = 0; i < kLanes<T>; ++i) group[i] = first + i < kCount ? v[first + i] : Vec<T>{};
+    Store<T>(out + first, SumsOfLanes<T>(group));
   }
-  void Flush() {
-    for (int64_t i = count_; i < kLanes<T>; ++i) vectors_[i] = Vec<T>{};
-    const Vec<T> sums = SumsOfLanes<T>(vectors_);
-    for (int64_t i = 0; i < count_; ++i) *to_[i] = sums[i];
-    count_ = 0;
-  }
+}
 
- private:
-  Vec<T> vectors_[kLanes<T>];
-  T* to_[kLanes<T>];
-  int64_t count_ = 0;
-};
-
-// dW of a tile of inputs i and units u.
-template <class T, int kInputs, int kUnits>
+// dW of a tile of inputs i and units u, and with kBias the units' db.
+template <class T, int kInputs, int kUnits, bool kBias>
 [[gnu::always_inline]] inline void GradientTile(const T* X, const T* dZ, int64_t n, int64_t stride,
-                                                int64_t units, T* dW, LaneSums<T>* sums) {
-  Vec<T> sum[kInputs][kUnits] = {};
-  int64_t row = 0;
-  for (; row + kLanes<T> <= n; row += kLanes<T>) {
+                                                int64_t units, T* dW, T* db) {
+  constexpr int kSums = (kInputs + kBias) * kUnits;
+  Vec<T> sum[kSums] = {};
+  const auto add = [&](int64_t row, auto load) __attribute__((always_inline)) {
     Vec<T> dz[kUnits];
-    for (int u = 0; u < kUnits; ++u) dz[u] = Load<T>(dZ + u * stride + row);
+    for (int u = 0; u < kUnits; ++u) dz[u] = load(dZ + u * stride + row);
     for (int i = 0; i < kInputs; ++i) {
-      const Vec<T> x = Load<T>(X + i * stride + row);
-      for (int u = 0; u < kUnits; ++u) sum[i][u] += x * dz[u];
+      const Vec<T> x = load(X + i * stride + row);
+      for (int u = 0; u < kUnits; ++u) sum[i * kUnits + u] += x * dz[u];
     }
-  }
+    if constexpr (kBias) {
+      for (int u = 0; u < kUnits; ++u) sum[kInputs * kUnits + u] += dz[u];
+    }
+  };
+  int64_t row = 0;
+  for (; row + kLanes<T> <= n; row += kLanes<T>) add(row, Load<T>);
   if (row < n) {  // whatever stands behind the rows counts as 0
     const IntVec<T> is_row = FirstLanes<T>(n - row);
-    Vec<T> dz[kUnits];
-    for (int u = 0; u < kUnits; ++u) dz[u] = is_row ? Load<T>(dZ + u * stride + row) : Vec<T>{};
-    for (int i = 0; i < kInputs; ++i) {
-      const Vec<T> x = is_row ? Load<T>(X + i * stride + row) : Vec<T>{};
-      for (int u = 0; u < kUnits; ++u) sum[i][u] += x * dz[u];
-    }
+    add(row, [&](const T* from) { return is_row ? Load<T>(from) : Vec<T>{}; });
   }
+  T sums[WholeVectors<T>(kSums)];
+  StoreLaneSums<T, kSums>(sum, sums);
   for (int i = 0; i < kInputs; ++i) {
-    for (int u = 0; u < kUnits; ++u) sums->Add(sum[i][u], dW + i * units + u);
+    for (int u = 0; u < kUnits; ++u) dW[i * units + u] = sums[i * kUnits + u];
+  }
+  if constexpr (kBias) {
+    for (int u = 0; u < kUnits; ++u) db[u] = sums[kInputs * kUnits + u];
   }
 }
 
 template <class T, int kUnits>
 void GradientBand(const LayerPlan& layer, const T* X, const T* dZ, int64_t n, int64_t stride,
-                  int64_t u, T* gradients, LaneSums<T>* sums) {
+                  int64_t u, T* gradients) {
+  const int64_t units = layer.units;
   T* dW = gradients + layer.weights_offset + u;
+  T* db = gradients + layer.bias_offset + u;
   const T* dz = dZ + u * stride;
-  int64_t i = 0;
+  // With the bias the sums of three inputs fill the registers as those of four do without.
+  int64_t i = std::min<int64_t>(layer.inputs, 3);
+  switch (i) {
+    case 1:
+      GradientTile<T, 1, kUnits, true>(X, dz, n, stride, units, dW, db);
+      break;
+    case 2:
+      GradientTile<T, 2, kUnits, true>(X, dz, n, stride, units, dW, db);
+      break;
+    default:
+      GradientTile<T, 3, kUnits, true>(X, dz, n, stride, units, dW, db);
+  }
+  const auto at = [&](auto tile) { tile(X + i * stride, dW + i * units); };
   for (; i + 4 <= layer.inputs; i += 4) {
-    GradientTile<T, 4, kUnits>(X + i * stride, dz, n, stride, layer.units, dW + i * layer.units,
-                               sums);
+    at([&](const T* x, T* to) {
+      GradientTile<T, 4, kUnits, false>(x, dz, n, stride, units, to, nullptr);
+    });
   }
   if (i + 2 <= layer.inputs) {
-    GradientTile<T, 2, kUnits>(X + i * stride, dz, n, stride, layer.units, dW + i * layer.units,
-                               sums);
+    at([&](const T* x, T* to) {
+      GradientTile<T, 2, kUnits, false>(x, dz, n, stride, units, to, nullptr);
+    });
     i += 2;
   }
   if (i < layer.inputs) {
-    GradientTile<T, 1, kUnits>(X + i * stride, dz, n, stride, layer.units, dW + i * layer.units,
-                               sums);
-  }
-  for (int64_t j = 0; j < kUnits; ++j) {
-    Vec<T> db = {};
-    int64_t row = 0;
-    for (; row + kLanes<T> <= n; row += kLanes<T>) db += Load<T>(dz + j * stride + row);
-    if (row < n) db += FirstLanes<T>(n - row) ? Load<T>(dz + j * stride + row) : Vec<T>{};
-    sums->Add(db, gradients + layer.bias_offset + u + j);
+    at([&](const T* x, T* to) {
+      GradientTile<T, 1, kUnits, false>(x, dz, n, stride, units, to, nullptr);
+    });
   }
 }
 
@@ -221,17 +227,15 @@ void DenseBackward(const LayerPlan& layer, const T* parameters, const T* dZ, int
 template <class T>
 void DenseGradients(const LayerPlan& layer, const T* X, const T* dZ, int64_t n, int64_t stride,
                     T* gradients) {
-  LaneSums<T> sums;
   int64_t u = 0;
   for (; u + 4 <= layer.units; u += 4) {
-    GradientBand<T, 4>(layer, X, dZ, n, stride, u, gradients, &sums);
+    GradientBand<T, 4>(layer, X, dZ, n, stride, u, gradients);
   }
   if (u + 2 <= layer.units) {
-    GradientBand<T, 2>(layer, X, dZ, n, stride, u, gradients, &sums);
+    GradientBand<T, 2>(layer, X, dZ, n, stride, u, gradients);
     u += 2;
   }
-  if (u < layer.units) GradientBand<T, 1>(layer, X, dZ, n, stride, u, gradients, &sums);
-  sums.Flush();
+  if (u < layer.units) GradientBand<T, 1>(layer, X, dZ, n, stride, u, gradients);
 }
 
 template void ToFeatureMajor(const float*, int64_t, int64_t, int64_t, float*);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "server/engine/path.h"
 #include "server/engine/vector_math.h"
 
 namespace backprop::engine {
@@ -16,39 +17,40 @@ T WeightAt(const std::vector<double>& weights, int64_t j) {
 
 // A vector of rows of a matrix, by its columns. Lanes from `count` on are of no row: they are read
 // as 0 of a row-major matrix and as whatever stands there of a feature-major one.
-template <class T>
+template <class T, Layout kLayout>
 struct Rows {
   T* at;
-  int64_t row_stride;
-  int64_t column_stride;
+  int64_t stride;  // from row to row, or from column to column of a feature-major matrix
   int64_t count;
-  bool feature_major;  // row_stride is 1, and there is room for a whole vector
 
   using Element = std::remove_const_t<T>;
 
-  Vec<Element> Load(int64_t j) const {
-    if (feature_major) return engine::Load<Element>(at + j * column_stride);
+  [[gnu::always_inline]] Vec<Element> Load(int64_t j) const {
+    if constexpr (kLayout == Layout::kFeatureMajor) return engine::Load<Element>(at + j * stride);
     Vec<Element> v = {};
-    for (int64_t l = 0; l < count; ++l) v[l] = at[l * row_stride + j * column_stride];
+    for (int64_t l = 0; l < count; ++l) v[l] = at[l * stride + j];
     return v;
   }
-  void Store(int64_t j, Vec<Element> v) const {
-    if (feature_major) return engine::Store<T>(at + j * column_stride, v);
-    for (int64_t l = 0; l < count; ++l) at[l * row_stride + j * column_stride] = v[l];
+  [[gnu::always_inline]] void Store(int64_t j, Vec<Element> v) const {
+    if constexpr (kLayout == Layout::kFeatureMajor) {
+      engine::Store<T>(at + j * stride, v);
+    } else {
+      for (int64_t l = 0; l < count; ++l) at[l * stride + j] = v[l];
+    }
   }
 };
 
 // What a loss sees of one vector of rows.
-template <class T>
+template <class T, Layout kLayout>
 struct Block {
   const LossSpec& loss;
   int64_t k;
-  Rows<const T> z;
+  Rows<const T, kLayout> z;
   bool indexed;         // by `label`, else by `targets`
   IntVec<T> label;
-  Rows<const T> targets;
+  Rows<const T, Layout::kRowMajor> targets;
   Vec<T> share;         // s_i / D scales dz; 0 where a row weighs nothing
-  Rows<T> dz;           // at null: not wanted
+  Rows<T, kLayout> dz;           // at null: not wanted
 };
 
 // Row losses, unweighted, and where a row was predicted right.
@@ -64,8 +66,8 @@ struct Best {
   Vec<T> value;
   IntVec<T> column;
 };
-template <class T>
-Best<T> BestOf(const Rows<const T>& z, int64_t k) {
+template <class T, Layout kLayout>
+[[gnu::always_inline]] inline Best<T> BestOf(const Rows<const T, kLayout>& z, int64_t k) {
   Best<T> best = {z.Load(0), {}};
   for (int64_t j = 1; j < k; ++j) {
     const Vec<T> v = z.Load(j);
@@ -80,10 +82,10 @@ Best<T> BestOf(const Rows<const T>& z, int64_t k) {
 //   loss = −Σ_j q_j·log softmax(z)_j = Q·log Σ_j e^(z_j − m) − Σ_j q_j·(z_j − m),  m = max z
 //   dz   = share·(Q·softmax(z) − q)
 // The loss is made of terms q_j·(log Σ − (z_j − m)) ≥ 0, so that nothing cancels.
-template <class T>
-RowLosses<T> SoftmaxCrossEntropy(const Block<T>& b) {
+template <class T, Layout kLayout>
+[[gnu::always_inline]] inline RowLosses<T> SoftmaxCrossEntropy(const Block<T, kLayout>& b) {
   using V = Vec<T>;
-  const Best<T> best = BestOf<T>(b.z, b.k);
+  const Best<T> best = BestOf(b.z, b.k);
   const bool differentiate = b.dz.at != nullptr;
   V sum_exp = {};
   for (int64_t j = 0; j < b.k; ++j) {
@@ -93,7 +95,7 @@ RowLosses<T> SoftmaxCrossEntropy(const Block<T>& b) {
   }
   const V log_sum = Log<T>(sum_exp);
   RowLosses<T> rows;
-  rows.right = best.column == (b.indexed ? b.label : BestOf<T>(b.targets, b.k).column);
+  rows.right = best.column == (b.indexed ? b.label : BestOf(b.targets, b.k).column);
   const auto is_label = [&](int64_t j) { return b.label == static_cast<IntOf<T>>(j); };
   // Without smoothing only the label's own term is not 0.
   if (b.indexed && b.loss.label_smoothing == 0) {
@@ -134,8 +136,8 @@ RowLosses<T> SoftmaxCrossEntropy(const Block<T>& b) {
 //   loss = w·((1 − y)·z + (1 + (p − 1)·y)·log(1 + e^−z));  dz = share/k·w·((1 + (p − 1)·y)·σ(z) −
 //   p·y)
 // where log(1 + e^−z) = max(−z, 0) + log(1 + e^−|z|).
-template <class T>
-RowLosses<T> BinaryCrossEntropy(const Block<T>& b) {
+template <class T, Layout kLayout>
+[[gnu::always_inline]] inline RowLosses<T> BinaryCrossEntropy(const Block<T, kLayout>& b) {
   using V = Vec<T>;
   const T k = static_cast<T>(b.k);
   RowLosses<T> rows;
@@ -158,8 +160,8 @@ RowLosses<T> BinaryCrossEntropy(const Block<T>& b) {
 
 // d = z − y.  squared: d², 2·d;  absolute: |d|, sign d (0 at 0);
 // Huber: d²/2, d where |d| ≤ δ, else δ·(|d| − δ/2), δ·sign d.
-template <class T>
-RowLosses<T> Regression(const Block<T>& b) {
+template <class T, Layout kLayout>
+[[gnu::always_inline]] inline RowLosses<T> Regression(const Block<T, kLayout>& b) {
   using V = Vec<T>;
   const T k = static_cast<T>(b.k);
   const T delta = static_cast<T>(b.loss.delta);
@@ -186,8 +188,8 @@ RowLosses<T> Regression(const Block<T>& b) {
   return rows;
 }
 
-template <class T>
-RowLosses<T> LossOf(const Block<T>& block) {
+template <class T, Layout kLayout>
+[[gnu::always_inline]] inline RowLosses<T> LossOf(const Block<T, kLayout>& block) {
   switch (block.loss.kind) {
     case Loss::kSoftmaxCrossEntropy:
       return SoftmaxCrossEntropy(block);
@@ -198,33 +200,32 @@ RowLosses<T> LossOf(const Block<T>& block) {
   }
 }
 
-// Rows [first, first + count) of a matrix (n, k).
+// Rows [first, first + count) of a row-major matrix (n, k), which may be null.
 template <class T>
-Rows<T> RowsAt(T* matrix, int64_t k, int64_t column_stride, int64_t first, int64_t count) {
-  if (column_stride > 0) return {matrix + first, 1, column_stride, count, true};
-  return {matrix == nullptr ? nullptr : matrix + first * k, k, 1, count, false};
-}
-
-// s_i, and 0 in lanes of no row.
-template <class T>
-Vec<T> SampleWeights(const LossInput<T>& in, int64_t first, int64_t count) {
-  if (in.sample_weights == nullptr) return FirstLanes<T>(count) ? Splat<T>(1) : Vec<T>{};
-  return LoadPart<T>(in.sample_weights + first, count);
+Rows<T, Layout::kRowMajor> RowsAt(T* matrix, int64_t k, int64_t first, int64_t count) {
+  return {matrix == nullptr ? nullptr : matrix + first * k, k, count};
 }
 
 template <class T>
 IntVec<T> Labels(const int32_t* classes, int64_t count) {
-  IntVec<T> label = {};
-  for (int64_t l = 0; l < count; ++l) label[l] = classes[l];
-  return label;
+  typename VectorOf<int32_t, 4 * kLanes<T>>::type label = {};
+  if (count == kLanes<T>) {
+    std::memcpy(&label, classes, sizeof label);
+  } else {
+    for (int64_t l = 0; l < count; ++l) label[l] = classes[l];
+  }
+  return __builtin_convertvector(label, IntVec<T>);
 }
 
-// s / D, divided in float64.
+// s / D, divided in float64; 0 where D is.
+template <class T>
+T Share(T s, double D) {
+  return D > 0 ? static_cast<T>(static_cast<double>(s) / D) : T(0);
+}
 template <class T>
 Vec<T> Shares(Vec<T> s, double D) {
-  Vec<T> share = {};
-  if (!(D > 0)) return share;
-  for (int64_t l = 0; l < kLanes<T>; ++l) share[l] = static_cast<T>(static_cast<double>(s[l]) / D);
+  Vec<T> share;
+  for (int64_t l = 0; l < kLanes<T>; ++l) share[l] = Share<T>(s[l], D);
   return share;
 }
 
@@ -248,34 +249,44 @@ LossResult LossWeights(const LossSpec& loss, const LossInput<T>& in) {
   return result;
 }
 
-template <class T>
-LossResult ComputeLoss(const LossSpec& loss, const LossInput<T>& in, double D, T* dz) {
+namespace {
+
+template <class T, Layout kLayout>
+LossResult Sums(const LossSpec& loss, const LossInput<T>& in, double D, T* dz) {
   LossResult result = LossWeights(loss, in);
   WideSum<T> sum, correct;
-  // Most batches weigh all rows alike.
-  const Vec<T> whole_share = Shares<T>(Splat<T>(1), D);
+  const bool weighted = in.sample_weights != nullptr;
+  const Vec<T> equal_share = Splat<T>(Share<T>(1, D));
+  const auto rows_at = [&](auto* matrix, int64_t i, int64_t count) {
+    using Element = std::remove_pointer_t<decltype(matrix)>;
+    const bool feature_major = kLayout == Layout::kFeatureMajor;
+    return Rows<Element, kLayout>{matrix == nullptr ? nullptr
+                                                    : matrix + (feature_major ? i : i * in.k),
+                                  feature_major ? in.column_stride : in.k, count};
+  };
   for (int64_t i = 0; i < in.n; i += kLanes<T>) {
     const int64_t count = std::min(kLanes<T>, in.n - i);
-    const bool whole = in.sample_weights == nullptr && count == kLanes<T>;
-    const Vec<T> s = whole ? Splat<T>(1) : SampleWeights(in, i, count);
-    const Block<T> block = {
+    // s_i; 0 in lanes of no row.
+    const Vec<T> s = weighted             ? LoadPart<T>(in.sample_weights + i, count)
+                     : count == kLanes<T> ? Splat<T>(1)
+                                          : (FirstLanes<T>(count) ? Splat<T>(1) : Vec<T>{});
+    const Block<T, kLayout> block = {
         loss,
         in.k,
-        RowsAt(in.z, in.k, in.column_stride, i, count),
+        rows_at(in.z, i, count),
         in.classes != nullptr,
         in.classes != nullptr ? Labels<T>(in.classes + i, count) : IntVec<T>{},
-        RowsAt(in.targets, in.k, 0, i, count),
-        whole ? whole_share : Shares<T>(s, D),
-        RowsAt(dz, in.k, dz == nullptr ? 0 : in.column_stride, i, count)};
+        RowsAt(in.targets, in.k, i, count),
+        weighted ? Shares<T>(s, D) : equal_share,
+        rows_at(dz, i, count)};
     const RowLosses<T> rows = LossOf(block);
-    if (whole) {
+    correct.Add(rows.right ? s : Vec<T>{});
+    if (!weighted && count == kLanes<T>) {
       sum.Add(rows.loss);
-      correct.Add(rows.right ? s : Vec<T>{});
       continue;
     }
     // A row of weight 0 is as if it were not there, whatever its loss; so is a lane of no row.
     sum.Add(s == 0 ? Vec<T>{} : s * rows.loss);
-    correct.Add(rows.right ? s : Vec<T>{});
     if (dz == nullptr) continue;
     for (int64_t j = 0; j < in.k; ++j) {
       block.dz.Store(j, s == 0 ? Vec<T>{} : block.dz.Load(j));
@@ -286,17 +297,25 @@ LossResult ComputeLoss(const LossSpec& loss, const LossInput<T>& in, double D, T
   return result;
 }
 
+}  // namespace
+
+template <class T>
+LossResult ComputeLoss(const LossSpec& loss, const LossInput<T>& in, double D, T* dz) {
+  return in.column_stride > 0 ? Sums<T, Layout::kFeatureMajor>(loss, in, D, dz)
+                              : Sums<T, Layout::kRowMajor>(loss, in, D, dz);
+}
+
 template <class T>
 void Probabilities(Loss loss, const T* z, T* p, int64_t n, int64_t k) {
   for (int64_t i = 0; i < n; i += kLanes<T>) {
     const int64_t count = std::min(kLanes<T>, n - i);
-    const Rows<const T> from = RowsAt(z, k, 0, i, count);
-    const Rows<T> to = RowsAt(p, k, 0, i, count);
+    const auto from = RowsAt(z, k, i, count);
+    const auto to = RowsAt(p, k, i, count);
     if (loss == Loss::kBinaryCrossEntropy) {
       for (int64_t j = 0; j < k; ++j) to.Store(j, Sigmoid<T>(from.Load(j)));
       continue;
     }
-    const Vec<T> m = BestOf<T>(from, k).value;
+    const Vec<T> m = BestOf(from, k).value;
     Vec<T> sum_exp = {};
     for (int64_t j = 0; j < k; ++j) {
       const Vec<T> e = ExpNonPositive<T>(from.Load(j) - m);

@@ -4,6 +4,10 @@
 #ifndef BACKPROP_SERVER_ENGINE_VECTOR_H_
 #define BACKPROP_SERVER_ENGINE_VECTOR_H_
 
+#if defined(__AVX512F__)
+#include <immintrin.h>
+#endif
+
 #include <cstdint>
 #include <cstring>
 #include <limits>
@@ -53,17 +57,35 @@ template <class T>
   std::memcpy(to, &v, sizeof v);
 }
 
-// The first `count` < kLanes elements; the other lanes are 0.
+// The first `count` <= kLanes elements; the other lanes are 0.
 template <class T>
-inline Vec<T> LoadPart(const T* from, int64_t count) {
+[[gnu::always_inline]] inline Vec<T> LoadPart(const T* from, int64_t count) {
+#if defined(__AVX512F__)
+  const auto mask = (1U << count) - 1;
+  if constexpr (sizeof(T) == 4) {
+    return (Vec<T>)_mm512_maskz_loadu_ps(static_cast<__mmask16>(mask), from);
+  } else {
+    return (Vec<T>)_mm512_maskz_loadu_pd(static_cast<__mmask8>(mask), from);
+  }
+#else
   Vec<T> v = {};
   std::memcpy(&v, from, static_cast<size_t>(count) * sizeof(T));
   return v;
+#endif
 }
 
 template <class T>
-inline void StorePart(T* to, Vec<T> v, int64_t count) {
+[[gnu::always_inline]] inline void StorePart(T* to, Vec<T> v, int64_t count) {
+#if defined(__AVX512F__)
+  const auto mask = (1U << count) - 1;
+  if constexpr (sizeof(T) == 4) {
+    _mm512_mask_storeu_ps(to, static_cast<__mmask16>(mask), (__m512)v);
+  } else {
+    _mm512_mask_storeu_pd(to, static_cast<__mmask8>(mask), (__m512d)v);
+  }
+#else
   std::memcpy(to, &v, static_cast<size_t>(count) * sizeof(T));
+#endif
 }
 
 // All lanes x. (x − 0 is x, sign of zero included.)
