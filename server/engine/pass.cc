@@ -52,11 +52,11 @@ class Part {
 
   // After Forward(), whose inputs are still in place: adds nothing, writes the shard's gradients.
   LossResult Backward(double D) {
-    T* dz = workspace_.dz<T>(0);
-    T* dx = workspace_.dz<T>(1);
-    const LossResult loss = Loss(D, dz);
-    for (size_t l = layers().size(); l-- > 0;) {
+    int which = 0;  // of the two buffers holds dz
+    const LossResult loss = Loss(D, Gradient(which, model_.network.outputs()));
+    for (size_t l = layers().size(); l-- > 0; which = 1 - which) {
       const LayerPlan& layer = layers()[l];
+      T* dz = Gradient(which, layer.units);
       if (Drops(l)) Multiply(layer, dz, workspace_.mask<T>(l), dz);
       ForUnits(layer.units, [&](int64_t at, int64_t count) {
         ActivateBackward<T>(layer.spec, Span<const T>(workspace_.z<T>(l) + at, count),
@@ -65,8 +65,7 @@ class Part {
       const T* x = l == 0         ? first_inputs_
                    : Drops(l - 1) ? workspace_.dropped<T>(l - 1)
                                   : workspace_.a<T>(l - 1);
-      LayerBackward(layer, x, dz, l == 0 ? nullptr : dx);
-      std::swap(dz, dx);
+      LayerBackward(layer, x, dz, l == 0 ? nullptr : Gradient(1 - which, layer.inputs));
     }
     return loss;
   }
@@ -93,6 +92,13 @@ class Part {
   bool Drops(size_t l) const { return dropout_step_.has_value() && layers()[l].spec.dropout > 0; }
   // Where this part's first row is in numbers of so many units.
   int64_t At(int64_t units) const { return feature_major_ ? first_ : first_ * units; }
+
+  // Where dz of so many units lies, as if row 0 were there. Whatever the units of the layers that
+  // take turns in the buffer, a part stays within its own rows of the widest.
+  T* Gradient(int which, int64_t units) const {
+    return workspace_.dz<T>(which) +
+           (feature_major_ ? 0 : first_ * (model_.network.widest() - units));
+  }
 
   // Calls f(offset, count) for the pieces of memory that hold this part's rows of `units` units.
   template <class F>
