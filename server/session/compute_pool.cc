@@ -1,5 +1,6 @@
 #include "server/session/compute_pool.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "server/session/mutex.h"
@@ -23,6 +24,12 @@ void ComputePool::Post(Priority priority, Task task) {
   const MutexLock lock(&mu_);
   (priority == Priority::kInteractive ? interactive_ : background_).push_back(std::move(task));
   changed_.NotifyOne();
+}
+
+int ComputePool::idle() const {
+  const MutexLock lock(&mu_);
+  const auto busy = static_cast<int>(interactive_.size() + background_.size()) + running_;
+  return std::max(0, threads() - busy);
 }
 
 ComputePool::Task ComputePool::Take() {

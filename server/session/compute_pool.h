@@ -33,12 +33,14 @@ class ComputePool {
 
   void Post(Priority priority, Task task);
   int threads() const { return static_cast<int>(threads_.size()); }
+  // Threads that have nothing to do and nothing waiting for them, at some moment during the call.
+  int idle() const;
 
  private:
   void Work();
   Task Take() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
-  Mutex mu_;
+  mutable Mutex mu_;
   CondVar changed_;
   std::deque<Task> interactive_ ABSL_GUARDED_BY(mu_);
   std::deque<Task> background_ ABSL_GUARDED_BY(mu_);

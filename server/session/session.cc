@@ -42,6 +42,7 @@ Session::Session(Environment* environment, ModelInfo info,
       created_by_(std::move(created_by)),
       created_at_step_(initial->step),
       last_used_unix_nanos_(absl::ToUnixNanos(create_time_)),
+      lent_threads_(environment->pool),
       strand_(environment->pool),
       state_(std::move(initial)),
       step_(state_->step) {}
@@ -128,10 +129,11 @@ absl::StatusOr<StepOutcome> Session::DoStep(const StepArgs& args) {
   if (const auto* batch = std::get_if<engine::Dataset>(&args.work)) {
     if (engine::AwaitsFit(*network_, *state)) return NotFitted(name());
     outcome.result =
-        engine::TrainStep(*network_, *state, batch->All(), ThreadWorkspace(), next.get());
+        engine::TrainStep(*network_, *state, batch->All(), ThreadWorkspace(), next.get(),
+                          &lent_threads_);
   } else {
     outcome.result = engine::ApplyStep(*network_, *state, std::get<engine::Buffer>(args.work),
-                                       ThreadWorkspace(), next.get());
+                                       ThreadWorkspace(), next.get(), &lent_threads_);
   }
   ThreadWorkspace()->Trim(kKeptWorkspaceBytes);
   if (outcome.result.not_finite != engine::NotFinite::kNothing) {
@@ -229,7 +231,8 @@ absl::StatusOr<std::shared_ptr<Run>> Session::StartRun(TrainArgs& args) {
   ++run_count_;
   run_ = std::make_shared<Run>(absl::StrCat(name(), "/runs/", run_count_), run_count_, args.config);
   trainer_ = std::make_unique<Trainer>(
-      network_, run_, RunData{std::move(args.data), std::move(args.validation)}, state_);
+      network_, run_, RunData{std::move(args.data), std::move(args.validation)}, state_,
+      &lent_threads_);
   Record(args.key, run_);
   return run_;
 }

@@ -21,6 +21,7 @@
 #include "server/engine/step.h"
 #include "server/session/clock.h"
 #include "server/session/compute_pool.h"
+#include "server/session/lent_threads.h"
 #include "server/session/mutex.h"
 #include "server/session/request_window.h"
 #include "server/session/run.h"
@@ -176,6 +177,7 @@ class Session : public std::enable_shared_from_this<Session> {
   const int64_t created_at_step_;
   std::atomic<int64_t> last_used_unix_nanos_;
   std::atomic<bool> readers_wait_{false};  // hint for the trainer: readers_ is not empty
+  LentThreads lent_threads_;
   Strand strand_;
 
   mutable Mutex mu_;

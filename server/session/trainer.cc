@@ -23,8 +23,10 @@ std::pair<int64_t, int64_t> RowsOf(const RunData& data, const RunConfig& config)
 }  // namespace
 
 Trainer::Trainer(std::shared_ptr<const engine::Network> network, std::shared_ptr<Run> run,
-                 RunData data, std::shared_ptr<const engine::State> state)
+                 RunData data, std::shared_ptr<const engine::State> state,
+                 engine::Parallel* parallel)
     : network_(std::move(network)),
+      parallel_(parallel),
       run_(std::move(run)),
       data_(std::move(data)),
       state_(std::move(state)),
@@ -112,7 +114,7 @@ Trainer::Phase Trainer::Step() {
   }
   if (spare_ == nullptr) spare_ = std::make_shared<engine::State>(*network_);
   const engine::BatchView batch = schedule_->Batch(iteration_);
-  last_ = engine::TrainStep(*network_, *state_, batch, &workspace_, spare_.get());
+  last_ = engine::TrainStep(*network_, *state_, batch, &workspace_, spare_.get(), parallel_);
   if (last_.not_finite != engine::NotFinite::kNothing) {
     message_ =
         absl::StrCat(NameOf(last_.not_finite), " was not finite at iteration ", iteration_ + 1,

@@ -13,6 +13,7 @@
 #include "server/engine/batch_schedule.h"
 #include "server/engine/data.h"
 #include "server/engine/network.h"
+#include "server/engine/parallel.h"
 #include "server/engine/step.h"
 #include "server/engine/workspace.h"
 #include "server/session/early_stopper.h"
@@ -30,9 +31,10 @@ struct RunData {
 // never on how long it is. Used by one thread at a time.
 class Trainer {
  public:
-  // `state` is the model's current one. Does no work yet.
+  // `state` is the model's current one. Does no work yet. `parallel` helps with large steps; it must
+  // outlive the trainer.
   Trainer(std::shared_ptr<const engine::Network> network, std::shared_ptr<Run> run, RunData data,
-          std::shared_ptr<const engine::State> state);
+          std::shared_ptr<const engine::State> state, engine::Parallel* parallel);
 
   // Works for about `length`, at least one step or one piece of a measurement. Calls
   // `at_step_boundary` before each; a State that it takes from state() stays as it is if it says so
@@ -67,6 +69,7 @@ class Trainer {
   absl::Duration Elapsed() const { return absl::FromChrono(SteadyClock::now() - begin_); }
 
   const std::shared_ptr<const engine::Network> network_;
+  engine::Parallel* const parallel_;
   const std::shared_ptr<Run> run_;
   RunData data_;
   std::optional<engine::BatchSchedule> schedule_;

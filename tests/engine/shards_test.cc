@@ -80,13 +80,15 @@ TEST(ShardsTest, TheSameBitsOnOneAndOnManyThreads) {
       const auto batch = c.data.All();
       const StepResult a = TrainStep(*c.network, *c.state, batch, &workspace, &alone);
       const StepResult b = TrainStep(*c.network, *c.state, batch, &workspace, &together, &two);
-      TrainStep(*c.network, *c.state, batch, &workspace, &many, &sixty_four);
       EXPECT_GE(two.most_parts, shards.count);
       EXPECT_EQ(a.loss.sum, b.loss.sum);
       EXPECT_EQ(a.gradient_norm, b.gradient_norm);
       const size_t bytes = alone.values.size_bytes();
       EXPECT_EQ(std::memcmp(alone.values.bytes(), together.values.bytes(), bytes), 0);
-      EXPECT_EQ(std::memcmp(alone.values.bytes(), many.values.bytes(), bytes), 0);
+      for (int i = 0; i < 15; ++i) {  // threads that disturb each other need not do so every time
+        TrainStep(*c.network, *c.state, batch, &workspace, &many, &sixty_four);
+        ASSERT_EQ(std::memcmp(alone.values.bytes(), many.values.bytes(), bytes), 0);
+      }
     }
   }
 }
@@ -159,6 +161,26 @@ TEST(WidthsTest, WhatAnotherPassLeftBehindDoesNotMatter) {
     EXPECT_EQ(std::memcmp(fresh.values.bytes(), after.values.bytes(), fresh.values.size_bytes()),
               0);
   }
+}
+
+// In the lanes behind the one row, which are computed from inputs 0, the second layer overflows; in
+// the row itself nothing does.
+TEST(WidthsTest, WhatOverflowsBehindTheRowsDoesNotMatter) {
+  CaseOptions options;
+  options.inputs = 1;
+  options.units = {1, 1, 2};
+  options.hidden = {Activation::kIdentity, Activation::kIdentity};
+  options.rows = 1;
+  const Case c = MakeCase(options, 1);
+  const double values[] = {-1e200, 1e200, 1e200, 0.5, 1e-200, 2e-200, 0, 0};
+  for (int64_t i = 0; i < 8; ++i) c.state->values.Set(i, values[i]);
+  Buffer one(DataType::kFloat64, 1);
+  one.Set(0, 1);
+  BatchView batch = c.data.All();
+  batch.inputs = one.bytes();
+  Workspace workspace;
+  const StepResult result = ComputeGradients(*c.network, *c.state, batch, &workspace);
+  EXPECT_EQ(result.not_finite, NotFinite::kNothing);
 }
 
 }  // namespace
