@@ -68,9 +68,8 @@ void Activate(const LayerSpec& layer, std::span<const T> z, std::span<T> a) {
       return map([](V x) { return x * Sigmoid<T>(x); });
     case Activation::kSoftplus:
       // log(1 + e^z), without overflow.
-      return map([](V x) {
-        return (x <= 0 ? V{} : x) + Log1pOfUnit<T>(ExpNonPositive<T>(-Abs<T>(x)));
-      });
+      return map(
+          [](V x) { return (x <= 0 ? V{} : x) + Log1pOfUnit<T>(ExpNonPositive<T>(-Abs<T>(x))); });
   }
 }
 

@@ -68,15 +68,11 @@ void Product(const Weights<T>& w, int64_t outputs, int64_t depth, const T* in, i
   }
 }
 
-// Lanes of `a` and `b` in turn, from the lower or the upper halves of blocks; what is added is the
-// same whichever way, so only that every lane comes once matters.
+// Neighbouring lanes of a, then of b, added.
 template <class T, size_t... kLane>
 [[gnu::always_inline]] inline Vec<T> AddPairs(Vec<T> a, Vec<T> b, std::index_sequence<kLane...>) {
-  constexpr auto L = static_cast<IntOf<T>>(kLanes<T>);
-  // Even and odd lanes of a, then of b: pairs that stand next to each other are added.
-  const IntVec<T> even = {(static_cast<IntOf<T>>(kLane) * 2 % (2 * L))...};
-  const IntVec<T> odd = {(static_cast<IntOf<T>>(kLane) * 2 % (2 * L) + 1)...};
-  return __builtin_shuffle(a, b, even) + __builtin_shuffle(a, b, odd);
+  return __builtin_shufflevector(a, b, (2 * kLane)...) +
+         __builtin_shufflevector(a, b, (2 * kLane + 1)...);
 }
 
 // Lane l of the result is the sum of the lanes of v[l], for kLanes vectors; each sum is a tree over

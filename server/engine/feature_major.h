@@ -29,8 +29,8 @@ template <class T>
 void DenseBackward(const LayerPlan& layer, const T* parameters, const T* dZ, int64_t n,
                    int64_t stride, T* dX);
 
-// dW = X·dZᵀ:  (inputs, n)·(n, units) → (inputs, units);  db = Σ_rows dZ. Into `gradients`, laid out
-// as the parameters.
+// dW = X·dZᵀ:  (inputs, n)·(n, units) → (inputs, units);  db = Σ_rows dZ. Into `gradients`, laid
+// out as the parameters.
 template <class T>
 void DenseGradients(const LayerPlan& layer, const T* X, const T* dZ, int64_t n, int64_t stride,
                     T* gradients);

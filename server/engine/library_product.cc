@@ -1,11 +1,13 @@
 #include "server/engine/library_product.h"
 
 #include <dnnl.h>
-#include <omp.h>
 
 #include <Eigen/Core>
 
 #include "server/engine/vector.h"
+
+// Of OpenMP's run-time library, whose header is not on every compiler's path.
+extern "C" void omp_set_num_threads(int threads);
 
 namespace backprop::engine {
 namespace {

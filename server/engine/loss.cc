@@ -46,11 +46,11 @@ struct Block {
   const LossSpec& loss;
   int64_t k;
   Rows<const T, kLayout> z;
-  bool indexed;         // by `label`, else by `targets`
+  bool indexed;  // by `label`, else by `targets`
   IntVec<T> label;
   Rows<const T, Layout::kRowMajor> targets;
   Vec<T> share;         // s_i / D scales dz; 0 where a row weighs nothing
-  Rows<T, kLayout> dz;           // at null: not wanted
+  Rows<T, kLayout> dz;  // at null: not wanted
 };
 
 // Row losses, unweighted, and where a row was predicted right.
@@ -116,8 +116,7 @@ template <class T, Layout kLayout>
   const T smooth = static_cast<T>(b.loss.label_smoothing);
   const auto q = [&](int64_t j) {
     const V y = b.indexed ? (is_label(j) ? Splat<T>(1) : V{}) : b.targets.Load(j);
-    return WeightAt<T>(b.loss.class_weights, j) *
-           ((1 - smooth) * y + smooth / static_cast<T>(b.k));
+    return WeightAt<T>(b.loss.class_weights, j) * ((1 - smooth) * y + smooth / static_cast<T>(b.k));
   };
   V Q = {};
   for (int64_t j = 0; j < b.k; ++j) {
@@ -260,9 +259,9 @@ LossResult Sums(const LossSpec& loss, const LossInput<T>& in, double D, T* dz) {
   const auto rows_at = [&](auto* matrix, int64_t i, int64_t count) {
     using Element = std::remove_pointer_t<decltype(matrix)>;
     const bool feature_major = kLayout == Layout::kFeatureMajor;
-    return Rows<Element, kLayout>{matrix == nullptr ? nullptr
-                                                    : matrix + (feature_major ? i : i * in.k),
-                                  feature_major ? in.column_stride : in.k, count};
+    return Rows<Element, kLayout>{
+        matrix == nullptr ? nullptr : matrix + (feature_major ? i : i * in.k),
+        feature_major ? in.column_stride : in.k, count};
   };
   for (int64_t i = 0; i < in.n; i += kLanes<T>) {
     const int64_t count = std::min(kLanes<T>, in.n - i);

@@ -12,9 +12,8 @@ class PartTask {
  public:
   template <class F>
   PartTask(const F& f)  // NOLINT(google-explicit-constructor): stands for the callable
-      : context_(&f), run_([](const void* context, int64_t part) {
-          (*static_cast<const F*>(context))(part);
-        }) {}
+      : context_(&f),
+        run_([](const void* context, int64_t part) { (*static_cast<const F*>(context))(part); }) {}
   void operator()(int64_t part) const { run_(context_, part); }
 
  private:

@@ -167,10 +167,10 @@ class Part {
     const RandomStream random(model_.network.spec().seed, RandomPurpose::kDropout,
                               static_cast<uint64_t>(*dropout_step_));
     T* mask = workspace_.mask<T>(l);
-    DropoutMask(random, l, layer.spec.dropout,
-                {first_, n_, layer.units, feature_major_ ? 1 : layer.units,
-                 feature_major_ ? stride_ : 1},
-                mask + At(layer.units));
+    DropoutMask(
+        random, l, layer.spec.dropout,
+        {first_, n_, layer.units, feature_major_ ? 1 : layer.units, feature_major_ ? stride_ : 1},
+        mask + At(layer.units));
     Multiply(layer, workspace_.a<T>(l), mask, workspace_.dropped<T>(l));
   }
 

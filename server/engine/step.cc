@@ -49,8 +49,7 @@ StepResult ComputeGradientsIn(const Network& network, const State& state, const 
   workspace->Prepare(network, batch.rows, PassKind::kForwardBackward);
   StepResult result;
   result.rows = batch.rows;
-  result.loss =
-      ForwardBackward(ModelOf<T>(network, state), batch, state.step, workspace, parallel);
+  result.loss = ForwardBackward(ModelOf<T>(network, state), batch, state.step, workspace, parallel);
   const T* gradients = workspace->gradients<T>();
   result.gradient_norm = GradientNorm(gradients, gradients, 0, network.parameter_count(),
                                       workspace->partial_sums(), parallel);

@@ -29,8 +29,8 @@ struct StepResult {
 
 // One optimiser step from `in` on `batch`: writes the next state to `*out`, which must be another
 // state of `network`. When something is not finite, says what, and `*out` is not to be used.
-// Allocates nothing once `workspace` has grown to the size of the work. `parallel` may compute parts
-// of large work at the same time; the bits do not depend on it.
+// Allocates nothing once `workspace` has grown to the size of the work. `parallel` may compute
+// parts of large work at the same time; the bits do not depend on it.
 StepResult TrainStep(const Network& network, const State& in, const BatchView& batch,
                      Workspace* workspace, State* out, Parallel* parallel = Serial::Get());
 

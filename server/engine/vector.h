@@ -62,7 +62,7 @@ template <class T>
 [[gnu::always_inline]] inline Vec<T> LoadPart(const T* from, int64_t count) {
 #if defined(__AVX512F__)
   const auto mask = (1U << count) - 1;
-  if constexpr (sizeof(T) == 4) {
+  if constexpr (sizeof(T) == 4) {  // NOLINT(bugprone-branch-clone): it does not see the types
     return (Vec<T>)_mm512_maskz_loadu_ps(static_cast<__mmask16>(mask), from);
   } else {
     return (Vec<T>)_mm512_maskz_loadu_pd(static_cast<__mmask8>(mask), from);
@@ -78,7 +78,7 @@ template <class T>
 [[gnu::always_inline]] inline void StorePart(T* to, Vec<T> v, int64_t count) {
 #if defined(__AVX512F__)
   const auto mask = (1U << count) - 1;
-  if constexpr (sizeof(T) == 4) {
+  if constexpr (sizeof(T) == 4) {  // NOLINT(bugprone-branch-clone)
     _mm512_mask_storeu_ps(to, static_cast<__mmask16>(mask), (__m512)v);
   } else {
     _mm512_mask_storeu_pd(to, static_cast<__mmask8>(mask), (__m512d)v);

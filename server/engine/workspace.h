@@ -19,7 +19,9 @@ struct UnitView {
   const T* at;
   int64_t row_stride;
   int64_t unit_stride;
-  T operator()(int64_t row, int64_t unit) const { return at[row * row_stride + unit * unit_stride]; }
+  T operator()(int64_t row, int64_t unit) const {
+    return at[row * row_stride + unit * unit_stride];
+  }
 };
 
 // Grows to the largest network and batch it has been prepared for and is then reused without

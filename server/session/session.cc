@@ -128,9 +128,8 @@ absl::StatusOr<StepOutcome> Session::DoStep(const StepArgs& args) {
   StepOutcome outcome;
   if (const auto* batch = std::get_if<engine::Dataset>(&args.work)) {
     if (engine::AwaitsFit(*network_, *state)) return NotFitted(name());
-    outcome.result =
-        engine::TrainStep(*network_, *state, batch->All(), ThreadWorkspace(), next.get(),
-                          &lent_threads_);
+    outcome.result = engine::TrainStep(*network_, *state, batch->All(), ThreadWorkspace(),
+                                       next.get(), &lent_threads_);
   } else {
     outcome.result = engine::ApplyStep(*network_, *state, std::get<engine::Buffer>(args.work),
                                        ThreadWorkspace(), next.get(), &lent_threads_);
@@ -230,9 +229,9 @@ absl::StatusOr<std::shared_ptr<Run>> Session::StartRun(TrainArgs& args) {
   }
   ++run_count_;
   run_ = std::make_shared<Run>(absl::StrCat(name(), "/runs/", run_count_), run_count_, args.config);
-  trainer_ = std::make_unique<Trainer>(
-      network_, run_, RunData{std::move(args.data), std::move(args.validation)}, state_,
-      &lent_threads_);
+  trainer_ = std::make_unique<Trainer>(network_, run_,
+                                       RunData{std::move(args.data), std::move(args.validation)},
+                                       state_, &lent_threads_);
   Record(args.key, run_);
   return run_;
 }

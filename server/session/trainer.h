@@ -31,8 +31,8 @@ struct RunData {
 // never on how long it is. Used by one thread at a time.
 class Trainer {
  public:
-  // `state` is the model's current one. Does no work yet. `parallel` helps with large steps; it must
-  // outlive the trainer.
+  // `state` is the model's current one. Does no work yet. `parallel` helps with large steps; it
+  // must outlive the trainer.
   Trainer(std::shared_ptr<const engine::Network> network, std::shared_ptr<Run> run, RunData data,
           std::shared_ptr<const engine::State> state, engine::Parallel* parallel);
 

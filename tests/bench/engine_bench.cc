@@ -29,10 +29,9 @@ struct Options {
 Options options;
 
 bool Wanted(const std::string& name) {
-  return options.names.empty() || std::any_of(options.names.begin(), options.names.end(),
-                                              [&](const std::string& part) {
-                                                return name.find(part) != std::string::npos;
-                                              });
+  return options.names.empty() ||
+         std::any_of(options.names.begin(), options.names.end(),
+                     [&](const std::string& part) { return name.find(part) != std::string::npos; });
 }
 
 // Seconds of one call of `work`, the median of several rounds of about 0.1 s.

@@ -59,8 +59,8 @@ class MatMulTest : public testing::Test {
         }
         const auto at = static_cast<size_t>(i * n + j);
         const auto bound = static_cast<double>(Bound(k));
-        ASSERT_NEAR(static_cast<double>(C[at]), sum + static_cast<double>(b[static_cast<size_t>(j)]),
-                    bound);
+        ASSERT_NEAR(static_cast<double>(C[at]),
+                    sum + static_cast<double>(b[static_cast<size_t>(j)]), bound);
         ASSERT_NEAR(static_cast<double>(D[at]), sum, bound);
         ASSERT_NEAR(static_cast<double>(E[at]), sum, bound);
       }

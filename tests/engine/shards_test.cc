@@ -1,5 +1,6 @@
-// Large batches are cut by their shape alone and give the same bits whoever computes the parts; every
-// width and number of rows around the borders of vectors and shards agrees with the reference.
+// Large batches are cut by their shape alone and give the same bits whoever computes the parts;
+// every width and number of rows around the borders of vectors and shards agrees with the
+// reference.
 #include <gtest/gtest.h>
 
 #include <cstdlib>
@@ -7,8 +8,8 @@
 #include <thread>
 #include <vector>
 
-#include "server/engine/path.h"
 #include "server/engine/pass.h"
+#include "server/engine/path.h"
 #include "server/engine/step.h"
 #include "tests/engine/cases.h"
 #include "tests/engine/error_bound.h"
@@ -98,8 +99,8 @@ void ExpectAgrees(const Case& c, std::optional<int64_t> dropout_step) {
   workspace.Prepare(*c.network, c.data.rows, PassKind::kForwardBackward);
   const LossResult loss = ForwardBackward(ModelOf<double>(*c.network, *c.state), c.data.All(),
                                           dropout_step, &workspace);
-  const auto expected = c.Reference(
-      dropout_step.has_value() ? std::optional<uint64_t>(*dropout_step) : std::nullopt);
+  const auto expected =
+      c.Reference(dropout_step.has_value() ? std::optional<uint64_t>(*dropout_step) : std::nullopt);
   const double* g = workspace.gradients<double>();
   const std::vector<double> gradients(g, g + c.network->parameter_count());
   EXPECT_NEAR(loss.mean(), expected.loss, 1e-12 * std::max(1.0, expected.loss));

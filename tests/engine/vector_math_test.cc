@@ -110,8 +110,8 @@ TYPED_TEST(VectorMathTest, EndsOfTheRange) {
 
 TYPED_TEST(VectorMathTest, NotANumberStays) {
   using T = TypeParam;
-  for (auto* f : {ExpNonPositive<T>, Expm1NonPositive<T>, Log<T>, Log1pOfUnit<T>, Tanh<T>,
-                  Sigmoid<T>}) {
+  for (auto* f :
+       {ExpNonPositive<T>, Expm1NonPositive<T>, Log<T>, Log1pOfUnit<T>, Tanh<T>, Sigmoid<T>}) {
     const Vec<T> y = f(Splat<T>(std::numeric_limits<T>::quiet_NaN()));
     for (int64_t l = 0; l < kLanes<T>; ++l) EXPECT_TRUE(std::isnan(y[l]));
   }
