@@ -57,7 +57,7 @@ need_python_tools() {
   cmp -s scripts/requirements.txt "$stamp" && return 0
   say "Installing Python tools into $venv"
   python3 -m venv "$venv"
-  "$venv/bin/pip" install --quiet --disable-pip-version-check -r scripts/requirements.txt ||
+  "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -r scripts/requirements.txt ||
     fail "The Python tools could not be installed."
   cp scripts/requirements.txt "$stamp"
 }
@@ -66,10 +66,10 @@ need_python_tools() {
 need_peers() {
   local venv=build/peers/venv stamp=build/peers/venv/requirements.stamp
   cmp -s scripts/requirements-peers.txt "$stamp" && return 0
-  say "Installing PyTorch and scikit-learn into $venv"
+  say "Installing PyTorch, JAX, scikit-learn, NumPy and ONNX Runtime into $venv"
   python3 -m venv "$venv"
-  "$venv/bin/pip" install --quiet --no-cache-dir --disable-pip-version-check \
-    -r scripts/requirements-peers.txt || fail "PyTorch and scikit-learn could not be installed."
+  "$venv/bin/python" -m pip install --quiet --no-cache-dir --disable-pip-version-check \
+    -r scripts/requirements-peers.txt || fail "The peers could not be installed."
   cp scripts/requirements-peers.txt "$stamp"
 }
 

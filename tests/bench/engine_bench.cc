@@ -1,8 +1,9 @@
 // What the engine makes in process, one line of JSON for each figure: {"name", "value", "unit"}.
 //   bp_bench_engine [--quick] [name…]
 // Each figure is the median of several repetitions. Pin it from outside: taskset -c 0.
+#include <sched.h>
+
 #include <algorithm>
-#include <atomic>
 #include <chrono>
 #include <cstdio>
 #include <cstring>
@@ -10,12 +11,13 @@
 #include <memory>
 #include <random>
 #include <string>
-#include <thread>
 #include <utility>
 #include <vector>
 
 #include "server/engine/step.h"
 #include "server/engine/vector.h"
+#include "server/session/compute_pool.h"
+#include "server/session/lent_threads.h"
 
 namespace backprop::engine {
 namespace {
@@ -106,56 +108,6 @@ class Trainee {
   Workspace workspace_;
 };
 
-// Threads that wait busily for parts, so that what is measured is the work.
-class BusyThreads final : public Parallel {
- public:
-  explicit BusyThreads(int helpers) {
-    for (int i = 0; i < helpers; ++i) threads_.emplace_back([this] { Help(); });
-  }
-  ~BusyThreads() override {
-    stop_ = true;
-    for (std::thread& thread : threads_) thread.join();
-  }
-  void For(int64_t parts, PartTask task) override {
-    task_ = &task;
-    parts_ = parts;
-    done_ = 0;
-    next_ = 0;  // opens the round
-    Take();
-    while (done_.load() < parts || helping_.load() > 0) {
-    }
-    next_ = kClosed;
-    while (helping_.load() > 0) {
-    }
-  }
-
- private:
-  static constexpr int64_t kClosed = int64_t{1} << 40;
-  void Take() {
-    for (;;) {
-      const int64_t part = next_.fetch_add(1);
-      if (part >= parts_.load()) return;
-      (*task_)(part);
-      done_.fetch_add(1);
-    }
-  }
-  void Help() {
-    while (!stop_) {
-      helping_.fetch_add(1);
-      if (next_.load() < parts_.load()) Take();
-      helping_.fetch_sub(1);
-    }
-  }
-
-  std::vector<std::thread> threads_;
-  const PartTask* task_ = nullptr;
-  std::atomic<int64_t> parts_{0};
-  std::atomic<int64_t> next_{kClosed};
-  std::atomic<int64_t> done_{0};
-  std::atomic<int> helping_{0};
-  std::atomic<bool> stop_{false};
-};
-
 OptimizerSpec Optimizer(OptimizerKind kind) {
   OptimizerSpec spec;
   spec.kind = kind;
@@ -199,10 +151,32 @@ void Mlp() {
       if (!Wanted(name)) continue;
       Trainee trainee({256, 128, 10}, 784, rows, Optimizer(kind));
       const double one = SecondsOf([&] { trainee.Step(); });
-      Print(name + "_1", one * 1e6, "us");
+      Print(name, one * 1e6, "us");
       Print(name + "_gflops", trainee.Flops() / one * 1e-9, "GFLOP/s");
     }
   }
+}
+
+// The same step on this thread and one that a pool lends. Needs a second core, whatever this
+// process was pinned to.
+void TwoCores() {
+  const std::string name = "two_cores_mlp_1024_sgd";
+  if (!Wanted(name)) return;
+  Trainee trainee({256, 128, 10}, 784, 1024, Optimizer(OptimizerKind::kSgd));
+  const double one = SecondsOf([&] { trainee.Step(); });
+  cpu_set_t pinned, two;
+  sched_getaffinity(0, sizeof pinned, &pinned);
+  CPU_ZERO(&two);
+  CPU_SET(0, &two);
+  CPU_SET(1, &two);
+  sched_setaffinity(0, sizeof two, &two);
+  {
+    session::ComputePool pool(1);
+    session::LentThreads lent(&pool);
+    Print(name, SecondsOf([&] { trainee.Step(&lent); }) * 1e6, "us");
+  }
+  Print(name + "_alone", one * 1e6, "us");
+  sched_setaffinity(0, sizeof pinned, &pinned);
 }
 
 }  // namespace
@@ -221,5 +195,6 @@ int main(int argc, char** argv) {
   if (Wanted("fma_peak")) Print("fma_peak", PeakFlops() * 1e-9, "GFLOP/s");
   Xor();
   Mlp();
+  TwoCores();
   return 0;
 }
