@@ -37,6 +37,9 @@ struct ElementaryConstants<float> {
   // (e^r − 1 − r) / r² = Σ r^i / (i + 2)!, for |r| ≤ ln 2 / 2
   static constexpr float kExp[] = {1.0f / 2,   1.0f / 6,   1.0f / 24,
                                    1.0f / 120, 1.0f / 720, 1.0f / 5040};
+  // Of artanh's series, for |s| ≤ 0.172 in Log and ≤ 1/3 in Log1pOfUnit.
+  static constexpr int kLogTerms = 6;
+  static constexpr int kLog1pTerms = 8;
 };
 
 template <>
@@ -50,6 +53,8 @@ struct ElementaryConstants<double> {
   static constexpr double kExp[] = {
       1.0 / 2,     1.0 / 6,      1.0 / 24,      1.0 / 120,      1.0 / 720,       1.0 / 5040,
       1.0 / 40320, 1.0 / 362880, 1.0 / 3628800, 1.0 / 39916800, 1.0 / 479001600, 1.0 / 6227020800};
+  static constexpr int kLogTerms = 12;
+  static constexpr int kLog1pTerms = 17;
 };
 
 // x = n·ln 2 + r with n whole and |r| ≤ ln 2 / 2: e^x = scale·(1 + tail), scale = 2^n, and
@@ -115,7 +120,7 @@ template <class T>
   const Vec<T> f = m - 1;
   const Vec<T> s = f / (m + 1);
   // 2·s = f − s·f keeps f, which is exact.
-  const Vec<T> tail = ArtanhTail < T, sizeof(T) == 4 ? 6 : 12 > (s)-s * f;
+  const Vec<T> tail = ArtanhTail<T, C::kLogTerms>(s) - s * f;
   const Vec<T> log = n * C::kLn2High + (f + (tail + n * C::kLn2Low));
   return x < std::numeric_limits<T>::infinity() ? log : x;
 }
@@ -124,7 +129,7 @@ template <class T>
 template <class T>
 [[gnu::always_inline]] inline Vec<T> Log1pOfUnit(Vec<T> x) {
   const Vec<T> s = x / (x + 2);
-  return 2 * s + ArtanhTail < T, sizeof(T) == 4 ? 8 : 17 > (s);
+  return 2 * s + ArtanhTail<T, ElementaryConstants<T>::kLog1pTerms>(s);
 }
 
 // tanh |x| = −t / (2 + t), t = e^(−2·|x|) − 1.
