@@ -58,14 +58,12 @@ void HandleComputeGradients(Context* context, UnaryCall* call,
     response->set_step(state->step);
     call->Done(absl::OkStatus());
   };
-  (*model)->ReadFitted(
-      [call, cost, pool = context->environment->pool,
-       compute = std::move(compute)](absl::StatusOr<session::Session::StatePtr> state) mutable {
-        if (!state.ok()) return call->Done(state.status());
-        if (cost <= session::Strand::kInlineCost) return compute(*state);
-        pool->Post(session::Priority::kInteractive,
-                   [compute = std::move(compute), state = *std::move(state)] { compute(state); });
-      });
+  auto state = (*model)->ReadFitted();
+  if (!state.ok()) return call->Done(state.status());
+  if (cost <= session::Strand::kInlineCost) return compute(*state);
+  context->environment->pool->Post(
+      session::Priority::kInteractive,
+      [compute = std::move(compute), state = *std::move(state)] { compute(state); });
 }
 
 void HandleApplyGradients(Context* context, UnaryCall* call,

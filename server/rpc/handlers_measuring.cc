@@ -137,14 +137,12 @@ void HandleEvaluate(Context* context, UnaryCall* call, const v1::EvaluateRequest
   // Detailed metrics sort the rows for every output.
   const int64_t cost = engine::ForwardCost(network, data->rows) +
                        (*top_k > 0 ? 200 * data->rows * network.outputs() : 0);
-  (*model)->ReadFitted([=, model = *model, data = *std::move(data), top_k = *top_k,
-                        pool = context->environment->pool](absl::StatusOr<StatePtr> state) mutable {
-    if (!state.ok()) return call->Done(state.status());
-    RunSliced(pool, call,
-              std::make_shared<EvaluateWork>(std::move(model), *std::move(state), std::move(data),
-                                             top_k, response),
-              cost);
-  });
+  auto state = (*model)->ReadFitted();
+  if (!state.ok()) return call->Done(state.status());
+  RunSliced(
+      context->environment->pool, call,
+      std::make_shared<EvaluateWork>(*model, *std::move(state), *std::move(data), *top_k, response),
+      cost);
 }
 
 void HandleGradCheck(Context* context, UnaryCall* call, const v1::GradCheckRequest& request,
@@ -161,18 +159,17 @@ void HandleGradCheck(Context* context, UnaryCall* call, const v1::GradCheckReque
       CheckWorkspace(network, 2 * data->rows, engine::PassKind::kForwardBackward, "batch.inputs",
                      context->limits());
   if (!fits.ok()) return call->Done(fits);
-  (*model)->ReadFitted([=, model = *model, data = *std::move(data), options = *options,
-                        pool = context->environment->pool](absl::StatusOr<StatePtr> state) mutable {
-    if (!state.ok()) return call->Done(state.status());
-    // Even the beginning, two passes with gradients, may take long.
-    pool->Post(
-        session::Priority::kInteractive,
-        [=, model = std::move(model), data = std::move(data), state = *std::move(state)]() mutable {
-          auto work = std::make_shared<GradCheckWork>(std::move(model), std::move(state), data,
-                                                      options, response);
-          ContinueSliced(pool, call, std::move(work));
-        });
-  });
+  auto state = (*model)->ReadFitted();
+  if (!state.ok()) return call->Done(state.status());
+  // Even the beginning, two passes with gradients, may take long.
+  session::ComputePool* const pool = context->environment->pool;
+  pool->Post(session::Priority::kInteractive,
+             [=, model = *model, data = *std::move(data), state = *std::move(state),
+              options = *options]() mutable {
+               auto work = std::make_shared<GradCheckWork>(std::move(model), std::move(state), data,
+                                                           options, response);
+               ContinueSliced(pool, call, std::move(work));
+             });
 }
 
 }  // namespace backprop::rpc

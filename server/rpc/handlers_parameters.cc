@@ -19,17 +19,13 @@ void HandleGetParameters(Context* context, UnaryCall* call, const v1::GetParamet
   }
   if (!status.ok()) return call->Done(status);
   const int64_t bytes = EncodedParametersBytes((*model)->network(), request.encoding(), with_state);
-  const auto encode = [=, model = *model,
-                       encoding = request.encoding()](const session::Session::StatePtr& state) {
+  const auto encode = [=, model = *model, encoding = request.encoding(), state = (*model)->Read()] {
     EncodeParameters(model->network(), *state, encoding, with_state,
                      response->mutable_parameters());
     call->Done(absl::OkStatus());
   };
-  (*model)->Read([encode, bytes, pool = context->environment->pool](
-                     absl::StatusOr<session::Session::StatePtr> state) {
-    if (bytes <= session::Strand::kInlineCost) return encode(*state);
-    pool->Post(session::Priority::kInteractive, [encode, state = *state] { encode(state); });
-  });
+  if (bytes <= session::Strand::kInlineCost) return encode();
+  context->environment->pool->Post(session::Priority::kInteractive, encode);
 }
 
 void HandleSetParameters(Context* context, UnaryCall* call, const v1::SetParametersRequest& request,

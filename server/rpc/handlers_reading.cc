@@ -156,14 +156,12 @@ void HandlePredict(Context* context, UnaryCall* call, const v1::PredictRequest& 
       CheckReplySize(data->rows * network.outputs() * element * tensors, context->limits());
   if (!fits.ok()) return call->Done(fits);
   const int64_t cost = engine::ForwardCost(network, data->rows);
-  (*model)->ReadFitted([=, model = *model, data = *std::move(data), outputs = *outputs,
-                        pool = context->environment->pool](absl::StatusOr<StatePtr> state) mutable {
-    if (!state.ok()) return call->Done(state.status());
-    RunSliced(pool, call,
-              std::make_shared<PredictWork>(std::move(model), *std::move(state), std::move(data),
-                                            outputs, encoding, response),
-              cost);
-  });
+  auto state = (*model)->ReadFitted();
+  if (!state.ok()) return call->Done(state.status());
+  RunSliced(context->environment->pool, call,
+            std::make_shared<PredictWork>(*model, *std::move(state), *std::move(data), *outputs,
+                                          encoding, response),
+            cost);
 }
 
 }  // namespace backprop::rpc

@@ -38,38 +38,43 @@ absl::StatusOr<session::RequestKey> KeyOf(const char* method, const std::string&
 namespace {
 
 template <class Request, class Response>
-grpc::ServerUnaryReactor* Unary(Context* context, const char* method, const std::string& model,
+grpc::ServerUnaryReactor* Unary(Context* context, grpc::CallbackServerContext* grpc_call,
+                                const char* method, const std::string& model,
                                 void (*handler)(Context*, UnaryCall*, const Request&, Response*),
                                 const Request* request, Response* response) {
-  auto* call = new UnaryCall(context, method, model);
+  auto* call = new UnaryCall(context, grpc_call, method, model);
+  grpc::ServerUnaryReactor* const reactor = call->reactor();  // the call may end in the handler
   handler(context, call, *request, response);
-  return call;
+  return reactor;
 }
 
 }  // namespace
 
-grpc::ServerUnaryReactor* TrainingService::CreateModel(grpc::CallbackServerContext*,
+grpc::ServerUnaryReactor* TrainingService::CreateModel(grpc::CallbackServerContext* call,
                                                        const v1::CreateModelRequest* request,
                                                        v1::CreateModelResponse* response) {
-  return Unary(context_, "CreateModel", request->model_id(), HandleCreateModel, request, response);
+  return Unary(context_, call, "CreateModel", request->model_id(), HandleCreateModel, request,
+               response);
 }
 
-grpc::ServerUnaryReactor* TrainingService::GetModel(grpc::CallbackServerContext*,
+grpc::ServerUnaryReactor* TrainingService::GetModel(grpc::CallbackServerContext* call,
                                                     const v1::GetModelRequest* request,
                                                     v1::GetModelResponse* response) {
-  return Unary(context_, "GetModel", request->name(), HandleGetModel, request, response);
+  return Unary(context_, call, "GetModel", request->name(), HandleGetModel, request, response);
 }
 
-grpc::ServerUnaryReactor* TrainingService::ListModels(grpc::CallbackServerContext*,
+grpc::ServerUnaryReactor* TrainingService::ListModels(grpc::CallbackServerContext* call,
                                                       const v1::ListModelsRequest* request,
                                                       v1::ListModelsResponse* response) {
-  return Unary(context_, "ListModels", request->page_token(), HandleListModels, request, response);
+  return Unary(context_, call, "ListModels", request->page_token(), HandleListModels, request,
+               response);
 }
 
-grpc::ServerUnaryReactor* TrainingService::DeleteModel(grpc::CallbackServerContext*,
+grpc::ServerUnaryReactor* TrainingService::DeleteModel(grpc::CallbackServerContext* call,
                                                        const v1::DeleteModelRequest* request,
                                                        v1::DeleteModelResponse* response) {
-  return Unary(context_, "DeleteModel", request->name(), HandleDeleteModel, request, response);
+  return Unary(context_, call, "DeleteModel", request->name(), HandleDeleteModel, request,
+               response);
 }
 
 grpc::ServerWriteReactor<v1::TrainResponse>* TrainingService::Train(
@@ -89,16 +94,17 @@ grpc::ServerWriteReactor<v1::WatchTrainingResponse>* TrainingService::WatchTrain
   return stream.get();
 }
 
-grpc::ServerUnaryReactor* TrainingService::StopTraining(grpc::CallbackServerContext*,
+grpc::ServerUnaryReactor* TrainingService::StopTraining(grpc::CallbackServerContext* call,
                                                         const v1::StopTrainingRequest* request,
                                                         v1::StopTrainingResponse* response) {
-  return Unary(context_, "StopTraining", request->model(), HandleStopTraining, request, response);
+  return Unary(context_, call, "StopTraining", request->model(), HandleStopTraining, request,
+               response);
 }
 
-grpc::ServerUnaryReactor* TrainingService::Step(grpc::CallbackServerContext*,
+grpc::ServerUnaryReactor* TrainingService::Step(grpc::CallbackServerContext* call,
                                                 const v1::StepRequest* request,
                                                 v1::StepResponse* response) {
-  return Unary(context_, "Step", request->model(), HandleStep, request, response);
+  return Unary(context_, call, "Step", request->model(), HandleStep, request, response);
 }
 
 grpc::ServerBidiReactor<v1::StepStreamRequest, v1::StepStreamResponse>* TrainingService::StepStream(
@@ -107,47 +113,49 @@ grpc::ServerBidiReactor<v1::StepStreamRequest, v1::StepStreamResponse>* Training
 }
 
 grpc::ServerUnaryReactor* TrainingService::ComputeGradients(
-    grpc::CallbackServerContext*, const v1::ComputeGradientsRequest* request,
+    grpc::CallbackServerContext* call, const v1::ComputeGradientsRequest* request,
     v1::ComputeGradientsResponse* response) {
-  return Unary(context_, "ComputeGradients", request->model(), HandleComputeGradients, request,
-               response);
+  return Unary(context_, call, "ComputeGradients", request->model(), HandleComputeGradients,
+               request, response);
 }
 
-grpc::ServerUnaryReactor* TrainingService::ApplyGradients(grpc::CallbackServerContext*,
+grpc::ServerUnaryReactor* TrainingService::ApplyGradients(grpc::CallbackServerContext* call,
                                                           const v1::ApplyGradientsRequest* request,
                                                           v1::ApplyGradientsResponse* response) {
-  return Unary(context_, "ApplyGradients", request->model(), HandleApplyGradients, request,
+  return Unary(context_, call, "ApplyGradients", request->model(), HandleApplyGradients, request,
                response);
 }
 
-grpc::ServerUnaryReactor* TrainingService::Predict(grpc::CallbackServerContext*,
+grpc::ServerUnaryReactor* TrainingService::Predict(grpc::CallbackServerContext* call,
                                                    const v1::PredictRequest* request,
                                                    v1::PredictResponse* response) {
-  return Unary(context_, "Predict", request->model(), HandlePredict, request, response);
+  return Unary(context_, call, "Predict", request->model(), HandlePredict, request, response);
 }
 
-grpc::ServerUnaryReactor* TrainingService::Evaluate(grpc::CallbackServerContext*,
+grpc::ServerUnaryReactor* TrainingService::Evaluate(grpc::CallbackServerContext* call,
                                                     const v1::EvaluateRequest* request,
                                                     v1::EvaluateResponse* response) {
-  return Unary(context_, "Evaluate", request->model(), HandleEvaluate, request, response);
+  return Unary(context_, call, "Evaluate", request->model(), HandleEvaluate, request, response);
 }
 
-grpc::ServerUnaryReactor* TrainingService::GradCheck(grpc::CallbackServerContext*,
+grpc::ServerUnaryReactor* TrainingService::GradCheck(grpc::CallbackServerContext* call,
                                                      const v1::GradCheckRequest* request,
                                                      v1::GradCheckResponse* response) {
-  return Unary(context_, "GradCheck", request->model(), HandleGradCheck, request, response);
+  return Unary(context_, call, "GradCheck", request->model(), HandleGradCheck, request, response);
 }
 
-grpc::ServerUnaryReactor* TrainingService::GetParameters(grpc::CallbackServerContext*,
+grpc::ServerUnaryReactor* TrainingService::GetParameters(grpc::CallbackServerContext* call,
                                                          const v1::GetParametersRequest* request,
                                                          v1::GetParametersResponse* response) {
-  return Unary(context_, "GetParameters", request->model(), HandleGetParameters, request, response);
+  return Unary(context_, call, "GetParameters", request->model(), HandleGetParameters, request,
+               response);
 }
 
-grpc::ServerUnaryReactor* TrainingService::SetParameters(grpc::CallbackServerContext*,
+grpc::ServerUnaryReactor* TrainingService::SetParameters(grpc::CallbackServerContext* call,
                                                          const v1::SetParametersRequest* request,
                                                          v1::SetParametersResponse* response) {
-  return Unary(context_, "SetParameters", request->model(), HandleSetParameters, request, response);
+  return Unary(context_, call, "SetParameters", request->model(), HandleSetParameters, request,
+               response);
 }
 
 }  // namespace backprop::rpc

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "server/session/mutex.h"
+#include "server/session/thread_priority.h"
 
 namespace backprop::session {
 
@@ -42,6 +43,7 @@ ComputePool::Task ComputePool::Take() {
 }
 
 void ComputePool::Work() {
+  GiveWayToOthers();
   for (;;) {
     Task task;
     {

@@ -237,65 +237,33 @@ absl::StatusOr<std::shared_ptr<Run>> Session::StartRun(TrainArgs& args) {
 }
 
 void Session::RunSlice() {
-  {
-    const MutexLock lock(&mu_);
-    slicing_ = true;
-  }
-  const auto summary =
-      trainer_->Slice(ComputePool::kSlice, [this] { return ServeReaders(trainer_->state()); });
+  const auto summary = trainer_->Slice(ComputePool::kSlice);
   if (summary.has_value()) {
     EndRun(*summary);
     return;
   }
-  bool readers_came = false;
-  StatePtr state;
   {
     const MutexLock lock(&mu_);
-    slicing_ = false;
-    readers_came = !readers_.empty();
-    if (readers_came) trainer_->MarkShared();
-    state = trainer_->state();
-    step_ = state->step;
+    step_ = trainer_->state()->step;
   }
-  if (readers_came) ServeReaders(state);
   environment_->pool->Post(Priority::kBackground,
                            [self = shared_from_this()] { self->RunSlice(); });
-}
-
-// Hands a state to everyone who waits for one; true if anybody did.
-bool Session::ServeReaders(const StatePtr& state) {
-  if (!readers_wait_.load(std::memory_order_relaxed)) return false;
-  std::vector<Callback<StatePtr>> readers;
-  {
-    const MutexLock lock(&mu_);
-    readers.swap(readers_);
-    readers_wait_ = false;
-  }
-  for (auto& reader : readers) {
-    environment_->pool->Post(Priority::kInteractive,
-                             [reader = std::move(reader), state]() mutable { reader(state); });
-  }
-  return !readers.empty();
 }
 
 void Session::EndRun(const RunSummary& summary) {
   std::shared_ptr<Run> run;
   std::unique_ptr<Trainer> trainer;  // its memory is freed outside of the lock
   std::vector<WaitingTrain> next;
-  StatePtr state;
   {
     const MutexLock lock(&mu_);
-    slicing_ = false;
     state_ = trainer_->state();
-    state = state_;
-    step_ = state->step;
+    step_ = state_->step;
     trainer = std::move(trainer_);
     run = std::move(run_);
     run_ = nullptr;
     latest_run_ = run;
     next = TakeReady({});
   }
-  ServeReaders(state);
   Touch();
   environment_->runs_under_way.fetch_sub(1);
   if (environment_->on_run_end) environment_->on_run_end(*run, summary);
@@ -341,26 +309,15 @@ absl::StatusOr<std::shared_ptr<Run>> Session::FindRun(int64_t number) const {
   return RunNotFound(name(), number);
 }
 
-void Session::Read(Callback<StatePtr> done) {
-  StatePtr state;
-  {
-    const MutexLock lock(&mu_);
-    if (slicing_) {
-      readers_.push_back(std::move(done));
-      readers_wait_ = true;
-      return;
-    }
-    if (trainer_ != nullptr) trainer_->MarkShared();
-    state = trainer_ != nullptr ? trainer_->state() : state_;
-  }
-  done(state);
+Session::StatePtr Session::Read() const {
+  const MutexLock lock(&mu_);
+  return trainer_ != nullptr ? trainer_->Share() : state_;
 }
 
-void Session::ReadFitted(Callback<StatePtr> done) {
-  Read([self = shared_from_this(), done = std::move(done)](absl::StatusOr<StatePtr> state) mutable {
-    if (state.ok() && engine::AwaitsFit(self->network(), **state)) state = NotFitted(self->name());
-    done(std::move(state));
-  });
+absl::StatusOr<Session::StatePtr> Session::ReadFitted() const {
+  StatePtr state = Read();
+  if (engine::AwaitsFit(network(), *state)) return NotFitted(name());
+  return state;
 }
 
 void Session::Close() {

@@ -124,12 +124,11 @@ class Session : public std::enable_shared_from_this<Session> {
   // The run of that number if it is under way or the latest; 0: either.
   absl::StatusOr<std::shared_ptr<Run>> FindRun(int64_t number) const;
 
-  // The current state, complete and unchanging: at once, or during a slice of a run at its next
-  // step boundary.
-  void Read(Callback<StatePtr> done);
+  // The state after the last step, complete and unchanging. Never waits for a step under way.
+  StatePtr Read() const;
 
   // The same for who computes with it: NOT_FITTED while the model awaits its standardisation.
-  void ReadFitted(Callback<StatePtr> done);
+  absl::StatusOr<StatePtr> ReadFitted() const;
 
   // Ends a deleted model: its run stops, and every later operation answers MODEL_DELETED.
   void Close();
@@ -166,7 +165,6 @@ class Session : public std::enable_shared_from_this<Session> {
   absl::StatusOr<std::shared_ptr<Run>> StartRun(TrainArgs& args) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   std::vector<WaitingTrain> TakeReady(const RequestKey& key) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void RunSlice();
-  bool ServeReaders(const StatePtr& state);
   void EndRun(const RunSummary& summary);
 
   Environment* const environment_;
@@ -176,7 +174,6 @@ class Session : public std::enable_shared_from_this<Session> {
   const RequestKey created_by_;
   const int64_t created_at_step_;
   std::atomic<int64_t> last_used_unix_nanos_;
-  std::atomic<bool> readers_wait_{false};  // hint for the trainer: readers_ is not empty
   LentThreads lent_threads_;
   Strand strand_;
 
@@ -188,10 +185,8 @@ class Session : public std::enable_shared_from_this<Session> {
   int64_t run_count_ ABSL_GUARDED_BY(mu_) = 0;
   std::shared_ptr<Run> run_ ABSL_GUARDED_BY(mu_);  // under way
   std::shared_ptr<Run> latest_run_ ABSL_GUARDED_BY(mu_);
-  // Exists with run_. Used without mu_ by the thread that runs a slice, else under mu_.
+  // Exists with run_. Changed under mu_; the thread that runs a slice uses it without.
   std::unique_ptr<Trainer> trainer_;
-  bool slicing_ ABSL_GUARDED_BY(mu_) = false;
-  std::vector<Callback<StatePtr>> readers_ ABSL_GUARDED_BY(mu_);
   std::vector<WaitingTrain> waiting_ ABSL_GUARDED_BY(mu_);
 };
 

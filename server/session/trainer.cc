@@ -57,18 +57,16 @@ Trainer::Phase Trainer::Prepare() {
       End(StopReason::kDiverged);
       return Phase::kEnd;
     }
-    MutableState()->standardization = std::move(fitted);
+    ChangeState([&](engine::State* state) { state->standardization = std::move(fitted); });
   }
   schedule_.emplace(engine::BatchPlan{config.batch_size, config.shuffle, seed, start_step_},
                     *data_.training);
   return Phase::kStep;
 }
 
-std::optional<RunSummary> Trainer::Slice(absl::Duration length,
-                                         absl::FunctionRef<bool()> at_step_boundary) {
+std::optional<RunSummary> Trainer::Slice(absl::Duration length) {
   const auto end = SteadyClock::now() + absl::ToChronoNanoseconds(length);
   while (phase_ != Phase::kEnd) {
-    shared_ = at_step_boundary() || shared_;
     switch (phase_) {
       case Phase::kPrepare:
         phase_ = Prepare();
@@ -123,9 +121,12 @@ Trainer::Phase Trainer::Step() {
     return Phase::kEnd;
   }
   // The old state becomes the next step's target, unless somebody reads it.
-  std::shared_ptr<const engine::State> old = std::exchange(state_, std::move(spare_));
-  if (!shared_) spare_ = std::const_pointer_cast<engine::State>(old);
-  shared_ = false;
+  {
+    const MutexLock lock(&state_mu_);
+    std::shared_ptr<const engine::State> old = std::exchange(state_, std::move(spare_));
+    if (!shared_) spare_ = std::const_pointer_cast<engine::State>(old);
+    shared_ = false;
+  }
   ++iteration_;
   samples_ += batch.rows;
   epoch_loss_ += last_.loss;
@@ -144,19 +145,23 @@ void Trainer::EndEpoch(const engine::LossResult& measured) {
   epoch_loss_ = {};
   const engine::OptimizerSpec& optimizer = network_->spec().optimizer;
   if (optimizer.schedule.kind == engine::ScheduleKind::kReduceOnPlateau) {
-    engine::State* state = MutableState();
-    state->plateau =
-        engine::AfterMeasurement(optimizer, state->optimizer_step, state->plateau, loss);
+    ChangeState([&](engine::State* state) {
+      state->plateau =
+          engine::AfterMeasurement(optimizer, state->optimizer_step, state->plateau, loss);
+    });
   }
-  if (stopper_.has_value()) shared_ = stopper_->EndEpoch(loss, iteration_, state_) || shared_;
+  if (!stopper_.has_value()) return;
+  const MutexLock lock(&state_mu_);
+  shared_ = stopper_->EndEpoch(loss, iteration_, state_) || shared_;
 }
 
-engine::State* Trainer::MutableState() {
+void Trainer::ChangeState(absl::FunctionRef<void(engine::State*)> change) {
+  const MutexLock lock(&state_mu_);
   if (shared_) {
     state_ = engine::Clone(*state_);
     shared_ = false;
   }
-  return std::const_pointer_cast<engine::State>(state_).get();
+  change(std::const_pointer_cast<engine::State>(state_).get());
 }
 
 void Trainer::Report() {
@@ -187,9 +192,11 @@ void Trainer::End(StopReason reason) {
     return;
   }
   const int64_t step = state_->step;  // goes on counting: these steps were made
-  state_ = stopper_->best_state();
-  shared_ = true;
-  MutableState()->step = step;
+  const std::shared_ptr<engine::State> best = engine::Clone(*stopper_->best_state());
+  best->step = step;
+  const MutexLock lock(&state_mu_);
+  state_ = best;
+  shared_ = false;
 }
 
 bool Trainer::Measure(const engine::Dataset& data, SteadyClock::time_point end,

@@ -17,6 +17,7 @@
 #include "server/engine/step.h"
 #include "server/engine/workspace.h"
 #include "server/session/early_stopper.h"
+#include "server/session/mutex.h"
 #include "server/session/run.h"
 
 namespace backprop::session {
@@ -28,7 +29,7 @@ struct RunData {
 };
 
 // Makes the steps of a run and writes its log. What a slice computes depends on where it starts,
-// never on how long it is. Used by one thread at a time.
+// never on how long it is. Used by one thread at a time, but for Share().
 class Trainer {
  public:
   // `state` is the model's current one. Does no work yet. `parallel` helps with large steps; it
@@ -36,15 +37,20 @@ class Trainer {
   Trainer(std::shared_ptr<const engine::Network> network, std::shared_ptr<Run> run, RunData data,
           std::shared_ptr<const engine::State> state, engine::Parallel* parallel);
 
-  // Works for about `length`, at least one step or one piece of a measurement. Calls
-  // `at_step_boundary` before each; a State that it takes from state() stays as it is if it says so
-  // by returning true. Returns the summary when the run has ended.
-  std::optional<RunSummary> Slice(absl::Duration length,
-                                  absl::FunctionRef<bool()> at_step_boundary);
+  // Works for about `length`, at least one step or one piece of a measurement. Returns the summary
+  // when the run has ended.
+  std::optional<RunSummary> Slice(absl::Duration length);
 
-  // The state after the last step. Between slices, MarkShared() keeps it as it is.
+  // The state after the last step, for the thread that works.
   const std::shared_ptr<const engine::State>& state() const { return state_; }
-  void MarkShared() { shared_ = true; }
+
+  // The same for anybody, at any time, also while the next step is computed: it stays as it is.
+  // Thread-safe.
+  std::shared_ptr<const engine::State> Share() {
+    const MutexLock lock(&state_mu_);
+    shared_ = true;
+    return state_;
+  }
 
  private:
   using SteadyClock = std::chrono::steady_clock;
@@ -64,8 +70,8 @@ class Trainer {
   bool Measure(const engine::Dataset& data, SteadyClock::time_point end, Measurement* measurement);
   bool MeasureAll(SteadyClock::time_point end);
   RunSummary Summary() const;
-  // The current state, for changing what is not its numbers.
-  engine::State* MutableState();
+  // Changes what is not a state's numbers, in a copy if somebody else reads the current one.
+  void ChangeState(absl::FunctionRef<void(engine::State*)> change);
   absl::Duration Elapsed() const { return absl::FromChrono(SteadyClock::now() - begin_); }
 
   const std::shared_ptr<const engine::Network> network_;
@@ -74,8 +80,10 @@ class Trainer {
   RunData data_;
   std::optional<engine::BatchSchedule> schedule_;
   engine::Workspace workspace_;
+  // Held by the working thread while it writes state_, and by others while they read it.
+  Mutex state_mu_;
   std::shared_ptr<const engine::State> state_;
-  bool shared_ = true;                    // somebody else reads state_
+  bool shared_ = true;                    // somebody else reads state_; under state_mu_
   std::shared_ptr<engine::State> spare_;  // nobody reads; the next step writes here
   const int64_t start_step_;
   const SteadyClock::time_point begin_ = SteadyClock::now();

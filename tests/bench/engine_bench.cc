@@ -1,16 +1,12 @@
-// What the engine makes in process, one line of JSON for each figure: {"name", "value", "unit"}.
-//   bp_bench_engine [--quick] [name…]
+// What the engine makes in process. bp_bench_engine [--quick] [name…]
 // Each figure is the median of several repetitions. Pin it from outside: taskset -c 0.
 #include <sched.h>
 
-#include <algorithm>
-#include <chrono>
 #include <cstdio>
-#include <cstring>
-#include <functional>
 #include <memory>
 #include <random>
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -18,46 +14,16 @@
 #include "server/engine/vector.h"
 #include "server/session/compute_pool.h"
 #include "server/session/lent_threads.h"
+#include "tests/bench/figures.h"
 
 namespace backprop::engine {
 namespace {
 
-using Clock = std::chrono::steady_clock;
+using bench::Print;
+using bench::SecondsPerCall;
+bench::Options options;
 
-struct Options {
-  bool quick = false;
-  std::vector<std::string> names;  // empty: all
-};
-Options options;
-
-bool Wanted(const std::string& name) {
-  return options.names.empty() ||
-         std::any_of(options.names.begin(), options.names.end(),
-                     [&](const std::string& part) { return name.find(part) != std::string::npos; });
-}
-
-// Seconds of one call of `work`, the median of several rounds of about 0.1 s.
-double SecondsOf(const std::function<void()>& work) {
-  const double round = options.quick ? 0.002 : 0.1;
-  const int rounds = options.quick ? 1 : 11;
-  int64_t calls = 1;
-  const auto time = [&] {
-    const auto start = Clock::now();
-    for (int64_t i = 0; i < calls; ++i) work();
-    return std::chrono::duration<double>(Clock::now() - start).count();
-  };
-  work();
-  while (time() < round / 2) calls *= 2;
-  std::vector<double> seconds;
-  for (int i = 0; i < rounds; ++i) seconds.push_back(time() / static_cast<double>(calls));
-  std::sort(seconds.begin(), seconds.end());
-  return seconds[seconds.size() / 2];
-}
-
-void Print(const std::string& name, double value, const char* unit) {
-  std::printf("{\"name\": \"%s\", \"value\": %.6g, \"unit\": \"%s\"}\n", name.c_str(), value, unit);
-  std::fflush(stdout);
-}
+bool Wanted(const std::string& name) { return bench::Wanted(options, name); }
 
 // A model with its data and two states that take turns, as in a run.
 class Trainee {
@@ -80,6 +46,17 @@ class Trainee {
   void Step(Parallel* parallel = Serial::Get()) {
     TrainStep(network_, *in_, data_.All(), &workspace_, out_.get(), parallel);
     std::swap(in_, out_);
+  }
+  // Probabilities of all rows, in pieces as the server takes them.
+  void Predict() {
+    const int64_t k = network_.outputs(), at_once = Workspace::RowsAtOnce(network_);
+    probabilities_.resize(static_cast<size_t>(data_.rows * k));
+    for (int64_t row = 0; row < data_.rows; row += at_once) {
+      const int64_t count = std::min(at_once, data_.rows - row);
+      PredictTargets out;
+      out.probabilities = reinterpret_cast<std::byte*>(probabilities_.data() + row * k);
+      engine::Predict(network_, *in_, data_.View(row, count), &workspace_, out);
+    }
   }
   double Flops() const {  // of a step's products: no gradient of the inputs is needed
     const auto& first = network_.layers().front();
@@ -106,6 +83,7 @@ class Trainee {
   std::shared_ptr<State> in_;
   std::shared_ptr<State> out_;
   Workspace workspace_;
+  std::vector<float> probabilities_;
 };
 
 OptimizerSpec Optimizer(OptimizerKind kind) {
@@ -120,7 +98,7 @@ double PeakFlops() {
   constexpr int kChains = 12;
   constexpr int64_t kTurns = 20'000;
   Vec<float> sums[kChains] = {};
-  const double seconds = SecondsOf([&] {
+  const double seconds = SecondsPerCall(options, [&] {
     Vec<float> x = Splat<float>(0.999f), y = Splat<float>(1e-3f);
     asm volatile("" : "+m"(x), "+m"(y));
     Vec<float> s[kChains];
@@ -139,20 +117,22 @@ void Xor() {
     const std::string name = "xor_step_" + std::to_string(rows);
     if (!Wanted(name)) continue;
     Trainee trainee({8, 2}, 2, rows, Optimizer(OptimizerKind::kSgd));
-    Print(name, SecondsOf([&] { trainee.Step(); }) * 1e6, "us");
+    Print(name, "", SecondsPerCall(options, [&] { trainee.Step(); }) * 1e6, "us");
   }
 }
 
-void Mlp() {
+void Mlp(double peak) {
   for (int64_t rows : {32, 128, 1024}) {
     for (const auto& [label, kind] :
          {std::pair{"sgd", OptimizerKind::kSgd}, std::pair{"adam", OptimizerKind::kAdam}}) {
       const std::string name = "mlp_" + std::to_string(rows) + "_" + label;
-      if (!Wanted(name)) continue;
+      const std::string share = name + "_gflops";
+      if (!Wanted(name) && !Wanted(share)) continue;
       Trainee trainee({256, 128, 10}, 784, rows, Optimizer(kind));
-      const double one = SecondsOf([&] { trainee.Step(); });
-      Print(name, one * 1e6, "us");
-      Print(name + "_gflops", trainee.Flops() / one * 1e-9, "GFLOP/s");
+      const double one = SecondsPerCall(options, [&] { trainee.Step(); });
+      Print(name, "", one * 1e6, "us");
+      Print(share, "", trainee.Flops() / one * 1e-9, "GFLOP/s");
+      Print(share, "FMA peak of the core", peak * 1e-9, "GFLOP/s");
     }
   }
 }
@@ -160,23 +140,37 @@ void Mlp() {
 // The same step on this thread and one that a pool lends. Needs a second core, whatever this
 // process was pinned to.
 void TwoCores() {
-  const std::string name = "two_cores_mlp_1024_sgd";
-  if (!Wanted(name)) return;
-  Trainee trainee({256, 128, 10}, 784, 1024, Optimizer(OptimizerKind::kSgd));
-  const double one = SecondsOf([&] { trainee.Step(); });
-  cpu_set_t pinned, two;
-  sched_getaffinity(0, sizeof pinned, &pinned);
-  CPU_ZERO(&two);
-  CPU_SET(0, &two);
-  CPU_SET(1, &two);
-  sched_setaffinity(0, sizeof two, &two);
-  {
-    session::ComputePool pool(1);
-    session::LentThreads lent(&pool);
-    Print(name, SecondsOf([&] { trainee.Step(&lent); }) * 1e6, "us");
+  for (int64_t rows : {128, 1024}) {
+    const std::string name = "mlp_" + std::to_string(rows) + "_sgd_two_cores";
+    if (!Wanted(name)) continue;
+    Trainee trainee({256, 128, 10}, 784, rows, Optimizer(OptimizerKind::kSgd));
+    const double one = SecondsPerCall(options, [&] { trainee.Step(); });
+    cpu_set_t pinned, two;
+    sched_getaffinity(0, sizeof pinned, &pinned);
+    CPU_ZERO(&two);
+    CPU_SET(0, &two);
+    CPU_SET(1, &two);
+    sched_setaffinity(0, sizeof two, &two);
+    {
+      session::ComputePool pool(1);
+      session::LentThreads lent(&pool);
+      Print(name, "", SecondsPerCall(options, [&] { trainee.Step(&lent); }) * 1e6, "us");
+    }
+    Print(name, "the same on one core", one * 1e6, "us");
+    sched_setaffinity(0, sizeof pinned, &pinned);
   }
-  Print(name + "_alone", one * 1e6, "us");
-  sched_setaffinity(0, sizeof pinned, &pinned);
+}
+
+void PredictMany() {
+  const int64_t rows = options.quick ? 100 : 10'000;
+  for (const auto& [label, units, inputs] :
+       {std::tuple{"xor", std::vector<int64_t>{8, 2}, int64_t{2}},
+        std::tuple{"mlp", std::vector<int64_t>{256, 128, 10}, int64_t{784}}}) {
+    const std::string name = std::string("predict_10000_") + label;
+    if (!Wanted(name)) continue;
+    Trainee trainee(units, inputs, rows, Optimizer(OptimizerKind::kSgd));
+    Print(name, "", SecondsPerCall(options, [&] { trainee.Predict(); }) * 1e6, "us");
+  }
 }
 
 }  // namespace
@@ -184,17 +178,12 @@ void TwoCores() {
 
 int main(int argc, char** argv) {
   using namespace backprop::engine;
-  for (int i = 1; i < argc; ++i) {
-    if (std::strcmp(argv[i], "--quick") == 0) {
-      options.quick = true;
-    } else {
-      options.names.emplace_back(argv[i]);
-    }
-  }
+  options = backprop::bench::ParseOptions(argc, argv);
   std::fprintf(stderr, "engine: %s\n", InstructionSet().c_str());
-  if (Wanted("fma_peak")) Print("fma_peak", PeakFlops() * 1e-9, "GFLOP/s");
+  const double peak = PeakFlops();
   Xor();
-  Mlp();
+  Mlp(peak);
   TwoCores();
+  PredictMany();
   return 0;
 }

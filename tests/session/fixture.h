@@ -122,11 +122,7 @@ class SessionFixture : public testing::Test {
     done.WaitForNotification();
     return summary;
   }
-  static std::shared_ptr<const engine::State> Read(Session* session) {
-    Waiter<Session::StatePtr> waiter;
-    session->Read(waiter.callback());
-    return *waiter.Wait();
-  }
+  static std::shared_ptr<const engine::State> Read(Session* session) { return session->Read(); }
   static std::vector<double> Values(const engine::State& state) {
     return engine::ToDoubles(state.values, 0, state.values.count());
   }

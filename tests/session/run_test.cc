@@ -210,9 +210,7 @@ TEST_F(RunTest, TheFirstRunFitsTheStandardisationOnItsTrainingRows) {
   spec.standardize = engine::Standardize::kFitted;
   auto session = CreateOf(spec);
   EXPECT_EQ(ReasonOf(Step(session.get()).status())->reason, "NOT_FITTED");
-  Waiter<Session::StatePtr> early;
-  session->ReadFitted(early.callback());
-  EXPECT_EQ(ReasonOf(early.Wait().status())->reason, "NOT_FITTED");
+  EXPECT_EQ(ReasonOf(session->ReadFitted().status())->reason, "NOT_FITTED");
 
   auto args = Epochs(2, 10);
   args.config.validation_split = 0.5;

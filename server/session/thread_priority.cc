@@ -1,0 +1,42 @@
+#include "server/session/thread_priority.h"
+
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cstdint>
+
+namespace backprop::session {
+namespace {
+
+// A third of the weight of a thread of nice 0.
+constexpr int kNice = 5;
+// What the kernel lets the thread use before it looks who else waits; its own choice is 3 ms.
+constexpr uint64_t kTimeSliceNanos = 200'000;
+
+// As in linux/sched/types.h, which clashes with the C library's sched.h.
+struct SchedAttr {
+  uint32_t size = sizeof(SchedAttr);
+  uint32_t policy = 0;  // SCHED_OTHER
+  uint64_t flags = 0;
+  int32_t nice = 0;
+  uint32_t priority = 0;
+  uint64_t runtime = 0;  // the time slice, since Linux 6.12
+  uint64_t deadline = 0;
+  uint64_t period = 0;
+};
+
+}  // namespace
+
+void GiveWayToOthers() {
+  const auto thread = static_cast<id_t>(gettid());
+  // A process that was started with a lower priority keeps it.
+  const int nice = getpriority(PRIO_PROCESS, thread);
+  SchedAttr attributes;
+  attributes.nice = nice > kNice ? nice : kNice;
+  attributes.runtime = kTimeSliceNanos;
+  if (syscall(SYS_sched_setattr, thread, &attributes, 0) == 0) return;
+  setpriority(PRIO_PROCESS, thread, attributes.nice);
+}
+
+}  // namespace backprop::session

@@ -1,0 +1,169 @@
+#include "tests/bench/bench_server.h"
+
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <fstream>
+#include <thread>
+#include <vector>
+
+#include "server/rpc/server.h"
+#include "server/session/compute_pool.h"
+
+namespace backprop::bench {
+namespace {
+
+class StreamEcho final : public grpc::ServerBidiReactor<Payload, Payload> {
+ public:
+  StreamEcho() { StartRead(&payload_); }
+  void OnReadDone(bool ok) override {
+    if (!ok) return Finish(grpc::Status::OK);
+    StartWrite(&payload_);
+  }
+  void OnWriteDone(bool ok) override {
+    if (!ok) return Finish(grpc::Status::CANCELLED);
+    StartRead(&payload_);
+  }
+  void OnDone() override { delete this; }
+
+ private:
+  Payload payload_;
+};
+
+class EchoService final : public Echo::CallbackService {
+  grpc::ServerUnaryReactor* Unary(grpc::CallbackServerContext* context, const Payload* request,
+                                  Payload* response) override {
+    if (request->reply_bytes() > 0) {
+      response->mutable_data()->resize(static_cast<size_t>(request->reply_bytes()), 'x');
+    } else {
+      response->set_data(request->data());
+    }
+    auto* reactor = context->DefaultReactor();
+    reactor->Finish(grpc::Status::OK);
+    return reactor;
+  }
+  grpc::ServerBidiReactor<Payload, Payload>* Stream(grpc::CallbackServerContext*) override {
+    return new StreamEcho;
+  }
+};
+
+}  // namespace
+
+int Serve() {
+  session::ComputePool pool(static_cast<int>(std::thread::hardware_concurrency()));
+  session::SystemClock clock;
+  session::Environment environment{&pool, &clock, {}, {}, {}, {}};
+  session::Registry registry(&environment);
+  rpc::Context context{&environment, &registry, {}, {}, {}};
+  EchoService echo;
+  const std::string path = "/tmp/bp_bench_" + std::to_string(getpid()) + ".sock";
+  const auto server = rpc::Server::Start({{"127.0.0.1:0"}, path, {&echo}}, &context);
+  if (!server.ok()) {
+    std::fprintf(stderr, "%s\n", server.status().ToString().c_str());
+    return 1;
+  }
+  for (const std::string& address : (*server)->addresses()) std::printf("%s\n", address.c_str());
+  std::fflush(stdout);
+  while (getchar() != EOF) {
+  }
+  (*server)->Stop(absl::ZeroDuration());
+  return 0;
+}
+
+BenchServer::BenchServer() {
+  int input[2], output[2];
+  if (pipe(input) != 0 || pipe(output) != 0) {
+    std::perror("pipe");
+    std::exit(1);
+  }
+  pid_ = fork();
+  if (pid_ == 0) {
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    dup2(input[0], 0);
+    dup2(output[1], 1);
+    for (int fd : {input[0], input[1], output[0], output[1]}) close(fd);
+    execl("/proc/self/exe", "bench", kServe, nullptr);
+    std::perror("exec");
+    _exit(1);
+  }
+  close(input[0]);
+  close(output[1]);
+  input_ = input[1];
+  FILE* addresses = fdopen(output[0], "r");
+  char line[256];
+  for (std::string* address : {&tcp_, &unix_}) {
+    if (std::fgets(line, sizeof line, addresses) == nullptr) {
+      std::fprintf(stderr, "the server did not start\n");
+      std::exit(1);
+    }
+    *address = line;
+    address->pop_back();
+  }
+  std::fclose(addresses);
+}
+
+BenchServer::~BenchServer() {
+  close(input_);
+  waitpid(pid_, nullptr, 0);
+}
+
+int64_t BenchServer::ResidentBytes() const {
+  std::ifstream statm("/proc/" + std::to_string(pid_) + "/statm");
+  int64_t size = 0, resident = 0;
+  statm >> size >> resident;
+  return resident * sysconf(_SC_PAGESIZE);
+}
+
+Connection::Connection(const std::string& address) {
+  grpc::ChannelArguments arguments;
+  arguments.SetMaxReceiveMessageSize(-1);
+  arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
+  channel = grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
+  training = v1::TrainingService::NewStub(channel);
+  echo = Echo::NewStub(channel);
+}
+
+void Check(const grpc::Status& status, const char* what) {
+  if (status.ok()) return;
+  std::fprintf(stderr, "%s: %s\n", what, status.error_message().c_str());
+  std::exit(1);
+}
+
+v1::ModelSpec SpecOf(int inputs, std::initializer_list<int> units) {
+  v1::ModelSpec spec;
+  spec.set_input_size(inputs);
+  for (int u : units) spec.add_layers()->set_units(u);
+  spec.mutable_optimizer()->mutable_sgd()->set_learning_rate(1e-3);
+  return spec;
+}
+
+void CreateModel(const Connection& connection, const std::string& id, const v1::ModelSpec& spec) {
+  v1::CreateModelRequest request;
+  request.set_model_id(id);
+  *request.mutable_spec() = spec;
+  v1::CreateModelResponse response;
+  grpc::ClientContext context;
+  Check(connection.training->CreateModel(&context, request, &response), "CreateModel");
+}
+
+v1::Batch BatchOf(int rows, int inputs, int classes) {
+  std::vector<float> x;
+  std::vector<int32_t> labels;
+  for (int i = 0; i < rows; ++i) {
+    for (int j = 0; j < inputs; ++j)
+      x.push_back(static_cast<float>((i * 31 + j * 17) % 23) / 11 - 1);
+    labels.push_back(i % classes);
+  }
+  v1::Batch batch;
+  batch.mutable_inputs()->set_raw(x.data(), x.size() * sizeof(float));
+  batch.mutable_inputs()->set_data_type(v1::DATA_TYPE_FLOAT32);
+  batch.mutable_labels()->set_raw(labels.data(), labels.size() * sizeof(int32_t));
+  batch.mutable_labels()->set_data_type(v1::DATA_TYPE_INT32);
+  return batch;
+}
+
+}  // namespace backprop::bench

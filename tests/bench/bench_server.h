@@ -1,0 +1,61 @@
+// A server in a process of its own: the real one, with an echo service beside it.
+#ifndef BACKPROP_TESTS_BENCH_BENCH_SERVER_H_
+#define BACKPROP_TESTS_BENCH_BENCH_SERVER_H_
+
+#include <grpcpp/grpcpp.h>
+#include <sys/types.h>
+
+#include <memory>
+#include <string>
+
+#include "backprop/v1/training_service.grpc.pb.h"
+#include "echo.grpc.pb.h"
+
+namespace backprop::bench {
+
+// The argument with which the benchmark's program is this server.
+inline constexpr char kServe[] = "--serve";
+
+// Serves until standard input ends. Prints its addresses, TCP first.
+int Serve();
+
+// Starts this program again as a server, and ends it when destroyed. Exits when that fails.
+class BenchServer {
+ public:
+  BenchServer();
+  ~BenchServer();
+  BenchServer(const BenchServer&) = delete;
+  BenchServer& operator=(const BenchServer&) = delete;
+
+  const std::string& tcp() const { return tcp_; }
+  const std::string& unix_socket() const { return unix_; }
+  int64_t ResidentBytes() const;
+
+ private:
+  pid_t pid_ = 0;
+  int input_ = -1;
+  std::string tcp_;
+  std::string unix_;
+};
+
+// One connection with both services.
+struct Connection {
+  explicit Connection(const std::string& address);
+  std::shared_ptr<grpc::Channel> channel;
+  std::unique_ptr<v1::TrainingService::Stub> training;
+  std::unique_ptr<Echo::Stub> echo;
+};
+
+// Exits, saying why, unless `status` is OK.
+void Check(const grpc::Status& status, const char* what);
+
+// A classifier inputs -> units…, ReLU between, SGD with a small rate.
+v1::ModelSpec SpecOf(int inputs, std::initializer_list<int> units);
+void CreateModel(const Connection& connection, const std::string& id, const v1::ModelSpec& spec);
+
+// Rows of made-up inputs and labels, raw.
+v1::Batch BatchOf(int rows, int inputs, int classes);
+
+}  // namespace backprop::bench
+
+#endif  // BACKPROP_TESTS_BENCH_BENCH_SERVER_H_
