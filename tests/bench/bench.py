@@ -1,4 +1,4 @@
-"""Runs the benchmarks, ours and the peers' in turn on the same core, and prints them side by side.
+"""Runs the benchmarks, ours and the peers' in turn on this machine, and prints them side by side.
 
 Writes build/bench/results.json: a list of {name, ours, peer, peer_name, unit, ratio, target, ok};
 ratio > 1 means that we are ahead, ok that it reaches the target (null: there is none).
@@ -8,82 +8,109 @@ import argparse
 import json
 import os
 import pathlib
-import platform
+import re
 import statistics
 import subprocess
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BIN = ROOT / "build/release/bin"
-PYTHON = ROOT / "build/peers/venv/bin/python"
-EAGER = "PyTorch eager"
-# (name, peer) -> the ratio to reach. docs/BENCHMARKS.md says where they come from.
-TARGETS = {("xor_step_200", EAGER): 80}
-TARGETS.update({(f"mlp_{n}_{o}", EAGER): 1.2 for n in (32, 128, 1024) for o in ("sgd", "adam")})
+PEERS = [ROOT / "build/peers/venv/bin/python", ROOT / "tests/bench/peers.py"]
+ONE_CORE = ["taskset", "-c", "0"]
+PROGRAMS = [[*ONE_CORE, BIN / "bp_bench_engine"], [*ONE_CORE, *PEERS],
+            [*PEERS, "--threads", "2"], [BIN / "bp_bench_rpc"]]
 
-arguments = argparse.ArgumentParser(prog="scripts/bench", description=__doc__.split("\n")[0])
-arguments.add_argument("--quick", action="store_true", help="one short repetition: does it work?")
-arguments.add_argument("--repeat", type=int, default=3, help="how often all is run; medians are kept")
-arguments.add_argument("names", nargs="*", help="parts of the names of rows; default: all")
-OPTIONS = arguments.parse_args()
+EAGER, ECHO, LIMIT = "PyTorch eager", "echo on the same server", "the limit"
+# (pattern of names, peer, ratio to reach): the first that fits. docs/BENCHMARKS.md says why.
+TARGETS = [
+    (r"xor_step_200", EAGER, 80),
+    (r"train_xor_3000", EAGER, 50),
+    (r"mlp_\d+_(sgd|adam)", EAGER, 1.2),
+    (r"mlp_1024_sgd_gflops", "FMA peak of the core", 0.8),
+    (r"mlp_1024_sgd_two_cores", "the same on one core", 1.7),
+    (r"step_rpc_.*_p50", ECHO, 1 / 1.1),
+    (r"step_stream_.*", ECHO, 0.7),
+    (r"two_models_two_cores", "one model alone", 1.9),
+    (r".*", LIMIT, 1),
+]
+HIGHER_IS_BETTER = {"/s", "GFLOP/s", "k steps/s"}
 
 
-def run(*command):
-    """The lines of JSON that a benchmark prints, pinned to one core."""
-    flags = (["--quick"] if OPTIONS.quick else []) + OPTIONS.names
-    print(f"  {pathlib.Path(command[-1]).name} …", file=sys.stderr, flush=True)
-    result = subprocess.run(["taskset", "-c", "0", *map(str, command), *flags], stdout=subprocess.PIPE,
-                            text=True, check=True)
+def parse():
+    arguments = argparse.ArgumentParser(prog="scripts/bench", description=__doc__.split("\n")[0])
+    arguments.add_argument("--quick", action="store_true",
+                           help="one short repetition: does every benchmark work?")
+    arguments.add_argument("--repeat", type=int, default=3, help="how often all is run; medians are kept")
+    arguments.add_argument("names", nargs="*", help="parts of the names of rows; default: all")
+    return arguments.parse_args()
+
+
+def run(options, command):
+    """The figures that a benchmark prints, one JSON object a line."""
+    flags = (["--quick"] if options.quick else []) + options.names
+    print(f"  {' '.join(pathlib.Path(str(part)).name for part in command)} …", file=sys.stderr, flush=True)
+    result = subprocess.run([*map(str, command), *flags], stdout=subprocess.PIPE, text=True)
+    if result.returncode != 0:
+        sys.exit(f"{command} ended with {result.returncode}")
     return [json.loads(line) for line in result.stdout.splitlines()]
 
 
-def main():
-    ours, theirs, units = {}, {}, {}
-    repeat = 1 if OPTIONS.quick else OPTIONS.repeat
+def measure(options):
+    """(name, by) -> median, and name -> unit."""
+    values, units = {}, {}
+    repeat = 1 if options.quick else options.repeat
     for turn in range(repeat):
         print(f"Turn {turn + 1} of {repeat}", file=sys.stderr)
-        for figure in run(BIN / "bp_bench_engine"):
-            ours.setdefault(figure["name"], []).append(figure["value"])
-            units[figure["name"]] = figure["unit"]
-        for figure in run(PYTHON, ROOT / "tests/bench/peers.py"):
-            theirs.setdefault((figure["name"], figure["peer"]), []).append(figure["value"])
-    ours = {name: statistics.median(values) for name, values in ours.items()}
+        for program in PROGRAMS:
+            for figure in run(options, program):
+                values.setdefault((figure["name"], figure["by"]), []).append(figure["value"])
+                units[figure["name"]] = figure["unit"]
+    return {key: statistics.median(seen) for key, seen in values.items()}, units
+
+
+def rows_of(values, units):
     rows = []
-    for (name, peer), values in theirs.items():
-        if name in ours:
-            value = statistics.median(values)
-            target = TARGETS.get((name, peer))
-            ratio = value / ours[name]
-            rows.append({"name": name, "ours": ours[name], "peer": value, "peer_name": peer,
-                         "unit": units[name], "ratio": ratio, "target": target,
-                         "ok": None if target is None else ratio >= target})
-    if "fma_peak" in ours:
-        for name, value in ours.items():
-            if name.endswith("_gflops"):
-                target = 0.8 if name == "mlp_1024_sgd_gflops" else None
-                ratio = value / ours["fma_peak"]
-                rows.append({"name": name, "ours": value, "peer": ours["fma_peak"],
-                             "peer_name": "FMA peak of the core", "unit": "GFLOP/s", "ratio": ratio,
-                             "target": target, "ok": None if target is None else ratio >= target})
-    two = "two_cores_mlp_1024_sgd"
-    if two in ours:
-        ratio = ours[f"{two}_alone"] / ours[two]
-        rows.append({"name": two, "ours": ours[two], "peer": ours[f"{two}_alone"],
-                     "peer_name": "the same on one core", "unit": "us", "ratio": ratio, "target": 1.7,
-                     "ok": ratio >= 1.7})
-    rows.sort(key=lambda row: (row["name"], row["peer_name"]))
+    for (name, by), peer in values.items():
+        ours = values.get((name, ""))
+        alone = by == "" and not any(n == name and b for n, b in values)
+        if ours is None or (by == "" and not alone):
+            continue
+        row = {"name": name, "ours": ours, "peer": None, "peer_name": None, "unit": units[name],
+               "ratio": None, "target": None, "ok": None}
+        if not alone:
+            ratio = ours / peer if units[name] in HIGHER_IS_BETTER else peer / ours
+            target = next((t for pattern, p, t in TARGETS if p == by and re.fullmatch(pattern, name)), None)
+            row.update(peer=peer, peer_name=by, ratio=ratio, target=target,
+                       ok=None if target is None else ratio >= target)
+        rows.append(row)
+    return sorted(rows, key=lambda row: (row["name"], row["peer_name"] or ""))
+
+
+def print_table(rows):
+    print("| row | ours | peer | | ratio | target | |\n|---|---|---|---|---|---|---|")
+    for row in rows:
+        unit = row["unit"]
+        if row["peer"] is None:
+            print(f"| {row['name']} | {row['ours']:.4g} {unit} | | | | | |")
+            continue
+        target = "" if row["target"] is None else f"{row['target']:.3g}"
+        verdict = {None: "", True: "reached", False: "missed"}[row["ok"]]
+        print(f"| {row['name']} | {row['ours']:.4g} {unit} | {row['peer_name']} | {row['peer']:.4g} {unit} | "
+              f"{row['ratio']:.2f} | {target} | {verdict} |")
+
+
+def main():
+    options = parse()
+    values, units = measure(options)
+    rows = rows_of(values, units)
+    if not rows:
+        sys.exit("No row has such a name.")
     out = ROOT / "build/bench/results.json"
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(rows, indent=1) + "\n")
-    print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, pinned to one\n")
-    print("| row | ours | peer | | ratio | target | |\n|---|---|---|---|---|---|---|")
-    for row in rows:
-        target = "" if row["target"] is None else f"{row['target']:g}"
-        verdict = {None: "", True: "reached", False: "missed"}[row["ok"]]
-        print(f"| {row['name']} | {row['ours']:.4g} {row['unit']} | {row['peer_name']} | "
-              f"{row['peer']:.4g} {row['unit']} | {row['ratio']:.2f} | {target} | {verdict} |")
-    if not rows:
-        sys.exit("No row has such a name.")
+    cpu = re.search(r"model name\s*: (.*)", pathlib.Path("/proc/cpuinfo").read_text())
+    print(f"{cpu.group(1) if cpu else 'unknown processor'}, {os.cpu_count()} cores\n")
+    print_table(rows)
 
 
 main()

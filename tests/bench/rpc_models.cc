@@ -16,7 +16,7 @@ void TenMegabytes(const Options& options, const Connection& connection) {
   v1::GetParametersResponse response;
   Payload payload;
   std::vector<double> ours, echo;
-  for (int i = 0; i < (options.quick ? 1 : 101); ++i) {
+  for (int i = 0; i < (options.quick ? 1 : 301); ++i) {
     grpc::ClientContext context, echo_context;
     ours.push_back(Seconds([&] {
       Check(connection.training->GetParameters(&context, request, &response), "GetParameters");

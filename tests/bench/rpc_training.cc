@@ -54,7 +54,7 @@ void TrainingRows(const Options& options) {
   const BenchServer server;
   const Connection connection(server.tcp());
   for (int i = 0; i < 64; ++i) CreateModel(connection, "m" + std::to_string(i), SpecOf(2, {8, 2}));
-  const int turns = options.quick ? 1 : 21;
+  const int turns = options.quick ? 1 : 11;
   const auto measure = [&](const auto& work) {
     std::vector<double> seconds;
     for (int i = 0; i < turns; ++i) seconds.push_back(work());
@@ -67,7 +67,7 @@ void TrainingRows(const Options& options) {
           1e6 * measure([&] { return Seconds([&] { Train(connection, request); }); }), "us");
   }
   if (two) {
-    const int64_t iterations = options.quick ? 30 : 100'000;
+    const int64_t iterations = options.quick ? 30 : 1'000'000;
     const std::vector<v1::TrainRequest> both = {XorRun("m0", iterations), XorRun("m1", iterations)};
     const std::vector<v1::TrainRequest> one = {XorRun("m0", iterations)};
     Print("two_models_two_cores", "", 2e-3 * static_cast<double>(iterations) / measure([&] {
