@@ -54,6 +54,10 @@ inline Shards ShardsOf(const Network& network, int64_t rows) {
   return {(rows + each - 1) / each, each};
 }
 
+// Parameters from which the optimiser's pass alone is worth a hand-over to another thread. A step
+// that was cut into shards has threads at hand anyway.
+inline constexpr int64_t kParallelParameters = 512 * 1024;
+
 }  // namespace backprop::engine
 
 #endif  // BACKPROP_SERVER_ENGINE_PATH_H_

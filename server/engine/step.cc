@@ -16,6 +16,9 @@ namespace {
 template <class T>
 void Finish(const Network& network, const State& in, Workspace* workspace, Parallel* parallel,
             StepResult* result, State* out) {
+  if (workspace->shards().count == 1 && network.parameter_count() < kParallelParameters) {
+    parallel = Serial::Get();
+  }
   const OptimizerSpec& optimizer = network.spec().optimizer;
   const T* gradients = workspace->gradients<T>();
   result->gradient_norm =

@@ -11,53 +11,69 @@ void Strand::Post(int64_t cost, Task task) {
   {
     const MutexLock lock(&mu_);
     if (busy_) {
-      queue_.push_back(std::move(task));
+      queue_.push_back({cost, std::move(task)});
       return;
     }
     busy_ = true;
   }
   if (cost <= kInlineCost) {
-    RunAndLeave(std::move(task));
+    RunCheap({cost, std::move(task)});
   } else {
-    pool_->Post(Priority::kInteractive,
-                [this, task = std::move(task)]() mutable { RunAndLeave(std::move(task)); });
+    PostDrain({cost, std::move(task)});
   }
 }
 
-// Runs a task while busy_ is ours, then hands on to those that came meanwhile.
-void Strand::RunAndLeave(Task task) {
-  task();
-  {
-    const MutexLock lock(&mu_);
-    if (queue_.empty()) {
-      busy_ = false;
-      // The task keeps the strand alive until it is destroyed, after the lock.
-    } else {
-      pool_->Post(Priority::kInteractive, [this] { Drain(); });
+// Runs entries while busy_ is ours. The strand is kept alive by one of them at any time: a task is
+// destroyed only when the next one is in hand, or outside of the lock when there is none.
+void Strand::RunCheap(Entry entry) {
+  int64_t cost = 0;
+  for (;;) {
+    entry.task();
+    cost += entry.cost;
+    Entry next;
+    {
+      const MutexLock lock(&mu_);
+      if (queue_.empty()) {
+        busy_ = false;
+        std::vector<Entry>().swap(queue_);
+        return;
+      }
+      next = std::move(queue_.front());
+      queue_.erase(queue_.begin());
     }
+    if (cost + next.cost > kInlineCost) return PostDrain(std::move(next));
+    entry = std::move(next);
   }
 }
 
-// Runs what has queued up, at most for a slice.
-void Strand::Drain() {
+void Strand::PostDrain(Entry first) {
+  std::vector<Entry> batch;
+  batch.push_back(std::move(first));
+  pool_->Post(Priority::kInteractive,
+              [this, batch = std::move(batch)]() mutable { Drain(std::move(batch)); });
+}
+
+// Runs `batch` and what has queued up, at most for a slice.
+void Strand::Drain(std::vector<Entry> batch) {
   const absl::Time end = absl::Now() + ComputePool::kSlice;
-  std::vector<Task> batch;
-  {
-    const MutexLock lock(&mu_);
-    batch.swap(queue_);
-  }
-  size_t done = 0;
-  do {
-    batch[done++]();
-  } while (done < batch.size() && absl::Now() < end);
-  const MutexLock lock(&mu_);
-  // What was not reached goes before what has come since.
-  queue_.insert(queue_.begin(), std::make_move_iterator(batch.begin() + static_cast<int64_t>(done)),
-                std::make_move_iterator(batch.end()));
-  if (queue_.empty()) {
-    busy_ = false;
-  } else {
-    pool_->Post(Priority::kInteractive, [this] { Drain(); });
+  for (size_t i = 0;;) {
+    batch[i++].task();
+    if (i == batch.size()) {
+      std::vector<Entry> more;
+      const MutexLock lock(&mu_);
+      more.swap(queue_);
+      if (more.empty()) {
+        busy_ = false;
+        return;
+      }
+      batch.swap(more);
+      i = 0;
+    }
+    if (absl::Now() < end) continue;
+    batch.erase(batch.begin(), batch.begin() + static_cast<int64_t>(i));
+    pool_->Post(Priority::kInteractive,
+                [this, batch = std::move(batch)]() mutable { Drain(std::move(batch)); });
+    return;
   }
 }
 

@@ -23,17 +23,25 @@ class Strand {
 
   explicit Strand(ComputePool* pool) : pool_(pool) {}
 
-  // Runs `task` on this thread if nothing is before it and it is cheap; else on the pool.
+  // Runs `task` on this thread if nothing is before it and it is cheap. A thread that runs a cheap
+  // task also runs the cheap ones that have queued up behind it, until together they are not; all
+  // else runs on the pool.
   void Post(int64_t cost, Task task);
 
  private:
-  void Drain();
-  void RunAndLeave(Task task);
+  struct Entry {
+    int64_t cost;
+    Task task;
+  };
+
+  void RunCheap(Entry entry);
+  void PostDrain(Entry first);
+  void Drain(std::vector<Entry> batch);
 
   ComputePool* const pool_;
   Mutex mu_;
   bool busy_ ABSL_GUARDED_BY(mu_) = false;
-  std::vector<Task> queue_ ABSL_GUARDED_BY(mu_);  // a vector: an idle strand holds no memory
+  std::vector<Entry> queue_ ABSL_GUARDED_BY(mu_);  // a vector: an idle strand holds no memory
 };
 
 }  // namespace backprop::session
