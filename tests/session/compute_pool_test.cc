@@ -1,6 +1,8 @@
 #include "server/session/compute_pool.h"
 
 #include <gtest/gtest.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <string>
@@ -23,6 +25,19 @@ TEST(ComputePoolTest, RunsEverythingAlsoWhatTasksPostBeforeItEnds) {
     }
   }
   EXPECT_EQ(done, 200);
+}
+
+TEST(ComputePoolTest, ItsThreadsGiveWayToThoseThatAnswer) {
+  int nice = 0;
+  {
+    ComputePool pool(1);
+    pool.Post(Priority::kBackground,
+              [&] { nice = getpriority(PRIO_PROCESS, static_cast<id_t>(gettid())); });
+  }
+  EXPECT_GE(nice, 5);
+  EXPECT_EQ(getpriority(PRIO_PROCESS, static_cast<id_t>(gettid())),
+            getpriority(PRIO_PROCESS, static_cast<id_t>(getpid())))
+      << "the other threads stay as they are";
 }
 
 // With the only thread held, queue both kinds and look at the order in which they ran.

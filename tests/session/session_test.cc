@@ -102,6 +102,20 @@ TEST_F(SessionTest, ARunEqualsItsStepsWhateverItsSlices) {
   EXPECT_EQ(trained->status().step, 1000);
 }
 
+// A reader that waited for the step under way would get one state a step at most.
+TEST_F(SessionTest, AReadNeverWaitsForAStepUnderWay) {
+  auto session = Create("m");
+  auto args = TrainArgsFor(3);
+  args.data = XorRows(200'000);
+  args.config.batch_size = args.data->rows;
+  Waiter<RunPtr> run;
+  session->Train(std::move(args), run.callback());
+  ASSERT_TRUE(run.Wait().ok());
+  int64_t reads = 0;
+  for (; !(*run.Wait())->finished(); ++reads) Read(session.get());
+  EXPECT_GT(reads, 100);
+}
+
 // A snapshot taken in the middle of a run must equal the state after exactly that many steps.
 TEST_F(SessionTest, AStateReadDuringARunIsThatOfAWholeStep) {
   auto session = Create("m");
