@@ -1,6 +1,7 @@
 // The composition root: the only file that knows all parts.
 #include <grpc/support/log.h>
 #include <grpcpp/grpcpp.h>
+#include <malloc.h>
 #include <signal.h>
 #include <spdlog/spdlog.h>
 #include <unistd.h>
@@ -22,9 +23,11 @@
 #include "server/ops/config.h"
 #include "server/ops/logging.h"
 #include "server/rpc/server.h"
+#include "server/rpc/spec_codec.h"
 #include "server/session/compute_pool.h"
 #include "server/session/mutex.h"
 #include "server/session/registry.h"
+#include "server/store/rocks_store.h"
 
 namespace backprop {
 namespace {
@@ -111,34 +114,96 @@ void WaitForSignal(const sigset_t& signals) {
   }).detach();
 }
 
+// Says through the server's health whether changes can be stored. The store may outlive the server.
+class WritableServer {
+ public:
+  void Set(rpc::Server* server) {
+    const session::MutexLock lock(&mu_);
+    server_ = server;
+    if (server_ != nullptr) server_->SetWritable(writable_);
+  }
+  void OnHealth(const absl::Status& health) {
+    if (health.ok()) {
+      spdlog::info("changes are stored again");
+    } else {
+      spdlog::error("changes cannot be stored and are refused: {}", std::string(health.message()));
+    }
+    const session::MutexLock lock(&mu_);
+    writable_ = health.ok();
+    if (server_ != nullptr) server_->SetWritable(writable_);
+  }
+
+ private:
+  session::Mutex mu_;
+  rpc::Server* server_ ABSL_GUARDED_BY(mu_) = nullptr;
+  bool writable_ ABSL_GUARDED_BY(mu_) = true;
+};
+
+absl::StatusOr<std::unique_ptr<store::Store>> OpenStore(const std::string& directory,
+                                                        WritableServer* writable) {
+  store::RocksOptions options;
+  options.directory = directory;
+  options.on_health = [writable](const absl::Status& health) { writable->OnHealth(health); };
+  return store::OpenRocksStore(options);
+}
+
+void LogFound(const session::Registry::Found& found, const std::string& directory) {
+  if (directory.empty()) return;
+  spdlog::info("{} holds {} models; {} runs go on", directory, found.models, found.runs);
+  for (const std::string& id : found.damaged) {
+    spdlog::error("models/{} is damaged and answers DATA_LOSS; all others are whole", id);
+  }
+}
+
+int Fail(const absl::Status& status) {
+  std::fprintf(stderr, "backpropd: %s\n", std::string(status.message()).c_str());
+  return 1;
+}
+
+// glibc gives memory of large messages and states back to the system at once, which then has to
+// clear every page again: half of the time that 10 MB of parameters take.
+void KeepLargeMemory() {
+  mallopt(M_MMAP_THRESHOLD, 1 << 30);
+  mallopt(M_TRIM_THRESHOLD, 256 << 20);
+}
+
 int Serve(const ops::Config& config, const sigset_t& signals) {
   const session::SystemClock clock;
+  WritableServer writable;
+  std::unique_ptr<store::Store> store;  // outlives all who write to it
+  if (!config.data_dir.empty()) {
+    auto opened = OpenStore(config.data_dir, &writable);
+    if (!opened.ok()) return Fail(opened.status());
+    store = *std::move(opened);
+  }
   auto pool = std::make_unique<session::ComputePool>(config.threads);
-  session::Environment environment{pool.get(), &clock, config.limits, ops::LogRun, {}, {}};
+  session::Environment environment{pool.get(),  &clock,      config.limits,
+                                   ops::LogRun, store.get(), rpc::DecodeSpecRecord};
   session::Registry registry(&environment);
   rpc::Context context{&environment, &registry, {}, {}, {}};
   if (spdlog::should_log(spdlog::level::debug)) context.observer = ops::LogCall;
+  const auto found = registry.Open();
+  if (!found.ok()) return Fail(found.status());
+  LogFound(*found, config.data_dir);
 
   auto server = rpc::Server::Start({config.listen, config.unix_socket, {}}, &context);
-  if (!server.ok()) {
-    std::fprintf(stderr, "backpropd: %s\n", std::string(server.status().message()).c_str());
-    return 1;
-  }
+  if (!server.ok()) return Fail(server.status());
   if (!config.port_file.empty()) {
     const absl::Status written = WritePortFile(config.port_file, (*server)->addresses().front());
-    if (!written.ok()) {
-      std::fprintf(stderr, "backpropd: %s\n", std::string(written.message()).c_str());
-      return 1;
-    }
+    if (!written.ok()) return Fail(written);
   }
-  spdlog::info("{} listens on {} with {} compute threads; models live in memory", Version(),
-               absl::StrJoin((*server)->addresses(), ", "), config.threads);
+  writable.Set(server->get());
+  spdlog::info("{} listens on {} with {} compute threads; models {}", Version(),
+               absl::StrJoin((*server)->addresses(), ", "), config.threads,
+               config.data_dir.empty() ? "live in memory and end with the process"
+                                       : "are kept in " + config.data_dir);
   bool finished = false;
   {
     const Janitor janitor(&registry);
     WaitForSignal(signals);
     finished = (*server)->Stop(config.grace);
   }
+  writable.Set(nullptr);
   if (!config.port_file.empty()) unlink(config.port_file.c_str());
   if (!finished) spdlog::warn("calls were under way after the grace; they were cancelled");
   pool.reset();  // what is left of the runs ends before what they use
@@ -155,6 +220,7 @@ int main(int argc, char** argv) {
   if (!parsed.config->health_check.empty()) {
     return backprop::CheckHealth(parsed.config->health_check);
   }
+  backprop::KeepLargeMemory();
   // Blocked before any thread exists, so that only WaitForSignal sees them.
   sigset_t signals;
   sigemptyset(&signals);

@@ -77,8 +77,8 @@ Parsed ParseCommandLine(int argc, char** argv, const std::string& version) {
 
   CLI::App app(
       "backpropd: holds small neural networks as live models and trains them over gRPC.\n"
-      "Models live in memory and end with the process.\n\n"
-      "Example: backpropd --listen 0.0.0.0:50051 --unix-socket /run/backpropd.sock",
+      "Models are kept in --data-dir; without it they end with the process.\n\n"
+      "Example: backpropd --data-dir /var/lib/backpropd --listen 0.0.0.0:50051",
       "backpropd");
   app.set_version_flag("--version", version, "Print version, commit and instruction set, and exit");
   app.set_config("--config", "", "Read flags from an INI or TOML file (listen = \"…\")")
@@ -97,6 +97,11 @@ Parsed ParseCommandLine(int argc, char** argv, const std::string& version) {
   Add(app.add_option("--port-file", config.port_file,
                      "Write the first bound address here once the server takes calls"),
       "--port-file", "Listening")
+      ->type_name("PATH");
+  Add(app.add_option("--data-dir", config.data_dir,
+                     "Directory that keeps the models; made if there is none. What was answered is "
+                     "on disk. Without it models live in memory"),
+      "--data-dir", "Storage")
       ->type_name("PATH");
   Add(app.add_option("--threads", config.threads, "Compute threads"), "--threads", "Running")
       ->check(CLI::Range(1, 1024))

@@ -17,6 +17,7 @@ struct Config {
   std::vector<std::string> listen;
   std::string unix_socket;
   std::string port_file;
+  std::string data_dir;  // empty: models live in memory
   int threads = 0;
   std::string log_level;
   LogFormat log_format = LogFormat::kText;

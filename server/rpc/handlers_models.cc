@@ -118,11 +118,18 @@ absl::StatusOr<session::Registry::CreateArgs> DecodeCreate(const Context& contex
 void Create(Context* context, UnaryCall* call, session::Registry::CreateArgs args,
             v1::CreateModelResponse* response) {
   if (call->cancelled()) return call->Done(CallerGone());
-  const auto session = context->registry->Create(std::move(args));
-  if (!session.ok()) return call->Done(session.status());
-  // As it was created, also for a retry that comes later.
-  EncodeModel(**session, {(*session)->created_at_step(), ""}, response->mutable_model());
-  call->Done(absl::OkStatus());
+  if (context->environment->store != nullptr) {
+    args.spec_record =
+        EncodeSpecRecord(args.network->spec(), args.info.class_names, args.info.feature_names);
+  }
+  context->registry->Create(
+      std::move(args),
+      [call, response](const absl::StatusOr<std::shared_ptr<session::Session>>& session) {
+        if (!session.ok()) return call->Done(session.status());
+        // As it was created, also for a retry that comes later.
+        EncodeModel(**session, {(*session)->created_at_step(), ""}, response->mutable_model());
+        call->Done(absl::OkStatus());
+      });
 }
 
 }  // namespace
@@ -172,11 +179,12 @@ void HandleListModels(Context* context, UnaryCall* call, const v1::ListModelsReq
   const auto page_size =
       static_cast<size_t>(request.page_size() == 0 ? kDefaultPageSize : request.page_size());
   auto sessions = context->registry->List(request.page_token(), page_size + 1, labels);
-  if (sessions.size() > page_size) {
-    sessions.pop_back();
-    response->set_next_page_token(sessions.back()->info().id);
+  if (!sessions.ok()) return call->Done(sessions.status());
+  if (sessions->size() > page_size) {
+    sessions->pop_back();
+    response->set_next_page_token(sessions->back()->info().id);
   }
-  for (const auto& session : sessions) {
+  for (const auto& session : *sessions) {
     EncodeModel(*session, session->status(), response->add_models());
   }
   call->Done(absl::OkStatus());
@@ -188,7 +196,7 @@ void HandleDeleteModel(Context* context, UnaryCall* call, const v1::DeleteModelR
   if (!id.ok()) return call->Done(id.status());
   const auto key = KeyOf("DeleteModel", request.request_id(), request);
   if (!key.ok()) return call->Done(key.status());
-  call->Done(context->registry->Delete(*id, *key));
+  context->registry->Delete(*id, *key, [call](const absl::Status& status) { call->Done(status); });
 }
 
 }  // namespace backprop::rpc

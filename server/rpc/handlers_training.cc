@@ -32,6 +32,8 @@ absl::StatusOr<session::Session::TrainArgs> DecodeTrain(const Context& context,
   args.config = *config;
   args.data = std::make_shared<engine::Dataset>(*std::move(data));
   args.wait = request.wait();
+  // Who will ask again finds the run, also after a restart.
+  args.resumes = request.detach() || !request.request_id().empty();
   args.key = *std::move(key);
   return args;
 }
@@ -76,8 +78,8 @@ void HandleStopTraining(Context* context, UnaryCall* call, const v1::StopTrainin
                            if (!run.ok()) return call->Done(run.status());
                            response->set_run((*run)->name());
                            // The run has ended: this is called at once.
-                           (*run)->OnFinish([&](const session::RunSummary& summary) {
-                             EncodeSummary(summary, response->mutable_summary());
+                           (*run)->OnFinish([&](const absl::StatusOr<session::RunSummary>& end) {
+                             EncodeSummary(*end, response->mutable_summary());
                            });
                            call->Done(absl::OkStatus());
                          });

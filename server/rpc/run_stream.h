@@ -139,6 +139,8 @@ class RunStream final : public grpc::ServerWriteReactor<Response>,
           writing_ = true;
         } else if (stop_reason_.has_value()) {
           end = AfterLastEvent();
+        } else if (const absl::Status parked = run_->parked(); !parked.ok()) {
+          end = parked;
         } else {
           return;
         }

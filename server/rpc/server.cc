@@ -105,7 +105,12 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerOptions& optio
   }
   server->server_->GetHealthCheckService()->SetServingStatus(
       v1::TrainingService::service_full_name(), true);
+  server->SetWritable(true);
   return server;
+}
+
+void Server::SetWritable(bool writable) {
+  server_->GetHealthCheckService()->SetServingStatus(kWritesHealth, writable);
 }
 
 bool Server::Stop(absl::Duration grace) {

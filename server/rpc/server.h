@@ -21,6 +21,10 @@ struct ServerOptions {
   std::vector<grpc::Service*> additional;  // served beside ours, for benchmarks
 };
 
+// Under this name the health service says whether changes can be stored. Without a disk they always
+// can.
+inline constexpr char kWritesHealth[] = "backprop.v1.TrainingService.writes";
+
 // Serves TrainingService, health, reflection and channelz. Thread-safe.
 class Server {
  public:
@@ -31,6 +35,9 @@ class Server {
 
   // The addresses that clients can dial, "host:port" or "unix:path".
   const std::vector<std::string>& addresses() const { return addresses_; }
+
+  // Health of the service kWritesHealth, apart from that of all calls.
+  void SetWritable(bool writable);
 
   // In this order: health turns NOT_SERVING; new work is refused with UNAVAILABLE; runs stop at a
   // step boundary and their streams end with UNAVAILABLE; calls under way finish, for at most

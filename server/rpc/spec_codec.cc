@@ -1,6 +1,7 @@
 #include "server/rpc/spec_codec.h"
 
 #include <algorithm>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -209,6 +210,31 @@ void EncodeSpec(const engine::NetworkSpec& spec, v1::ModelSpec* message) {
   if (spec.standardize == engine::Standardize::kNo) return;
   EncodeStandardization({spec.input_mean, spec.input_std},
                         message->mutable_input_standardization());
+}
+
+std::string EncodeSpecRecord(const engine::NetworkSpec& spec,
+                             const std::vector<std::string>& class_names,
+                             const std::vector<std::string>& feature_names) {
+  v1::ModelSpec message;
+  EncodeSpec(spec, &message);
+  for (const std::string& name : class_names) message.add_class_names(name);
+  for (const std::string& name : feature_names) message.add_feature_names(name);
+  return message.SerializeAsString();
+}
+
+absl::StatusOr<session::DecodedSpec> DecodeSpecRecord(absl::string_view record) {
+  v1::ModelSpec message;
+  if (!message.ParseFromArray(record.data(), static_cast<int>(record.size()))) {
+    return absl::DataLossError("cannot be read");
+  }
+  session::Limits no_limits;
+  no_limits.max_layers = std::numeric_limits<int32_t>::max();
+  no_limits.max_parameters = int64_t{1} << 40;
+  auto spec = DecodeSpec(message, no_limits);
+  if (!spec.ok()) return spec.status();
+  return session::DecodedSpec{*std::move(spec),
+                              {message.class_names().begin(), message.class_names().end()},
+                              {message.feature_names().begin(), message.feature_names().end()}};
 }
 
 }  // namespace backprop::rpc

@@ -4,12 +4,15 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "backprop/v1/model.pb.h"
 #include "server/engine/network.h"
 #include "server/engine/spec.h"
 #include "server/rpc/fields.h"
+#include "server/session/environment.h"
 #include "server/session/limits.h"
 
 namespace backprop::rpc {
@@ -28,6 +31,13 @@ void EncodeStandardization(const engine::Standardization& standardization,
 
 // With every default written out.
 void EncodeSpec(const engine::NetworkSpec& spec, v1::ModelSpec* message);
+
+// A spec as the store keeps it: the message, every default written out, with the names that belong
+// to it. Limits do not matter when it is read again.
+std::string EncodeSpecRecord(const engine::NetworkSpec& spec,
+                             const std::vector<std::string>& class_names,
+                             const std::vector<std::string>& feature_names);
+absl::StatusOr<session::DecodedSpec> DecodeSpecRecord(absl::string_view record);
 
 }  // namespace backprop::rpc
 

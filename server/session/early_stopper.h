@@ -15,6 +15,14 @@ namespace backprop::session {
 class EarlyStopper {
  public:
   explicit EarlyStopper(const EarlyStopping& config) : config_(config) {}
+  // As another one was.
+  EarlyStopper(const EarlyStopping& config, double best_loss, int64_t best_iteration,
+               int64_t bad_epochs, std::shared_ptr<const engine::State> best_state)
+      : config_(config),
+        best_loss_(best_loss),
+        best_iteration_(best_iteration),
+        bad_epochs_(bad_epochs),
+        best_state_(std::move(best_state)) {}
 
   // The loss at the end of an epoch, after `iteration` steps, and the state there. Returns whether
   // the stopper holds on to the state, which then must not change.
@@ -32,6 +40,7 @@ class EarlyStopper {
   }
 
   bool should_stop() const { return bad_epochs_ >= config_.patience; }
+  int64_t bad_epochs() const { return bad_epochs_; }
   int64_t best_iteration() const { return best_iteration_; }  // 0: no epoch has ended
   double best_loss() const { return best_iteration_ == 0 ? 0 : best_loss_; }
   // Null if it is not to be restored.

@@ -27,6 +27,7 @@ inline constexpr size_t kRegistryRequestWindow = 1024;  // of each of the regist
 inline constexpr absl::Duration kRequestWindowAge = absl::Minutes(10);
 inline constexpr size_t kMaxWaitingRuns = 16;  // Train calls that wait for one model
 inline constexpr size_t kKeptEvents = 128;     // newest events of a run
+inline constexpr absl::Duration kMarkInterval = absl::Seconds(1);  // of a run's work in the store
 
 }  // namespace backprop::session
 

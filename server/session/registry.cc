@@ -1,12 +1,15 @@
 #include "server/session/registry.h"
 
+#include <xxhash.h>
+
 #include <algorithm>
 #include <random>
 #include <utility>
 
-#include "absl/hash/hash.h"
 #include "absl/strings/str_cat.h"
+#include "server/session/loader.h"
 #include "server/session/mutex.h"
+#include "server/session/records.h"
 
 namespace backprop::session {
 namespace {
@@ -25,11 +28,20 @@ absl::Status AlreadyExists(const std::string& id) {
                      {"MODEL_EXISTS", {{"model", absl::StrCat("models/", id)}}});
 }
 
-bool HasLabels(const Session& session, const std::map<std::string, std::string>& labels) {
-  return std::all_of(labels.begin(), labels.end(), [&](const auto& label) {
-    const auto it = session.info().labels.find(label.first);
-    return it != session.info().labels.end() && it->second == label.second;
+using Labels = std::map<std::string, std::string>;
+
+bool HasLabels(const Labels& all, const Labels& wanted) {
+  return std::all_of(wanted.begin(), wanted.end(), [&](const auto& label) {
+    const auto it = all.find(label.first);
+    return it != all.end() && it->second == label.second;
   });
+}
+
+Uid DrawUid() {
+  std::random_device device;
+  Uid uid = 0;
+  while (uid == 0) uid = (Uid{device()} << 32) | device();
+  return uid;
 }
 
 int64_t NumbersOf(const engine::Network& network) {
@@ -46,7 +58,8 @@ bool AddWithin(std::atomic<int64_t>* counter, int64_t amount, int64_t limit) {
 }  // namespace
 
 Registry::Shard& Registry::ShardOf(absl::string_view key) {
-  return shards_[absl::HashOf(key) % shards_.size()];
+  // The same in every process: answers are stored by shard.
+  return shards_[XXH3_64bits(key.data(), key.size()) % shards_.size()];
 }
 
 std::shared_ptr<Session> Registry::Lookup(absl::string_view id) {
@@ -56,11 +69,42 @@ std::shared_ptr<Session> Registry::Lookup(absl::string_view id) {
   return it == shard.models.end() ? nullptr : it->second;
 }
 
+// Null if there is no such model. A session whose changes the store refused is replaced by what the
+// store holds.
+absl::StatusOr<std::shared_ptr<Session>> Registry::FindOrLoad(absl::string_view id) {
+  auto session = Lookup(id);
+  if (environment_->store == nullptr) return session;
+  if (session != nullptr && !session->broken()) return session;
+  Shard& shard = ShardOf(id);
+  const MutexLock load_lock(&shard.load_mu);
+  {
+    const MutexLock lock(&shard.mu);
+    const auto it = shard.models.find(id);
+    if (it != shard.models.end()) {
+      if (!it->second->broken()) return it->second;
+      shard.models.erase(it);
+    }
+    if (shard.deleting.find(id) != shard.deleting.end()) return nullptr;
+  }
+  auto loaded = LoadSession(environment_, id);
+  if (!loaded.ok()) return loaded;
+  const MutexLock lock(&shard.mu);
+  // Meanwhile it may have been created, never loaded.
+  if (*loaded == nullptr) {
+    const auto it = shard.models.find(id);
+    return it == shard.models.end() ? nullptr : it->second;
+  }
+  shard.models.insert_or_assign(std::string(id), *loaded);
+  if ((*loaded)->info().ttl.has_value()) shard.mortal.push_back(*loaded);
+  return loaded;
+}
+
 absl::StatusOr<std::shared_ptr<Session>> Registry::Find(absl::string_view id) {
   if (environment_->draining) return ShuttingDown();
-  auto session = Lookup(id);
-  if (session == nullptr) return ModelNotFound(absl::StrCat("models/", id));
-  session->Touch();
+  auto session = FindOrLoad(id);
+  if (!session.ok()) return session;
+  if (*session == nullptr) return ModelNotFound(absl::StrCat("models/", id));
+  (*session)->Touch();
   return session;
 }
 
@@ -87,24 +131,16 @@ absl::StatusOr<std::shared_ptr<Session>> Registry::Reserve(CreateArgs* args) {
   }
   args->info.id = creation.id;
   if (!creation.done) return nullptr;  // failed, or still under way: try, Insert decides
-  auto session = Lookup(creation.id);
-  if (session == nullptr || session->created_by().id != args->key.id) {
+  auto session = FindOrLoad(creation.id);
+  if (!session.ok()) return session;
+  if (*session == nullptr || (*session)->created_by().id != args->key.id) {
     return ModelDeleted(absl::StrCat("models/", creation.id));
   }
   return session;
 }
 
-absl::StatusOr<std::shared_ptr<Session>> Registry::Create(CreateArgs args) {
-  if (environment_->draining) return ShuttingDown();
-  auto reserved = Reserve(&args);
-  if (!reserved.ok() || *reserved != nullptr) return reserved;
-  if (const auto existing = Lookup(args.info.id)) {
-    const bool ours = !args.key.id.empty() && existing->created_by().id == args.key.id;
-    if (ours) return existing;
-    return AlreadyExists(args.info.id);
-  }
+absl::Status Registry::TakeRoom(int64_t numbers) {
   const Limits& limits = environment_->limits;
-  const int64_t numbers = NumbersOf(*args.network);
   if (!AddWithin(&models_, 1, limits.max_models)) {
     return ReasonError(
         absl::StatusCode::kResourceExhausted,
@@ -119,81 +155,202 @@ absl::StatusOr<std::shared_ptr<Session>> Registry::Create(CreateArgs args) {
                      limits.max_total_parameters, " over all models"),
         {"LIMIT_EXCEEDED", {{"limit", "max_total_parameters"}}});
   }
-  auto session = Insert(&args);
-  // A race that another caller won leaves nothing of ours behind.
-  if (!session.ok() || (*session)->created_by().id != args.key.id ||
-      &(*session)->network() != args.network.get()) {
-    models_.fetch_sub(1);
-    parameters_.fetch_sub(numbers);
-  }
-  return session;
+  return absl::OkStatus();
 }
 
+void Registry::GiveRoom(int64_t numbers) {
+  models_.fetch_sub(1);
+  parameters_.fetch_sub(numbers);
+}
+
+void Registry::Create(CreateArgs args, Created done) {
+  if (environment_->draining) return done(ShuttingDown());
+  // What is there already is answered once it is stored.
+  const auto answer_existing = [&done](const std::shared_ptr<Session>& session) {
+    session->WhenStored([session, done = std::move(done)](const absl::Status& status) mutable {
+      if (!status.ok()) return done(NotStored(session->name(), status));
+      done(session);
+    });
+  };
+  auto existing = Reserve(&args);
+  if (existing.ok() && *existing == nullptr) existing = FindOrLoad(args.info.id);
+  if (!existing.ok()) return done(existing.status());
+  const auto is_ours = [&](const Session& session) {
+    return !args.key.id.empty() && session.created_by().id == args.key.id;
+  };
+  if (*existing != nullptr) {
+    if (is_ours(**existing)) return answer_existing(*existing);
+    return done(AlreadyExists(args.info.id));
+  }
+  const int64_t numbers = NumbersOf(*args.network);
+  const absl::Status room = TakeRoom(numbers);
+  if (!room.ok()) return done(room);
+  const auto session = Insert(&args);
+  if (!session.ok()) {
+    GiveRoom(numbers);
+    return done(session.status());
+  }
+  if (&(*session)->network() != args.network.get()) {  // another caller was faster
+    GiveRoom(numbers);
+    if (is_ours(**session)) return answer_existing(*session);
+    return done(AlreadyExists((*session)->info().id));
+  }
+  store::Batch record = CreationRecord(args.key, (*session)->info().id);
+  if (environment_->store == nullptr) return done(*session);
+  (*session)->StoreCreation(
+      std::move(args.spec_record), std::move(record),
+      [this, session = *session, done = std::move(done)](const absl::Status& status) mutable {
+        if (status.ok()) return done(session);
+        Remove(session);
+        session->StopRun(StopReason::kModelDeleted, ModelDeleted(session->name()));
+        done(NotStored(session->name(), status));
+      });
+}
+
+// The session that was there, or the new one.
 absl::StatusOr<std::shared_ptr<Session>> Registry::Insert(CreateArgs* args) {
   auto initial = args->initial();
   if (!initial.ok()) return initial.status();
+  SessionStart start;
   const std::string id = args->info.id;
-  auto session = std::make_shared<Session>(environment_, std::move(args->info), args->network,
-                                           *std::move(initial), args->key);
-  {
-    Shard& shard = ShardOf(id);
-    const MutexLock lock(&shard.mu);
-    const auto [it, inserted] = shard.models.try_emplace(id, session);
-    if (!inserted) {
-      const bool ours = !args->key.id.empty() && it->second->created_by().id == args->key.id;
-      if (ours) return it->second;
-      return AlreadyExists(id);
-    }
-    if (session->info().ttl.has_value()) shard.mortal.push_back(session);
+  start.info = std::move(args->info);
+  start.network = args->network;
+  start.created_at_step = (*initial)->step;
+  start.state = *std::move(initial);
+  start.create_time = environment_->clock->Now();
+  start.created_by = args->key;
+  if (environment_->store != nullptr) {
+    start.journal.emplace(environment_->store, DrawUid(), args->durability);
   }
-  if (!args->key.id.empty()) {
-    Shard& shard = ShardOf(args->key.id);
-    const MutexLock lock(&shard.mu);
-    shard.creations.Update(args->key.id, {id, true});
-  }
-  return session;
+  auto session = std::make_shared<Session>(environment_, std::move(start));
+  Shard& shard = ShardOf(id);
+  const MutexLock lock(&shard.mu);
+  const auto [it, inserted] = shard.models.try_emplace(id, session);
+  if (inserted && session->info().ttl.has_value()) shard.mortal.push_back(session);
+  return it->second;
 }
 
-void Registry::Remove(const std::shared_ptr<Session>& session) {
+// Remembers that a request was answered with the model of that id.
+store::Batch Registry::CreationRecord(const RequestKey& key, const std::string& id) {
+  store::Batch batch;
+  if (key.id.empty()) return batch;
+  Shard& shard = ShardOf(key.id);
+  const MutexLock lock(&shard.mu);
+  shard.creations.Update(key.id, {id, true});
+  if (environment_->store == nullptr) return batch;
+  const uint64_t sequence = shard.creation_count++;
+  batch.Put(
+      store::Table::kRequests,
+      RegistryAnswerKey(RegistryAnswerKind::kCreate, static_cast<uint8_t>(&shard - shards_.data()),
+                        static_cast<uint16_t>(sequence % kRegistryRequestWindow)),
+      EncodeRegistryAnswer({key, environment_->clock->Now(), sequence, id}));
+  return batch;
+}
+
+// Takes a session out of the map; whether it was there.
+bool Registry::Remove(const std::shared_ptr<Session>& session) {
   Shard& shard = ShardOf(session->info().id);
   {
     const MutexLock lock(&shard.mu);
     const auto it = shard.models.find(session->info().id);
-    if (it == shard.models.end() || it->second != session) return;
+    if (it == shard.models.end() || it->second != session) return false;
     shard.models.erase(it);
+    if (session->journal() != nullptr) ++shard.deleting[session->info().id];
   }
-  models_.fetch_sub(1);
-  parameters_.fetch_sub(NumbersOf(session->network()));
-  session->Close();
+  GiveRoom(NumbersOf(session->network()));
+  return true;
 }
 
-absl::Status Registry::Delete(absl::string_view id, const RequestKey& key) {
-  if (environment_->draining) return ShuttingDown();
+void Registry::RemoveStored(const std::shared_ptr<Session>& session, store::Batch registry_part,
+                            store::Store::Done done) {
+  if (!Remove(session)) return done(ModelNotFound(session->name()));
+  session->Close(std::move(registry_part),
+                 [this, session, done = std::move(done)](const absl::Status& status) mutable {
+                   if (session->journal() != nullptr) {
+                     Shard& shard = ShardOf(session->info().id);
+                     const MutexLock lock(&shard.mu);
+                     const auto it = shard.deleting.find(session->info().id);
+                     if (--it->second == 0) shard.deleting.erase(it);
+                   }
+                   if (status.ok()) return done(status);
+                   // It is still in the store.
+                   models_.fetch_add(1);
+                   parameters_.fetch_add(NumbersOf(session->network()));
+                   done(NotStored(session->name(), status));
+                 });
+}
+
+void Registry::Delete(absl::string_view id, const RequestKey& key, Done done) {
+  if (environment_->draining) return done(ShuttingDown());
   Shard& shard = ShardOf(key.id);
   const absl::Time now = environment_->clock->Now();
+  bool repeated = false;
   {
     const MutexLock lock(&shard.mu);
     const auto found = shard.deletions.Find(key, now);
-    if (!found.ok()) return found.status();
-    if (*found != nullptr) return absl::OkStatus();
+    if (!found.ok()) return done(found.status());
+    repeated = *found != nullptr;
   }
-  auto session = Lookup(id);
-  if (session == nullptr) return ModelNotFound(absl::StrCat("models/", id));
-  Remove(session);
-  const MutexLock lock(&shard.mu);
-  shard.deletions.Record(key, now, {});
-  return absl::OkStatus();
+  if (repeated) {
+    if (environment_->store == nullptr) return done(absl::OkStatus());
+    environment_->store->Commit({}, store::Durability::kSync, nullptr, std::move(done));
+    return;
+  }
+  auto session = FindOrLoad(id);
+  if (!session.ok()) return done(session.status());
+  if (*session == nullptr) return done(ModelNotFound(absl::StrCat("models/", id)));
+  store::Batch record;
+  if (!key.id.empty()) {
+    const MutexLock lock(&shard.mu);
+    shard.deletions.Record(key, now, {});
+    const uint64_t sequence = shard.deletion_count++;
+    record.Put(store::Table::kRequests,
+               RegistryAnswerKey(RegistryAnswerKind::kDelete,
+                                 static_cast<uint8_t>(&shard - shards_.data()),
+                                 static_cast<uint16_t>(sequence % kRegistryRequestWindow)),
+               EncodeRegistryAnswer({key, now, sequence, ""}));
+  }
+  RemoveStored(*session, std::move(record), std::move(done));
 }
 
-std::vector<std::shared_ptr<Session>> Registry::List(
-    absl::string_view after, size_t count, const std::map<std::string, std::string>& labels) {
+absl::StatusOr<std::vector<std::string>> Registry::StoredIds(absl::string_view after, size_t count,
+                                                             const Labels& labels) {
+  std::vector<std::string> ids;
+  const std::string first = absl::StrCat(after, absl::string_view("\0", 1));
+  const absl::Status scanned = environment_->store->Scan(
+      store::Table::kModels, after.empty() ? absl::string_view() : absl::string_view(first), "",
+      [&](absl::string_view id, absl::string_view value) {
+        if (labels.empty()) {
+          ids.emplace_back(id);
+        } else if (const auto model = DecodeModel(value, id);
+                   model.ok() && HasLabels(model->labels, labels)) {
+          ids.emplace_back(id);
+        }
+        return ids.size() < count;
+      });
+  if (!scanned.ok()) return scanned;
+  return ids;
+}
+
+absl::StatusOr<std::vector<std::shared_ptr<Session>>> Registry::List(absl::string_view after,
+                                                                     size_t count,
+                                                                     const Labels& labels) {
   std::vector<std::shared_ptr<Session>> all;
+  if (environment_->store != nullptr) {
+    const auto ids = StoredIds(after, count, labels);
+    if (!ids.ok()) return ids.status();
+    for (const std::string& id : *ids) {
+      auto session = FindOrLoad(id);
+      if (session.ok() && *session != nullptr) all.push_back(*std::move(session));
+    }
+    return all;
+  }
   for (Shard& shard : shards_) {
     const MutexLock lock(&shard.mu);
     size_t taken = 0;
     for (auto it = shard.models.upper_bound(after); it != shard.models.end() && taken < count;
          ++it) {
-      if (!HasLabels(*it->second, labels)) continue;
+      if (!HasLabels(it->second->info().labels, labels)) continue;
       all.push_back(it->second);
       ++taken;
     }
@@ -206,7 +363,21 @@ std::vector<std::shared_ptr<Session>> Registry::List(
 
 int64_t Registry::ExpireIdle() {
   const absl::Time now = environment_->clock->Now();
+  std::vector<std::string> dormant;
+  for (Shard& shard : shards_) {
+    const MutexLock lock(&shard.mu);
+    std::erase_if(shard.dormant, [&](const auto& model) {
+      if (model.second > now) return false;
+      // One that has been used since has an entry among the mortal ones.
+      if (shard.models.find(model.first) == shard.models.end()) dormant.push_back(model.first);
+      return true;
+    });
+  }
   std::vector<std::shared_ptr<Session>> expired;
+  for (const std::string& id : dormant) {
+    auto session = FindOrLoad(id);
+    if (session.ok() && *session != nullptr) expired.push_back(*std::move(session));
+  }
   for (Shard& shard : shards_) {
     const MutexLock lock(&shard.mu);
     std::erase_if(shard.mortal, [&](const std::weak_ptr<Session>& weak) {
@@ -218,7 +389,7 @@ int64_t Registry::ExpireIdle() {
       return true;
     });
   }
-  for (const auto& session : expired) Remove(session);
+  for (const auto& session : expired) RemoveStored(session, {}, [](const absl::Status&) {});
   return static_cast<int64_t>(expired.size());
 }
 

@@ -8,6 +8,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <utility>
 #include <variant>
 #include <vector>
 
@@ -20,30 +21,47 @@
 
 namespace backprop::session {
 
-// Sharded by id: no lock is shared by all requests. Thread-safe.
+// Sharded by id: no lock is shared by all requests. With a store, models come from it when they are
+// first used. Thread-safe.
 class Registry {
  public:
+  using Done = absl::AnyInvocable<void(const absl::Status&)>;
+  using Created = absl::AnyInvocable<void(const absl::StatusOr<std::shared_ptr<Session>>&)>;
+
   explicit Registry(Environment* environment) : environment_(environment) {}
+
+  // Finds out what the store holds, and goes on with the runs that were under way. Called once,
+  // before everything else. Reads no model that has none.
+  struct Found {
+    int64_t models = 0;
+    int64_t runs = 0;                  // that go on
+    std::vector<std::string> damaged;  // models that cannot be loaded
+  };
+  absl::StatusOr<Found> Open();
 
   struct CreateArgs {
     ModelInfo info;  // an empty id asks for an unguessable one
     std::shared_ptr<const engine::Network> network;
+    std::string spec_record;  // what Environment::decode_spec reads; needed with a store
+    store::Durability durability = store::Durability::kSync;
     // The first state; called once it is sure that there is room for it.
     absl::AnyInvocable<absl::StatusOr<std::shared_ptr<engine::State>>()> initial;
     RequestKey key;
   };
   // ALREADY_EXISTS (MODEL_EXISTS), RESOURCE_EXHAUSTED, or what `initial` answers. A retry gets the
-  // session that the first call made.
-  absl::StatusOr<std::shared_ptr<Session>> Create(CreateArgs args);
+  // session that the first call made. `done` is called once, when the model is stored.
+  void Create(CreateArgs args, Created done);
 
   // NOT_FOUND, or UNAVAILABLE while draining. Counts as use of the model.
   absl::StatusOr<std::shared_ptr<Session>> Find(absl::string_view id);
 
-  absl::Status Delete(absl::string_view id, const RequestKey& key);
+  // `done` is called once, when that is stored.
+  void Delete(absl::string_view id, const RequestKey& key, Done done);
 
-  // Up to `count` models whose id is greater than `after`, with all of `labels`, by id.
-  std::vector<std::shared_ptr<Session>> List(absl::string_view after, size_t count,
-                                             const std::map<std::string, std::string>& labels);
+  // Up to `count` models whose id is greater than `after`, with all of `labels`, by id. Those that
+  // cannot be loaded are left out.
+  absl::StatusOr<std::vector<std::shared_ptr<Session>>> List(
+      absl::string_view after, size_t count, const std::map<std::string, std::string>& labels);
 
   // Deletes the models whose time has come. Returns how many.
   int64_t ExpireIdle();
@@ -62,16 +80,34 @@ class Registry {
     Mutex mu;
     std::map<std::string, std::shared_ptr<Session>, std::less<>> models ABSL_GUARDED_BY(mu);
     std::vector<std::weak_ptr<Session>> mortal ABSL_GUARDED_BY(mu);  // those with a ttl
-    // Of requests whose id falls into this shard.
+    // With a ttl, in the store, not used yet: when they expire.
+    std::vector<std::pair<std::string, absl::Time>> dormant ABSL_GUARDED_BY(mu);
+    // Deleted, although the store may not know it yet.
+    std::map<std::string, int, std::less<>> deleting ABSL_GUARDED_BY(mu);
+    // Of requests whose id falls into this shard; with how many there were.
     RequestWindow<Creation> creations ABSL_GUARDED_BY(mu){kRegistryRequestWindow};
     RequestWindow<std::monostate> deletions ABSL_GUARDED_BY(mu){kRegistryRequestWindow};
+    uint64_t creation_count ABSL_GUARDED_BY(mu) = 0;
+    uint64_t deletion_count ABSL_GUARDED_BY(mu) = 0;
+    Mutex load_mu;  // before mu: held while a model of the shard is read from the store
   };
 
   Shard& ShardOf(absl::string_view key);
   std::shared_ptr<Session> Lookup(absl::string_view id);
+  absl::StatusOr<std::shared_ptr<Session>> FindOrLoad(absl::string_view id);
   absl::StatusOr<std::shared_ptr<Session>> Reserve(CreateArgs* args);
   absl::StatusOr<std::shared_ptr<Session>> Insert(CreateArgs* args);
-  void Remove(const std::shared_ptr<Session>& session);
+  absl::Status TakeRoom(int64_t numbers);
+  void GiveRoom(int64_t numbers);
+  store::Batch CreationRecord(const RequestKey& key, const std::string& id);
+  bool Remove(const std::shared_ptr<Session>& session);
+  void RemoveStored(const std::shared_ptr<Session>& session, store::Batch registry_part,
+                    store::Store::Done done);
+  absl::Status OpenModels(Found* found, const std::vector<Uid>& with_runs);
+  absl::Status OpenAnswers();
+  absl::StatusOr<std::vector<Uid>> UidsWithRuns();
+  absl::StatusOr<std::vector<std::string>> StoredIds(
+      absl::string_view after, size_t count, const std::map<std::string, std::string>& labels);
 
   Environment* const environment_;
   std::array<Shard, 16> shards_;

@@ -13,16 +13,10 @@
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "server/session/limits.h"
+#include "server/session/request_key.h"
 #include "server/session/status.h"
 
 namespace backprop::session {
-
-// What makes two requests the same: the caller's id, and a hash of the method and the content. An
-// empty id asks for no protection.
-struct RequestKey {
-  std::string id;
-  uint64_t fingerprint = 0;
-};
 
 // Remembers the answers to the last `capacity` requests, for at most kRequestWindowAge.
 // Thread-compatible.

@@ -7,16 +7,16 @@
 namespace backprop::session {
 
 void Run::OnFinish(FinishCallback callback) {
-  std::optional<RunSummary> summary;
+  absl::StatusOr<RunSummary> outcome;
   {
     const MutexLock lock(&mu_);
-    if (!summary_.has_value()) {
+    if (!summary_.has_value() && parked_.ok()) {
       on_finish_.push_back(std::move(callback));
       return;
     }
-    summary = summary_;
+    outcome = summary_.has_value() ? absl::StatusOr<RunSummary>(*summary_) : parked_;
   }
-  callback(*summary);
+  callback(outcome);
 }
 
 void Run::Finish(const RunSummary& summary) {
@@ -29,6 +29,17 @@ void Run::Finish(const RunSummary& summary) {
     callbacks.swap(on_finish_);
   }
   for (FinishCallback& callback : callbacks) callback(summary);
+}
+
+void Run::Park(const absl::Status& reason) {
+  std::vector<FinishCallback> callbacks;
+  {
+    const MutexLock lock(&mu_);
+    parked_ = reason;
+    callbacks.swap(on_finish_);
+  }
+  log_.TellListeners();
+  for (FinishCallback& callback : callbacks) callback(reason);
 }
 
 }  // namespace backprop::session

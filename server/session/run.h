@@ -11,12 +11,14 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/functional/any_invocable.h"
+#include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "server/engine/batch_schedule.h"
 #include "server/engine/network.h"
 #include "server/engine/workspace.h"
 #include "server/session/limits.h"
 #include "server/session/mutex.h"
+#include "server/session/request_key.h"
 #include "server/session/run_log.h"
 
 namespace backprop::session {
@@ -42,13 +44,24 @@ struct RunConfig {
 // thread-safe; a Trainer does the work.
 class Run {
  public:
-  Run(std::string name, int64_t number, const RunConfig& config)
-      : name_(std::move(name)), number_(number), config_(config), log_(kKeptEvents) {}
+  // `key`: of the request that started it. `resumes`: whether it goes on after a restart of the
+  // server. `image`: what its log held when it was stored.
+  Run(std::string name, int64_t number, const RunConfig& config, RequestKey key = {},
+      bool resumes = false, RunLogImage image = {})
+      : name_(std::move(name)),
+        number_(number),
+        config_(config),
+        key_(std::move(key)),
+        resumes_(resumes),
+        log_(kKeptEvents, std::move(image)) {}
 
   const std::string& name() const { return name_; }  // models/{id}/runs/{n}
   int64_t number() const { return number_; }
   const RunConfig& config() const { return config_; }
+  const RequestKey& key() const { return key_; }
+  bool resumes() const { return resumes_; }
   RunLog& log() { return log_; }
+  const RunLog& log() const { return log_; }
 
   // Asks the run to end at the next step. The first reason counts.
   void RequestStop(StopReason reason) {
@@ -68,8 +81,9 @@ class Run {
     if (owners_.fetch_sub(1) == 1) RequestStop(StopReason::kCancelled);
   }
 
-  // Calls `callback` with the summary: now if the run has ended, else when it does.
-  using FinishCallback = absl::AnyInvocable<void(const RunSummary&)>;
+  // Calls `callback` with the summary, or with why there is none here: now if the run has ended or
+  // was parked, else when it does.
+  using FinishCallback = absl::AnyInvocable<void(const absl::StatusOr<RunSummary>&)>;
   void OnFinish(FinishCallback callback);
 
   bool finished() const {
@@ -80,17 +94,29 @@ class Run {
   // Ends the log with `summary` and tells everyone. Called once, by the session.
   void Finish(const RunSummary& summary);
 
+  // Says that this server does not go on with the run, which is not over: `reason` is what whoever
+  // follows it is told. Called once, instead of Finish.
+  void Park(const absl::Status& reason);
+  // OK unless it was parked.
+  absl::Status parked() const {
+    const MutexLock lock(&mu_);
+    return parked_;
+  }
+
  private:
   static constexpr int kNone = -1;
 
   const std::string name_;
   const int64_t number_;
   const RunConfig config_;
+  const RequestKey key_;
+  const bool resumes_;
   RunLog log_;
   std::atomic<int> stop_{kNone};
   std::atomic<int> owners_{0};
   mutable Mutex mu_;
   std::optional<RunSummary> summary_ ABSL_GUARDED_BY(mu_);
+  absl::Status parked_ ABSL_GUARDED_BY(mu_);
   std::vector<FinishCallback> on_finish_ ABSL_GUARDED_BY(mu_);
 };
 

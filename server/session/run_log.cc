@@ -7,6 +7,17 @@
 
 namespace backprop::session {
 
+std::vector<std::shared_ptr<RunListener>> RunLog::Listeners() {
+  std::vector<std::shared_ptr<RunListener>> told;
+  std::erase_if(listeners_, [&](const std::weak_ptr<RunListener>& weak) {
+    auto listener = weak.lock();
+    if (listener == nullptr) return true;
+    told.push_back(std::move(listener));
+    return false;
+  });
+  return told;
+}
+
 void RunLog::Append(RunEventBody body) {
   std::vector<std::shared_ptr<RunListener>> told;
   {
@@ -18,12 +29,16 @@ void RunLog::Append(RunEventBody body) {
       if (newest_.size() == capacity_) newest_.pop_front();
       newest_.push_back(std::move(body));
     }
-    std::erase_if(listeners_, [&](const std::weak_ptr<RunListener>& weak) {
-      auto listener = weak.lock();
-      if (listener == nullptr) return true;
-      told.push_back(std::move(listener));
-      return false;
-    });
+    told = Listeners();
+  }
+  for (const auto& listener : told) listener->OnRunEvent();
+}
+
+void RunLog::TellListeners() {
+  std::vector<std::shared_ptr<RunListener>> told;
+  {
+    const MutexLock lock(&mu_);
+    told = Listeners();
   }
   for (const auto& listener : told) listener->OnRunEvent();
 }

@@ -7,6 +7,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <variant>
 #include <vector>
 
@@ -69,6 +70,13 @@ struct RunEvent {
   RunEventBody body;
 };
 
+// Everything a RunLog holds.
+struct RunLogImage {
+  std::vector<RunEventBody> first;
+  std::vector<RunEventBody> newest;
+  int64_t count = 0;
+};
+
 // Is told, on the run's thread and without a lock held, that there is something to read.
 class RunListener {
  public:
@@ -81,9 +89,21 @@ class RunListener {
 // readers. Thread-safe.
 class RunLog {
  public:
-  explicit RunLog(size_t capacity) : capacity_(capacity) {}
+  explicit RunLog(size_t capacity, RunLogImage image = {})
+      : capacity_(capacity),
+        first_(std::move(image.first)),
+        newest_(image.newest.begin(), image.newest.end()),
+        count_(image.count) {}
 
   void Append(RunEventBody body);
+
+  // Has every listener look again, although nothing was appended.
+  void TellListeners();
+
+  RunLogImage Image() const {
+    const MutexLock lock(&mu_);
+    return {first_, {newest_.begin(), newest_.end()}, count_};
+  }
 
   // The first kept event at or after *next, which then moves past it. Nothing if there is none
   // yet. After the RunSummary there is never another one.
@@ -100,6 +120,8 @@ class RunLog {
 
  private:
   static constexpr size_t kKeptFirst = 2;  // RunStarted and the first Progress
+
+  std::vector<std::shared_ptr<RunListener>> Listeners() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
   const size_t capacity_;
   mutable Mutex mu_;

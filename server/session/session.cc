@@ -1,9 +1,11 @@
 #include "server/session/session.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "server/session/mutex.h"
+#include "server/session/run_records.h"
 
 namespace backprop::session {
 namespace {
@@ -32,20 +34,23 @@ absl::Status RunNotFound(const std::string& model, int64_t number) {
 
 }  // namespace
 
-Session::Session(Environment* environment, ModelInfo info,
-                 std::shared_ptr<const engine::Network> network, StatePtr initial,
-                 RequestKey created_by)
+Session::Session(Environment* environment, SessionStart start)
     : environment_(environment),
-      info_(std::move(info)),
-      network_(std::move(network)),
-      create_time_(environment->clock->Now()),
-      created_by_(std::move(created_by)),
-      created_at_step_(initial->step),
-      last_used_unix_nanos_(absl::ToUnixNanos(create_time_)),
+      info_(std::move(start.info)),
+      network_(std::move(start.network)),
+      create_time_(start.create_time),
+      created_by_(std::move(start.created_by)),
+      created_at_step_(start.created_at_step),
+      last_used_unix_nanos_(absl::ToUnixNanos(environment->clock->Now())),
       lent_threads_(environment->pool),
       strand_(environment->pool),
-      state_(std::move(initial)),
-      step_(state_->step) {}
+      journal_(std::move(start.journal)),
+      state_(std::move(start.state)),
+      step_(state_->step),
+      run_count_(start.run_count),
+      latest_run_(std::move(start.latest_run)) {
+  for (KeyedAnswer& answer : start.answers) Remember(std::move(answer));
+}
 
 void Session::Touch() {
   last_used_unix_nanos_.store(absl::ToUnixNanos(environment_->clock->Now()),
@@ -74,16 +79,18 @@ absl::StatusOr<std::optional<T>> Session::RecordedAnswer(const RequestKey& key) 
   return std::get<T>(**found);
 }
 
-void Session::Record(const RequestKey& key, Answer answer) {
-  if (key.id.empty()) return;
+KeyedAnswer Session::Remember(KeyedAnswer answer) {
+  if (answer.key.id.empty()) return answer;
   if (window_ == nullptr) window_ = std::make_unique<RequestWindow<Answer>>(kModelRequestWindow);
-  window_->Record(key, environment_->clock->Now(), std::move(answer));
+  window_->Record(answer.key, answer.time, answer.answer);
+  return answer;
 }
 
 absl::Status Session::CheckMutable(const IsCancelled& cancelled,
                                    const std::optional<int64_t>& expected_step) const {
   if (cancelled()) return absl::CancelledError("the caller has gone");
   if (closed_) return ModelDeleted(name());
+  if (journal_.has_value() && journal_->broken()) return NotStored(name(), absl::OkStatus());
   if (run_ != nullptr) return RunUnderWay(run_->name());
   if (expected_step.has_value() && *expected_step != state_->step) {
     return StepMismatch(*expected_step, state_->step);
@@ -104,11 +111,73 @@ absl::StatusOr<std::variant<T, Session::StatePtr>> Session::Begin(
   return state_;
 }
 
-void Session::Commit(const RequestKey& key, StatePtr next, Answer answer) {
+template <class T>
+void Session::Commit(const RequestKey& key, StatePtr next, const StepWork* work, const T& answer,
+                     Callback<T> done) {
+  {
+    const MutexLock lock(&mu_);
+    if (closed_) {
+      next = nullptr;
+    } else {
+      state_.swap(next);
+      step_ = state_->step;
+      const KeyedAnswer keyed = Remember({key, environment_->clock->Now(), answer});
+      if (journal_.has_value()) {
+        auto stored = [self = shared_from_this(), answer,
+                       done = std::move(done)](const absl::Status& status) mutable {
+          if (status.ok()) return done(answer);
+          done(NotStored(self->name(), status));
+        };
+        if (work != nullptr) {
+          journal_->Step(*state_, *work, keyed, std::move(stored));
+        } else {
+          journal_->State(*state_, keyed, std::move(stored));
+        }
+        return;
+      }
+    }
+  }
+  if (next == nullptr) return done(ModelDeleted(name()));
+  done(answer);
+}
+
+template <class T>
+void Session::AnswerWhenStored(absl::StatusOr<T> answer, Callback<T> done) {
+  WhenStored([self = shared_from_this(), answer = std::move(answer),
+              done = std::move(done)](const absl::Status& status) mutable {
+    if (!status.ok()) return done(NotStored(self->name(), status));
+    done(std::move(answer));
+  });
+}
+
+void Session::WhenStored(store::Store::Done done) {
+  {
+    const MutexLock lock(&mu_);
+    if (journal_.has_value()) return journal_->Answer({}, std::move(done));
+  }
+  done(absl::OkStatus());
+}
+
+void Session::StoreCreation(std::string spec, store::Batch registry_part, store::Store::Done done) {
   const MutexLock lock(&mu_);
-  state_.swap(next);
-  step_ = state_->step;
-  Record(key, std::move(answer));
+  StoredModel model;
+  model.uid = journal_->uid();
+  model.spec = std::move(spec);
+  model.labels = info_.labels;
+  model.ttl = info_.ttl;
+  model.create_time = create_time_;
+  model.created_by = created_by_;
+  model.created_at_step = created_at_step_;
+  model.numbers = state_->values.count();
+  model.durability = journal_->durability();
+  registry_part.Put(store::Table::kModels, info_.id, EncodeModel(model));
+  journal_->AddState(*state_, &registry_part);
+  journal_->Commit(std::move(registry_part), std::move(done));
+}
+
+bool Session::broken() const {
+  const MutexLock lock(&mu_);
+  return journal_.has_value() && journal_->broken();
 }
 
 void Session::Step(StepArgs args, Callback<StepOutcome> done) {
@@ -116,18 +185,20 @@ void Session::Step(StepArgs args, Callback<StepOutcome> done) {
   const int64_t cost = batch != nullptr ? 3 * engine::ForwardCost(*network_, batch->rows)
                                         : kOptimizerCost * network_->parameter_count();
   strand_.Post(cost, [self = shared_from_this(), args = std::move(args),
-                      done = std::move(done)]() mutable { done(self->DoStep(args)); });
+                      done = std::move(done)]() mutable { self->DoStep(args, std::move(done)); });
 }
 
-absl::StatusOr<StepOutcome> Session::DoStep(const StepArgs& args) {
+void Session::DoStep(const StepArgs& args, Callback<StepOutcome> done) {
   const auto begin = Begin<StepOutcome>(args.key, args.cancelled, args.expected_step);
-  if (!begin.ok()) return begin.status();
-  if (const auto* recorded = std::get_if<StepOutcome>(&*begin)) return *recorded;
+  if (!begin.ok()) return AnswerWhenStored<StepOutcome>(begin.status(), std::move(done));
+  if (const auto* recorded = std::get_if<StepOutcome>(&*begin)) {
+    return AnswerWhenStored<StepOutcome>(*recorded, std::move(done));
+  }
   const StatePtr& state = std::get<StatePtr>(*begin);
   auto next = std::make_shared<engine::State>(*network_);
   StepOutcome outcome;
   if (const auto* batch = std::get_if<engine::Dataset>(&args.work)) {
-    if (engine::AwaitsFit(*network_, *state)) return NotFitted(name());
+    if (engine::AwaitsFit(*network_, *state)) return done(NotFitted(name()));
     outcome.result = engine::TrainStep(*network_, *state, batch->All(), ThreadWorkspace(),
                                        next.get(), &lent_threads_);
   } else {
@@ -136,29 +207,29 @@ absl::StatusOr<StepOutcome> Session::DoStep(const StepArgs& args) {
   }
   ThreadWorkspace()->Trim(kKeptWorkspaceBytes);
   if (outcome.result.not_finite != engine::NotFinite::kNothing) {
-    return NotFiniteError(outcome.result.not_finite);
+    return done(NotFiniteError(outcome.result.not_finite));
   }
   outcome.step = next->step;
-  Commit(args.key, std::move(next), outcome);
-  return outcome;
+  Commit<StepOutcome>(args.key, std::move(next), &args.work, outcome, std::move(done));
 }
 
 void Session::Edit(EditArgs args, Callback<int64_t> done) {
   // An edit writes the whole state: about an operation per number.
   const int64_t cost = network_->parameter_count() * (1 + network_->slot_count());
   strand_.Post(cost, [self = shared_from_this(), args = std::move(args),
-                      done = std::move(done)]() mutable { done(self->DoEdit(args)); });
+                      done = std::move(done)]() mutable { self->DoEdit(args, std::move(done)); });
 }
 
-absl::StatusOr<int64_t> Session::DoEdit(EditArgs& args) {
+void Session::DoEdit(EditArgs& args, Callback<int64_t> done) {
   const auto begin = Begin<int64_t>(args.key, args.cancelled, args.expected_step);
-  if (!begin.ok()) return begin.status();
-  if (const auto* recorded = std::get_if<int64_t>(&*begin)) return *recorded;
+  if (!begin.ok()) return AnswerWhenStored<int64_t>(begin.status(), std::move(done));
+  if (const auto* recorded = std::get_if<int64_t>(&*begin)) {
+    return AnswerWhenStored<int64_t>(*recorded, std::move(done));
+  }
   auto next = args.edit(*std::get<StatePtr>(*begin));
-  if (!next.ok()) return next.status();
+  if (!next.ok()) return done(next.status());
   const int64_t step = (*next)->step;
-  Commit(args.key, *std::move(next), step);
-  return step;
+  Commit<int64_t>(args.key, *std::move(next), nullptr, step, std::move(done));
 }
 
 void Session::Train(TrainArgs args, Callback<std::shared_ptr<Run>> done) {
@@ -169,35 +240,57 @@ void Session::Train(TrainArgs args, Callback<std::shared_ptr<Run>> done) {
 }
 
 void Session::DoTrain(TrainArgs args, Callback<std::shared_ptr<Run>> done) {
-  absl::StatusOr<std::shared_ptr<Run>> run;
-  bool started = false;
+  absl::StatusOr<std::shared_ptr<Run>> run = nullptr;
   std::vector<WaitingTrain> next;  // whose turn it is
+  bool started = false;
   {
     const MutexLock lock(&mu_);
-    auto recorded = RecordedAnswer<std::shared_ptr<Run>>(args.key);
-    if (!recorded.ok()) {
-      run = recorded.status();
-    } else if (recorded->has_value()) {
-      run = **std::move(recorded);
-    } else if (run_ != nullptr && args.wait && !closed_) {
-      if (waiting_.size() < kMaxWaitingRuns) {
-        waiting_.push_back({std::move(args), std::move(done)});
-        return;
+    run = FindRunOf(args.key);
+    if (run.ok() && *run == nullptr) {
+      if (run_ != nullptr && args.wait && !closed_) {
+        if (waiting_.size() < kMaxWaitingRuns) {
+          waiting_.push_back({std::move(args), std::move(done)});
+          return;
+        }
+        run = LimitError("wait",
+                         absl::StrCat(kMaxWaitingRuns, " runs wait for ", name(), " already"));
+      } else {
+        store::Batch batch;
+        run = StartRun(args, &batch);
+        started = run.ok();
+        if (started && journal_.has_value()) {
+          journal_->Commit(std::move(batch),
+                           [self = shared_from_this(), run = *run,
+                            done = std::move(done)](const absl::Status& status) mutable {
+                             if (status.ok()) return done(run);
+                             run->RequestStop(StopReason::kServerShutdown);
+                             done(NotStored(self->name(), status));
+                           });
+        }
       }
-      run =
-          LimitError("wait", absl::StrCat(kMaxWaitingRuns, " runs wait for ", name(), " already"));
-    } else {
-      run = StartRun(args);
-      started = run.ok();
     }
     next = TakeReady(args.key);
   }
   for (WaitingTrain& waiting : next) Train(std::move(waiting.args), std::move(waiting.done));
-  done(run);
   if (started) {
+    if (done) done(run);
     environment_->pool->Post(Priority::kBackground,
                              [self = shared_from_this()] { self->RunSlice(); });
+    return;
   }
+  AnswerWhenStored<std::shared_ptr<Run>>(std::move(run), std::move(done));
+}
+
+// The run that a request started, if it did; null if it is new.
+absl::StatusOr<std::shared_ptr<Run>> Session::FindRunOf(const RequestKey& key) {
+  const bool same = run_ != nullptr && !key.id.empty() && run_->key().id == key.id &&
+                    run_->key().fingerprint == key.fingerprint;
+  if (same) return run_;  // however long ago that was
+  const auto recorded = RecordedAnswer<RunAnswer>(key);
+  if (!recorded.ok()) return recorded.status();
+  if (!recorded->has_value()) return nullptr;
+  if ((*recorded)->run == nullptr) return RunNotFound(name(), (*recorded)->number);
+  return (*recorded)->run;
 }
 
 // Those who wait and need not any more: the first one if there is no run, and with a run the
@@ -216,7 +309,7 @@ std::vector<Session::WaitingTrain> Session::TakeReady(const RequestKey& key) {
   return ready;
 }
 
-absl::StatusOr<std::shared_ptr<Run>> Session::StartRun(TrainArgs& args) {
+absl::StatusOr<std::shared_ptr<Run>> Session::StartRun(TrainArgs& args, store::Batch* batch) {
   const absl::Status status = CheckMutable(args.cancelled, std::nullopt);
   if (!status.ok()) return status;
   if (environment_->draining) return ShuttingDown();
@@ -228,59 +321,201 @@ absl::StatusOr<std::shared_ptr<Run>> Session::StartRun(TrainArgs& args) {
                        {"LIMIT_EXCEEDED", {{"limit", "max_concurrent_runs"}}});
   }
   ++run_count_;
-  run_ = std::make_shared<Run>(absl::StrCat(name(), "/runs/", run_count_), run_count_, args.config);
+  run_ = std::make_shared<Run>(absl::StrCat(name(), "/runs/", run_count_), run_count_, args.config,
+                               args.key, args.resumes && journal_.has_value());
+  const KeyedAnswer answer =
+      Remember({args.key, environment_->clock->Now(), RunAnswer{run_count_, run_}});
+  if (journal_.has_value()) {
+    AddRunRecords(args, batch);
+    journal_->AddAnswer(answer, batch);
+  }
   trainer_ = std::make_unique<Trainer>(network_, run_,
                                        RunData{std::move(args.data), std::move(args.validation)},
                                        state_, &lent_threads_);
-  Record(args.key, run_);
   return run_;
 }
 
+// A run that resumes needs its rows; of another one only the number counts.
+void Session::AddRunRecords(const TrainArgs& args, store::Batch* batch) {
+  const Uid uid = journal_->uid();
+  StoredRun stored;
+  stored.number = run_->number();
+  stored.resumes = run_->resumes();
+  stored.start_step = state_->step;
+  if (run_->resumes()) {
+    stored.config = run_->config();
+    stored.key = run_->key();
+    const auto add = [&](const std::shared_ptr<const engine::Dataset>& rows, RowsOf which) {
+      uint32_t count = 0;
+      if (rows == nullptr) return count;
+      for (std::string& piece : EncodeRows(*rows)) {
+        batch->Put(store::Table::kChunks, ChunkKey(uid, run_->number(), which, count++),
+                   std::move(piece));
+      }
+      return count;
+    };
+    stored.training_chunks = add(args.data, RowsOf::kTraining);
+    stored.validation_chunks = add(args.validation, RowsOf::kValidation);
+  }
+  batch->Put(store::Table::kRuns, RunKey(uid, RunPart::kRun), EncodeRun(stored));
+  last_mark_ = environment_->clock->Now();
+}
+
+void Session::ResumeRun(ResumeArgs args) {
+  environment_->runs_under_way.fetch_add(1);
+  {
+    const MutexLock lock(&mu_);
+    run_ = std::move(args.run);
+    run_count_ = std::max(run_count_, run_->number());
+    last_mark_ = environment_->clock->Now();
+    if (args.mark.has_value()) {
+      stored_best_ = args.mark->best_state;
+      trainer_ = std::make_unique<Trainer>(network_, run_, std::move(args.data), state_,
+                                           &lent_threads_, args.start_step, *args.mark);
+    } else {
+      trainer_ =
+          std::make_unique<Trainer>(network_, run_, std::move(args.data), state_, &lent_threads_);
+    }
+  }
+  environment_->pool->Post(Priority::kBackground,
+                           [self = shared_from_this()] { self->RunSlice(); });
+}
+
 void Session::RunSlice() {
+  if (ParkRun()) return;
   const auto summary = trainer_->Slice(ComputePool::kSlice);
   if (summary.has_value()) {
     EndRun(*summary);
     return;
   }
-  {
-    const MutexLock lock(&mu_);
-    step_ = trainer_->state()->step;
-  }
+  MarkRun();
   environment_->pool->Post(Priority::kBackground,
                            [self = shared_from_this()] { self->RunSlice(); });
+}
+
+// The run's state, and for a run that resumes how far it is.
+void Session::AddMark(store::Batch* batch) {
+  journal_->AddState(*trainer_->Share(), batch);
+  const auto mark = trainer_->Mark();
+  if (!run_->resumes() || !mark.has_value()) return;
+  const Uid uid = journal_->uid();
+  batch->Put(store::Table::kRuns, RunKey(uid, RunPart::kMark),
+             EncodeMark(*mark, run_->log().Image()));
+  if (mark->best_state == stored_best_) return;
+  stored_best_ = mark->best_state;
+  batch->Put(store::Table::kRuns, RunKey(uid, RunPart::kBest), EncodeState(*stored_best_));
+}
+
+// Once a second, or when the store has taken the last mark: what a crash can cost a run.
+void Session::MarkRun() {
+  const MutexLock lock(&mu_);
+  step_ = trainer_->state()->step;
+  if (!journal_.has_value() || closed_ || mark_pending_) return;
+  const absl::Time now = environment_->clock->Now();
+  if (now < last_mark_ + kMarkInterval || trainer_->ended()) return;
+  last_mark_ = now;
+  mark_pending_ = true;
+  store::Batch batch;
+  AddMark(&batch);
+  journal_->Commit(std::move(batch), [self = shared_from_this()](const absl::Status&) {
+    const MutexLock callback_lock(&self->mu_);
+    self->mark_pending_ = false;
+  });
+}
+
+// Leaves the run to who loads the model next, if the server stops or the store has refused a
+// change.
+bool Session::ParkRun() {
+  std::shared_ptr<Run> run;
+  std::unique_ptr<Trainer> trainer;
+  std::vector<WaitingTrain> waiting;
+  {
+    const MutexLock lock(&mu_);
+    if (!journal_.has_value() || closed_) return false;
+    const bool broken = journal_->broken();
+    const bool stops = run_->resumes() && !trainer_->ended() &&
+                       run_->stop_requested() == StopReason::kServerShutdown;
+    if (!broken && !stops) return false;
+    store::Batch batch;
+    if (!broken) AddMark(&batch);
+    state_ = trainer_->state();
+    step_ = state_->step;
+    trainer = std::move(trainer_);
+    run = TakeRun();
+    if (!broken) {
+      journal_->Commit(std::move(batch), [run](const absl::Status&) { run->Park(ShuttingDown()); });
+      return true;
+    }
+    waiting.swap(waiting_);
+  }
+  run->Park(NotStored(name(), absl::OkStatus()));
+  for (WaitingTrain& train : waiting) train.done(NotStored(name(), absl::OkStatus()));
+  return true;
+}
+
+std::shared_ptr<Run> Session::TakeRun() {
+  std::shared_ptr<Run> run = std::move(run_);
+  run_ = nullptr;
+  latest_run_ = run;
+  stored_best_ = nullptr;
+  environment_->runs_under_way.fetch_sub(1);
+  return run;
+}
+
+// The last state, the run among those that have ended, and nothing of it among those under way.
+void Session::AddEnd(const RunSummary& summary, store::Batch* batch) {
+  const Uid uid = journal_->uid();
+  journal_->AddState(*state_, batch);
+  batch->Put(store::Table::kRuns, RunKey(uid, RunPart::kFinished),
+             EncodeFinishedRun(*run_, summary));
+  for (const RunPart part : {RunPart::kRun, RunPart::kMark, RunPart::kBest}) {
+    batch->Delete(store::Table::kRuns, RunKey(uid, part));
+  }
+  if (run_->resumes()) {
+    batch->DeletePrefix(store::Table::kChunks, ChunksKey(uid, run_->number()));
+  }
 }
 
 void Session::EndRun(const RunSummary& summary) {
   std::shared_ptr<Run> run;
   std::unique_ptr<Trainer> trainer;  // its memory is freed outside of the lock
   std::vector<WaitingTrain> next;
+  bool stores = false;
   {
     const MutexLock lock(&mu_);
     state_ = trainer_->state();
     step_ = state_->step;
     trainer = std::move(trainer_);
-    run = std::move(run_);
-    run_ = nullptr;
-    latest_run_ = run;
+    stores = journal_.has_value() && !closed_;
+    store::Batch batch;
+    if (stores) AddEnd(summary, &batch);
+    run = TakeRun();
     next = TakeReady({});
+    if (stores) {
+      journal_->Commit(std::move(batch),
+                       [self = shared_from_this(), run, summary](const absl::Status& status) {
+                         if (status.ok()) return run->Finish(summary);
+                         run->Park(NotStored(self->name(), status));
+                       });
+    }
   }
   Touch();
-  environment_->runs_under_way.fetch_sub(1);
   if (environment_->on_run_end) environment_->on_run_end(*run, summary);
-  run->Finish(summary);
+  if (!stores) run->Finish(summary);
   for (WaitingTrain& waiting : next) Train(std::move(waiting.args), std::move(waiting.done));
 }
 
 void Session::StopTraining(int64_t number, const RequestKey& key,
                            Callback<std::shared_ptr<Run>> done) {
-  absl::StatusOr<std::shared_ptr<Run>> run;
+  absl::StatusOr<std::shared_ptr<Run>> run = nullptr;
   {
     const MutexLock lock(&mu_);
-    auto recorded = RecordedAnswer<std::shared_ptr<Run>>(key);
+    const auto recorded = RecordedAnswer<RunAnswer>(key);
     if (!recorded.ok()) {
       run = recorded.status();
     } else if (recorded->has_value()) {
-      run = **std::move(recorded);
+      run = (*recorded)->run;
+      if (*run == nullptr) run = RunNotFound(name(), (*recorded)->number);
     } else if (closed_) {
       run = ModelDeleted(name());
     } else if (run_ == nullptr || (number != 0 && run_->number() != number)) {
@@ -291,14 +526,21 @@ void Session::StopTraining(int64_t number, const RequestKey& key,
     } else {
       run = run_;
       run_->RequestStop(StopReason::kStopped);
-      Record(key, run_);
+      const KeyedAnswer answer =
+          Remember({key, environment_->clock->Now(), RunAnswer{run_->number(), run_}});
+      // It is stored before the run's end, which is what the caller waits for.
+      if (journal_.has_value() && !key.id.empty()) journal_->Answer(answer, [](const auto&) {});
     }
   }
   if (!run.ok()) {
     done(run.status());
     return;
   }
-  (*run)->OnFinish([run = *run, done = std::move(done)](const RunSummary&) mutable { done(run); });
+  (*run)->OnFinish(
+      [run = *run, done = std::move(done)](const absl::StatusOr<RunSummary>& summary) mutable {
+        if (!summary.ok()) return done(summary.status());
+        done(run);
+      });
 }
 
 absl::StatusOr<std::shared_ptr<Run>> Session::FindRun(int64_t number) const {
@@ -320,12 +562,21 @@ absl::StatusOr<Session::StatePtr> Session::ReadFitted() const {
   return state;
 }
 
-void Session::Close() {
+void Session::Close(store::Batch registry_part, store::Store::Done done) {
   {
     const MutexLock lock(&mu_);
     closed_ = true;
+    if (journal_.has_value()) {
+      registry_part.Delete(store::Table::kModels, info_.id);
+      journal_->AddDeletion(run_ != nullptr && run_->resumes() ? run_->number() : 0,
+                            &registry_part);
+      // On its own: it follows from nothing that could have been refused.
+      journal_->store()->Commit(std::move(registry_part), journal_->durability(), nullptr,
+                                std::exchange(done, nullptr));
+    }
   }
   StopRun(StopReason::kModelDeleted, ModelDeleted(name()));
+  if (done) done(absl::OkStatus());
 }
 
 void Session::StopRun(StopReason reason, const absl::Status& refusal_of_waiting) {

@@ -18,10 +18,11 @@
 #include "absl/time/time.h"
 #include "server/engine/data.h"
 #include "server/engine/network.h"
-#include "server/engine/step.h"
-#include "server/session/clock.h"
-#include "server/session/compute_pool.h"
+#include "server/session/answer.h"
+#include "server/session/environment.h"
+#include "server/session/journal.h"
 #include "server/session/lent_threads.h"
+#include "server/session/model_info.h"
 #include "server/session/mutex.h"
 #include "server/session/request_window.h"
 #include "server/session/run.h"
@@ -30,32 +31,21 @@
 
 namespace backprop::session {
 
-// Fixed when a model is created.
-struct ModelInfo {
-  std::string id;
-  std::map<std::string, std::string> labels;
-  std::vector<std::string> class_names;
-  std::vector<std::string> feature_names;
-  std::optional<absl::Duration> ttl;
-};
-
-// What the sessions of a server share.
-struct Environment {
-  ComputePool* pool;
-  const Clock* clock;
-  Limits limits;
-  // Is told of each run that ends, for the log.
-  std::function<void(const Run&, const RunSummary&)> on_run_end;
-  std::atomic<int64_t> runs_under_way{0};
-  std::atomic<bool> draining{false};  // no run starts any more
-};
-
 // Whether the caller of an operation has gone; asked before the operation changes anything.
 using IsCancelled = absl::AnyInvocable<bool() const>;
 
-struct StepOutcome {
-  int64_t step = 0;  // after it
-  engine::StepResult result;
+// What a session begins with.
+struct SessionStart {
+  ModelInfo info;
+  std::shared_ptr<const engine::Network> network;
+  std::shared_ptr<const engine::State> state;
+  absl::Time create_time;
+  RequestKey created_by;
+  int64_t created_at_step = 0;
+  std::optional<Journal> journal;         // nothing: the model lives in memory
+  std::vector<KeyedAnswer> answers = {};  // what retries can still get, the oldest first
+  std::shared_ptr<Run> latest_run = {};   // the last one that has ended
+  int64_t run_count = 0;
 };
 
 // Thread-safe. Operations that may take long answer through a callback, which is called exactly
@@ -66,8 +56,7 @@ class Session : public std::enable_shared_from_this<Session> {
   using Callback = absl::AnyInvocable<void(absl::StatusOr<T>)>;
   using StatePtr = std::shared_ptr<const engine::State>;
 
-  Session(Environment* environment, ModelInfo info, std::shared_ptr<const engine::Network> network,
-          StatePtr initial, RequestKey created_by);
+  Session(Environment* environment, SessionStart start);
 
   const ModelInfo& info() const { return info_; }
   std::string name() const { return "models/" + info_.id; }
@@ -90,7 +79,7 @@ class Session : public std::enable_shared_from_this<Session> {
   // One optimiser step, on a batch or with gradients (P) of the caller's; `expected_step` is
   // checked in the model's order.
   struct StepArgs {
-    std::variant<engine::Dataset, engine::Buffer> work;
+    StepWork work;
     std::optional<int64_t> expected_step;
     RequestKey key;
     IsCancelled cancelled;
@@ -113,6 +102,7 @@ class Session : public std::enable_shared_from_this<Session> {
     std::shared_ptr<const engine::Dataset> data;
     std::shared_ptr<const engine::Dataset> validation;  // null: what config.validation_split takes
     bool wait = false;
+    bool resumes = false;  // goes on by itself after a restart of the server
     RequestKey key;
     IsCancelled cancelled;
   };
@@ -130,14 +120,36 @@ class Session : public std::enable_shared_from_this<Session> {
   // The same for who computes with it: NOT_FITTED while the model awaits its standardisation.
   absl::StatusOr<StatePtr> ReadFitted() const;
 
-  // Ends a deleted model: its run stops, and every later operation answers MODEL_DELETED.
-  void Close();
+  // Ends a deleted model: its run stops, every later operation answers MODEL_DELETED, and nothing
+  // more is written to the store, from which it is deleted together with `registry_part`. `done`
+  // says whether that is stored.
+  void Close(store::Batch registry_part, store::Store::Done done);
+
+  // Stores the model as created, for a model with a journal, together with `registry_part`. `done`
+  // says whether that is stored.
+  void StoreCreation(std::string spec, store::Batch registry_part, store::Store::Done done);
+  // `done` says that all that was changed before is stored.
+  void WhenStored(store::Store::Done done);
+  // Whether the store refused a change, so that the session has to be loaded again.
+  bool broken() const;
+  // Null for a model that lives in memory. Its keys and its store do not change.
+  const Journal* journal() const ABSL_NO_THREAD_SAFETY_ANALYSIS {
+    return journal_.has_value() ? &*journal_ : nullptr;
+  }
+
+  // Goes on with a run that the store holds; called before anybody else knows the session.
+  struct ResumeArgs {
+    std::shared_ptr<Run> run;
+    RunData data;
+    int64_t start_step = 0;
+    std::optional<TrainerMark> mark;  // nothing: from the beginning
+  };
+  void ResumeRun(ResumeArgs args);
 
   // Stops the run for `reason` and refuses who waits for it; later calls are as before.
   void StopRun(StopReason reason, const absl::Status& refusal_of_waiting);
 
  private:
-  using Answer = std::variant<StepOutcome, int64_t, std::shared_ptr<Run>>;
   struct WaitingTrain {
     TrainArgs args;
     Callback<std::shared_ptr<Run>> done;
@@ -147,7 +159,8 @@ class Session : public std::enable_shared_from_this<Session> {
   template <class T>
   absl::StatusOr<std::optional<T>> RecordedAnswer(const RequestKey& key)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  void Record(const RequestKey& key, Answer answer) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // Puts it into the window if it has a key. Returns it.
+  KeyedAnswer Remember(KeyedAnswer answer) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // Why a mutation cannot be made now, if so.
   absl::Status CheckMutable(const IsCancelled& cancelled,
                             const std::optional<int64_t>& expected_step) const
@@ -157,12 +170,27 @@ class Session : public std::enable_shared_from_this<Session> {
   absl::StatusOr<std::variant<T, StatePtr>> Begin(const RequestKey& key,
                                                   const IsCancelled& cancelled,
                                                   const std::optional<int64_t>& expected_step);
-  void Commit(const RequestKey& key, StatePtr next, Answer answer);
+  // Makes `next` the state and answers when that is stored. `work`: what made it, if anything.
+  template <class T>
+  void Commit(const RequestKey& key, StatePtr next, const StepWork* work, const T& answer,
+              Callback<T> done);
+  // Answers what was decided earlier, once what led to it is stored.
+  template <class T>
+  void AnswerWhenStored(absl::StatusOr<T> answer, Callback<T> done);
 
-  absl::StatusOr<StepOutcome> DoStep(const StepArgs& args);
-  absl::StatusOr<int64_t> DoEdit(EditArgs& args);
+  void DoStep(const StepArgs& args, Callback<StepOutcome> done);
+  void DoEdit(EditArgs& args, Callback<int64_t> done);
   void DoTrain(TrainArgs args, Callback<std::shared_ptr<Run>> done);
-  absl::StatusOr<std::shared_ptr<Run>> StartRun(TrainArgs& args) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  absl::StatusOr<std::shared_ptr<Run>> FindRunOf(const RequestKey& key)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  absl::StatusOr<std::shared_ptr<Run>> StartRun(TrainArgs& args, store::Batch* batch)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void AddRunRecords(const TrainArgs& args, store::Batch* batch) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void AddMark(store::Batch* batch) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void AddEnd(const RunSummary& summary, store::Batch* batch) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void MarkRun();
+  bool ParkRun();
+  std::shared_ptr<Run> TakeRun() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   std::vector<WaitingTrain> TakeReady(const RequestKey& key) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void RunSlice();
   void EndRun(const RunSummary& summary);
@@ -178,6 +206,7 @@ class Session : public std::enable_shared_from_this<Session> {
   Strand strand_;
 
   mutable Mutex mu_;
+  std::optional<Journal> journal_ ABSL_GUARDED_BY(mu_);
   StatePtr state_ ABSL_GUARDED_BY(mu_);  // while there is a trainer, the trainer's is newer
   int64_t step_ ABSL_GUARDED_BY(mu_);    // step count at the last boundary between slices
   bool closed_ ABSL_GUARDED_BY(mu_) = false;
@@ -187,6 +216,9 @@ class Session : public std::enable_shared_from_this<Session> {
   std::shared_ptr<Run> latest_run_ ABSL_GUARDED_BY(mu_);
   // Exists with run_. Changed under mu_; the thread that runs a slice uses it without.
   std::unique_ptr<Trainer> trainer_;
+  absl::Time last_mark_ ABSL_GUARDED_BY(mu_);  // when the run's state was last handed to the store
+  bool mark_pending_ ABSL_GUARDED_BY(mu_) = false;
+  std::shared_ptr<const engine::State> stored_best_ ABSL_GUARDED_BY(mu_);
   std::vector<WaitingTrain> waiting_ ABSL_GUARDED_BY(mu_);
 };
 

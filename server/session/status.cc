@@ -112,6 +112,16 @@ absl::Status NotFitted(absl::string_view model) {
       {"NOT_FITTED", {{"model", std::string(model)}}});
 }
 
+absl::Status NotStored(absl::string_view model, const absl::Status& cause) {
+  const std::string why = cause.ok() ? "an earlier change was not stored; the model is loaded again"
+                                     : std::string(cause.message());
+  const auto code = cause.code() == absl::StatusCode::kResourceExhausted
+                        ? absl::StatusCode::kResourceExhausted
+                        : absl::StatusCode::kUnavailable;
+  return ReasonError(code, absl::StrCat(model, ": the change was not stored: ", why),
+                     {"NOT_STORED", {{"model", std::string(model)}}});
+}
+
 absl::Status ShuttingDown() {
   return ReasonError(absl::StatusCode::kUnavailable, "the server is shutting down",
                      {"SERVER_SHUTDOWN", {}});

@@ -39,6 +39,63 @@ Trainer::Trainer(std::shared_ptr<const engine::Network> network, std::shared_ptr
                                 start_step_, validation});
 }
 
+Trainer::Trainer(std::shared_ptr<const engine::Network> network, std::shared_ptr<Run> run,
+                 RunData data, std::shared_ptr<const engine::State> state,
+                 engine::Parallel* parallel, int64_t start_step, const TrainerMark& mark)
+    : network_(std::move(network)),
+      parallel_(parallel),
+      run_(std::move(run)),
+      data_(std::move(data)),
+      state_(std::move(state)),
+      start_step_(start_step),
+      begin_(SteadyClock::now() - absl::ToChronoNanoseconds(mark.elapsed)),
+      first_phase_(mark.next == TrainerMark::Next::kStep       ? Phase::kStep
+                   : mark.next == TrainerMark::Next::kValidate ? Phase::kValidate
+                                                               : Phase::kReport),
+      iteration_(mark.iteration),
+      samples_(mark.samples),
+      last_(mark.last),
+      epoch_loss_(mark.epoch_loss),
+      validation_(mark.validation) {
+  const RunConfig& config = run_->config();
+  if (config.early_stopping.has_value()) {
+    stopper_.emplace(*config.early_stopping, mark.best_loss, mark.best_iteration, mark.bad_epochs,
+                     mark.best_state);
+  }
+}
+
+std::optional<TrainerMark> Trainer::Mark() const {
+  TrainerMark mark;
+  switch (phase_) {
+    case Phase::kPrepare:
+    case Phase::kEnd:
+      return std::nullopt;
+    case Phase::kStep:
+      mark.next = TrainerMark::Next::kStep;
+      break;
+    case Phase::kValidate:  // what was measured in part is measured again
+      mark.next = TrainerMark::Next::kValidate;
+      break;
+    case Phase::kReport:
+      mark.next = TrainerMark::Next::kReport;
+      break;
+  }
+  mark.iteration = iteration_;
+  mark.samples = samples_;
+  mark.last = last_;
+  mark.epoch_loss = epoch_loss_;
+  mark.validation = validation_;
+  mark.elapsed = Elapsed();
+  if (stopper_.has_value()) {
+    mark.best_loss = stopper_->best_iteration() > 0 ? stopper_->best_loss()
+                                                    : std::numeric_limits<double>::infinity();
+    mark.best_iteration = stopper_->best_iteration();
+    mark.bad_epochs = stopper_->bad_epochs();
+    mark.best_state = stopper_->best_state();
+  }
+  return mark;
+}
+
 // What needs a look at the rows: the split, the standardisation, the order of batches.
 Trainer::Phase Trainer::Prepare() {
   const RunConfig& config = run_->config();
@@ -61,7 +118,7 @@ Trainer::Phase Trainer::Prepare() {
   }
   schedule_.emplace(engine::BatchPlan{config.batch_size, config.shuffle, seed, start_step_},
                     *data_.training);
-  return Phase::kStep;
+  return first_phase_;
 }
 
 std::optional<RunSummary> Trainer::Slice(absl::Duration length) {
@@ -75,7 +132,7 @@ std::optional<RunSummary> Trainer::Slice(absl::Duration length) {
         phase_ = Step();
         break;
       case Phase::kValidate:
-        if (const auto stop = run_->stop_requested()) {
+        if (const auto stop = StopRequested()) {
           End(*stop);
           phase_ = Phase::kEnd;
           break;
@@ -98,10 +155,16 @@ std::optional<RunSummary> Trainer::Slice(absl::Duration length) {
   return Summary();
 }
 
+std::optional<StopReason> Trainer::StopRequested() const {
+  const auto reason = run_->stop_requested();
+  if (reason == StopReason::kServerShutdown && run_->resumes()) return std::nullopt;
+  return reason;
+}
+
 // Ends the run, or makes a step; says what comes next.
 Trainer::Phase Trainer::Step() {
   const RunConfig& config = run_->config();
-  std::optional<StopReason> reason = run_->stop_requested();
+  std::optional<StopReason> reason = StopRequested();
   if (!reason.has_value() && iteration_ == config.iterations) reason = StopReason::kCompleted;
   if (!reason.has_value() && stopper_.has_value() && stopper_->should_stop()) {
     reason = StopReason::kEarlyStopped;
@@ -120,10 +183,12 @@ Trainer::Phase Trainer::Step() {
     End(StopReason::kDiverged);
     return Phase::kEnd;
   }
-  // The old state becomes the next step's target, unless somebody reads it.
+  // The old state becomes the next step's target, unless somebody reads it; it is then let go of
+  // outside of the lock, on which readers wait.
+  std::shared_ptr<const engine::State> old;
   {
     const MutexLock lock(&state_mu_);
-    std::shared_ptr<const engine::State> old = std::exchange(state_, std::move(spare_));
+    old = std::exchange(state_, std::move(spare_));
     if (!shared_) spare_ = std::const_pointer_cast<engine::State>(old);
     shared_ = false;
   }

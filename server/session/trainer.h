@@ -28,6 +28,23 @@ struct RunData {
   std::shared_ptr<const engine::Dataset> validation;  // or null
 };
 
+// How far a trainer has come: with its state, enough for another one to go on.
+struct TrainerMark {
+  enum class Next { kStep = 1, kValidate = 2, kReport = 3 };
+  Next next = Next::kStep;
+  int64_t iteration = 0;
+  int64_t samples = 0;
+  engine::StepResult last;
+  engine::LossResult epoch_loss;
+  std::optional<Metrics> validation;
+  absl::Duration elapsed;
+  // Of early stopping.
+  double best_loss = 0;
+  int64_t best_iteration = 0;
+  int64_t bad_epochs = 0;
+  std::shared_ptr<const engine::State> best_state;
+};
+
 // Makes the steps of a run and writes its log. What a slice computes depends on where it starts,
 // never on how long it is. Used by one thread at a time, but for Share().
 class Trainer {
@@ -37,9 +54,21 @@ class Trainer {
   Trainer(std::shared_ptr<const engine::Network> network, std::shared_ptr<Run> run, RunData data,
           std::shared_ptr<const engine::State> state, engine::Parallel* parallel);
 
+  // Goes on where another trainer of the run, which began at `start_step`, was when `mark` was
+  // taken; `state` is the one it had then. The run's log is as it was, too.
+  Trainer(std::shared_ptr<const engine::Network> network, std::shared_ptr<Run> run, RunData data,
+          std::shared_ptr<const engine::State> state, engine::Parallel* parallel,
+          int64_t start_step, const TrainerMark& mark);
+
   // Works for about `length`, at least one step or one piece of a measurement. Returns the summary
   // when the run has ended.
   std::optional<RunSummary> Slice(absl::Duration length);
+
+  // Between slices: where it is. Nothing before it has begun and after its last step.
+  std::optional<TrainerMark> Mark() const;
+  int64_t start_step() const { return start_step_; }
+  // Whether all steps are made: only the last measurements are left.
+  bool ended() const { return ended_.has_value(); }
 
   // The state after the last step, for the thread that works.
   const std::shared_ptr<const engine::State>& state() const { return state_; }
@@ -70,6 +99,8 @@ class Trainer {
   bool Measure(const engine::Dataset& data, SteadyClock::time_point end, Measurement* measurement);
   bool MeasureAll(SteadyClock::time_point end);
   RunSummary Summary() const;
+  // Why to end now, if so. A run that goes on after a restart is not ended by the server's end.
+  std::optional<StopReason> StopRequested() const;
   // Changes what is not a state's numbers, in a copy if somebody else reads the current one.
   void ChangeState(absl::FunctionRef<void(engine::State*)> change);
   absl::Duration Elapsed() const { return absl::FromChrono(SteadyClock::now() - begin_); }
@@ -86,12 +117,13 @@ class Trainer {
   bool shared_ = true;                    // somebody else reads state_; under state_mu_
   std::shared_ptr<engine::State> spare_;  // nobody reads; the next step writes here
   const int64_t start_step_;
-  const SteadyClock::time_point begin_ = SteadyClock::now();
+  SteadyClock::time_point begin_ = SteadyClock::now();
   Phase phase_ = Phase::kPrepare;
-  int64_t iteration_ = 0;          // steps made
-  int64_t samples_ = 0;            // rows trained
-  engine::StepResult last_;        // of the last step
-  engine::LossResult epoch_loss_;  // of the epoch's batches so far
+  Phase first_phase_ = Phase::kStep;  // after kPrepare
+  int64_t iteration_ = 0;             // steps made
+  int64_t samples_ = 0;               // rows trained
+  engine::StepResult last_;           // of the last step
+  engine::LossResult epoch_loss_;     // of the epoch's batches so far
   Measurement validating_;
   std::optional<Metrics> validation_;  // after the last complete epoch
   std::optional<EarlyStopper> stopper_;

@@ -1,5 +1,6 @@
 #include "tests/bench/bench_server.h"
 
+#include <malloc.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
@@ -54,6 +55,9 @@ class EchoService final : public Echo::CallbackService {
 }  // namespace
 
 int Serve() {
+  // As the server does it.
+  mallopt(M_MMAP_THRESHOLD, 1 << 30);
+  mallopt(M_TRIM_THRESHOLD, 256 << 20);
   session::ComputePool pool(static_cast<int>(std::thread::hardware_concurrency()));
   session::SystemClock clock;
   session::Environment environment{&pool, &clock, {}, {}, {}, {}};

@@ -73,7 +73,28 @@ class SessionFixture : public testing::Test {
     args.network = XorNetwork();
     args.initial = [network = args.network] { return engine::InitialState(*network); };
     args.key = key;
-    return registry.Create(std::move(args));
+    Waiter<std::shared_ptr<Session>> waiter;
+    registry.Create(std::move(args), waiter.callback());
+    return waiter.Wait();
+  }
+  absl::Status Delete(const std::string& id, RequestKey key = {}) {
+    Notification deleted;
+    absl::Status answer;
+    registry.Delete(id, key, [&](const absl::Status& status) {
+      answer = status;
+      deleted.Notify();
+    });
+    deleted.WaitForNotification();
+    return answer;
+  }
+  // A session that no registry knows.
+  std::shared_ptr<Session> SessionOf(const engine::NetworkSpec& spec) {
+    SessionStart start;
+    start.info.id = "m";
+    start.network = std::make_shared<engine::Network>(spec);
+    start.state = engine::InitialState(*start.network);
+    start.create_time = clock.Now();
+    return std::make_shared<Session>(&environment, std::move(start));
   }
   std::shared_ptr<Session> Create(const std::string& id) {
     auto session = TryCreate(id);
@@ -115,8 +136,9 @@ class SessionFixture : public testing::Test {
   static RunSummary WaitFor(const RunPtr& run) {
     Notification done;
     RunSummary summary;
-    run->OnFinish([&](const RunSummary& s) {
-      summary = s;
+    run->OnFinish([&](const absl::StatusOr<RunSummary>& s) {
+      EXPECT_TRUE(s.ok()) << s.status();
+      if (s.ok()) summary = *s;
       done.Notify();
     });
     done.WaitForNotification();

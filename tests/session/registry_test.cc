@@ -18,9 +18,9 @@ TEST_F(RegistryTest, CreatesFindsAndDeletes) {
   EXPECT_EQ(*registry.Find("m"), session);
   EXPECT_EQ(TryCreate("m").status().code(), StatusCode::kAlreadyExists);
   EXPECT_EQ(registry.Find("other").status().code(), StatusCode::kNotFound);
-  EXPECT_TRUE(registry.Delete("m", {}).ok());
+  EXPECT_TRUE(Delete("m", {}).ok());
   EXPECT_EQ(registry.Find("m").status().code(), StatusCode::kNotFound);
-  EXPECT_EQ(registry.Delete("m", {}).code(), StatusCode::kNotFound);
+  EXPECT_EQ(Delete("m", {}).code(), StatusCode::kNotFound);
   EXPECT_EQ(registry.size(), 0);
 }
 
@@ -46,17 +46,17 @@ TEST_F(RegistryTest, ARetriedCreateGetsTheFirstModel) {
 TEST_F(RegistryTest, ARetriedCreateNeverBringsADeletedModelBack) {
   const RequestKey key{"c1", 1};
   ASSERT_TRUE(TryCreate("m", key).ok());
-  ASSERT_TRUE(registry.Delete("m", {}).ok());
+  ASSERT_TRUE(Delete("m", {}).ok());
   EXPECT_EQ(TryCreate("m", key).status().code(), StatusCode::kNotFound);
   EXPECT_EQ(registry.size(), 0);
 }
 
 TEST_F(RegistryTest, ARetriedDeleteSucceedsAndSparesANewModel) {
   Create("m");
-  ASSERT_TRUE(registry.Delete("m", {"d1", 1}).ok());
-  EXPECT_TRUE(registry.Delete("m", {"d1", 1}).ok());
+  ASSERT_TRUE(Delete("m", {"d1", 1}).ok());
+  EXPECT_TRUE(Delete("m", {"d1", 1}).ok());
   Create("m");
-  EXPECT_TRUE(registry.Delete("m", {"d1", 1}).ok());
+  EXPECT_TRUE(Delete("m", {"d1", 1}).ok());
   EXPECT_TRUE(registry.Find("m").ok());
 }
 
@@ -81,7 +81,7 @@ TEST_F(RegistryTest, ModelsAreLimitedAndRoomComesBack) {
   Create("b");
   EXPECT_EQ(TryCreate("c").status().code(), StatusCode::kResourceExhausted);
   EXPECT_EQ(TryCreate("a").status().code(), StatusCode::kAlreadyExists);
-  ASSERT_TRUE(registry.Delete("a", {}).ok());
+  ASSERT_TRUE(Delete("a", {}).ok());
   EXPECT_TRUE(TryCreate("c").ok());
 }
 
@@ -90,7 +90,7 @@ TEST_F(RegistryTest, TotalParametersAreLimitedAndRoomComesBack) {
   Create("a");
   Create("b");
   EXPECT_EQ(TryCreate("c").status().code(), StatusCode::kResourceExhausted);
-  ASSERT_TRUE(registry.Delete("a", {}).ok());
+  ASSERT_TRUE(Delete("a", {}).ok());
   EXPECT_TRUE(TryCreate("c").ok());
 }
 
@@ -99,7 +99,7 @@ TEST_F(RegistryTest, PagesHoldEveryModelOnceInOrder) {
   std::vector<std::string> seen;
   std::string after;
   for (;;) {
-    const auto page = registry.List(after, 10, {});
+    const auto page = *registry.List(after, 10, {});
     for (const auto& session : page) seen.push_back(session->info().id);
     if (page.size() < 10) break;
     after = seen.back();

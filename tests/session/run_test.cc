@@ -28,11 +28,7 @@ class RunTest : public SessionFixture {
     return std::make_shared<engine::Dataset>(
         engine::XorData(rows, seed, engine::DataType::kFloat32));
   }
-  std::shared_ptr<Session> CreateOf(const engine::NetworkSpec& spec) {
-    const auto network = std::make_shared<engine::Network>(spec);
-    return std::make_shared<Session>(&environment, ModelInfo{"m", {}, {}, {}, {}}, network,
-                                     engine::InitialState(*network), RequestKey{});
-  }
+  std::shared_ptr<Session> CreateOf(const engine::NetworkSpec& spec) { return SessionOf(spec); }
   static Session::TrainArgs Epochs(int64_t epochs, int64_t batch_size = 16) {
     Session::TrainArgs args;
     args.data = Rows(80, 1);

@@ -254,7 +254,7 @@ TEST_F(SessionTest, DeletingAModelEndsItsRunAndWhoWaits) {
   const auto run = Train(session.get(), kForever);
   Waiter<RunPtr> waiting;
   session->Train(TrainArgsFor(1, true), waiting.callback());
-  ASSERT_TRUE(registry.Delete("m", {}).ok());
+  ASSERT_TRUE(Delete("m", {}).ok());
   EXPECT_EQ(ReasonOf(waiting.Wait().status())->reason, "MODEL_DELETED");
   EXPECT_EQ(WaitFor(*run).stop_reason, StopReason::kModelDeleted);
   EXPECT_EQ(ReasonOf(Step(session.get()).status())->reason, "MODEL_DELETED");
@@ -297,9 +297,7 @@ TEST_F(SessionTest, ADivergingRunKeepsTheLastFiniteParameters) {
   auto spec = engine::XorSpec(1, engine::DataType::kFloat32);
   spec.loss.kind = engine::Loss::kMeanSquaredError;
   spec.optimizer.learning_rate = 1e3;
-  const auto network = std::make_shared<engine::Network>(spec);
-  auto session = std::make_shared<Session>(&environment, ModelInfo{"m", {}, {}, {}, {}}, network,
-                                           engine::InitialState(*network), RequestKey{});
+  auto session = SessionOf(spec);
   auto data =
       std::make_shared<engine::Dataset>(engine::XorData(200, 1, engine::DataType::kFloat32));
   data->classes.clear();

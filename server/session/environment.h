@@ -1,0 +1,45 @@
+// What the sessions of a server share.
+#ifndef BACKPROP_SERVER_SESSION_ENVIRONMENT_H_
+#define BACKPROP_SERVER_SESSION_ENVIRONMENT_H_
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "server/engine/spec.h"
+#include "server/session/clock.h"
+#include "server/session/compute_pool.h"
+#include "server/session/limits.h"
+#include "server/session/run.h"
+#include "server/store/store.h"
+
+namespace backprop::session {
+
+// A spec that was stored.
+struct DecodedSpec {
+  engine::NetworkSpec spec;
+  std::vector<std::string> class_names;
+  std::vector<std::string> feature_names;
+};
+
+struct Environment {
+  ComputePool* pool;
+  const Clock* clock;
+  Limits limits;
+  // Is told of each run that ends, for the log.
+  std::function<void(const Run&, const RunSummary&)> on_run_end;
+  // Where models are kept; null: in memory alone.
+  store::Store* store = nullptr;
+  // Reads what Registry::CreateArgs::spec_record held.
+  std::function<absl::StatusOr<DecodedSpec>(absl::string_view)> decode_spec = {};
+  std::atomic<int64_t> runs_under_way{0};
+  std::atomic<bool> draining{false};  // no run starts any more
+};
+
+}  // namespace backprop::session
+
+#endif  // BACKPROP_SERVER_SESSION_ENVIRONMENT_H_

@@ -1,0 +1,89 @@
+#include "server/session/journal.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "server/session/limits.h"
+
+namespace backprop::session {
+namespace {
+
+// A load repeats at most so many steps, of at most so many times the state's bytes.
+constexpr int64_t kMostLoggedSteps = 256;
+constexpr int64_t kMostLoggedStates = 4;
+
+}  // namespace
+
+void Journal::Step(const engine::State& next, const StepWork& work, const KeyedAnswer& answer,
+                   Done done) {
+  const auto state_bytes = static_cast<int64_t>(next.values.size_bytes());
+  const int64_t work_bytes = BytesOf(work);
+  const bool log = work_bytes < state_bytes && logged_steps_ < kMostLoggedSteps &&
+                   logged_bytes_ + work_bytes <= kMostLoggedStates * state_bytes;
+  if (!log) return State(next, answer, std::move(done));
+  store::Batch batch;
+  batch.Put(store::Table::kLog, LoggedStepKey(uid_, next.step), EncodeLoggedStep(work));
+  ++logged_steps_;
+  logged_bytes_ += work_bytes;
+  last_logged_ = next.step;
+  AddAnswer(answer, &batch);
+  Commit(std::move(batch), std::move(done));
+}
+
+void Journal::State(const engine::State& next, const KeyedAnswer& answer, Done done) {
+  store::Batch batch;
+  AddState(next, &batch);
+  AddAnswer(answer, &batch);
+  Commit(std::move(batch), std::move(done));
+}
+
+void Journal::Answer(const KeyedAnswer& answer, Done done) {
+  store::Batch batch;
+  AddAnswer(answer, &batch);
+  Commit(std::move(batch), std::move(done));
+}
+
+void Journal::AddState(const engine::State& next, store::Batch* batch) {
+  batch->Put(store::Table::kStates, KeyOf(uid_), EncodeState(next));
+  for (; logged_steps_ > 0; --logged_steps_) {
+    batch->Delete(store::Table::kLog, LoggedStepKey(uid_, last_logged_ - logged_steps_ + 1));
+  }
+  logged_bytes_ = 0;
+}
+
+void Journal::AddAnswer(const KeyedAnswer& answer, store::Batch* batch) {
+  if (answer.key.id.empty()) return;
+  const uint64_t sequence = next_sequence_++;
+  batch->Put(store::Table::kRequests,
+             AnswerKey(uid_, static_cast<uint8_t>(sequence % kModelRequestWindow)),
+             EncodeAnswer(answer, sequence));
+}
+
+void Journal::AddDeletion(int64_t run, store::Batch* batch) {
+  batch->Delete(store::Table::kStates, KeyOf(uid_));
+  for (; logged_steps_ > 0; --logged_steps_) {
+    batch->Delete(store::Table::kLog, LoggedStepKey(uid_, last_logged_ - logged_steps_ + 1));
+  }
+  const uint64_t answers = std::min<uint64_t>(next_sequence_, kModelRequestWindow);
+  for (uint64_t place = 0; place < answers; ++place) {
+    batch->Delete(store::Table::kRequests, AnswerKey(uid_, static_cast<uint8_t>(place)));
+  }
+  for (const RunPart part : {RunPart::kRun, RunPart::kMark, RunPart::kBest, RunPart::kFinished}) {
+    batch->Delete(store::Table::kRuns, RunKey(uid_, part));
+  }
+  if (run > 0) batch->DeletePrefix(store::Table::kChunks, ChunksKey(uid_, run));
+}
+
+void Journal::Commit(store::Batch batch, Done done) {
+  store_->Commit(std::move(batch), durability_, chain_, std::move(done));
+}
+
+void Journal::Restore(int64_t logged_steps, int64_t logged_bytes, int64_t last_step,
+                      uint64_t next_sequence) {
+  logged_steps_ = logged_steps;
+  logged_bytes_ = logged_bytes;
+  last_logged_ = last_step;
+  next_sequence_ = next_sequence;
+}
+
+}  // namespace backprop::session

@@ -1,0 +1,53 @@
+// Where in the store a model's records lie; docs/durability.md has the table.
+#ifndef BACKPROP_SERVER_SESSION_KEYS_H_
+#define BACKPROP_SERVER_SESSION_KEYS_H_
+
+#include <cstdint>
+#include <string>
+
+namespace backprop::session {
+
+// Drawn for each creation of a model, never 0: a model that is made anew under an old id does not
+// see what the old one left.
+using Uid = uint64_t;
+
+// Big-endian, so that keys are in the order of their numbers.
+template <class Number>
+inline std::string BigEndian(Number number) {
+  std::string bytes(sizeof number, '\0');
+  for (size_t i = 0; i < sizeof number; ++i) {
+    bytes[i] = static_cast<char>(number >> (8 * (sizeof number - 1 - i)));
+  }
+  return bytes;
+}
+
+// Every key of the model but the one in table models begins with it.
+inline std::string KeyOf(Uid uid) { return BigEndian(uid); }
+
+inline std::string AnswerKey(Uid uid, uint8_t place) {
+  return KeyOf(uid) + static_cast<char>(place);
+}
+
+inline std::string LoggedStepKey(Uid uid, int64_t step) {
+  return KeyOf(uid) + BigEndian(static_cast<uint64_t>(step));
+}
+
+enum class RunPart : char { kRun = 'r', kMark = 'm', kBest = 'b', kFinished = 'f' };
+inline std::string RunKey(Uid uid, RunPart part) { return KeyOf(uid) + static_cast<char>(part); }
+
+enum class RowsOf : char { kTraining = 't', kValidation = 'v' };
+inline std::string ChunksKey(Uid uid, int64_t run) {
+  return KeyOf(uid) + BigEndian(static_cast<uint64_t>(run));
+}
+inline std::string ChunkKey(Uid uid, int64_t run, RowsOf rows, uint32_t piece) {
+  return ChunksKey(uid, run) + static_cast<char>(rows) + BigEndian(piece);
+}
+
+enum class RegistryAnswerKind : char { kCreate = 'c', kDelete = 'd' };
+inline std::string RegistryAnswerKey(RegistryAnswerKind kind, uint8_t shard, uint16_t place) {
+  return KeyOf(Uid{0}) + static_cast<char>(kind) + static_cast<char>(shard) + BigEndian(place);
+}
+
+}  // namespace backprop::session
+
+#endif  // BACKPROP_SERVER_SESSION_KEYS_H_

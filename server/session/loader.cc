@@ -1,0 +1,229 @@
+#include "server/session/loader.h"
+
+#include <algorithm>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "server/session/records.h"
+#include "server/session/run_records.h"
+
+namespace backprop::session {
+namespace {
+
+// Reads the records of one model.
+class Loader {
+ public:
+  Loader(Environment* environment, absl::string_view id)
+      : environment_(environment), id_(id), name_(absl::StrCat("models/", id)) {}
+
+  absl::StatusOr<std::shared_ptr<Session>> Load() {
+    const auto value = store()->Get(store::Table::kModels, id_);
+    if (!value.ok()) return value.status();
+    if (!value->has_value()) return nullptr;
+    auto model = DecodeModel(**value, id_);
+    if (!model.ok()) return model.status();
+    uid_ = model->uid;
+    start_.journal.emplace(store(), uid_, model->durability);
+    using Part = absl::Status (Loader::*)();
+    absl::Status read = ReadModel(*model);
+    for (const Part part : {&Loader::ReadState, &Loader::ReplayLog, &Loader::ReadFinishedRun,
+                            &Loader::ReadRun, &Loader::ReadAnswers}) {
+      if (read.ok()) read = (this->*part)();
+    }
+    if (!read.ok()) return read;
+    auto session = std::make_shared<Session>(environment_, std::move(start_));
+    if (resume_.has_value()) session->ResumeRun(*std::move(resume_));
+    return session;
+  }
+
+ private:
+  store::Store* store() const { return environment_->store; }
+  const engine::Network& network() const { return *start_.network; }
+
+  absl::Status ReadModel(const StoredModel& model) {
+    auto decoded = environment_->decode_spec(model.spec);
+    if (!decoded.ok()) {
+      return Damaged(name_, absl::StrCat("its spec: ", decoded.status().message()));
+    }
+    start_.info.id = id_;
+    start_.info.labels = model.labels;
+    start_.info.ttl = model.ttl;
+    start_.info.class_names = std::move(decoded->class_names);
+    start_.info.feature_names = std::move(decoded->feature_names);
+    start_.network = std::make_shared<engine::Network>(std::move(decoded->spec));
+    start_.create_time = model.create_time;
+    start_.created_by = model.created_by;
+    start_.created_at_step = model.created_at_step;
+    return absl::OkStatus();
+  }
+
+  absl::Status ReadState() {
+    const auto value = store()->Get(store::Table::kStates, session::KeyOf(uid_));
+    if (!value.ok()) return value.status();
+    if (!value->has_value()) return Damaged(name_, "its state is missing");
+    auto state = DecodeState(**value, network(), name_);
+    if (!state.ok()) return state.status();
+    state_ = *std::move(state);
+    return absl::OkStatus();
+  }
+
+  // The steps since that state, one after the other, exactly as they were made the first time.
+  absl::Status ReplayLog() {
+    absl::Status status;
+    int64_t steps = 0, bytes = 0;
+    engine::Workspace workspace;
+    auto next = std::make_shared<engine::State>(network());
+    const absl::Status scanned = store()->Scan(
+        store::Table::kLog, LoggedStepKey(uid_, state_->step + 1),
+        store::EndOfPrefix(session::KeyOf(uid_)),
+        [&](absl::string_view key, absl::string_view value) {
+          const int64_t step = state_->step + 1;
+          if (key != LoggedStepKey(uid_, step)) {
+            status = Damaged(name_, absl::StrCat("logged step ", step, " is missing"));
+            return false;
+          }
+          const auto logged = DecodeLoggedStep(value, network(), name_);
+          if (!logged.ok()) {
+            status = logged.status();
+            return false;
+          }
+          if (const auto* batch = std::get_if<engine::Dataset>(&logged->work)) {
+            engine::TrainStep(network(), *state_, batch->All(), &workspace, next.get());
+          } else {
+            engine::ApplyStep(network(), *state_, std::get<engine::Buffer>(logged->work),
+                              &workspace, next.get());
+          }
+          std::swap(state_, next);
+          ++steps;
+          bytes += BytesOf(logged->work);
+          return true;
+        });
+    if (!scanned.ok()) return scanned;
+    if (!status.ok()) return status;
+    logged_steps_ = steps;
+    logged_bytes_ = bytes;
+    start_.state = state_;
+    return absl::OkStatus();
+  }
+
+  absl::Status ReadFinishedRun() {
+    const auto value = store()->Get(store::Table::kRuns, RunKey(uid_, RunPart::kFinished));
+    if (!value.ok()) return value.status();
+    if (!value->has_value()) return absl::OkStatus();
+    auto run = DecodeFinishedRun(**value, name_);
+    if (!run.ok()) return run.status();
+    start_.latest_run = *std::move(run);
+    start_.run_count = start_.latest_run->number();
+    return absl::OkStatus();
+  }
+
+  absl::StatusOr<std::shared_ptr<const engine::Dataset>> ReadRows(int64_t run, RowsOf which,
+                                                                  uint32_t pieces) {
+    if (pieces == 0) return nullptr;
+    std::vector<std::string> values;
+    for (uint32_t piece = 0; piece < pieces; ++piece) {
+      auto value = store()->Get(store::Table::kChunks, ChunkKey(uid_, run, which, piece));
+      if (!value.ok()) return value.status();
+      if (!value->has_value()) return Damaged(name_, "rows of its run are missing");
+      values.push_back(**std::move(value));
+    }
+    auto rows = DecodeRows(values, network(), name_);
+    if (!rows.ok()) return rows.status();
+    return std::make_shared<const engine::Dataset>(*std::move(rows));
+  }
+
+  absl::Status ReadRun() {
+    const auto value = store()->Get(store::Table::kRuns, RunKey(uid_, RunPart::kRun));
+    if (!value.ok()) return value.status();
+    if (!value->has_value()) return absl::OkStatus();
+    const auto run = DecodeRun(**value, name_);
+    if (!run.ok()) return run.status();
+    start_.run_count = run->number;
+    if (!run->resumes) return absl::OkStatus();  // it ended with the server; its state is kept
+    auto training = ReadRows(run->number, RowsOf::kTraining, run->training_chunks);
+    if (!training.ok()) return training.status();
+    auto validation = ReadRows(run->number, RowsOf::kValidation, run->validation_chunks);
+    if (!validation.ok()) return validation.status();
+    RunLogImage log;
+    Session::ResumeArgs resume;
+    resume.data = {*std::move(training), *std::move(validation)};
+    resume.start_step = run->start_step;
+    const absl::Status marked = ReadMark(&resume, &log);
+    if (!marked.ok()) return marked;
+    resume.run = std::make_shared<Run>(absl::StrCat(name_, "/runs/", run->number), run->number,
+                                       run->config, run->key, true, std::move(log));
+    resume_ = std::move(resume);
+    return absl::OkStatus();
+  }
+
+  absl::Status ReadMark(Session::ResumeArgs* resume, RunLogImage* log) {
+    const auto value = store()->Get(store::Table::kRuns, RunKey(uid_, RunPart::kMark));
+    if (!value.ok()) return value.status();
+    if (!value->has_value()) return absl::OkStatus();
+    auto mark = DecodeMark(**value, name_);
+    if (!mark.ok()) return mark.status();
+    const auto best = store()->Get(store::Table::kRuns, RunKey(uid_, RunPart::kBest));
+    if (!best.ok()) return best.status();
+    if (best->has_value()) {
+      auto state = DecodeState(**best, network(), name_);
+      if (!state.ok()) return state.status();
+      mark->mark.best_state = *std::move(state);
+    }
+    resume->mark = std::move(mark->mark);
+    *log = std::move(mark->log);
+    return absl::OkStatus();
+  }
+
+  absl::Status ReadAnswers() {
+    std::vector<StoredAnswer> answers;
+    absl::Status status;
+    const std::string prefix = session::KeyOf(uid_);
+    const absl::Status scanned =
+        store()->Scan(store::Table::kRequests, prefix, store::EndOfPrefix(prefix),
+                      [&](absl::string_view, absl::string_view value) {
+                        auto answer = DecodeAnswer(value, name_);
+                        if (!answer.ok()) {
+                          status = answer.status();
+                          return false;
+                        }
+                        answers.push_back(*std::move(answer));
+                        return true;
+                      });
+    if (!scanned.ok()) return scanned;
+    if (!status.ok()) return status;
+    std::sort(answers.begin(), answers.end(),
+              [](const auto& a, const auto& b) { return a.sequence < b.sequence; });
+    const uint64_t next = answers.empty() ? 0 : answers.back().sequence + 1;
+    start_.journal->Restore(logged_steps_, logged_bytes_, start_.state->step, next);
+    for (StoredAnswer& stored : answers) {
+      if (auto* answer = std::get_if<RunAnswer>(&stored.answer.answer)) {
+        for (const auto& run : {start_.latest_run, resume_.has_value() ? resume_->run : nullptr}) {
+          if (run != nullptr && run->number() == answer->number) answer->run = run;
+        }
+      }
+      start_.answers.push_back(std::move(stored.answer));
+    }
+    return absl::OkStatus();
+  }
+
+  Environment* const environment_;
+  const std::string id_;
+  const std::string name_;
+  Uid uid_ = 0;
+  SessionStart start_;
+  std::shared_ptr<engine::State> state_;
+  int64_t logged_steps_ = 0;
+  int64_t logged_bytes_ = 0;
+  std::optional<Session::ResumeArgs> resume_;
+};
+
+}  // namespace
+
+absl::StatusOr<std::shared_ptr<Session>> LoadSession(Environment* environment,
+                                                     absl::string_view id) {
+  return Loader(environment, id).Load();
+}
+
+}  // namespace backprop::session

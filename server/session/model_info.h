@@ -1,0 +1,24 @@
+// What a caller said of a model when creating it, beside its network.
+#ifndef BACKPROP_SERVER_SESSION_MODEL_INFO_H_
+#define BACKPROP_SERVER_SESSION_MODEL_INFO_H_
+
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/time/time.h"
+
+namespace backprop::session {
+
+struct ModelInfo {
+  std::string id;
+  std::map<std::string, std::string> labels;
+  std::vector<std::string> class_names;
+  std::vector<std::string> feature_names;
+  std::optional<absl::Duration> ttl;
+};
+
+}  // namespace backprop::session
+
+#endif  // BACKPROP_SERVER_SESSION_MODEL_INFO_H_

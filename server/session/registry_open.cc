@@ -1,0 +1,122 @@
+// What a registry does when it begins on a store.
+#include <algorithm>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "server/session/keys.h"
+#include "server/session/records.h"
+#include "server/session/registry.h"
+#include "server/session/run_records.h"
+
+namespace backprop::session {
+namespace {
+
+Uid UidOf(absl::string_view key) {
+  Uid uid = 0;
+  for (size_t i = 0; i < sizeof uid && i < key.size(); ++i) {
+    uid = (uid << 8) | static_cast<unsigned char>(key[i]);
+  }
+  return uid;
+}
+
+}  // namespace
+
+absl::StatusOr<Registry::Found> Registry::Open() {
+  Found found;
+  if (environment_->store == nullptr) return found;
+  const auto with_runs = UidsWithRuns();
+  if (!with_runs.ok()) return with_runs.status();
+  absl::Status status = OpenAnswers();
+  if (status.ok()) status = OpenModels(&found, *with_runs);
+  if (!status.ok()) return status;
+  return found;
+}
+
+// The models whose run goes on, sorted.
+absl::StatusOr<std::vector<Uid>> Registry::UidsWithRuns() {
+  std::vector<Uid> uids;
+  const absl::Status scanned = environment_->store->Scan(
+      store::Table::kRuns, "", "", [&](absl::string_view key, absl::string_view value) {
+        if (key.back() != static_cast<char>(RunPart::kRun)) return true;
+        const auto run = DecodeRun(value, "");
+        // A damaged one is told when its model is loaded.
+        if (!run.ok() || run->resumes) uids.push_back(UidOf(key));
+        return true;
+      });
+  if (!scanned.ok()) return scanned;
+  std::sort(uids.begin(), uids.end());
+  return uids;
+}
+
+absl::Status Registry::OpenModels(Found* found, const std::vector<Uid>& with_runs) {
+  std::vector<std::string> run_on;
+  const absl::Time now = environment_->clock->Now();
+  const absl::Status scanned = environment_->store->Scan(
+      store::Table::kModels, "", "", [&](absl::string_view id, absl::string_view value) {
+        ++found->models;
+        const auto model = DecodeModel(value, id);
+        if (!model.ok()) {
+          found->damaged.emplace_back(id);
+          return true;
+        }
+        parameters_.fetch_add(model->numbers);
+        if (model->ttl.has_value()) {
+          Shard& shard = ShardOf(id);
+          const MutexLock lock(&shard.mu);
+          shard.dormant.emplace_back(id, now + *model->ttl);
+        }
+        if (std::binary_search(with_runs.begin(), with_runs.end(), model->uid)) {
+          run_on.emplace_back(id);
+        }
+        return true;
+      });
+  if (!scanned.ok()) return scanned;
+  models_ = found->models;
+  for (const std::string& id : run_on) {
+    const auto session = FindOrLoad(id);
+    if (session.ok() && *session != nullptr) {
+      ++found->runs;
+    } else if (!session.ok()) {
+      found->damaged.push_back(id);
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Registry::OpenAnswers() {
+  struct Stored {
+    RegistryAnswerKind kind;
+    RegistryAnswer answer;
+  };
+  std::vector<Stored> all;
+  const std::string prefix = session::KeyOf(Uid{0});
+  const absl::Status scanned = environment_->store->Scan(
+      store::Table::kRequests, prefix, store::EndOfPrefix(prefix),
+      [&](absl::string_view key, absl::string_view value) {
+        auto answer = DecodeRegistryAnswer(value);
+        // Without it a late retry is a new request, which its model's name or step still guards.
+        if (answer.ok()) {
+          all.push_back({static_cast<RegistryAnswerKind>(key[prefix.size()]), *std::move(answer)});
+        }
+        return true;
+      });
+  if (!scanned.ok()) return scanned;
+  std::sort(all.begin(), all.end(),
+            [](const Stored& a, const Stored& b) { return a.answer.sequence < b.answer.sequence; });
+  for (const auto& [kind, answer] : all) {
+    Shard& shard = ShardOf(answer.key.id);
+    const MutexLock lock(&shard.mu);
+    if (kind == RegistryAnswerKind::kCreate) {
+      shard.creations.Record(answer.key, answer.time, {answer.model_id, true});
+      shard.creation_count = std::max(shard.creation_count, answer.sequence + 1);
+    } else {
+      shard.deletions.Record(answer.key, answer.time, {});
+      shard.deletion_count = std::max(shard.deletion_count, answer.sequence + 1);
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace backprop::session

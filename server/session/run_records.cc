@@ -1,0 +1,241 @@
+#include "server/session/run_records.h"
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "server/session/records.h"
+#include "server/store/records.pb.h"
+
+namespace backprop::session {
+namespace {
+
+namespace v1 = store::v1;
+
+void Encode(const RunConfig& config, v1::RunConfig* message) {
+  message->set_iterations(config.iterations);
+  message->set_batch_size(config.batch_size);
+  message->set_shuffle(config.shuffle);
+  message->set_report_every(config.report_every);
+  message->set_validation_split(config.validation_split);
+  if (!config.early_stopping.has_value()) return;
+  message->set_early_stopping(true);
+  message->set_patience(config.early_stopping->patience);
+  message->set_min_delta(config.early_stopping->min_delta);
+  message->set_restore_best(config.early_stopping->restore_best);
+}
+
+RunConfig Decode(const v1::RunConfig& message) {
+  RunConfig config;
+  config.iterations = message.iterations();
+  config.batch_size = message.batch_size();
+  config.shuffle = message.shuffle();
+  config.report_every = message.report_every();
+  config.validation_split = message.validation_split();
+  if (message.early_stopping()) {
+    config.early_stopping =
+        EarlyStopping{message.patience(), message.min_delta(), message.restore_best()};
+  }
+  return config;
+}
+
+void Encode(const Metrics& metrics, v1::Metrics* message) {
+  message->set_loss(metrics.loss);
+  if (metrics.accuracy.has_value()) message->set_accuracy(*metrics.accuracy);
+  message->set_rows(metrics.rows);
+}
+
+Metrics Decode(const v1::Metrics& message) {
+  Metrics metrics;
+  metrics.loss = message.loss();
+  if (message.has_accuracy()) metrics.accuracy = message.accuracy();
+  metrics.rows = message.rows();
+  return metrics;
+}
+
+void Encode(const RunStarted& started, v1::Event* event) {
+  v1::Event::Started* message = event->mutable_started();
+  message->set_total_iterations(started.total_iterations);
+  message->set_iterations_per_epoch(started.iterations_per_epoch);
+  message->set_rows(started.rows);
+  message->set_start_step(started.start_step);
+  message->set_validation_rows(started.validation_rows);
+}
+
+void Encode(const Progress& progress, v1::Event* event) {
+  v1::Event::Progress* message = event->mutable_progress();
+  message->set_iteration(progress.iteration);
+  message->set_total_iterations(progress.total_iterations);
+  message->set_epoch(progress.epoch);
+  message->set_step(progress.step);
+  Encode(progress.metrics, message->mutable_metrics());
+  message->set_learning_rate(progress.learning_rate);
+  message->set_gradient_norm(progress.gradient_norm);
+  message->set_samples_per_second(progress.samples_per_second);
+  message->set_eta_nanos(absl::ToInt64Nanoseconds(progress.eta));
+  if (progress.validation.has_value()) Encode(*progress.validation, message->mutable_validation());
+}
+
+void Encode(const RunSummary& summary, v1::Event* event) {
+  v1::Event::Summary* message = event->mutable_summary();
+  message->set_stop_reason(static_cast<uint32_t>(summary.stop_reason));
+  message->set_iterations(summary.iterations);
+  message->set_step(summary.step);
+  if (summary.metrics.has_value()) Encode(*summary.metrics, message->mutable_metrics());
+  message->set_elapsed_nanos(absl::ToInt64Nanoseconds(summary.elapsed));
+  message->set_message(summary.message);
+  if (summary.validation.has_value()) Encode(*summary.validation, message->mutable_validation());
+  message->set_best_iteration(summary.best_iteration);
+  message->set_best_loss(summary.best_loss);
+  message->set_restored_best(summary.restored_best);
+}
+
+RunEventBody Decode(const v1::Event& event) {
+  if (event.has_started()) {
+    const auto& m = event.started();
+    return RunStarted{m.total_iterations(), m.iterations_per_epoch(), m.rows(), m.start_step(),
+                      m.validation_rows()};
+  }
+  if (event.has_progress()) {
+    const auto& m = event.progress();
+    Progress progress;
+    progress.iteration = m.iteration();
+    progress.total_iterations = m.total_iterations();
+    progress.epoch = m.epoch();
+    progress.step = m.step();
+    progress.metrics = Decode(m.metrics());
+    progress.learning_rate = m.learning_rate();
+    progress.gradient_norm = m.gradient_norm();
+    progress.samples_per_second = m.samples_per_second();
+    progress.eta = absl::Nanoseconds(m.eta_nanos());
+    if (m.has_validation()) progress.validation = Decode(m.validation());
+    return progress;
+  }
+  const auto& m = event.summary();
+  RunSummary summary;
+  summary.stop_reason = static_cast<StopReason>(m.stop_reason());
+  summary.iterations = m.iterations();
+  summary.step = m.step();
+  if (m.has_metrics()) summary.metrics = Decode(m.metrics());
+  summary.elapsed = absl::Nanoseconds(m.elapsed_nanos());
+  summary.message = m.message();
+  if (m.has_validation()) summary.validation = Decode(m.validation());
+  summary.best_iteration = m.best_iteration();
+  summary.best_loss = m.best_loss();
+  summary.restored_best = m.restored_best();
+  return summary;
+}
+
+void Encode(const RunLogImage& log, v1::RunLog* message) {
+  const auto add = [](const RunEventBody& body, v1::Event* event) {
+    std::visit([&](const auto& kind) { Encode(kind, event); }, body);
+  };
+  for (const RunEventBody& body : log.first) add(body, message->add_first());
+  for (const RunEventBody& body : log.newest) add(body, message->add_newest());
+  message->set_count(log.count);
+}
+
+RunLogImage Decode(const v1::RunLog& message) {
+  RunLogImage log;
+  for (const v1::Event& event : message.first()) log.first.push_back(Decode(event));
+  for (const v1::Event& event : message.newest()) log.newest.push_back(Decode(event));
+  log.count = message.count();
+  return log;
+}
+
+}  // namespace
+
+std::string EncodeRun(const StoredRun& run) {
+  v1::Run message;
+  message.set_number(run.number);
+  Encode(run.config, message.mutable_config());
+  message.mutable_key()->set_id(run.key.id);
+  message.mutable_key()->set_fingerprint(run.key.fingerprint);
+  message.set_resumes(run.resumes);
+  message.set_start_step(run.start_step);
+  message.set_training_chunks(run.training_chunks);
+  message.set_validation_chunks(run.validation_chunks);
+  return Seal(message);
+}
+
+absl::StatusOr<StoredRun> DecodeRun(absl::string_view value, absl::string_view model) {
+  v1::Run message;
+  const absl::Status opened = Open(value, model, &message);
+  if (!opened.ok()) return opened;
+  StoredRun run;
+  run.number = message.number();
+  run.config = Decode(message.config());
+  run.key = {message.key().id(), message.key().fingerprint()};
+  run.resumes = message.resumes();
+  run.start_step = message.start_step();
+  run.training_chunks = message.training_chunks();
+  run.validation_chunks = message.validation_chunks();
+  return run;
+}
+
+std::string EncodeMark(const TrainerMark& mark, const RunLogImage& log) {
+  v1::Mark message;
+  message.set_phase(static_cast<uint32_t>(mark.next));
+  message.set_iteration(mark.iteration);
+  message.set_samples(mark.samples);
+  Encode(mark.last, message.mutable_last());
+  Encode(mark.epoch_loss, message.mutable_epoch_loss());
+  if (mark.validation.has_value()) Encode(*mark.validation, message.mutable_validation());
+  message.set_elapsed_nanos(absl::ToInt64Nanoseconds(mark.elapsed));
+  message.set_best_loss(mark.best_loss);
+  message.set_best_iteration(mark.best_iteration);
+  message.set_bad_epochs(mark.bad_epochs);
+  Encode(log, message.mutable_log());
+  return Seal(message);
+}
+
+absl::StatusOr<StoredMark> DecodeMark(absl::string_view value, absl::string_view model) {
+  v1::Mark message;
+  const absl::Status opened = Open(value, model, &message);
+  if (!opened.ok()) return opened;
+  if (message.phase() < 1 || message.phase() > 3) return Damaged(model, "a mark of no known kind");
+  StoredMark stored;
+  stored.mark.next = static_cast<TrainerMark::Next>(message.phase());
+  stored.mark.iteration = message.iteration();
+  stored.mark.samples = message.samples();
+  stored.mark.last = session::Decode(message.last());
+  stored.mark.epoch_loss = session::Decode(message.epoch_loss());
+  if (message.has_validation()) stored.mark.validation = Decode(message.validation());
+  stored.mark.elapsed = absl::Nanoseconds(message.elapsed_nanos());
+  stored.mark.best_loss = message.best_loss();
+  stored.mark.best_iteration = message.best_iteration();
+  stored.mark.bad_epochs = message.bad_epochs();
+  stored.log = Decode(message.log());
+  return stored;
+}
+
+std::string EncodeFinishedRun(const Run& run, const RunSummary& summary) {
+  RunLogImage log = run.log().Image();
+  log.newest.emplace_back(summary);
+  ++log.count;
+  v1::FinishedRun message;
+  message.set_number(run.number());
+  Encode(run.config(), message.mutable_config());
+  Encode(log, message.mutable_log());
+  return Seal(message);
+}
+
+absl::StatusOr<std::shared_ptr<Run>> DecodeFinishedRun(absl::string_view value,
+                                                       const std::string& model) {
+  v1::FinishedRun message;
+  const absl::Status opened = Open(value, model, &message);
+  if (!opened.ok()) return opened;
+  RunLogImage log = Decode(message.log());
+  if (log.newest.empty() || !std::holds_alternative<RunSummary>(log.newest.back())) {
+    return Damaged(model, "a run that has ended has no summary");
+  }
+  const auto summary = std::get<RunSummary>(log.newest.back());
+  log.newest.pop_back();
+  --log.count;
+  auto run =
+      std::make_shared<Run>(absl::StrCat(model, "/runs/", message.number()), message.number(),
+                            Decode(message.config()), RequestKey(), false, std::move(log));
+  run->Finish(summary);
+  return run;
+}
+
+}  // namespace backprop::session

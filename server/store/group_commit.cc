@@ -1,0 +1,120 @@
+#include "server/store/group_commit.h"
+
+#include <chrono>
+#include <iterator>
+
+namespace backprop::store {
+namespace {
+
+// How long what was written without sync may wait for one.
+constexpr std::chrono::milliseconds kSyncInterval(500);
+// A group stays small enough for one record of the log, and its callers need not wait for more.
+constexpr size_t kMaxGroup = 4096;
+constexpr size_t kMaxGroupBytes = size_t{16} << 20;
+
+}  // namespace
+
+GroupCommit::GroupCommit(WriteGroup write, SyncAll sync)
+    : write_(std::move(write)),
+      sync_(std::move(sync)),
+      writer_([this] { Write(); }),
+      answerer_([this] { Answer(); }) {}
+
+GroupCommit::~GroupCommit() {
+  {
+    const std::lock_guard lock(mu_);
+    stopping_ = true;
+  }
+  to_write_changed_.notify_all();
+  writer_.join();
+  {
+    const std::lock_guard lock(mu_);
+    written_all_ = true;
+  }
+  to_answer_changed_.notify_all();
+  answerer_.join();
+}
+
+void GroupCommit::Commit(Batch batch, Durability durability, std::shared_ptr<Chain> chain,
+                         Store::Done done) {
+  {
+    const std::lock_guard lock(mu_);
+    to_write_.push_back(
+        {std::move(batch), durability, std::move(chain), std::move(done), absl::OkStatus()});
+  }
+  to_write_changed_.notify_one();
+}
+
+void GroupCommit::Write() {
+  auto last_sync = std::chrono::steady_clock::now();
+  for (;;) {
+    std::vector<Waiting> group;
+    {
+      std::unique_lock lock(mu_);
+      const auto ready = [this] { return !to_write_.empty() || stopping_; };
+      if (unsynced_) {
+        to_write_changed_.wait_until(lock, last_sync + kSyncInterval, ready);
+      } else {
+        to_write_changed_.wait(lock, ready);
+      }
+      if (to_write_.empty() && stopping_) break;
+      size_t count = 0;
+      for (size_t bytes = 0;
+           count < to_write_.size() && count < kMaxGroup && bytes < kMaxGroupBytes; ++count) {
+        bytes += to_write_[count].batch.bytes();
+      }
+      const auto end = to_write_.begin() + static_cast<int64_t>(count);
+      group.assign(std::make_move_iterator(to_write_.begin()), std::make_move_iterator(end));
+      to_write_.erase(to_write_.begin(), end);
+    }
+    if (!group.empty()) WriteOne(&group);
+    const auto now = std::chrono::steady_clock::now();
+    if (unsynced_ && now >= last_sync + kSyncInterval) unsynced_ = !sync_().ok();
+    if (!unsynced_ || now >= last_sync + kSyncInterval) last_sync = now;
+    if (group.empty()) continue;
+    {
+      const std::lock_guard lock(mu_);
+      to_answer_.insert(to_answer_.end(), std::make_move_iterator(group.begin()),
+                        std::make_move_iterator(group.end()));
+    }
+    to_answer_changed_.notify_one();
+  }
+  if (unsynced_) sync_().IgnoreError();
+}
+
+// Those whose chain is broken fail without a write; if the write fails, so do all others.
+void GroupCommit::WriteOne(std::vector<Waiting>* group) {
+  std::vector<const Batch*> batches;
+  bool sync = false;
+  for (Waiting& waiting : *group) {
+    if (waiting.chain != nullptr && waiting.chain->broken()) {
+      waiting.status = absl::UnavailableError("an earlier change of this model was not stored");
+      continue;
+    }
+    batches.push_back(&waiting.batch);
+    sync = sync || waiting.durability == Durability::kSync;
+  }
+  const absl::Status status = batches.empty() ? absl::OkStatus() : write_(batches, sync);
+  unsynced_ = !sync && (unsynced_ || !batches.empty());
+  if (status.ok()) return;
+  for (Waiting& waiting : *group) {
+    if (!waiting.status.ok()) continue;
+    waiting.status = status;
+    if (waiting.chain != nullptr) waiting.chain->Break();
+  }
+}
+
+void GroupCommit::Answer() {
+  for (;;) {
+    std::vector<Waiting> group;
+    {
+      std::unique_lock lock(mu_);
+      to_answer_changed_.wait(lock, [this] { return !to_answer_.empty() || written_all_; });
+      if (to_answer_.empty()) return;
+      group.swap(to_answer_);
+    }
+    for (Waiting& waiting : group) waiting.done(waiting.status);
+  }
+}
+
+}  // namespace backprop::store

@@ -1,0 +1,40 @@
+// A store that ends with the process; it outlives the sessions that write to it.
+#ifndef BACKPROP_SERVER_STORE_MEMORY_STORE_H_
+#define BACKPROP_SERVER_STORE_MEMORY_STORE_H_
+
+#include <array>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+
+#include "server/store/group_commit.h"
+#include "server/store/store.h"
+
+namespace backprop::store {
+
+// Thread-safe.
+class MemoryStore final : public Store {
+ public:
+  MemoryStore();
+  void Commit(Batch batch, Durability durability, std::shared_ptr<Chain> chain, Done done) override;
+  absl::StatusOr<std::optional<std::string>> Get(Table table, absl::string_view key) override;
+  absl::Status Scan(Table table, absl::string_view first, absl::string_view end,
+                    Visitor visit) override;
+  absl::Status health() const override { return absl::OkStatus(); }
+
+ private:
+  using Records = std::map<std::string, std::string, std::less<>>;
+  Records& At(Table table) { return tables_[static_cast<size_t>(table)]; }
+  void Apply(const Batch& batch);
+
+  std::mutex mu_;
+  std::array<Records, kTables> tables_;  // under mu_
+  GroupCommit commits_;
+};
+
+}  // namespace backprop::store
+
+#endif  // BACKPROP_SERVER_STORE_MEMORY_STORE_H_

@@ -1,0 +1,29 @@
+// What RocksDB's errors mean to us.
+#ifndef BACKPROP_SERVER_STORE_ROCKS_STATUS_H_
+#define BACKPROP_SERVER_STORE_ROCKS_STATUS_H_
+
+#include <rocksdb/status.h>
+
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+
+namespace backprop::store {
+
+inline absl::Status FromRocks(const rocksdb::Status& status, const std::string& directory) {
+  if (status.ok()) return absl::OkStatus();
+  if (status.IsNoSpace()) {
+    return absl::ResourceExhaustedError(absl::StrCat(directory, ": the disk is full (",
+                                                     status.ToString(),
+                                                     "); changes are refused until there is room"));
+  }
+  if (status.IsCorruption()) {
+    return absl::DataLossError(absl::StrCat(directory, ": ", status.ToString()));
+  }
+  return absl::UnavailableError(absl::StrCat(directory, ": ", status.ToString()));
+}
+
+}  // namespace backprop::store
+
+#endif  // BACKPROP_SERVER_STORE_ROCKS_STATUS_H_

@@ -1,0 +1,287 @@
+#include "server/store/rocks_store.h"
+
+#include <rocksdb/cache.h>
+#include <rocksdb/db.h>
+#include <rocksdb/env.h>
+#include <rocksdb/filter_policy.h>
+#include <rocksdb/rate_limiter.h>
+#include <rocksdb/table.h>
+#include <rocksdb/write_buffer_manager.h>
+
+#include <array>
+#include <cstring>
+#include <mutex>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "server/store/group_commit.h"
+#include "server/store/rocks_status.h"
+#include "server/store/watermark.h"
+
+namespace backprop::store {
+namespace {
+
+constexpr std::array<const char*, kTables> kNames = {"default", "models", "states", "requests",
+                                                     "log",     "runs",   "chunks"};
+constexpr char kFormatKey[] = "format";
+constexpr char kGroupKey[] = "group";
+
+rocksdb::DBOptions DatabaseOptions(const RocksOptions& options) {
+  rocksdb::DBOptions db;
+  if (options.env != nullptr) db.env = options.env;
+  db.create_if_missing = options.create;
+  db.create_missing_column_families = true;
+  // A record cut short at the end of the log is a crash; damage before the end is damage. (The
+  // default, kPointInTimeRecovery, would take what lies before the damage for the whole history.)
+  db.wal_recovery_mode = rocksdb::WALRecoveryMode::kTolerateCorruptedTailRecords;
+  db.recycle_log_file_num = 0;  // old records behind the end would be read as damage, or worse
+  db.track_and_verify_wals_in_manifest = true;
+  db.paranoid_checks = true;
+  db.max_total_wal_size = uint64_t{256} << 20;
+  db.write_buffer_manager =
+      std::make_shared<rocksdb::WriteBufferManager>(static_cast<size_t>(options.memory_bytes));
+  db.max_background_jobs = 2;
+  db.rate_limiter.reset(rocksdb::NewGenericRateLimiter(int64_t{64} << 20, 100'000, 10,
+                                                       rocksdb::RateLimiter::Mode::kWritesOnly,
+                                                       /*auto_tuned=*/true));
+  db.bytes_per_sync = uint64_t{1} << 20;
+  db.max_open_files = 512;
+  db.skip_stats_update_on_db_open = true;
+  db.stats_dump_period_sec = 0;
+  db.keep_log_file_num = 4;
+  db.max_log_file_size = size_t{4} << 20;
+  db.info_log_level = rocksdb::InfoLogLevel::WARN_LEVEL;
+  db.two_write_queues = false;
+  db.max_bgerror_resume_count = 0;  // we resume: who waits for a callback is told
+  return db;
+}
+
+rocksdb::ColumnFamilyOptions TableOptions(Table table,
+                                          const std::shared_ptr<rocksdb::Cache>& cache) {
+  rocksdb::BlockBasedTableOptions blocks;
+  blocks.block_cache = cache;
+  blocks.cache_index_and_filter_blocks = true;
+  blocks.pin_l0_filter_and_index_blocks_in_cache = true;
+  blocks.filter_policy.reset(rocksdb::NewBloomFilterPolicy(10));
+  blocks.optimize_filters_for_memory = true;
+  blocks.format_version = 5;
+  blocks.verify_compression = true;
+  rocksdb::ColumnFamilyOptions family;
+  family.table_factory.reset(rocksdb::NewBlockBasedTableFactory(blocks));
+  family.write_buffer_size = size_t{32} << 20;
+  family.level_compaction_dynamic_level_bytes = true;
+  family.paranoid_file_checks = true;
+  const bool numbers = table == Table::kStates || table == Table::kChunks;  // do not compress
+  family.compression = numbers ? rocksdb::kNoCompression : rocksdb::kLZ4Compression;
+  return family;
+}
+
+class RocksStore final : public Store {
+ public:
+  RocksStore(const RocksOptions& options, rocksdb::DB* db,
+             std::vector<rocksdb::ColumnFamilyHandle*> families, Watermark watermark)
+      : directory_(options.directory),
+        on_health_(options.on_health),
+        db_(db),
+        families_(std::move(families)),
+        watermark_(std::move(watermark)) {}
+
+  ~RocksStore() override {
+    commits_.reset();
+    if (db_ == nullptr) return;
+    // The next start finds tables and an empty log.
+    rocksdb::FlushOptions flush;
+    if (health_.ok()) db_->Flush(flush, families_).PermitUncheckedError();
+    for (auto* family : families_) {
+      db_->DestroyColumnFamilyHandle(family).PermitUncheckedError();
+    }
+    db_->Close().PermitUncheckedError();
+  }
+
+  // The format and how far the log reaches.
+  absl::Status Begin() {
+    const auto format = Get(Table::kMeta, kFormatKey);
+    if (!format.ok()) return format.status();
+    if (format->has_value()) {
+      uint32_t version = 0;
+      if (!absl::SimpleAtoi(**format, &version) || version > kFormatVersion) {
+        return absl::FailedPreconditionError(absl::StrCat(
+            directory_, ": was written in format ", **format, ", this server knows formats up to ",
+            kFormatVersion, "; start the version that wrote it, or a later one"));
+      }
+    }
+    const auto group = Get(Table::kMeta, kGroupKey);
+    if (!group.ok()) return group.status();
+    if (group->has_value() && (*group)->size() == sizeof group_) {
+      std::memcpy(&group_, (*group)->data(), sizeof group_);
+    }
+    if (group_ < watermark_.value()) {
+      return absl::DataLossError(absl::StrCat(directory_, ": the log ends with group ", group_,
+                                              ", but group ", watermark_.value(),
+                                              " had been acknowledged: its end is damaged or "
+                                              "missing. Restore a backup, or remove the file "
+                                              "`acknowledged` to go on without what is lost"));
+    }
+    if (!format->has_value()) {
+      rocksdb::WriteOptions sync;
+      sync.sync = true;
+      const rocksdb::Status made =
+          db_->Put(sync, families_[0], kFormatKey, absl::StrCat(kFormatVersion));
+      if (!made.ok()) return FromRocks(made, directory_);
+    }
+    commits_.emplace([this](const auto& batches, bool sync) { return WriteGroup(batches, sync); },
+                     [this] { return FromRocks(db_->SyncWAL(), directory_); });
+    return absl::OkStatus();
+  }
+
+  void Commit(Batch batch, Durability durability, std::shared_ptr<Chain> chain,
+              Done done) override {
+    commits_->Commit(std::move(batch), durability, std::move(chain), std::move(done));
+  }
+
+  absl::StatusOr<std::optional<std::string>> Get(Table table, absl::string_view key) override {
+    std::string value;
+    const rocksdb::Status status = db_->Get(rocksdb::ReadOptions(), FamilyOf(table),
+                                            rocksdb::Slice(key.data(), key.size()), &value);
+    if (status.IsNotFound()) return std::nullopt;
+    if (!status.ok()) return FromRocks(status, directory_);
+    return value;
+  }
+
+  absl::Status Scan(Table table, absl::string_view first, absl::string_view end,
+                    Visitor visit) override {
+    rocksdb::ReadOptions options;
+    const rocksdb::Slice bound(end.data(), end.size());
+    if (!end.empty()) options.iterate_upper_bound = &bound;
+    options.fill_cache = false;
+    const std::unique_ptr<rocksdb::Iterator> it(db_->NewIterator(options, FamilyOf(table)));
+    for (it->Seek(rocksdb::Slice(first.data(), first.size())); it->Valid(); it->Next()) {
+      if (!visit({it->key().data(), it->key().size()}, {it->value().data(), it->value().size()})) {
+        break;
+      }
+    }
+    return FromRocks(it->status(), directory_);
+  }
+
+  absl::Status health() const override {
+    const std::lock_guard lock(health_mu_);
+    return health_;
+  }
+
+ private:
+  rocksdb::ColumnFamilyHandle* FamilyOf(Table table) const {
+    return families_[static_cast<size_t>(table)];
+  }
+
+  void Add(const Batch::Op& op, rocksdb::WriteBatch* group) const {
+    rocksdb::ColumnFamilyHandle* const family = FamilyOf(op.table);
+    switch (op.kind) {
+      case Batch::Kind::kPut:
+        group->Put(family, op.key, op.value);
+        break;
+      case Batch::Kind::kDelete:
+        group->Delete(family, op.key);
+        break;
+      case Batch::Kind::kDeletePrefix:
+        group->DeleteRange(family, op.key, EndOfPrefix(op.key));
+        break;
+    }
+  }
+
+  absl::Status WriteGroup(const std::vector<const Batch*>& batches, bool sync) {
+    if (!health().ok() && !Resume()) return health();
+    rocksdb::WriteBatch group;
+    for (const Batch* batch : batches) {
+      for (const Batch::Op& op : batch->ops()) Add(op, &group);
+    }
+    rocksdb::Status status;
+    if (group.Count() == 0) {
+      if (sync) status = db_->SyncWAL();
+    } else {
+      const uint64_t number = group_ + 1;
+      group.Put(families_[0], kGroupKey,
+                rocksdb::Slice(reinterpret_cast<const char*>(&number), sizeof number));
+      rocksdb::WriteOptions options;
+      options.sync = sync;
+      status = db_->Write(options, &group);
+      if (status.ok()) group_ = number;
+    }
+    if (status.ok() && sync) watermark_.Raise(group_);
+    SetHealth(FromRocks(status, directory_));
+    return health();
+  }
+
+  // Whether the cause of an error is gone. RocksDB then begins a new log, so that nothing of the
+  // group that failed can come back later.
+  bool Resume() {
+    const rocksdb::Status resumed = db_->Resume();
+    SetHealth(FromRocks(resumed, directory_));
+    return resumed.ok();
+  }
+
+  void SetHealth(const absl::Status& health) {
+    {
+      const std::lock_guard lock(health_mu_);
+      if (health.code() == health_.code()) return;
+      health_ = health;
+    }
+    if (on_health_) on_health_(health);
+  }
+
+  const std::string directory_;
+  const std::function<void(const absl::Status&)> on_health_;
+  std::unique_ptr<rocksdb::DB> db_;
+  const std::vector<rocksdb::ColumnFamilyHandle*> families_;
+  Watermark watermark_;  // of the writing thread
+  uint64_t group_ = 0;   // the same: the last group written
+  mutable std::mutex health_mu_;
+  absl::Status health_;  // under health_mu_
+  std::optional<GroupCommit> commits_;
+};
+
+absl::Status OpenError(const rocksdb::Status& status, const std::string& directory) {
+  const std::string text = status.ToString();
+  if (status.IsIOError() && absl::StrContains(text, "lock ")) {
+    return absl::UnavailableError(absl::StrCat(
+        directory, ": another server has it open; stop that one or choose another directory"));
+  }
+  if (status.IsCorruption()) {
+    return absl::DataLossError(
+        absl::StrCat(directory, ": is damaged (", text,
+                     "). Restore a backup; docs/durability.md says what can be saved"));
+  }
+  return FromRocks(status, directory);
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Store>> OpenRocksStore(const RocksOptions& options) {
+  const auto cache = rocksdb::NewLRUCache(static_cast<size_t>(options.memory_bytes));
+  std::vector<rocksdb::ColumnFamilyDescriptor> descriptors;
+  for (int table = 0; table < kTables; ++table) {
+    descriptors.emplace_back(kNames[static_cast<size_t>(table)],
+                             TableOptions(static_cast<Table>(table), cache));
+  }
+  std::vector<rocksdb::ColumnFamilyHandle*> families;
+  rocksdb::DB* db = nullptr;
+  const rocksdb::Status opened =
+      rocksdb::DB::Open(DatabaseOptions(options), options.directory, descriptors, &families, &db);
+  if (!opened.ok()) return OpenError(opened, options.directory);
+  std::unique_ptr<rocksdb::DB> owner(db);
+  auto watermark = Watermark::Open(absl::StrCat(options.directory, "/acknowledged"));
+  if (!watermark.ok()) {
+    for (auto* family : families) db->DestroyColumnFamilyHandle(family).PermitUncheckedError();
+    return watermark.status();
+  }
+  auto store = std::make_unique<RocksStore>(options, owner.release(), std::move(families),
+                                            *std::move(watermark));
+  const absl::Status begun = store->Begin();
+  if (!begun.ok()) return begun;
+  return store;
+}
+
+}  // namespace backprop::store

@@ -1,0 +1,38 @@
+// The store on a disk: RocksDB.
+#ifndef BACKPROP_SERVER_STORE_ROCKS_STORE_H_
+#define BACKPROP_SERVER_STORE_ROCKS_STORE_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "server/store/store.h"
+
+namespace rocksdb {
+class Env;
+}
+
+namespace backprop::store {
+
+// Of everything below the directory. A server refuses one that a later format wrote.
+inline constexpr uint32_t kFormatVersion = 1;
+
+struct RocksOptions {
+  std::string directory;
+  bool create = true;                  // if there is none yet
+  int64_t memory_bytes = 128LL << 20;  // of what is not yet in tables, and as much again for reads
+  rocksdb::Env* env = nullptr;         // below RocksDB; null: the system's
+  // Is told, on any thread, when the store stops or begins again to take batches.
+  std::function<void(const absl::Status&)> on_health = {};
+};
+
+// Opens or makes the store in a directory. UNAVAILABLE when another server has it or it cannot be
+// written, FAILED_PRECONDITION for a later format, DATA_LOSS when something in it is damaged; the
+// message says which file and what to do. Reasons for every setting are in docs/durability.md.
+absl::StatusOr<std::unique_ptr<Store>> OpenRocksStore(const RocksOptions& options);
+
+}  // namespace backprop::store
+
+#endif  // BACKPROP_SERVER_STORE_ROCKS_STORE_H_

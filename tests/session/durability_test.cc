@@ -1,0 +1,310 @@
+// Sessions on a store that is closed and opened again under them.
+#include <gtest/gtest.h>
+
+#include <map>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "server/session/journal.h"
+#include "server/session/records.h"
+#include "server/store/memory_store.h"
+#include "tests/session/fixture.h"
+
+namespace backprop::session {
+namespace {
+
+// A server's sessions: all that a restart throws away. Ends as a process that is killed would, but
+// for what has been handed to the store already.
+struct Server {
+  Server(store::Store* store, const Clock* clock, std::map<std::string, engine::NetworkSpec>* specs)
+      : environment{&pool, clock, {}, {}, store, [specs](absl::string_view name) {
+                      return DecodedSpec{specs->at(std::string(name)), {}, {}};
+                    }} {
+    opened = registry.Open();
+    EXPECT_TRUE(opened.ok()) << opened.status();
+  }
+  // The runs that are not to go on end; those that are leave a mark.
+  ~Server() { registry.Drain(); }
+
+  Environment environment{nullptr, nullptr, {}, {}};
+  Registry registry{&environment};
+  absl::StatusOr<Registry::Found> opened;
+  ComputePool pool{2};
+};
+
+class DurabilityTest : public SessionFixture {
+ protected:
+  DurabilityTest() { Restart(); }
+
+  void Restart() {
+    server.reset();
+    server = std::make_unique<Server>(&store, &clock, &specs);
+  }
+
+  engine::NetworkSpec Spec(const std::string& id) {
+    auto spec = engine::XorSpec(1, engine::DataType::kFloat32);
+    // Larger than its batches: its steps are logged.
+    if (id == "large") {
+      spec.layers.front().units = 64;
+      spec.layers.insert(spec.layers.begin(), spec.layers.front());
+      spec.optimizer.kind = engine::OptimizerKind::kAdam;
+    }
+    return spec;
+  }
+
+  absl::StatusOr<std::shared_ptr<Session>> Make(const std::string& id, RequestKey key = {},
+                                                std::optional<absl::Duration> ttl = {}) {
+    specs.insert_or_assign("spec of " + id, Spec(id));
+    Registry::CreateArgs args;
+    args.info.id = id;
+    args.info.ttl = ttl;
+    args.network = std::make_shared<engine::Network>(Spec(id));
+    args.spec_record = "spec of " + id;
+    args.initial = [network = args.network] { return engine::InitialState(*network); };
+    args.key = std::move(key);
+    Waiter<std::shared_ptr<Session>> waiter;
+    server->registry.Create(std::move(args), waiter.callback());
+    return waiter.Wait();
+  }
+  absl::StatusOr<std::shared_ptr<Session>> Find(const std::string& id) {
+    return server->registry.Find(id);
+  }
+  absl::Status DeleteModel(const std::string& id, RequestKey key = {}) {
+    Waiter<int> waiter;
+    server->registry.Delete(id, key,
+                            [done = waiter.callback()](const absl::Status& status) mutable {
+                              if (status.ok()) return done(1);
+                              done(status);
+                            });
+    return waiter.Wait().status();
+  }
+
+  std::map<std::string, engine::NetworkSpec> specs;
+  store::MemoryStore store;
+  std::unique_ptr<Server> server;
+};
+
+TEST_F(DurabilityTest, AModelComesBackAsItWas) {
+  for (const std::string id : {"small", "large"}) {
+    SCOPED_TRACE(id);
+    auto session = *Make(id);
+    for (int i = 0; i < 20; ++i) ASSERT_TRUE(Step(session.get()).ok());
+    const auto before = Read(session.get());
+    const absl::Time created = session->create_time();
+    session = nullptr;
+    Restart();
+    EXPECT_EQ(server->opened->models, id == "small" ? 1 : 2);
+    session = *Find(id);
+    const auto after = Read(session.get());
+    EXPECT_EQ(Values(*after), Values(*before));
+    EXPECT_EQ(after->step, 20);
+    EXPECT_EQ(after->optimizer_step, 20);
+    EXPECT_EQ(session->create_time(), created);
+    // And goes on as it would have.
+    ASSERT_TRUE(Step(session.get()).ok());
+    EXPECT_EQ(Read(session.get())->step, 21);
+  }
+}
+
+// Restarts between any two steps change nothing, also where the log of steps is cut.
+TEST_F(DurabilityTest, StepsWithRestartsEqualStepsWithout) {
+  auto steady = *Make("large");
+  const auto alone = SessionOf(Spec("large"));
+  for (int i = 0; i < 300; ++i) {
+    ASSERT_TRUE(Step(alone.get()).ok());
+    ASSERT_TRUE(Step(Find("large")->get()).ok());
+    if (i % 37 == 0) {
+      steady = nullptr;
+      Restart();
+    }
+  }
+  EXPECT_EQ(Values(*Read(Find("large")->get())), Values(*Read(alone.get())));
+}
+
+TEST_F(DurabilityTest, ARetryAfterARestartGetsTheFirstAnswer) {
+  for (const std::string id : {"small", "large"}) {
+    SCOPED_TRACE(id);
+    ASSERT_TRUE(Make(id).ok());
+    const auto first = Step(Find(id)->get(), {"r1", 7});
+    ASSERT_TRUE(first.ok());
+    ASSERT_TRUE(Step(Find(id)->get(), {"r2", 8}).ok());
+    Restart();
+    const auto again = Step(Find(id)->get(), {"r1", 7});
+    ASSERT_TRUE(again.ok()) << again.status();
+    EXPECT_EQ(again->step, first->step);
+    EXPECT_EQ(again->result.loss.sum, first->result.loss.sum);
+    EXPECT_EQ(again->result.gradient_norm, first->result.gradient_norm);
+    EXPECT_EQ(Read(Find(id)->get())->step, 2);
+    EXPECT_EQ(Step(Find(id)->get(), {"r1", 9}).status().code(), absl::StatusCode::kInvalidArgument);
+  }
+}
+
+// The window holds the last 64 answers, on disk as in memory, also when it has gone round.
+TEST_F(DurabilityTest, TheWindowIsTheSameAfterARestart) {
+  ASSERT_TRUE(Make("m").ok());
+  for (int i = 0; i < 100; ++i) {
+    ASSERT_TRUE(Step(Find("m")->get(), {"r" + std::to_string(i), 1}).ok());
+  }
+  Restart();
+  EXPECT_EQ(Step(Find("m")->get(), {"r36", 1})->step, 37);  // the oldest of 64
+  EXPECT_EQ(Step(Find("m")->get(), {"r99", 1})->step, 100);
+  EXPECT_EQ(Step(Find("m")->get(), {"r35", 1}, 35).status().code(), absl::StatusCode::kAborted)
+      << "forgotten, but its expected step refuses it";
+  EXPECT_EQ(Read(Find("m")->get())->step, 100);
+}
+
+TEST_F(DurabilityTest, CreationAndDeletionAreAnsweredOnceAlsoAfterARestart) {
+  const auto made = Make("", {"c1", 1});
+  ASSERT_TRUE(made.ok());
+  const std::string id = (*made)->info().id;
+  specs.insert_or_assign("spec of ", Spec(""));
+  Restart();
+  EXPECT_EQ((*Make("", {"c1", 1}))->info().id, id);
+  EXPECT_EQ(Make(id).status().code(), absl::StatusCode::kAlreadyExists);
+  ASSERT_TRUE(DeleteModel(id, {"d1", 2}).ok());
+  Restart();
+  EXPECT_EQ(server->opened->models, 0);
+  EXPECT_TRUE(DeleteModel(id, {"d1", 2}).ok());
+  EXPECT_EQ(DeleteModel(id).code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(Find(id).status().code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(ReasonOf(Make("", {"c1", 1}).status())->reason, "MODEL_DELETED");
+}
+
+TEST_F(DurabilityTest, ADeletedModelLeavesNothing) {
+  auto session = *Make("large", {"c1", 1});
+  for (int i = 0; i < 5; ++i) ASSERT_TRUE(Step(session.get(), {"r" + std::to_string(i), 1}).ok());
+  WaitFor(*Train(session.get(), 10));
+  session = nullptr;
+  ASSERT_TRUE(DeleteModel("large").ok());
+  for (const store::Table table : {store::Table::kModels, store::Table::kStates, store::Table::kLog,
+                                   store::Table::kRuns, store::Table::kChunks}) {
+    EXPECT_TRUE(store
+                    .Scan(table, "", "",
+                          [&](absl::string_view, absl::string_view) {
+                            ADD_FAILURE() << "table " << static_cast<int>(table);
+                            return true;
+                          })
+                    .ok());
+  }
+  // A new model of that name does not see the old one.
+  ASSERT_TRUE(Make("large").ok());
+  EXPECT_EQ(Step(Find("large")->get(), {"r1", 1})->step, 1);
+}
+
+TEST_F(DurabilityTest, ARunGoesOnAfterARestartAsIfThereHadBeenNone) {
+  auto spec = Spec("m");
+  ASSERT_TRUE(Make("m").ok());
+  auto args = TrainArgsFor(100'000, false, {"t1", 3});
+  args.data = XorRows(200);
+  args.config.batch_size = 16;
+  args.config.shuffle = true;
+  args.config.validation_split = 0.2;
+  args.config.early_stopping = EarlyStopping{1000, 0, true};
+  args.resumes = true;
+  const auto copy = [&] {
+    Session::TrainArgs again;
+    again.config = args.config;
+    again.data = args.data;
+    again.resumes = true;
+    again.key = args.key;
+    again.cancelled = Never();
+    return again;
+  };
+  const auto alone = SessionOf(spec);
+  Waiter<RunPtr> straight;
+  alone->Train(copy(), straight.callback());
+  const RunSummary expected = WaitFor(*straight.Wait());
+
+  int restarts = 0;
+  for (;; ++restarts) {
+    Waiter<RunPtr> run;
+    (*Find("m"))->Train(copy(), run.callback());
+    ASSERT_TRUE(run.Wait().ok()) << run.Wait().status();
+    EXPECT_EQ((*run.Wait())->number(), 1) << "a repeated Train attaches";
+    // Some steps later the server ends.
+    const int64_t seen = (*run.Wait())->log().last_sequence();
+    while (!(*run.Wait())->finished() && (*run.Wait())->log().last_sequence() < seen + 3) {
+      std::this_thread::yield();
+    }
+    if ((*run.Wait())->finished()) break;
+    Restart();
+  }
+  EXPECT_GT(restarts, 3);
+  Waiter<RunPtr> run;
+  (*Find("m"))->Train(copy(), run.callback());
+  const RunSummary summary = WaitFor(*run.Wait());
+  EXPECT_EQ(summary.iterations, expected.iterations);
+  EXPECT_EQ(summary.best_iteration, expected.best_iteration);
+  EXPECT_EQ(summary.best_loss, expected.best_loss);
+  EXPECT_EQ(summary.metrics->loss, expected.metrics->loss);
+  EXPECT_EQ(summary.validation->loss, expected.validation->loss);
+  EXPECT_EQ(Values(*Read(Find("m")->get())), Values(*Read(alone.get())));
+  EXPECT_EQ((*run.Wait())->log().last_sequence(), (*straight.Wait())->log().last_sequence())
+      << "progress numbering included";
+  Restart();
+  EXPECT_EQ(server->opened->runs, 0);
+  EXPECT_EQ((*(*Find("m"))->FindRun(1))->log().last_sequence(),
+            (*straight.Wait())->log().last_sequence())
+      << "the latest run can still be watched";
+}
+
+TEST_F(DurabilityTest, ARunThatDoesNotResumeKeepsWhatItHadLearnt) {
+  auto session = *Make("m");
+  const auto run = Train(session.get(), kForever);
+  ASSERT_TRUE(run.ok());
+  while ((*run)->log().last_sequence() < 5) std::this_thread::yield();
+  session = nullptr;
+  Restart();
+  EXPECT_EQ(server->opened->runs, 0);
+  EXPECT_GT(Read(Find("m")->get())->step, 0);
+  EXPECT_TRUE(Step(Find("m")->get()).ok());
+}
+
+TEST_F(DurabilityTest, ListingPagesThroughModelsThatAreNotLoaded) {
+  for (int i = 0; i < 25; ++i) ASSERT_TRUE(Make("m" + std::to_string(100 + i)).ok());
+  Restart();
+  std::string after;
+  std::vector<std::string> seen;
+  for (;;) {
+    const auto page = *server->registry.List(after, 10, {});
+    for (const auto& session : page) seen.push_back(session->info().id);
+    if (page.size() < 10) break;
+    after = seen.back();
+  }
+  EXPECT_EQ(seen.size(), 25u);
+  EXPECT_TRUE(std::is_sorted(seen.begin(), seen.end()));
+  EXPECT_EQ(seen.back(), "m124");
+}
+
+TEST_F(DurabilityTest, AModelExpiresAlsoIfNobodyUsedItSinceTheRestart) {
+  ASSERT_TRUE(Make("m", {}, absl::Minutes(1)).ok());
+  Restart();
+  clock.Advance(absl::Seconds(59));
+  EXPECT_EQ(server->registry.ExpireIdle(), 0);
+  clock.Advance(absl::Seconds(1));
+  EXPECT_EQ(server->registry.ExpireIdle(), 1);
+  Restart();
+  EXPECT_EQ(server->opened->models, 0);
+}
+
+// A damaged record is told of its model, and of that alone.
+TEST_F(DurabilityTest, ADamagedModelIsQuarantined) {
+  const Uid uid = (*Make("bad"))->journal()->uid();
+  ASSERT_TRUE(Make("good").ok());
+  auto value = **store.Get(store::Table::kStates, KeyOf(uid));
+  for (const size_t at : {size_t{0}, size_t{3}, size_t{20}, value.size() - 1}) {
+    auto damaged = value;
+    damaged[at] = static_cast<char>(damaged[at] ^ 1);
+    store::Batch batch;
+    batch.Put(store::Table::kStates, KeyOf(uid), damaged);
+    store.Commit(std::move(batch), store::Durability::kSync, nullptr, [](const auto&) {});
+    Restart();
+    EXPECT_EQ(Find("bad").status().code(), absl::StatusCode::kDataLoss) << at;
+    EXPECT_TRUE(Find("good").ok());
+  }
+}
+
+}  // namespace
+}  // namespace backprop::session

@@ -1,0 +1,94 @@
+#include "server/store/group_commit.h"
+
+#include <gtest/gtest.h>
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "tests/notification.h"
+
+namespace backprop::store {
+namespace {
+
+// Records groups; the first write waits until it may go on.
+struct Recorder {
+  GroupCommit::WriteGroup write = [this](const std::vector<const Batch*>& batches, bool sync) {
+    if (groups.empty()) {
+      first_write_begins.Notify();
+      go_on.WaitForNotification();
+    }
+    groups.push_back({batches.size(), sync});
+    return groups.size() == fails_at ? absl::ResourceExhaustedError("full") : absl::OkStatus();
+  };
+  struct Group {
+    size_t batches;
+    bool sync;
+  };
+  Notification first_write_begins;
+  Notification go_on;
+  size_t fails_at = 0;
+  std::vector<Group> groups;  // of the writing thread; read when it has ended
+  std::vector<absl::StatusCode> answers;
+  Store::Done Answer() {
+    return [this](const absl::Status& status) { answers.push_back(status.code()); };
+  }
+};
+
+TEST(GroupCommitTest, WhoComesDuringAWriteSharesTheNextOne) {
+  Recorder recorder;
+  {
+    GroupCommit commits(recorder.write, [] { return absl::OkStatus(); });
+    commits.Commit({}, Durability::kNone, nullptr, recorder.Answer());
+    recorder.first_write_begins.WaitForNotification();
+    for (int i = 0; i < 9; ++i) {
+      commits.Commit({}, i == 4 ? Durability::kSync : Durability::kNone, nullptr,
+                     recorder.Answer());
+    }
+    recorder.go_on.Notify();
+  }
+  ASSERT_EQ(recorder.groups.size(), 2u);
+  EXPECT_FALSE(recorder.groups[0].sync);
+  EXPECT_EQ(recorder.groups[1].batches, 9u);
+  EXPECT_TRUE(recorder.groups[1].sync) << "one of them asked for it";
+  EXPECT_EQ(recorder.answers, std::vector<absl::StatusCode>(10, absl::StatusCode::kOk));
+}
+
+TEST(GroupCommitTest, AfterAFailureNothingOfTheChainIsWritten) {
+  Recorder recorder;
+  recorder.fails_at = 1;
+  const auto broken = std::make_shared<Chain>();
+  const auto other = std::make_shared<Chain>();
+  {
+    GroupCommit commits(recorder.write, [] { return absl::OkStatus(); });
+    commits.Commit({}, Durability::kSync, broken, recorder.Answer());
+    recorder.first_write_begins.WaitForNotification();
+    commits.Commit({}, Durability::kSync, broken, recorder.Answer());
+    commits.Commit({}, Durability::kSync, other, recorder.Answer());
+    recorder.go_on.Notify();
+  }
+  EXPECT_TRUE(broken->broken());
+  EXPECT_FALSE(other->broken());
+  EXPECT_EQ(recorder.answers,
+            (std::vector<absl::StatusCode>{absl::StatusCode::kResourceExhausted,
+                                           absl::StatusCode::kUnavailable, absl::StatusCode::kOk}));
+  ASSERT_EQ(recorder.groups.size(), 2u);
+  EXPECT_EQ(recorder.groups[1].batches, 1u);
+}
+
+TEST(GroupCommitTest, WhatWasNotSyncedIsWhenItEnds) {
+  Recorder recorder;
+  recorder.go_on.Notify();
+  int syncs = 0;
+  {
+    GroupCommit commits(recorder.write, [&] {
+      ++syncs;
+      return absl::OkStatus();
+    });
+    commits.Commit({}, Durability::kEverySecond, nullptr, recorder.Answer());
+  }
+  EXPECT_EQ(syncs, 1);
+}
+
+}  // namespace
+}  // namespace backprop::store

@@ -1,0 +1,237 @@
+#include "server/store/store.h"
+
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <fstream>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "server/store/memory_store.h"
+#include "server/store/rocks_store.h"
+#include "tests/notification.h"
+#include "tests/temporary_directory.h"
+
+namespace backprop::store {
+namespace {
+
+absl::Status Commit(Store* store, Batch batch, Durability durability = Durability::kSync) {
+  Notification committed;
+  absl::Status answer;
+  store->Commit(std::move(batch), durability, nullptr, [&](const absl::Status& status) {
+    answer = status;
+    committed.Notify();
+  });
+  committed.WaitForNotification();
+  return answer;
+}
+
+Batch Put(const std::string& key, const std::string& value, Table table = Table::kModels) {
+  Batch batch;
+  batch.Put(table, key, value);
+  return batch;
+}
+
+std::vector<std::string> Keys(Store* store, const std::string& first, const std::string& end,
+                              Table table = Table::kModels) {
+  std::vector<std::string> keys;
+  EXPECT_TRUE(store
+                  ->Scan(table, first, end,
+                         [&](absl::string_view key, absl::string_view) {
+                           keys.emplace_back(key);
+                           return true;
+                         })
+                  .ok());
+  return keys;
+}
+
+// What every store must do.
+class StoreTest : public testing::TestWithParam<const char*> {
+ protected:
+  StoreTest() {
+    if (GetParam() == std::string("memory")) {
+      store = std::make_unique<MemoryStore>();
+    } else {
+      RocksOptions options;
+      options.directory = directory.path() + "/data";
+      auto opened = OpenRocksStore(options);
+      EXPECT_TRUE(opened.ok()) << opened.status();
+      store = *std::move(opened);
+    }
+  }
+
+  TemporaryDirectory directory;
+  std::unique_ptr<Store> store;
+};
+
+TEST_P(StoreTest, WhatWasCommittedIsThere) {
+  EXPECT_FALSE(store->Get(Table::kModels, "a")->has_value());
+  ASSERT_TRUE(Commit(store.get(), Put("a", std::string("1\0\xff", 3))).ok());
+  EXPECT_EQ(**store->Get(Table::kModels, "a"), std::string("1\0\xff", 3));
+  EXPECT_FALSE(store->Get(Table::kStates, "a")->has_value()) << "tables are apart";
+  Batch erased;
+  erased.Delete(Table::kModels, "a");
+  ASSERT_TRUE(Commit(store.get(), std::move(erased)).ok());
+  EXPECT_FALSE(store->Get(Table::kModels, "a")->has_value());
+}
+
+TEST_P(StoreTest, TheOperationsOfABatchApplyInTheirOrder) {
+  Batch batch;
+  batch.Put(Table::kModels, "pa", "old");
+  batch.DeletePrefix(Table::kModels, "p");
+  batch.Put(Table::kModels, "pb", "new");
+  ASSERT_TRUE(Commit(store.get(), std::move(batch)).ok());
+  EXPECT_EQ(Keys(store.get(), "", ""), std::vector<std::string>{"pb"});
+}
+
+TEST_P(StoreTest, ScansAreOrderedAndBounded) {
+  for (const std::string& key : {std::string("b"), std::string("a"), std::string("b\0", 2),
+                                 std::string("c"), std::string("\xff")}) {
+    ASSERT_TRUE(Commit(store.get(), Put(key, key)).ok());
+  }
+  EXPECT_EQ(Keys(store.get(), "", ""),
+            (std::vector<std::string>{"a", "b", std::string("b\0", 2), "c", "\xff"}));
+  EXPECT_EQ(Keys(store.get(), "b", "c"), (std::vector<std::string>{"b", std::string("b\0", 2)}));
+  EXPECT_EQ(Keys(store.get(), "\xff", EndOfPrefix("\xff")), std::vector<std::string>{"\xff"});
+}
+
+TEST_P(StoreTest, AnswersComeInTheOrderOfCommits) {
+  std::vector<int> order;
+  Notification last;
+  for (int i = 0; i < 1000; ++i) {
+    store->Commit(i % 3 == 0 ? Batch() : Put("k", std::to_string(i)),
+                  i % 2 == 0 ? Durability::kSync : Durability::kNone, nullptr,
+                  [&, i](const absl::Status& status) {
+                    EXPECT_TRUE(status.ok());
+                    order.push_back(i);
+                    if (i == 999) last.Notify();
+                  });
+  }
+  last.WaitForNotification();
+  ASSERT_EQ(order.size(), 1000u);
+  EXPECT_TRUE(std::is_sorted(order.begin(), order.end()));
+  EXPECT_EQ(**store->Get(Table::kModels, "k"), "998");
+}
+
+INSTANTIATE_TEST_SUITE_P(Stores, StoreTest, testing::Values("memory", "rocksdb"),
+                         [](const auto& test) { return std::string(test.param); });
+
+class RocksStoreTest : public testing::Test {
+ protected:
+  absl::StatusOr<std::unique_ptr<Store>> Open() {
+    RocksOptions options;
+    options.directory = directory.path();
+    return OpenRocksStore(options);
+  }
+  std::unique_ptr<Store> MustOpen() {
+    auto store = Open();
+    EXPECT_TRUE(store.ok()) << store.status();
+    return *std::move(store);
+  }
+  // A copy of the files as they are now: what a crash of the process leaves.
+  std::string CrashCopy() {
+    const std::string copy = crashed.path() + "/copy";
+    std::filesystem::remove_all(copy);
+    std::filesystem::copy(directory.path(), copy, std::filesystem::copy_options::recursive);
+    return copy;
+  }
+
+  TemporaryDirectory directory;
+  TemporaryDirectory crashed;
+};
+
+TEST_F(RocksStoreTest, ItOutlivesItsProcess) {
+  {
+    const auto store = MustOpen();
+    ASSERT_TRUE(Commit(store.get(), Put("a", "1"), Durability::kSync).ok());
+    ASSERT_TRUE(Commit(store.get(), Put("b", "2"), Durability::kEverySecond).ok());
+    ASSERT_TRUE(Commit(store.get(), Put("c", "3"), Durability::kNone).ok());
+  }
+  const auto store = MustOpen();
+  EXPECT_EQ(Keys(store.get(), "", ""), (std::vector<std::string>{"a", "b", "c"}));
+}
+
+TEST_F(RocksStoreTest, ASecondServerIsRefused) {
+  const auto store = MustOpen();
+  const auto second = Open();
+  EXPECT_EQ(second.status().code(), absl::StatusCode::kUnavailable);
+  EXPECT_NE(second.status().message().find("another server"), std::string::npos) << second.status();
+}
+
+TEST_F(RocksStoreTest, ALaterFormatIsRefused) {
+  {
+    const auto store = MustOpen();
+    ASSERT_TRUE(
+        Commit(store.get(), Put("format", std::to_string(kFormatVersion + 1), Table::kMeta)).ok());
+  }
+  EXPECT_EQ(Open().status().code(), absl::StatusCode::kFailedPrecondition);
+}
+
+// The newest log of a store that crashed.
+std::string NewestLog(const std::string& directory) {
+  std::string newest;
+  for (const auto& entry : std::filesystem::directory_iterator(directory)) {
+    if (entry.path().extension() == ".log" && entry.path().string() > newest) {
+      newest = entry.path().string();
+    }
+  }
+  return newest;
+}
+
+// An acknowledged record at the end of the log that is cut off looks like one that a crash cut
+// short; the watermark tells.
+TEST_F(RocksStoreTest, ALogThatLostItsEndIsNotTakenForTheWhole) {
+  const auto store = MustOpen();
+  for (const char* key : {"a", "b", "c"}) ASSERT_TRUE(Commit(store.get(), Put(key, "1")).ok());
+  RocksOptions options;
+  options.directory = CrashCopy();
+  {
+    const auto whole = OpenRocksStore(options);
+    ASSERT_TRUE(whole.ok()) << whole.status();
+    EXPECT_EQ(Keys(whole->get(), "", ""), (std::vector<std::string>{"a", "b", "c"}));
+  }
+  options.directory = CrashCopy();
+  const std::string log = NewestLog(options.directory);
+  const auto bytes = std::filesystem::file_size(log);
+  for (const uintmax_t cut : {uintmax_t{1}, uintmax_t{40}, bytes / 2}) {
+    options.directory = CrashCopy();
+    std::filesystem::resize_file(NewestLog(options.directory), bytes - cut);
+    const auto short_of = OpenRocksStore(options);
+    EXPECT_EQ(short_of.status().code(), absl::StatusCode::kDataLoss) << cut << " bytes are gone";
+  }
+}
+
+// Each byte of the log in turn: the store is refused, or holds what it held.
+TEST_F(RocksStoreTest, AFlippedByteOfTheLogIsSeen) {
+  const auto store = MustOpen();
+  for (const char* key : {"a", "b", "c"}) ASSERT_TRUE(Commit(store.get(), Put(key, "1")).ok());
+  RocksOptions options;
+  options.directory = CrashCopy();
+  const std::string log = NewestLog(options.directory);
+  const auto bytes = std::filesystem::file_size(log);
+  ASSERT_GT(bytes, 0u);
+  int refused = 0;
+  for (uintmax_t at = 0; at < bytes; at += 7) {
+    options.directory = CrashCopy();
+    {
+      std::fstream file(NewestLog(options.directory),
+                        std::ios::in | std::ios::out | std::ios::binary);
+      file.seekg(static_cast<std::streamoff>(at));
+      const int byte = file.get();
+      file.seekp(static_cast<std::streamoff>(at));
+      file.put(static_cast<char>(byte ^ 0x20));
+    }
+    const auto flipped = OpenRocksStore(options);
+    if (!flipped.ok()) {
+      EXPECT_EQ(flipped.status().code(), absl::StatusCode::kDataLoss) << flipped.status();
+      ++refused;
+      continue;
+    }
+    EXPECT_EQ(Keys(flipped->get(), "", ""), (std::vector<std::string>{"a", "b", "c"})) << at;
+  }
+  EXPECT_GT(refused, 0);
+}
+
+}  // namespace
+}  // namespace backprop::store
