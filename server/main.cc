@@ -207,6 +207,7 @@ int Serve(const ops::Config& config, const sigset_t& signals) {
   if (!config.port_file.empty()) unlink(config.port_file.c_str());
   if (!finished) spdlog::warn("calls were under way after the grace; they were cancelled");
   pool.reset();  // what is left of the runs ends before what they use
+  if (store != nullptr) store::WaitForAnswers(store.get());  // they are for the registry's models
   spdlog::info("stopped");
   return 0;
 }

@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <future>
 #include <memory>
 #include <optional>
 #include <string>
@@ -108,6 +109,15 @@ class Store {
   // OK while batches can be committed, else why not.
   virtual absl::Status health() const = 0;
 };
+
+// Returns when everything that was committed before has been answered. Whoever is told by `done` must
+// live until then.
+inline void WaitForAnswers(Store* store) {
+  const auto answered = std::make_shared<std::promise<void>>();
+  store->Commit({}, Durability::kNone, nullptr,
+                [answered](const absl::Status&) { answered->set_value(); });
+  answered->get_future().wait();
+}
 
 // The first key after all that start with `prefix`; empty if there is none.
 inline std::string EndOfPrefix(absl::string_view prefix) {

@@ -19,19 +19,23 @@ namespace {
 // for what has been handed to the store already.
 struct Server {
   Server(store::Store* store, const Clock* clock, std::map<std::string, engine::NetworkSpec>* specs)
-      : environment{&pool, clock, {}, {}, store, [specs](absl::string_view name) {
+      : environment{pool.get(), clock, {}, {}, store, [specs](absl::string_view name) {
                       return DecodedSpec{specs->at(std::string(name)), {}, {}};
                     }} {
     opened = registry.Open();
     EXPECT_TRUE(opened.ok()) << opened.status();
   }
   // The runs that are not to go on end; those that are leave a mark.
-  ~Server() { registry.Drain(); }
+  ~Server() {
+    registry.Drain();
+    pool.reset();
+    store::WaitForAnswers(environment.store);
+  }
 
-  Environment environment{nullptr, nullptr, {}, {}};
+  std::unique_ptr<ComputePool> pool = std::make_unique<ComputePool>(2);
+  Environment environment;
   Registry registry{&environment};
   absl::StatusOr<Registry::Found> opened;
-  ComputePool pool{2};
 };
 
 class DurabilityTest : public SessionFixture {
