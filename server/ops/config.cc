@@ -74,6 +74,7 @@ Parsed ParseCommandLine(int argc, char** argv, const std::string& version) {
   config.threads = static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
   config.log_level = "info";
   double grace_seconds = 10;
+  double mark_seconds = 1;
 
   CLI::App app(
       "backpropd: holds small neural networks as live models and trains them over gRPC.\n"
@@ -103,6 +104,12 @@ Parsed ParseCommandLine(int argc, char** argv, const std::string& version) {
                      "on disk. Without it models live in memory"),
       "--data-dir", "Storage")
       ->type_name("PATH");
+  Add(app.add_option("--mark-interval", mark_seconds,
+                     "Seconds of a run's work that a crash can cost: so often it is stored"),
+      "--mark-interval", "Storage")
+      ->check(CLI::Range(0.001, 3600.0))
+      ->type_name("SECONDS")
+      ->capture_default_str();
   Add(app.add_option("--threads", config.threads, "Compute threads"), "--threads", "Running")
       ->check(CLI::Range(1, 1024))
       ->type_name("N")
@@ -146,6 +153,7 @@ Parsed ParseCommandLine(int argc, char** argv, const std::string& version) {
   }
   config.log_format = log_format == "json" ? LogFormat::kJson : LogFormat::kText;
   config.grace = absl::Seconds(grace_seconds);
+  config.limits.mark_interval = absl::Seconds(mark_seconds);
   return {config, 0};
 }
 

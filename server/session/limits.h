@@ -18,6 +18,8 @@ struct Limits {
   int64_t max_workspace_bytes = int64_t{1} << 30;  // of one pass over a batch
   int64_t max_concurrent_runs = 1024;
   int64_t max_message_bytes = int64_t{64} << 20;  // of a request or a reply
+  // How often a run's work is stored: what a crash can cost it.
+  absl::Duration mark_interval = absl::Seconds(1);
 };
 
 // Bounds that nobody needs to turn.
@@ -27,7 +29,6 @@ inline constexpr size_t kRegistryRequestWindow = 1024;  // of each of the regist
 inline constexpr absl::Duration kRequestWindowAge = absl::Minutes(10);
 inline constexpr size_t kMaxWaitingRuns = 16;  // Train calls that wait for one model
 inline constexpr size_t kKeptEvents = 128;     // newest events of a run
-inline constexpr absl::Duration kMarkInterval = absl::Seconds(1);  // of a run's work in the store
 
 }  // namespace backprop::session
 

@@ -412,7 +412,7 @@ void Session::MarkRun() {
   step_ = trainer_->state()->step;
   if (!journal_.has_value() || closed_ || mark_pending_) return;
   const absl::Time now = environment_->clock->Now();
-  if (now < last_mark_ + kMarkInterval || trainer_->ended()) return;
+  if (now < last_mark_ + environment_->limits.mark_interval || trainer_->ended()) return;
   last_mark_ = now;
   mark_pending_ = true;
   store::Batch batch;

@@ -1,0 +1,334 @@
+"""Kills a server at random moments and looks for what was lost or done twice.
+
+Workers drive models with steps, gradients, parameters, runs, deletions, each change with a request id and
+repeated until it is answered, and write what was answered into a ledger. The server is killed with
+SIGKILL, also while it starts, and started again on the same directory. At the end the ledger is replayed
+in another server, in memory, one change after the other: every answer and the final parameters of every
+model must be equal to the last bit.
+
+    crash.py [--kills N] [--seed S] [--workers W]
+"""
+
+import argparse
+import array
+import pathlib
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+import grpc
+
+from harness import BIN
+from stubs import model, service, service_grpc, tensor, training
+
+OF_ITS_OWN = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_receive_message_length", -1)]
+# What a caller can see of a server that died; it says nothing of the change.
+RETRIABLE = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.UNKNOWN,
+             grpc.StatusCode.DEADLINE_EXCEEDED}
+
+
+class Server:
+    """A backpropd that can be killed and started again."""
+
+    def __init__(self, folder, *flags):
+        self.folder = pathlib.Path(folder)
+        self.flags = flags
+        self.socket = self.folder / "socket"
+        self.address = f"unix:{self.socket}"
+        self.starts = 0
+
+    def launch(self):
+        self.starts += 1
+        self.ready = self.folder / f"ready-{self.starts}"
+        self.log = open(self.folder / "log", "a")
+        self.process = subprocess.Popen(
+            [BIN / "backpropd", "--listen", "127.0.0.1:0", "--unix-socket", self.socket,
+             "--port-file", self.ready, "--threads", "2", *self.flags], stdout=self.log, stderr=self.log)
+
+    def wait_ready(self):
+        deadline = time.monotonic() + 60
+        while not self.ready.exists():
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                raise AssertionError(f"the server did not start:\n{self.tail()}")
+            time.sleep(0.002)
+        self.ready.unlink()
+
+    def kill(self, how=signal.SIGKILL):
+        self.process.send_signal(how)
+        self.process.wait()
+        self.log.close()
+        if self.ready.exists():
+            self.ready.unlink()
+
+    def tail(self):
+        return "\n".join((self.folder / "log").read_text().splitlines()[-20:])
+
+
+def floats(rng, count):
+    return array.array("f", (rng.uniform(-1, 1) for _ in range(count))).tobytes()
+
+
+def float_tensor(rng, *shape):
+    count = 1
+    for size in shape:
+        count *= size
+    return tensor.Tensor(shape=shape, raw=floats(rng, count), data_type=tensor.DATA_TYPE_FLOAT32)
+
+
+def batch(rng, rows, inputs, classes):
+    labels = array.array("i", (rng.randrange(classes) for _ in range(rows))).tobytes()
+    return tensor.Batch(inputs=float_tensor(rng, rows, inputs),
+                        labels=tensor.Tensor(shape=[rows], raw=labels, data_type=tensor.DATA_TYPE_INT32))
+
+
+class Worker:
+    """One model after another under one name, and the ledger of what was answered."""
+
+    # (inputs, units of the layers, optimiser): small states, and states larger than their batches.
+    KINDS = [(2, [8, 2], model.Optimizer(sgd=model.Sgd(learning_rate=0.05))),
+             (6, [64, 64, 3], model.Optimizer(adam=model.Adam(learning_rate=0.001))),
+             (3, [16, 4], model.Optimizer(rmsprop=model.RmsProp(learning_rate=0.001, momentum=0.5)))]
+
+    def __init__(self, number, seed):
+        self.number = number
+        self.rng = random.Random(f"{seed}-{number}")
+        self.inputs, self.units, self.optimizer = self.KINDS[number % len(self.KINDS)]
+        self.name = f"models/w{number}"
+        self.ledger = []  # (method, request, answer)
+        self.step = None  # None: there is no model
+        self.changes = 0
+        self.retries = 0
+        self.unknown = 0
+
+    def request_id(self):
+        self.changes += 1
+        return f"w{self.number}-{self.changes}"
+
+    def next_change(self):
+        """The method and the request of the next change."""
+        if self.step is None:
+            layers = [model.Layer(units=u) for u in self.units]
+            spec = model.ModelSpec(input_size=self.inputs, layers=layers, optimizer=self.optimizer,
+                                   seed=self.rng.randrange(1000))
+            return "CreateModel", service.CreateModelRequest(
+                model_id=f"w{self.number}", spec=spec, request_id=self.request_id())
+        kind = self.rng.random()
+        rows = self.rng.choice([1, 5, 16])
+        if kind < 0.85:
+            request = service.StepRequest(model=self.name, request_id=self.request_id(),
+                                          batch=batch(self.rng, rows, self.inputs, self.units[-1]))
+            if self.rng.random() < 0.5:
+                request.expected_step = self.step
+            return "Step", request
+        if kind < 0.93:
+            gradients, inputs = [], self.inputs
+            for i, units in enumerate(self.units):
+                gradients.append(tensor.NamedTensor(name=f"layers[{i}].weights",
+                                                    tensor=float_tensor(self.rng, inputs, units)))
+                gradients.append(tensor.NamedTensor(name=f"layers[{i}].bias",
+                                                    tensor=float_tensor(self.rng, units)))
+                inputs = units
+            return "ApplyGradients", service.ApplyGradientsRequest(
+                model=self.name, gradients=gradients, request_id=self.request_id())
+        if kind < 0.96:
+            bias = tensor.NamedTensor(name="layers[0].bias", tensor=float_tensor(self.rng, self.units[0]))
+            return "SetParameters", service.SetParametersRequest(
+                model=self.name, parameters=model.Parameters(tensors=[bias]), request_id=self.request_id())
+        if kind < 0.99:
+            config = training.TrainingConfig(iterations=self.rng.choice([50, 2000, 60000]), batch_size=8)
+            if self.rng.random() < 0.5:
+                config.validation_split = 0.25
+                config.early_stopping.patience = 1000000
+            return "Train", service.TrainRequest(
+                model=self.name, config=config, detach=True, request_id=self.request_id(),
+                data=batch(self.rng, 40, self.inputs, self.units[-1]))
+        return "DeleteModel", service.DeleteModelRequest(name=self.name, request_id=self.request_id())
+
+    def expect(self, method, request, answer):
+        """The step count that the answer must tell, and what it means for the next change."""
+        if method == "CreateModel":
+            self.step = 0
+            return answer.model.step
+        if method == "DeleteModel":
+            self.step = None
+            return None
+        if method in ("Step", "ApplyGradients"):
+            self.step += 1
+        if method == "Train":
+            self.step += request.config.iterations
+        return answer.step
+
+    def run(self, address, stop):
+        self.address = address
+        self.connect()
+        while not stop.is_set():
+            method, request = self.next_change()
+            answer = self.until_answered(method, request)
+            told = self.expect(method, request, answer)
+            if told != self.step:
+                raise AssertionError(f"{self.name}: {method} {request.request_id} answered step {told}, "
+                                     f"the ledger is at {self.step}")
+            self.ledger.append((method, request, comparable(method, answer)))
+            time.sleep(self.rng.random() * 0.01)
+
+    def connect(self):
+        self.channel = grpc.insecure_channel(self.address, options=OF_ITS_OWN)
+        self.stub = service_grpc.TrainingServiceStub(self.channel)
+
+    def until_answered(self, method, request):
+        while True:
+            try:
+                return call(self.stub, method, request)
+            except grpc.RpcError as error:
+                if error.code() not in RETRIABLE:
+                    raise AssertionError(f"{self.name}: {method} {request.request_id}: {error}") from None
+                self.retries += 1
+                time.sleep(0.01)
+                self.channel.close()  # a new one tries at once, where an old one waits longer each time
+                self.connect()
+
+
+def call(stub, method, request):
+    """The answer; of a run its summary."""
+    if method != "Train":
+        return getattr(stub, method)(request, timeout=60)
+    sequence, summary = 0, None
+    for response in stub.Train(request, timeout=120):
+        event = response.event
+        if event.sequence != sequence + event.dropped + 1:
+            raise AssertionError(f"{event.run}: event {event.sequence} after {sequence}, {event.dropped} dropped")
+        sequence = event.sequence
+        if event.HasField("summary"):
+            summary = event.summary
+    if summary is None:
+        raise AssertionError("a run without a summary")
+    return summary
+
+
+def comparable(method, answer):
+    """What of an answer must be the same in the replay."""
+    if method == "CreateModel":
+        return answer.model.spec.SerializeToString(deterministic=True)
+    if method == "Train":
+        answer.ClearField("elapsed")
+    return answer.SerializeToString(deterministic=True)
+
+
+def final_parameters(stub, worker):
+    """None of a model that is not there."""
+    request = service.GetParametersRequest(model=worker.name, encoding=tensor.TENSOR_ENCODING_RAW)
+    while True:
+        try:
+            parameters = stub.GetParameters(request, timeout=60, wait_for_ready=True).parameters
+            return parameters.SerializeToString(deterministic=True)
+        except grpc.RpcError as error:
+            if error.code() == grpc.StatusCode.NOT_FOUND and worker.step is None:
+                return None
+            if error.code() not in RETRIABLE:
+                raise AssertionError(f"{worker.name}: {error}") from None
+
+
+def replay(workers, finals, folder):
+    """Everything once more, in another process, in order."""
+    server = Server(folder)
+    server.launch()
+    server.wait_ready()
+    with grpc.insecure_channel(server.address, options=OF_ITS_OWN) as channel:
+        stub = service_grpc.TrainingServiceStub(channel)
+        for worker in workers:
+            for method, request, answer in worker.ledger:
+                again = comparable(method, call(stub, method, request))
+                if again != answer:
+                    raise AssertionError(f"{worker.name}: {method} {request.request_id} was answered otherwise "
+                                         "than in the replay")
+            if final_parameters(stub, worker) != finals[worker.number]:
+                raise AssertionError(f"{worker.name}: the final parameters differ from the replay's")
+    server.kill(signal.SIGTERM)
+
+
+def progress(text, end="\r"):
+    if sys.stderr.isatty() or end == "\n":
+        print(text, end=end, file=sys.stderr, flush=True)
+
+
+def main():
+    arguments = argparse.ArgumentParser(prog="scripts/crash", description=__doc__.split("\n")[0])
+    arguments.add_argument("--kills", type=int, default=30)
+    arguments.add_argument("--seed", type=int, default=None, help="default: a new one, which is printed")
+    arguments.add_argument("--workers", type=int, default=6)
+    options = arguments.parse_args()
+    seed = options.seed if options.seed is not None else random.SystemRandom().randrange(1 << 32)
+    print(f"seed {seed}, {options.kills} kills", flush=True)
+    rng = random.Random(seed)
+    folder = tempfile.mkdtemp(prefix="backprop_crash_")
+    server = Server(folder, "--data-dir", str(pathlib.Path(folder) / "data"), "--mark-interval", "0.05")
+    workers = [Worker(number, seed) for number in range(options.workers)]
+    stop, failures, while_starting = threading.Event(), [], 0
+    server.launch()
+    server.wait_ready()
+
+    def work(worker):
+        try:
+            worker.run(server.address, stop)
+        except BaseException as error:  # told by the main thread
+            failures.append(error)
+            stop.set()
+
+    threads = [threading.Thread(target=work, args=(worker,)) for worker in workers]
+    for thread in threads:
+        thread.start()
+    for kill in range(options.kills):
+        if failures:
+            break
+        time.sleep(rng.choice([0.01, 0.1, 0.5, 1.0]) * rng.random())
+        server.kill()
+        server.launch()
+        if rng.random() < 0.25:  # in the middle of its start
+            time.sleep(rng.random() * 0.15)
+            while_starting += 1
+            server.kill()
+            server.launch()
+        try:
+            server.wait_ready()
+        except AssertionError as error:
+            failures.append(error)
+            stop.set()
+            break
+        progress(f"{kill + 1} of {options.kills} kills, {sum(len(w.ledger) for w in workers)} changes answered")
+    stop.set()
+    for thread in threads:
+        thread.join(timeout=180)
+        if thread.is_alive():
+            failures.append(AssertionError("a worker is never answered"))
+    changes = sum(len(w.ledger) for w in workers)
+    if not failures:
+        # And once more from the disk.
+        server.kill()
+        server.launch()
+        server.wait_ready()
+        with grpc.insecure_channel(server.address, options=OF_ITS_OWN) as channel:
+            stub = service_grpc.TrainingServiceStub(channel)
+            finals = [final_parameters(stub, worker) for worker in workers]
+        server.kill(signal.SIGTERM)
+        progress(f"replaying {changes} changes", end="\n")
+        try:
+            replay(workers, finals, tempfile.mkdtemp(dir=folder))
+        except AssertionError as error:
+            failures.append(error)
+    if failures:
+        print(server.tail())
+        sys.exit(f"FAILED with seed {seed}; everything is in {folder}\n" +
+                 "\n".join(str(failure) for failure in failures[:3]))
+    runs = sum(method == "Train" for w in workers for method, _, _ in w.ledger)
+    print(f"{options.kills} kills and {while_starting} more while starting, {changes} changes answered "
+          f"({runs} runs), {sum(w.retries for w in workers)} calls cut off and repeated: "
+          "nothing lost, nothing twice, every bit equal to the replay")
+    shutil.rmtree(folder)
+
+
+main()
