@@ -28,6 +28,8 @@ Result<ModelInfo> Client::CreateModel(const ModelSpec& spec, const CreateOptions
   request.set_model_id(create.model_id);
   ToMessage(spec, request.mutable_spec());
   request.mutable_labels()->insert(create.labels.begin(), create.labels.end());
+  // The numbers are the contract's.
+  request.set_durability(static_cast<v1::Durability>(create.durability));
   if (create.ttl.has_value()) {
     request.mutable_ttl()->set_seconds(create.ttl->count() / 1'000'000'000);
     request.mutable_ttl()->set_nanos(static_cast<int32_t>(create.ttl->count() % 1'000'000'000));

@@ -41,6 +41,7 @@ struct CreateOptions {
   std::string model_id{};  // empty: the server draws one
   std::map<std::string, std::string> labels{};
   std::optional<std::chrono::nanoseconds> ttl{};
+  Durability durability = Durability::kDefault;
   std::optional<Parameters> initial_parameters{};
 };
 

@@ -136,6 +136,7 @@ ModelInfo FromMessage(const v1::Model& message) {
           std::chrono::seconds(message.create_time().seconds()) +
           std::chrono::nanoseconds(message.create_time().nanos())));
   if (message.has_ttl()) info.ttl = FromDuration(message.ttl());
+  info.durability = static_cast<Durability>(message.durability());
   info.active_run = message.active_run();
   return info;
 }

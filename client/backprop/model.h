@@ -161,6 +161,14 @@ struct ModelSpec {
   std::optional<InputStandardization> input_standardization{};
 };
 
+// When a change of a model is answered, on a server with a data directory.
+enum class Durability {
+  kDefault,      // kSync with a data directory, kNone without one; never in an answer
+  kSync,         // when it is on disk
+  kEverySecond,  // at once; it is on disk within a second
+  kNone          // at once; nothing is promised
+};
+
 struct ModelInfo {
   std::string name{};  // models/{id}
   ModelSpec spec{};    // with defaults filled in
@@ -170,6 +178,7 @@ struct ModelInfo {
   std::chrono::system_clock::time_point create_time{};
   std::optional<std::chrono::nanoseconds> ttl{};
   std::string active_run{};  // models/{id}/runs/{n}, or empty
+  Durability durability = Durability::kDefault;
 };
 
 struct ModelPage {

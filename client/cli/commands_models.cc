@@ -39,6 +39,8 @@ void Print(const ModelInfo& model) {
     std::printf("  deleted after %g s without use\n",
                 std::chrono::duration<double>(*model.ttl).count());
   }
+  if (model.durability == Durability::kEverySecond) std::printf("  durability every-second\n");
+  if (model.durability == Durability::kNone) std::printf("  durability none\n");
   if (!model.active_run.empty()) std::printf("  under way: %s\n", model.active_run.c_str());
 }
 
@@ -82,6 +84,15 @@ void AddModelCommands(CLI::App* app, Globals* globals, Command* chosen) {
   create->add_option("--label", *labels, "A label; may be repeated")->type_name("KEY=VALUE");
   create->add_option("--ttl", *ttl, "Delete the model when it was not used for so long")
       ->type_name("SECONDS");
+  create
+      ->add_option("--durability", options->durability,
+                   "When its changes are answered: on disk, or before (default: what the server "
+                   "can promise)")
+      ->transform(CLI::CheckedTransformer(
+          std::map<std::string, Durability>{{"sync", Durability::kSync},
+                                            {"every-second", Durability::kEverySecond},
+                                            {"none", Durability::kNone}}))
+      ->type_name("sync|every-second|none");
   create->callback([=] {
     const ModelSpec spec = flags->Build();
     options->labels = ParseLabels(*labels);

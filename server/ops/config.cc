@@ -104,6 +104,14 @@ Parsed ParseCommandLine(int argc, char** argv, const std::string& version) {
                      "on disk. Without it models live in memory"),
       "--data-dir", "Storage")
       ->type_name("PATH");
+  Add(app.add_option(
+          "--memory-limit", config.limits.memory_limit_bytes,
+          "Bytes of models in memory, such as 1GB; those used least recently stay on disk "
+          "alone until they are used again. 0: no limit"),
+      "--memory-limit", "Storage")
+      ->transform(CLI::AsSizeValue(false))
+      ->type_name("BYTES")
+      ->capture_default_str();
   Add(app.add_option("--mark-interval", mark_seconds,
                      "Seconds of a run's work that a crash can cost: so often it is stored"),
       "--mark-interval", "Storage")

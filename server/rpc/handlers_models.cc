@@ -4,6 +4,7 @@
 
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
+#include "server/rpc/enum_table.h"
 #include "server/rpc/fields.h"
 #include "server/rpc/handlers.h"
 #include "server/rpc/names.h"
@@ -67,6 +68,12 @@ void EncodeTimestamp(absl::Time time, google::protobuf::Timestamp* message) {
   message->set_nanos(static_cast<int32_t>(nanos % 1'000'000'000));
 }
 
+constexpr EnumPair<v1::Durability, store::Durability> kDurabilities[] = {
+    {v1::DURABILITY_SYNC, store::Durability::kSync},
+    {v1::DURABILITY_EVERY_SECOND, store::Durability::kEverySecond},
+    {v1::DURABILITY_NONE, store::Durability::kNone},
+};
+
 void EncodeModel(const session::Session& session, const session::Session::Status& status,
                  v1::Model* model) {
   const session::ModelInfo& info = session.info();
@@ -79,6 +86,9 @@ void EncodeModel(const session::Session& session, const session::Session::Status
   model->mutable_labels()->insert(info.labels.begin(), info.labels.end());
   EncodeTimestamp(session.create_time(), model->mutable_create_time());
   model->set_active_run(status.active_run);
+  model->set_durability(session.journal() == nullptr
+                            ? v1::DURABILITY_NONE
+                            : EncodeEnum(kDurabilities, session.journal()->durability()));
   if (!info.ttl.has_value()) return;
   const int64_t ttl_nanos = absl::ToInt64Nanoseconds(*info.ttl);
   model->mutable_ttl()->set_seconds(ttl_nanos / 1'000'000'000);
@@ -86,6 +96,21 @@ void EncodeModel(const session::Session& session, const session::Session::Status
   if (const auto expires = session.ExpireTime()) {
     EncodeTimestamp(*expires, model->mutable_expire_time());
   }
+}
+
+// What can be promised of what was asked for.
+absl::StatusOr<store::Durability> DecodeDurability(const Context& context, v1::Durability asked) {
+  const bool stores = context.environment->store != nullptr;
+  Fields fields;
+  const auto decoded =
+      DecodeEnum(kDurabilities, asked, stores ? store::Durability::kSync : store::Durability::kNone,
+                 "durability", "SYNC, EVERY_SECOND or NONE", &fields);
+  if (!fields.ok()) return fields.status();
+  if (stores || decoded == store::Durability::kNone) return decoded;
+  return session::ReasonError(
+      absl::StatusCode::kFailedPrecondition,
+      "durability: the server was started without --data-dir and can promise NONE alone",
+      {"NO_DATA_DIR", {}});
 }
 
 absl::StatusOr<session::Registry::CreateArgs> DecodeCreate(const Context& context,
@@ -104,6 +129,9 @@ absl::StatusOr<session::Registry::CreateArgs> DecodeCreate(const Context& contex
   DecodeLabels(request.labels(), &args.info.labels, &fields);
   if (request.has_ttl()) DecodeTtl(request.ttl(), &args.info.ttl, &fields);
   if (!fields.ok()) return fields.status();
+  const auto durability = DecodeDurability(context, request.durability());
+  if (!durability.ok()) return durability.status();
+  args.durability = *durability;
   if (!request.has_spec()) return session::FieldError("spec", "is required");
   auto spec = DecodeSpec(request.spec(), context.limits());
   if (!spec.ok()) return spec.status();

@@ -18,11 +18,14 @@ struct Limits {
   int64_t max_workspace_bytes = int64_t{1} << 30;  // of one pass over a batch
   int64_t max_concurrent_runs = 1024;
   int64_t max_message_bytes = int64_t{64} << 20;  // of a request or a reply
+  // Of models in memory; those used least recently stay in the store alone. 0: no limit.
+  int64_t memory_limit_bytes = 0;
   // How often a run's work is stored: what a crash can cost it.
   absl::Duration mark_interval = absl::Seconds(1);
 };
 
 // Bounds that nobody needs to turn.
+inline constexpr int64_t kSessionBytes = 2'560;  // of a session beside its numbers, about
 inline constexpr size_t kMaxRequestIdBytes = 128;
 inline constexpr size_t kModelRequestWindow = 64;       // remembered request ids of a model
 inline constexpr size_t kRegistryRequestWindow = 1024;  // of each of the registry's 16 shards

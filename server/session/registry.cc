@@ -82,21 +82,70 @@ absl::StatusOr<std::shared_ptr<Session>> Registry::FindOrLoad(absl::string_view 
     const auto it = shard.models.find(id);
     if (it != shard.models.end()) {
       if (!it->second->broken()) return it->second;
+      resident_bytes_.fetch_sub(it->second->MemoryBytes());
       shard.models.erase(it);
     }
     if (shard.deleting.find(id) != shard.deleting.end()) return nullptr;
   }
   auto loaded = LoadSession(environment_, id);
   if (!loaded.ok()) return loaded;
-  const MutexLock lock(&shard.mu);
-  // Meanwhile it may have been created, never loaded.
-  if (*loaded == nullptr) {
-    const auto it = shard.models.find(id);
-    return it == shard.models.end() ? nullptr : it->second;
+  {
+    const MutexLock lock(&shard.mu);
+    // Meanwhile it may have been created, never loaded.
+    if (*loaded == nullptr) {
+      const auto it = shard.models.find(id);
+      return it == shard.models.end() ? nullptr : it->second;
+    }
+    shard.models.insert_or_assign(std::string(id), *loaded);
+    Hold(&shard, *loaded);
   }
-  shard.models.insert_or_assign(std::string(id), *loaded);
-  if ((*loaded)->info().ttl.has_value()) shard.mortal.push_back(*loaded);
+  EvictBeyondLimit();
   return loaded;
+}
+
+// A session that was put into the map.
+void Registry::Hold(Shard* shard, const std::shared_ptr<Session>& session) {
+  resident_bytes_.fetch_add(session->MemoryBytes());
+  if (!session->info().ttl.has_value()) return;
+  shard->mortal.push_back(session);
+  shard->dormant.erase(session->info().id);
+}
+
+// Goes round the shards, a few models each, until enough memory is free or all were looked at
+// twice: one that was used since the last look stays this time.
+void Registry::EvictBeyondLimit() {
+  const int64_t limit = environment_->limits.memory_limit_bytes;
+  if (limit == 0 || environment_->store == nullptr) return;
+  constexpr int kMostLooks = 64;  // of shards: a bound on what one caller does for all
+  for (int look = 0; look < kMostLooks && resident_bytes_.load() > limit; ++look) {
+    // Their memory is freed outside of the lock.
+    const auto evicted = EvictFrom(&shards_[next_shard_.fetch_add(1) % shards_.size()]);
+  }
+}
+
+std::vector<std::shared_ptr<Session>> Registry::EvictFrom(Shard* shard) {
+  constexpr int kMostModels = 64;
+  std::vector<std::shared_ptr<Session>> evicted;
+  const MutexLock lock(&shard->mu);
+  auto it = shard->models.upper_bound(shard->hand);
+  for (int look = 0; look < kMostModels && !shard->models.empty(); ++look) {
+    if (it == shard->models.end()) it = shard->models.begin();
+    const std::shared_ptr<Session>& session = it->second;
+    shard->hand = it->first;
+    // Nobody else holds it, and nobody can begin to while the lock is held.
+    const bool idle = session.use_count() == 1 && !session->TakeTouched() && session->Evictable();
+    if (!idle) {
+      ++it;
+      continue;
+    }
+    if (const auto expires = session->ExpireTime()) {
+      shard->dormant.insert_or_assign(it->first, *expires);
+    }
+    resident_bytes_.fetch_sub(session->MemoryBytes());
+    evicted.push_back(session);
+    it = shard->models.erase(it);
+  }
+  return evicted;
 }
 
 absl::StatusOr<std::shared_ptr<Session>> Registry::Find(absl::string_view id) {
@@ -200,6 +249,7 @@ void Registry::Create(CreateArgs args, Created done) {
   (*session)->StoreCreation(
       std::move(args.spec_record), std::move(record),
       [this, session = *session, done = std::move(done)](const absl::Status& status) mutable {
+        EvictBeyondLimit();
         if (status.ok()) return done(session);
         Remove(session);
         session->StopRun(StopReason::kModelDeleted, ModelDeleted(session->name()));
@@ -226,7 +276,7 @@ absl::StatusOr<std::shared_ptr<Session>> Registry::Insert(CreateArgs* args) {
   Shard& shard = ShardOf(id);
   const MutexLock lock(&shard.mu);
   const auto [it, inserted] = shard.models.try_emplace(id, session);
-  if (inserted && session->info().ttl.has_value()) shard.mortal.push_back(session);
+  if (inserted) Hold(&shard, session);
   return it->second;
 }
 
@@ -255,6 +305,7 @@ bool Registry::Remove(const std::shared_ptr<Session>& session) {
     const auto it = shard.models.find(session->info().id);
     if (it == shard.models.end() || it->second != session) return false;
     shard.models.erase(it);
+    resident_bytes_.fetch_sub(session->MemoryBytes());
     if (session->journal() != nullptr) ++shard.deleting[session->info().id];
   }
   GiveRoom(NumbersOf(session->network()));
@@ -297,8 +348,9 @@ void Registry::Delete(absl::string_view id, const RequestKey& key, Done done) {
     return;
   }
   auto session = FindOrLoad(id);
-  if (!session.ok()) return done(session.status());
-  if (*session == nullptr) return done(ModelNotFound(absl::StrCat("models/", id)));
+  const bool damaged = absl::IsDataLoss(session.status());
+  if (!session.ok() && !damaged) return done(session.status());
+  if (!damaged && *session == nullptr) return done(ModelNotFound(absl::StrCat("models/", id)));
   store::Batch record;
   if (!key.id.empty()) {
     const MutexLock lock(&shard.mu);
@@ -310,7 +362,34 @@ void Registry::Delete(absl::string_view id, const RequestKey& key, Done done) {
                                  static_cast<uint16_t>(sequence % kRegistryRequestWindow)),
                EncodeRegistryAnswer({key, now, sequence, ""}));
   }
+  if (damaged) return DeleteDamaged(id, std::move(record), std::move(done));
   RemoveStored(*session, std::move(record), std::move(done));
+}
+
+// Of a model that cannot be loaded goes what can be found.
+void Registry::DeleteDamaged(absl::string_view id, store::Batch batch, Done done) {
+  const auto value = environment_->store->Get(store::Table::kModels, id);
+  if (!value.ok()) return done(value.status());
+  int64_t numbers = 0;
+  if (value->has_value()) {
+    if (const auto model = DecodeModel(**value, id); model.ok()) {
+      numbers = model->numbers;
+      const std::string prefix = session::KeyOf(model->uid);
+      batch.Delete(store::Table::kStates, prefix);
+      for (const store::Table table : {store::Table::kRequests, store::Table::kLog,
+                                       store::Table::kRuns, store::Table::kChunks}) {
+        batch.DeletePrefix(table, prefix);
+      }
+    }
+  }
+  batch.Delete(store::Table::kModels, std::string(id));
+  environment_->store->Commit(std::move(batch), store::Durability::kSync, nullptr,
+                              [this, numbers, name = absl::StrCat("models/", id),
+                               done = std::move(done)](const absl::Status& status) mutable {
+                                if (!status.ok()) return done(NotStored(name, status));
+                                GiveRoom(numbers);
+                                done(status);
+                              });
 }
 
 absl::StatusOr<std::vector<std::string>> Registry::StoredIds(absl::string_view after, size_t count,
@@ -368,8 +447,7 @@ int64_t Registry::ExpireIdle() {
     const MutexLock lock(&shard.mu);
     std::erase_if(shard.dormant, [&](const auto& model) {
       if (model.second > now) return false;
-      // One that has been used since has an entry among the mortal ones.
-      if (shard.models.find(model.first) == shard.models.end()) dormant.push_back(model.first);
+      dormant.push_back(model.first);
       return true;
     });
   }

@@ -70,6 +70,7 @@ class Registry {
   void Drain();
 
   int64_t size() const { return models_.load(); }
+  int64_t resident_bytes() const { return resident_bytes_.load(); }
 
  private:
   struct Creation {
@@ -80,8 +81,9 @@ class Registry {
     Mutex mu;
     std::map<std::string, std::shared_ptr<Session>, std::less<>> models ABSL_GUARDED_BY(mu);
     std::vector<std::weak_ptr<Session>> mortal ABSL_GUARDED_BY(mu);  // those with a ttl
-    // With a ttl, in the store, not used yet: when they expire.
-    std::vector<std::pair<std::string, absl::Time>> dormant ABSL_GUARDED_BY(mu);
+    // With a ttl, in the store alone: when they expire.
+    std::map<std::string, absl::Time, std::less<>> dormant ABSL_GUARDED_BY(mu);
+    std::string hand ABSL_GUARDED_BY(mu);  // where the search for who can be evicted goes on
     // Deleted, although the store may not know it yet.
     std::map<std::string, int, std::less<>> deleting ABSL_GUARDED_BY(mu);
     // Of requests whose id falls into this shard; with how many there were.
@@ -101,6 +103,11 @@ class Registry {
   void GiveRoom(int64_t numbers);
   store::Batch CreationRecord(const RequestKey& key, const std::string& id);
   bool Remove(const std::shared_ptr<Session>& session);
+  void Hold(Shard* shard, const std::shared_ptr<Session>& session)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(shard->mu);
+  void EvictBeyondLimit();
+  std::vector<std::shared_ptr<Session>> EvictFrom(Shard* shard);
+  void DeleteDamaged(absl::string_view id, store::Batch batch, Done done);
   void RemoveStored(const std::shared_ptr<Session>& session, store::Batch registry_part,
                     store::Store::Done done);
   absl::Status OpenModels(Found* found, const std::vector<Uid>& with_runs);
@@ -112,7 +119,9 @@ class Registry {
   Environment* const environment_;
   std::array<Shard, 16> shards_;
   std::atomic<int64_t> models_{0};
-  std::atomic<int64_t> parameters_{0};  // numbers held by all models, optimiser state included
+  std::atomic<int64_t> parameters_{0};      // numbers held by all models, optimiser state included
+  std::atomic<int64_t> resident_bytes_{0};  // of the sessions in memory
+  std::atomic<size_t> next_shard_{0};       // to evict from
 };
 
 }  // namespace backprop::session

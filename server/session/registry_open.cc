@@ -57,7 +57,7 @@ absl::Status Registry::OpenModels(Found* found, const std::vector<Uid>& with_run
       store::Table::kModels, "", "", [&](absl::string_view id, absl::string_view value) {
         ++found->models;
         const auto model = DecodeModel(value, id);
-        if (!model.ok()) {
+        if (!model.ok()) {  // its numbers do not count
           found->damaged.emplace_back(id);
           return true;
         }
@@ -65,7 +65,7 @@ absl::Status Registry::OpenModels(Found* found, const std::vector<Uid>& with_run
         if (model->ttl.has_value()) {
           Shard& shard = ShardOf(id);
           const MutexLock lock(&shard.mu);
-          shard.dormant.emplace_back(id, now + *model->ttl);
+          shard.dormant.insert_or_assign(std::string(id), now + *model->ttl);
         }
         if (std::binary_search(with_runs.begin(), with_runs.end(), model->uid)) {
           run_on.emplace_back(id);

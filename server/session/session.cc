@@ -55,6 +55,12 @@ Session::Session(Environment* environment, SessionStart start)
 void Session::Touch() {
   last_used_unix_nanos_.store(absl::ToUnixNanos(environment_->clock->Now()),
                               std::memory_order_relaxed);
+  touched_.store(true, std::memory_order_relaxed);
+}
+
+bool Session::Evictable() const {
+  const MutexLock lock(&mu_);
+  return journal_.has_value() && run_ == nullptr && waiting_.empty();
 }
 
 std::optional<absl::Time> Session::ExpireTime() const {

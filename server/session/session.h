@@ -68,6 +68,16 @@ class Session : public std::enable_shared_from_this<Session> {
   // When the model expires if nobody uses it, if ever. A model with a run under way does not.
   std::optional<absl::Time> ExpireTime() const;
   void Touch();
+  // Whether it was touched since this was last asked.
+  bool TakeTouched() { return touched_.exchange(false, std::memory_order_relaxed); }
+  // What it holds in memory, about; always the same.
+  int64_t MemoryBytes() const {
+    return network_->parameter_count() * (1 + network_->slot_count()) *
+               engine::SizeOf(network_->spec().data_type) +
+           kSessionBytes;
+  }
+  // Whether nothing is lost when nobody holds it any more: the store has all of it.
+  bool Evictable() const;
 
   // Step count and run under way, at some moment during the call.
   struct Status {
@@ -202,6 +212,7 @@ class Session : public std::enable_shared_from_this<Session> {
   const RequestKey created_by_;
   const int64_t created_at_step_;
   std::atomic<int64_t> last_used_unix_nanos_;
+  std::atomic<bool> touched_{true};
   LentThreads lent_threads_;
   Strand strand_;
 

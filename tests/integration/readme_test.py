@@ -9,6 +9,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 import unittest
 
 from harness import BIN, ROOT, Server, readme_blocks
@@ -89,7 +90,8 @@ class ReadmeTest(unittest.TestCase):
         blocks = readme_blocks("console")
         self.assertGreaterEqual(len(blocks), 3)
         ran = []
-        with Server("--log-level", "debug") as server:
+        with tempfile.TemporaryDirectory() as data, \
+                Server("--log-level", "debug", "--data-dir", data) as server:
             environment = {**os.environ, "BACKPROP_SERVER": server.address,
                            "PATH": f"{BIN}:{ROOT}/build/tools/bin:{os.environ['PATH']}"}
             for block in blocks:

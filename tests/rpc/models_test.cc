@@ -38,6 +38,26 @@ TEST_F(ModelsTest, AModelIsDescribedWithItsDefaults) {
   EXPECT_EQ(ParametersOf("again"), ParametersOf("m"));
 }
 
+// This server has no data directory.
+TEST_F(ModelsTest, OnlyWhatCanBeKeptIsPromised) {
+  v1::CreateModelRequest request =
+      Json<v1::CreateModelRequest>(R"({"spec":)" + std::string(kXorSpec) + "}");
+  v1::CreateModelResponse response;
+  ASSERT_TRUE(Call(&Stub::CreateModel, request, &response).ok());
+  EXPECT_EQ(response.model().durability(), v1::DURABILITY_NONE);
+  request.set_durability(v1::DURABILITY_NONE);
+  ASSERT_TRUE(Call(&Stub::CreateModel, request, &response).ok());
+  for (const auto durability : {v1::DURABILITY_SYNC, v1::DURABILITY_EVERY_SECOND}) {
+    request.set_durability(durability);
+    const grpc::Status status = Call(&Stub::CreateModel, request, &response);
+    EXPECT_EQ(status.error_code(), grpc::StatusCode::FAILED_PRECONDITION);
+  }
+  request.set_durability(static_cast<v1::Durability>(4));
+  EXPECT_EQ(Call(&Stub::CreateModel, request, &response).error_code(),
+            grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_EQ(server->registry.size(), 2);
+}
+
 TEST_F(ModelsTest, ARetriedCreateGetsTheFirstAnswerAlsoLater) {
   const auto request =
       Json<v1::CreateModelRequest>(R"({"spec":)" + std::string(kXorSpec) +

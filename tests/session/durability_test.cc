@@ -7,6 +7,7 @@
 #include <thread>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "server/session/journal.h"
 #include "server/session/records.h"
 #include "server/store/memory_store.h"
@@ -18,8 +19,9 @@ namespace {
 // A server's sessions: all that a restart throws away. Ends as a process that is killed would, but
 // for what has been handed to the store already.
 struct Server {
-  Server(store::Store* store, const Clock* clock, std::map<std::string, engine::NetworkSpec>* specs)
-      : environment{pool.get(), clock, {}, {}, store, [specs](absl::string_view name) {
+  Server(store::Store* store, const Clock* clock, const Limits& limits,
+         std::map<std::string, engine::NetworkSpec>* specs)
+      : environment{pool.get(), clock, limits, {}, store, [specs](absl::string_view name) {
                       return DecodedSpec{specs->at(std::string(name)), {}, {}};
                     }} {
     opened = registry.Open();
@@ -44,7 +46,7 @@ class DurabilityTest : public SessionFixture {
 
   void Restart() {
     server.reset();
-    server = std::make_unique<Server>(&store, &clock, &specs);
+    server = std::make_unique<Server>(&store, &clock, limits, &specs);
   }
 
   engine::NetworkSpec Spec(const std::string& id) {
@@ -85,6 +87,7 @@ class DurabilityTest : public SessionFixture {
     return waiter.Wait().status();
   }
 
+  Limits limits;
   std::map<std::string, engine::NetworkSpec> specs;
   store::MemoryStore store;
   std::unique_ptr<Server> server;
@@ -293,6 +296,53 @@ TEST_F(DurabilityTest, AModelExpiresAlsoIfNobodyUsedItSinceTheRestart) {
   EXPECT_EQ(server->opened->models, 0);
 }
 
+// Models beyond the memory limit go, and come back when they are used, with all they had.
+TEST_F(DurabilityTest, ModelsBeyondTheMemoryLimitLiveInTheStore) {
+  const int64_t each = (*Make("first"))->MemoryBytes();
+  limits.memory_limit_bytes = 20 * each;
+  Restart();
+  std::map<std::string, std::vector<double>> values;
+  for (int round = 0; round < 3; ++round) {
+    for (int i = 0; i < 100; ++i) {
+      const std::string id = "m" + std::to_string(i);
+      if (round == 0) {
+        ASSERT_TRUE(Make(id, {}, i % 2 == 0 ? std::optional(absl::Hours(1)) : std::nullopt).ok());
+      }
+      const std::string request = absl::StrCat("r", round);
+      const auto outcome = Step(Find(id)->get(), {request, 1});
+      ASSERT_TRUE(outcome.ok());
+      EXPECT_EQ(outcome->step, round + 1);
+      EXPECT_EQ(Step(Find(id)->get(), {request, 1})->step, round + 1) << "a retry";
+      EXPECT_LE(server->registry.resident_bytes(), limits.memory_limit_bytes + 2 * each);
+    }
+  }
+  const auto alone = SessionOf(Spec("m0"));
+  for (int i = 0; i < 3; ++i) ASSERT_TRUE(Step(alone.get()).ok());
+  for (int i = 0; i < 100; ++i) {
+    EXPECT_EQ(Values(*Read(Find("m" + std::to_string(i))->get())), Values(*Read(alone.get())));
+  }
+  EXPECT_EQ(server->registry.size(), 101);
+  // Those with a ttl expire wherever they are.
+  clock.Advance(absl::Hours(2));
+  // (Loading one to delete it may evict another, which then waits for the next look.)
+  int64_t expired = 0;
+  while (const int64_t more = server->registry.ExpireIdle()) expired += more;
+  EXPECT_EQ(expired, 50);
+  EXPECT_EQ(server->registry.size(), 51);
+}
+
+TEST_F(DurabilityTest, AModelInUseIsNotEvicted) {
+  const auto held = *Make("held");
+  auto run = Train(held.get(), kForever);
+  ASSERT_TRUE(run.ok());
+  limits.memory_limit_bytes = 1;
+  server->environment.limits = limits;
+  for (int i = 0; i < 50; ++i) ASSERT_TRUE(Make("m" + std::to_string(i)).ok());
+  EXPECT_EQ(*Find("held"), held);
+  (*run)->RequestStop(StopReason::kStopped);
+  WaitFor(*run);
+}
+
 // A damaged record is told of its model, and of that alone.
 TEST_F(DurabilityTest, ADamagedModelIsQuarantined) {
   const Uid uid = (*Make("bad"))->journal()->uid();
@@ -308,6 +358,11 @@ TEST_F(DurabilityTest, ADamagedModelIsQuarantined) {
     EXPECT_EQ(Find("bad").status().code(), absl::StatusCode::kDataLoss) << at;
     EXPECT_TRUE(Find("good").ok());
   }
+  EXPECT_EQ(Make("bad").status().code(), absl::StatusCode::kDataLoss) << "it is not overwritten";
+  EXPECT_TRUE(DeleteModel("bad").ok());
+  EXPECT_EQ(Find("bad").status().code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(server->registry.size(), 1);
+  EXPECT_TRUE(Make("bad").ok());
 }
 
 }  // namespace

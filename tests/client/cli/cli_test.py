@@ -62,7 +62,8 @@ class CliTest(unittest.TestCase):
                   "  42 parameters, step 0, seed 0\n"
                   "  classes no, yes\n"
                   "  tenant=acme\n"
-                  "  deleted after 3600 s without use\n")
+                  "  deleted after 3600 s without use\n"
+                  "  durability none\n")
         self.assertEqual(self.create("life", "--class-names", "no,yes", "--label", "tenant=acme",
                                      "--ttl", 3600), golden)
         self.assertEqual(self.ok("get", "life"), golden)
