@@ -75,6 +75,9 @@ absl::StatusOr<std::shared_ptr<Session>> Registry::FindOrLoad(absl::string_view 
   auto session = Lookup(id);
   if (environment_->store == nullptr) return session;
   if (session != nullptr && !session->broken()) return session;
+  // While the store does not work it is not known what it holds of the changes that it refused. What
+  // is in memory can be read.
+  if (session != nullptr && !environment_->store->health().ok()) return session;
   Shard& shard = ShardOf(id);
   const MutexLock load_lock(&shard.load_mu);
   {

@@ -60,7 +60,7 @@ void Session::Touch() {
 
 bool Session::Evictable() const {
   const MutexLock lock(&mu_);
-  return journal_.has_value() && run_ == nullptr && waiting_.empty();
+  return journal_.has_value() && !journal_->broken() && run_ == nullptr && waiting_.empty();
 }
 
 std::optional<absl::Time> Session::ExpireTime() const {

@@ -8,6 +8,8 @@ namespace {
 
 // How long what was written without sync may wait for one.
 constexpr std::chrono::milliseconds kSyncInterval(500);
+// How often what failed is tried again, at most.
+constexpr std::chrono::milliseconds kMendInterval(20);
 // A group stays small enough for one record of the log, and its callers need not wait for more.
 constexpr size_t kMaxGroup = 4096;
 constexpr size_t kMaxGroupBytes = size_t{16} << 20;
@@ -45,6 +47,10 @@ void GroupCommit::Commit(Batch batch, Durability durability, std::shared_ptr<Cha
   to_write_changed_.notify_one();
 }
 
+std::chrono::milliseconds GroupCommit::Interval() const {
+  return failing_ ? kMendInterval : kSyncInterval;
+}
+
 void GroupCommit::Write() {
   auto last_sync = std::chrono::steady_clock::now();
   for (;;) {
@@ -53,7 +59,7 @@ void GroupCommit::Write() {
       std::unique_lock lock(mu_);
       const auto ready = [this] { return !to_write_.empty() || stopping_; };
       if (unsynced_) {
-        to_write_changed_.wait_until(lock, last_sync + kSyncInterval, ready);
+        to_write_changed_.wait_until(lock, last_sync + Interval(), ready);
       } else {
         to_write_changed_.wait(lock, ready);
       }
@@ -69,8 +75,12 @@ void GroupCommit::Write() {
     }
     if (!group.empty()) WriteOne(&group);
     const auto now = std::chrono::steady_clock::now();
-    if (unsynced_ && now >= last_sync + kSyncInterval) unsynced_ = !sync_().ok();
-    if (!unsynced_ || now >= last_sync + kSyncInterval) last_sync = now;
+    if (unsynced_ && now >= last_sync + Interval()) {
+      failing_ = !sync_().ok();
+      unsynced_ = failing_;
+      last_sync = now;
+    }
+    if (!unsynced_) last_sync = now;
     if (group.empty()) continue;
     {
       const std::lock_guard lock(mu_);
@@ -97,6 +107,8 @@ void GroupCommit::WriteOne(std::vector<Waiting>* group) {
   const absl::Status status = batches.empty() ? absl::OkStatus() : write_(batches, sync);
   unsynced_ = !sync && (unsynced_ || !batches.empty());
   if (status.ok()) return;
+  // sync_ tries to mend what is wrong, although nobody may commit any more.
+  unsynced_ = failing_ = true;
   for (Waiting& waiting : *group) {
     if (!waiting.status.ok()) continue;
     waiting.status = status;

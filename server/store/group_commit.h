@@ -2,6 +2,7 @@
 #ifndef BACKPROP_SERVER_STORE_GROUP_COMMIT_H_
 #define BACKPROP_SERVER_STORE_GROUP_COMMIT_H_
 
+#include <chrono>
 #include <condition_variable>
 #include <functional>
 #include <memory>
@@ -21,7 +22,7 @@ class GroupCommit {
  public:
   // Writes batches as one; `sync` asks for the disk. Called by one thread at a time.
   using WriteGroup = std::function<absl::Status(const std::vector<const Batch*>&, bool sync)>;
-  // Brings what was written without sync to disk.
+  // Brings what was written without sync to disk; after a failure is called until it succeeds.
   using SyncAll = std::function<absl::Status()>;
 
   GroupCommit(WriteGroup write, SyncAll sync);
@@ -39,6 +40,7 @@ class GroupCommit {
     absl::Status status;
   };
 
+  std::chrono::milliseconds Interval() const;
   void Write();
   void WriteOne(std::vector<Waiting>* group);
   void Answer();
@@ -52,7 +54,8 @@ class GroupCommit {
   std::vector<Waiting> to_answer_;  // under mu_
   bool stopping_ = false;           // under mu_
   bool written_all_ = false;        // under mu_
-  bool unsynced_ = false;           // of the writing thread
+  bool unsynced_ = false;           // of the writing thread, as is failing_
+  bool failing_ = false;
   std::thread writer_;
   std::thread answerer_;
 };

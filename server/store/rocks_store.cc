@@ -8,10 +8,13 @@
 #include <rocksdb/table.h>
 #include <rocksdb/write_buffer_manager.h>
 
+#include <algorithm>
 #include <array>
+#include <chrono>
 #include <cstring>
 #include <mutex>
 #include <optional>
+#include <shared_mutex>
 #include <utility>
 #include <vector>
 
@@ -80,167 +83,28 @@ rocksdb::ColumnFamilyOptions TableOptions(Table table,
   return family;
 }
 
-class RocksStore final : public Store {
+// An open database with its tables. Closes it.
+class Database {
  public:
-  RocksStore(const RocksOptions& options, rocksdb::DB* db,
-             std::vector<rocksdb::ColumnFamilyHandle*> families, Watermark watermark)
-      : directory_(options.directory),
-        on_health_(options.on_health),
-        db_(db),
-        families_(std::move(families)),
-        watermark_(std::move(watermark)) {}
-
-  ~RocksStore() override {
-    commits_.reset();
+  static absl::StatusOr<std::unique_ptr<Database>> Open(
+      const RocksOptions& options, const std::shared_ptr<rocksdb::Cache>& cache);
+  ~Database() {
     if (db_ == nullptr) return;
-    // The next start finds tables and an empty log.
-    rocksdb::FlushOptions flush;
-    if (health_.ok()) db_->Flush(flush, families_).PermitUncheckedError();
     for (auto* family : families_) {
       db_->DestroyColumnFamilyHandle(family).PermitUncheckedError();
     }
     db_->Close().PermitUncheckedError();
   }
 
-  // The format and how far the log reaches.
-  absl::Status Begin() {
-    const auto format = Get(Table::kMeta, kFormatKey);
-    if (!format.ok()) return format.status();
-    if (format->has_value()) {
-      uint32_t version = 0;
-      if (!absl::SimpleAtoi(**format, &version) || version > kFormatVersion) {
-        return absl::FailedPreconditionError(absl::StrCat(
-            directory_, ": was written in format ", **format, ", this server knows formats up to ",
-            kFormatVersion, "; start the version that wrote it, or a later one"));
-      }
-    }
-    const auto group = Get(Table::kMeta, kGroupKey);
-    if (!group.ok()) return group.status();
-    if (group->has_value() && (*group)->size() == sizeof group_) {
-      std::memcpy(&group_, (*group)->data(), sizeof group_);
-    }
-    if (group_ < watermark_.value()) {
-      return absl::DataLossError(absl::StrCat(directory_, ": the log ends with group ", group_,
-                                              ", but group ", watermark_.value(),
-                                              " had been acknowledged: its end is damaged or "
-                                              "missing. Restore a backup, or remove the file "
-                                              "`acknowledged` to go on without what is lost"));
-    }
-    if (!format->has_value()) {
-      rocksdb::WriteOptions sync;
-      sync.sync = true;
-      const rocksdb::Status made =
-          db_->Put(sync, families_[0], kFormatKey, absl::StrCat(kFormatVersion));
-      if (!made.ok()) return FromRocks(made, directory_);
-    }
-    commits_.emplace([this](const auto& batches, bool sync) { return WriteGroup(batches, sync); },
-                     [this] { return FromRocks(db_->SyncWAL(), directory_); });
-    return absl::OkStatus();
-  }
-
-  void Commit(Batch batch, Durability durability, std::shared_ptr<Chain> chain,
-              Done done) override {
-    commits_->Commit(std::move(batch), durability, std::move(chain), std::move(done));
-  }
-
-  absl::StatusOr<std::optional<std::string>> Get(Table table, absl::string_view key) override {
-    std::string value;
-    const rocksdb::Status status = db_->Get(rocksdb::ReadOptions(), FamilyOf(table),
-                                            rocksdb::Slice(key.data(), key.size()), &value);
-    if (status.IsNotFound()) return std::nullopt;
-    if (!status.ok()) return FromRocks(status, directory_);
-    return value;
-  }
-
-  absl::Status Scan(Table table, absl::string_view first, absl::string_view end,
-                    Visitor visit) override {
-    rocksdb::ReadOptions options;
-    const rocksdb::Slice bound(end.data(), end.size());
-    if (!end.empty()) options.iterate_upper_bound = &bound;
-    options.fill_cache = false;
-    const std::unique_ptr<rocksdb::Iterator> it(db_->NewIterator(options, FamilyOf(table)));
-    for (it->Seek(rocksdb::Slice(first.data(), first.size())); it->Valid(); it->Next()) {
-      if (!visit({it->key().data(), it->key().size()}, {it->value().data(), it->value().size()})) {
-        break;
-      }
-    }
-    return FromRocks(it->status(), directory_);
-  }
-
-  absl::Status health() const override {
-    const std::lock_guard lock(health_mu_);
-    return health_;
-  }
-
- private:
+  rocksdb::DB* operator->() const { return db_.get(); }
   rocksdb::ColumnFamilyHandle* FamilyOf(Table table) const {
     return families_[static_cast<size_t>(table)];
   }
+  const std::vector<rocksdb::ColumnFamilyHandle*>& families() const { return families_; }
 
-  void Add(const Batch::Op& op, rocksdb::WriteBatch* group) const {
-    rocksdb::ColumnFamilyHandle* const family = FamilyOf(op.table);
-    switch (op.kind) {
-      case Batch::Kind::kPut:
-        group->Put(family, op.key, op.value);
-        break;
-      case Batch::Kind::kDelete:
-        group->Delete(family, op.key);
-        break;
-      case Batch::Kind::kDeletePrefix:
-        group->DeleteRange(family, op.key, EndOfPrefix(op.key));
-        break;
-    }
-  }
-
-  absl::Status WriteGroup(const std::vector<const Batch*>& batches, bool sync) {
-    if (!health().ok() && !Resume()) return health();
-    rocksdb::WriteBatch group;
-    for (const Batch* batch : batches) {
-      for (const Batch::Op& op : batch->ops()) Add(op, &group);
-    }
-    rocksdb::Status status;
-    if (group.Count() == 0) {
-      if (sync) status = db_->SyncWAL();
-    } else {
-      const uint64_t number = group_ + 1;
-      group.Put(families_[0], kGroupKey,
-                rocksdb::Slice(reinterpret_cast<const char*>(&number), sizeof number));
-      rocksdb::WriteOptions options;
-      options.sync = sync;
-      status = db_->Write(options, &group);
-      if (status.ok()) group_ = number;
-    }
-    if (status.ok() && sync) watermark_.Raise(group_);
-    SetHealth(FromRocks(status, directory_));
-    return health();
-  }
-
-  // Whether the cause of an error is gone. RocksDB then begins a new log, so that nothing of the
-  // group that failed can come back later.
-  bool Resume() {
-    const rocksdb::Status resumed = db_->Resume();
-    SetHealth(FromRocks(resumed, directory_));
-    return resumed.ok();
-  }
-
-  void SetHealth(const absl::Status& health) {
-    {
-      const std::lock_guard lock(health_mu_);
-      if (health.code() == health_.code()) return;
-      health_ = health;
-    }
-    if (on_health_) on_health_(health);
-  }
-
-  const std::string directory_;
-  const std::function<void(const absl::Status&)> on_health_;
+ private:
   std::unique_ptr<rocksdb::DB> db_;
-  const std::vector<rocksdb::ColumnFamilyHandle*> families_;
-  Watermark watermark_;  // of the writing thread
-  uint64_t group_ = 0;   // the same: the last group written
-  mutable std::mutex health_mu_;
-  absl::Status health_;  // under health_mu_
-  std::optional<GroupCommit> commits_;
+  std::vector<rocksdb::ColumnFamilyHandle*> families_;
 };
 
 absl::Status OpenError(const rocksdb::Status& status, const std::string& directory) {
@@ -257,27 +121,241 @@ absl::Status OpenError(const rocksdb::Status& status, const std::string& directo
   return FromRocks(status, directory);
 }
 
-}  // namespace
-
-absl::StatusOr<std::unique_ptr<Store>> OpenRocksStore(const RocksOptions& options) {
-  const auto cache = rocksdb::NewLRUCache(static_cast<size_t>(options.memory_bytes));
+absl::StatusOr<std::unique_ptr<Database>> Database::Open(
+    const RocksOptions& options, const std::shared_ptr<rocksdb::Cache>& cache) {
   std::vector<rocksdb::ColumnFamilyDescriptor> descriptors;
   for (int table = 0; table < kTables; ++table) {
     descriptors.emplace_back(kNames[static_cast<size_t>(table)],
                              TableOptions(static_cast<Table>(table), cache));
   }
-  std::vector<rocksdb::ColumnFamilyHandle*> families;
+  auto database = std::make_unique<Database>();
   rocksdb::DB* db = nullptr;
-  const rocksdb::Status opened =
-      rocksdb::DB::Open(DatabaseOptions(options), options.directory, descriptors, &families, &db);
+  const rocksdb::Status opened = rocksdb::DB::Open(DatabaseOptions(options), options.directory,
+                                                   descriptors, &database->families_, &db);
   if (!opened.ok()) return OpenError(opened, options.directory);
-  std::unique_ptr<rocksdb::DB> owner(db);
-  auto watermark = Watermark::Open(absl::StrCat(options.directory, "/acknowledged"));
-  if (!watermark.ok()) {
-    for (auto* family : families) db->DestroyColumnFamilyHandle(family).PermitUncheckedError();
-    return watermark.status();
+  database->db_.reset(db);
+  return database;
+}
+
+class RocksStore final : public Store {
+ public:
+  RocksStore(const RocksOptions& options, std::shared_ptr<rocksdb::Cache> cache,
+             std::unique_ptr<Database> database, Watermark watermark)
+      : options_(options),
+        cache_(std::move(cache)),
+        database_(std::move(database)),
+        watermark_(std::move(watermark)) {}
+
+  ~RocksStore() override {
+    commits_.reset();
+    // The next start finds tables and an empty log.
+    if (database_ != nullptr && health().ok()) {
+      (*database_)->Flush(rocksdb::FlushOptions(), database_->families()).PermitUncheckedError();
+    }
   }
-  auto store = std::make_unique<RocksStore>(options, owner.release(), std::move(families),
+
+  absl::Status Begin() {
+    const absl::Status checked = CheckFormat();
+    if (!checked.ok()) return checked;
+    const absl::Status reached = ReadGroup();
+    if (!reached.ok()) return reached;
+    commits_.emplace([this](const auto& batches, bool sync) { return WriteGroup(batches, sync); },
+                     [this] { return SyncOrRecover(); });
+    return absl::OkStatus();
+  }
+
+  void Commit(Batch batch, Durability durability, std::shared_ptr<Chain> chain,
+              Done done) override {
+    commits_->Commit(std::move(batch), durability, std::move(chain), std::move(done));
+  }
+
+  absl::StatusOr<std::optional<std::string>> Get(Table table, absl::string_view key) override {
+    const std::shared_lock lock(database_mu_);
+    if (database_ == nullptr) return health();
+    std::string value;
+    const rocksdb::Status status = (*database_)
+                                       ->Get(rocksdb::ReadOptions(), database_->FamilyOf(table),
+                                             rocksdb::Slice(key.data(), key.size()), &value);
+    if (status.IsNotFound()) return std::nullopt;
+    if (!status.ok()) return FromRocks(status, options_.directory);
+    return value;
+  }
+
+  absl::Status Scan(Table table, absl::string_view first, absl::string_view end,
+                    Visitor visit) override {
+    const std::shared_lock lock(database_mu_);
+    if (database_ == nullptr) return health();
+    rocksdb::ReadOptions options;
+    const rocksdb::Slice bound(end.data(), end.size());
+    if (!end.empty()) options.iterate_upper_bound = &bound;
+    options.fill_cache = false;
+    const std::unique_ptr<rocksdb::Iterator> it(
+        (*database_)->NewIterator(options, database_->FamilyOf(table)));
+    for (it->Seek(rocksdb::Slice(first.data(), first.size())); it->Valid(); it->Next()) {
+      if (!visit({it->key().data(), it->key().size()}, {it->value().data(), it->value().size()})) {
+        break;
+      }
+    }
+    return FromRocks(it->status(), options_.directory);
+  }
+
+  absl::Status health() const override {
+    const std::lock_guard lock(health_mu_);
+    return health_;
+  }
+
+ private:
+  absl::Status CheckFormat() {
+    const auto format = Get(Table::kMeta, kFormatKey);
+    if (!format.ok()) return format.status();
+    if (format->has_value()) {
+      uint32_t version = 0;
+      if (absl::SimpleAtoi(**format, &version) && version <= kFormatVersion) {
+        return absl::OkStatus();
+      }
+      return absl::FailedPreconditionError(
+          absl::StrCat(options_.directory, ": was written in format ", **format,
+                       ", this server knows formats up to ", kFormatVersion,
+                       "; start the version that wrote it, or a later one"));
+    }
+    rocksdb::WriteOptions sync;
+    sync.sync = true;
+    return FromRocks((*database_)
+                         ->Put(sync, database_->FamilyOf(Table::kMeta), kFormatKey,
+                               absl::StrCat(kFormatVersion)),
+                     options_.directory);
+  }
+
+  // How far the log reaches, which must be as far as was answered.
+  absl::Status ReadGroup() {
+    const auto group = Get(Table::kMeta, kGroupKey);
+    if (!group.ok()) return group.status();
+    group_ = 0;
+    if (group->has_value() && (*group)->size() == sizeof group_) {
+      std::memcpy(&group_, (*group)->data(), sizeof group_);
+    }
+    if (group_ >= watermark_.value()) return absl::OkStatus();
+    return absl::DataLossError(
+        absl::StrCat(options_.directory, ": the log ends with group ", group_, ", but group ",
+                     watermark_.value(),
+                     " had been acknowledged: its end is damaged or missing. Restore a backup, or "
+                     "remove the file `acknowledged` to go on without what is lost"));
+  }
+
+  void Add(const Batch::Op& op, rocksdb::WriteBatch* group) const {
+    rocksdb::ColumnFamilyHandle* const family = database_->FamilyOf(op.table);
+    switch (op.kind) {
+      case Batch::Kind::kPut:
+        group->Put(family, op.key, op.value);
+        break;
+      case Batch::Kind::kDelete:
+        group->Delete(family, op.key);
+        break;
+      case Batch::Kind::kDeletePrefix:
+        group->DeleteRange(family, op.key, EndOfPrefix(op.key));
+        break;
+    }
+  }
+
+  // Called by the writing thread, as is all that follows: nobody else changes database_.
+  absl::Status WriteGroup(const std::vector<const Batch*>& batches, bool sync) {
+    if (!health().ok() && !Recover()) return health();
+    rocksdb::WriteBatch group;
+    for (const Batch* batch : batches) {
+      for (const Batch::Op& op : batch->ops()) Add(op, &group);
+    }
+    rocksdb::Status status;
+    if (group.Count() == 0) {
+      if (sync) status = (*database_)->SyncWAL();
+    } else {
+      const uint64_t number = group_ + 1;
+      group.Put(database_->FamilyOf(Table::kMeta), kGroupKey,
+                rocksdb::Slice(reinterpret_cast<const char*>(&number), sizeof number));
+      rocksdb::WriteOptions options;
+      options.sync = sync;
+      status = (*database_)->Write(options, &group);
+      if (status.ok()) group_ = number;
+    }
+    if (status.ok() && sync) watermark_.Raise(group_);
+    SetHealth(FromRocks(status, options_.directory));
+    return health();
+  }
+
+  absl::Status SyncOrRecover() {
+    if (!health().ok()) {
+      Recover();
+      return health();
+    }
+    const rocksdb::Status synced = (*database_)->SyncWAL();
+    if (synced.ok()) watermark_.Raise(group_);
+    SetHealth(FromRocks(synced, options_.directory));
+    return health();
+  }
+
+  // Whether the cause of an error is gone. RocksDB resumes after some: it then begins a new log, so
+  // that nothing of the group that failed comes back. After others it has to be opened again; then
+  // the group that failed may be there after all, as after a crash.
+  bool Recover() {
+    const auto now = std::chrono::steady_clock::now();
+    if (now < next_recovery_) return false;
+    recovery_pause_ = std::clamp(2 * recovery_pause_, kFirstPause, kLastPause);
+    next_recovery_ = now + recovery_pause_;
+    absl::Status status;
+    if (database_ == nullptr || !(*database_)->Resume().ok()) status = OpenAnew();
+    if (status.ok()) {
+      recovery_pause_ = std::chrono::milliseconds(0);
+      next_recovery_ = {};
+    }
+    SetHealth(status);
+    return status.ok();
+  }
+
+  absl::Status OpenAnew() {
+    {
+      const std::unique_lock lock(database_mu_);
+      database_ = nullptr;
+      auto opened = Database::Open(options_, cache_);
+      if (!opened.ok()) return opened.status();
+      database_ = *std::move(opened);
+    }
+    return ReadGroup();
+  }
+
+  void SetHealth(const absl::Status& health) {
+    {
+      const std::lock_guard lock(health_mu_);
+      const bool same = health.code() == health_.code();
+      health_ = health;
+      if (same) return;
+    }
+    if (options_.on_health) options_.on_health(health);
+  }
+
+  const RocksOptions options_;
+  const std::shared_ptr<rocksdb::Cache> cache_;
+  std::shared_mutex
+      database_mu_;  // held, shared, by readers; by the writing thread when it opens anew
+  std::unique_ptr<Database> database_;  // null while it cannot be opened
+  Watermark watermark_;
+  uint64_t group_ = 0;  // the last group written
+  static constexpr std::chrono::milliseconds kFirstPause{5};
+  static constexpr std::chrono::milliseconds kLastPause{500};
+  std::chrono::milliseconds recovery_pause_{0};
+  std::chrono::steady_clock::time_point next_recovery_;
+  mutable std::mutex health_mu_;
+  absl::Status health_;  // under health_mu_
+  std::optional<GroupCommit> commits_;
+};
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Store>> OpenRocksStore(const RocksOptions& options) {
+  auto cache = rocksdb::NewLRUCache(static_cast<size_t>(options.memory_bytes));
+  auto database = Database::Open(options, cache);
+  if (!database.ok()) return database.status();
+  auto watermark = Watermark::Open(absl::StrCat(options.directory, "/acknowledged"));
+  if (!watermark.ok()) return watermark.status();
+  auto store = std::make_unique<RocksStore>(options, std::move(cache), *std::move(database),
                                             *std::move(watermark));
   const absl::Status begun = store->Begin();
   if (!begun.ok()) return begun;

@@ -110,8 +110,8 @@ class Store {
   virtual absl::Status health() const = 0;
 };
 
-// Returns when everything that was committed before has been answered. Whoever is told by `done` must
-// live until then.
+// Returns when everything that was committed before has been answered. Whoever is told by `done`
+// must live until then.
 inline void WaitForAnswers(Store* store) {
   const auto answered = std::make_shared<std::promise<void>>();
   store->Commit({}, Durability::kNone, nullptr,

@@ -4,8 +4,12 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
+#include <memory>
 #include <string>
+#include <thread>
+#include <vector>
 
 #include "server/session/strand.h"
 #include "tests/notification.h"
@@ -61,12 +65,12 @@ TEST(ComputePoolTest, InteractiveGoesFirstButDoesNotStarveBackground) {
 
 TEST(StrandTest, CheapWorkOnAnIdleStrandRunsOnTheCallersThread) {
   ComputePool pool(1);
-  Strand strand(&pool);
+  const auto strand = std::make_shared<Strand>(&pool);  // kept alive by its tasks, as it must be
   std::thread::id thread;
-  strand.Post(0, [&] { thread = std::this_thread::get_id(); });
+  strand->Post(0, [&, strand] { thread = std::this_thread::get_id(); });
   EXPECT_EQ(thread, std::this_thread::get_id());
   Notification done;
-  strand.Post(Strand::kInlineCost + 1, [&] {
+  strand->Post(Strand::kInlineCost + 1, [&, strand] {
     thread = std::this_thread::get_id();
     done.Notify();
   });
@@ -74,18 +78,51 @@ TEST(StrandTest, CheapWorkOnAnIdleStrandRunsOnTheCallersThread) {
   EXPECT_NE(thread, std::this_thread::get_id());
 }
 
+TEST(StrandTest, AThreadThatRunsACheapTaskRunsTheCheapOnesBehindIt) {
+  ComputePool pool(1);
+  const auto strand = std::make_shared<Strand>(&pool);
+  std::vector<std::thread::id> threads;
+  Notification first_runs, go_on, last;
+  const auto record = [&] { threads.push_back(std::this_thread::get_id()); };
+  std::thread runner([&, strand] {
+    strand->Post(1, [&, strand] {
+      record();
+      first_runs.Notify();
+      go_on.WaitForNotification();
+    });
+  });
+  first_runs.WaitForNotification();
+  strand->Post(1, [&, strand] { record(); });
+  strand->Post(Strand::kInlineCost - 2, [&, strand] { record(); });  // with those before: cheap
+  strand->Post(1, [&, strand] { record(); });                        // and with this not any more
+  strand->Post(1, [&, strand] {
+    record();
+    last.Notify();
+  });
+  const auto runner_id = runner.get_id();
+  go_on.Notify();
+  last.WaitForNotification();
+  runner.join();
+  ASSERT_EQ(threads.size(), 5U);
+  for (size_t i = 0; i < 3; ++i) EXPECT_EQ(threads[i], runner_id) << i;
+  for (size_t i = 3; i < 5; ++i) {
+    EXPECT_NE(threads[i], runner_id) << i;
+    EXPECT_NE(threads[i], std::this_thread::get_id()) << i;
+  }
+}
+
 TEST(StrandTest, TasksRunOneAtATimeInTheirOrder) {
   std::vector<std::vector<int>> seen(4);
   std::atomic<int> inside{0};
   {
     ComputePool pool(4);
-    Strand strand(&pool);
+    const auto strand = std::make_shared<Strand>(&pool);
     std::atomic<int> done{0};
     std::vector<std::thread> callers;
     for (size_t caller = 0; caller < seen.size(); ++caller) {
       callers.emplace_back([&, caller] {
         for (int i = 0; i < 500; ++i) {
-          strand.Post(i % 3 == 0 ? Strand::kInlineCost + 1 : 0, [&, caller, i] {
+          strand->Post(i % 3 == 0 ? Strand::kInlineCost + 1 : 0, [&, strand, caller, i] {
             EXPECT_EQ(inside.fetch_add(1), 0);
             seen[caller].push_back(i);  // no lock: the strand is one
             inside.fetch_sub(1);
@@ -108,9 +145,9 @@ TEST(StrandTest, ATaskMayPostToItsStrand) {
   std::string order;
   Notification done;
   ComputePool pool(1);
-  Strand strand(&pool);
-  strand.Post(0, [&] {
-    strand.Post(0, [&] {
+  const auto strand = std::make_shared<Strand>(&pool);
+  strand->Post(0, [&, strand] {
+    strand->Post(0, [&, strand] {
       order += 'b';
       done.Notify();
     });

@@ -1,0 +1,125 @@
+// Every call below RocksDB fails in turn: what was answered is kept, what was refused is whole or
+// not there, and the store heals.
+#include <gtest/gtest.h>
+#include <rocksdb/env.h>
+
+#include <memory>
+#include <set>
+#include <string>
+#include <thread>
+
+#include "server/store/rocks_store.h"
+#include "tests/notification.h"
+#include "tests/store/faulty_env.h"
+#include "tests/temporary_directory.h"
+
+namespace backprop::store {
+namespace {
+
+constexpr int kCommits = 12;
+// With sanitizers, which make all this ten times slower, every seventh call.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+constexpr int kStride = 7;
+#else
+constexpr int kStride = 1;
+#endif
+
+absl::Status Put(Store* store, int number) {
+  Batch batch;
+  const std::string key = std::to_string(number);
+  // Two tables: both or neither.
+  batch.Put(Table::kModels, key, "m" + key);
+  batch.Put(Table::kStates, key, std::string(3000, 's'));
+  Notification committed;
+  absl::Status answer;
+  store->Commit(std::move(batch), Durability::kSync, nullptr, [&](const absl::Status& status) {
+    answer = status;
+    committed.Notify();
+  });
+  committed.WaitForNotification();
+  return answer;
+}
+
+struct Outcome {
+  bool met = false;
+  std::set<int> answered;
+  std::set<int> refused;
+};
+
+// Opens a store, commits, and closes it, over a file system that meets `fault` at its `at`-th call.
+Outcome Scenario(const std::string& directory, Fault fault, int64_t at) {
+  const auto system = std::make_shared<FaultyFileSystem>(fault, at);
+  const auto env = rocksdb::NewCompositeEnv(system);
+  Outcome outcome;
+  {
+    RocksOptions options;
+    options.directory = directory;
+    options.env = env.get();
+    const auto store = OpenRocksStore(options);
+    if (store.ok()) {
+      for (int i = 0; i < kCommits; ++i) {
+        absl::Status status = Put(store->get(), i);
+        (status.ok() ? outcome.answered : outcome.refused).insert(i);
+        if (status.ok()) continue;
+        EXPECT_TRUE(absl::IsUnavailable(status) || absl::IsResourceExhausted(status)) << status;
+        // Reading goes on.
+        if (fault == Fault::kCrash) continue;
+        // It heals without a restart, and without anybody asking for it.
+        for (int wait = 0; wait < 5000 && !(*store)->health().ok(); ++wait) {
+          std::this_thread::sleep_for(std::chrono::milliseconds(1));
+        }
+        EXPECT_TRUE((*store)->health().ok()) << (*store)->health();
+        EXPECT_TRUE((*store)->Get(Table::kModels, "0").ok()) << "reading goes on";
+      }
+      if (fault != Fault::kCrash) {
+        EXPECT_LE(outcome.refused.size(), 2u);
+      }
+    }
+  }
+  outcome.met = system->met();
+  if (fault == Fault::kCrash) system->LosePower();
+  return outcome;
+}
+
+class FaultTest : public testing::TestWithParam<Fault> {};
+
+TEST_P(FaultTest, NothingAnsweredIsLostWhicheverCallFails) {
+  int64_t at = 1;
+  for (;; at += kStride) {
+    SCOPED_TRACE(testing::Message() << "call " << at);
+    const TemporaryDirectory directory;
+    const Outcome outcome = Scenario(directory.path(), GetParam(), at);
+    RocksOptions options;
+    options.directory = directory.path();
+    const auto store = OpenRocksStore(options);
+    ASSERT_TRUE(store.ok()) << store.status();
+    for (int i = 0; i < kCommits; ++i) {
+      const auto model = (*store)->Get(Table::kModels, std::to_string(i));
+      const auto state = (*store)->Get(Table::kStates, std::to_string(i));
+      ASSERT_TRUE(model.ok() && state.ok());
+      EXPECT_EQ(model->has_value(), state->has_value()) << i << " is torn";
+      if (outcome.answered.count(i) > 0) {
+        EXPECT_TRUE(model->has_value()) << i << " was answered";
+      }
+    }
+    if (!outcome.met) {
+      EXPECT_EQ(outcome.answered.size(), static_cast<size_t>(kCommits));
+      break;
+    }
+    if (HasFailure()) break;
+  }
+  EXPECT_GT(at, 50) << "the scenario makes that many calls";
+}
+
+std::string NameOf(const testing::TestParamInfo<Fault>& test) {
+  static constexpr const char* kNames[] = {"Error", "NoSpace", "Torn", "Crash"};
+  return kNames[static_cast<int>(test.param)];
+}
+
+INSTANTIATE_TEST_SUITE_P(Faults, FaultTest,
+                         testing::Values(Fault::kError, Fault::kNoSpace, Fault::kTorn,
+                                         Fault::kCrash),
+                         NameOf);
+
+}  // namespace
+}  // namespace backprop::store
