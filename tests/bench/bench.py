@@ -31,6 +31,7 @@ TARGETS = [
     (r"step_rpc_.*_p50", ECHO, 1 / 1.1),
     (r"step_stream_.*", ECHO, 0.7),
     (r"two_models_two_cores", "one model alone", 1.9),
+    (r"durable_step_64", "in memory", 0.5),
     (r".*", LIMIT, 1),
 ]
 HIGHER_IS_BETTER = {"/s", "GFLOP/s", "k steps/s"}

@@ -13,7 +13,9 @@
 #include <vector>
 
 #include "server/rpc/server.h"
+#include "server/rpc/spec_codec.h"
 #include "server/session/compute_pool.h"
+#include "server/store/rocks_store.h"
 
 namespace backprop::bench {
 namespace {
@@ -54,14 +56,30 @@ class EchoService final : public Echo::CallbackService {
 
 }  // namespace
 
-int Serve() {
+int Serve(const std::string& data_dir) {
   // As the server does it.
   mallopt(M_MMAP_THRESHOLD, 1 << 30);
   mallopt(M_TRIM_THRESHOLD, 256 << 20);
-  session::ComputePool pool(static_cast<int>(std::thread::hardware_concurrency()));
   session::SystemClock clock;
-  session::Environment environment{&pool, &clock, {}, {}, {}, {}};
+  std::unique_ptr<store::Store> store;
+  if (!data_dir.empty()) {
+    store::RocksOptions options;
+    options.directory = data_dir;
+    auto opened = store::OpenRocksStore(options);
+    if (!opened.ok()) {
+      std::fprintf(stderr, "%s\n", opened.status().ToString().c_str());
+      return 1;
+    }
+    store = *std::move(opened);
+  }
+  auto pool =
+      std::make_unique<session::ComputePool>(static_cast<int>(std::thread::hardware_concurrency()));
+  session::Environment environment{pool.get(), &clock, {}, {}, store.get(), rpc::DecodeSpecRecord};
   session::Registry registry(&environment);
+  if (const auto found = registry.Open(); !found.ok()) {
+    std::fprintf(stderr, "%s\n", found.status().ToString().c_str());
+    return 1;
+  }
   rpc::Context context{&environment, &registry, {}, {}, {}};
   EchoService echo;
   const std::string path = "/tmp/bp_bench_" + std::to_string(getpid()) + ".sock";
@@ -75,10 +93,12 @@ int Serve() {
   while (getchar() != EOF) {
   }
   (*server)->Stop(absl::ZeroDuration());
+  pool.reset();
+  if (store != nullptr) store::WaitForAnswers(store.get());
   return 0;
 }
 
-BenchServer::BenchServer() {
+BenchServer::BenchServer(const std::string& data_dir) {
   int input[2], output[2];
   if (pipe(input) != 0 || pipe(output) != 0) {
     std::perror("pipe");
@@ -90,7 +110,7 @@ BenchServer::BenchServer() {
     dup2(input[0], 0);
     dup2(output[1], 1);
     for (int fd : {input[0], input[1], output[0], output[1]}) close(fd);
-    execl("/proc/self/exe", "bench", kServe, nullptr);
+    execl("/proc/self/exe", "bench", kServe, data_dir.c_str(), nullptr);
     std::perror("exec");
     _exit(1);
   }
@@ -109,6 +129,8 @@ BenchServer::BenchServer() {
   }
   std::fclose(addresses);
 }
+
+void BenchServer::Kill() { kill(pid_, SIGKILL); }
 
 BenchServer::~BenchServer() {
   close(input_);

@@ -16,13 +16,14 @@ namespace backprop::bench {
 // The argument with which the benchmark's program is this server.
 inline constexpr char kServe[] = "--serve";
 
-// Serves until standard input ends. Prints its addresses, TCP first.
-int Serve();
+// Serves until standard input ends. Prints its addresses, TCP first. `data_dir` may be empty.
+int Serve(const std::string& data_dir);
 
 // Starts this program again as a server, and ends it when destroyed. Exits when that fails.
 class BenchServer {
  public:
-  BenchServer();
+  // Without a directory its models live in memory.
+  explicit BenchServer(const std::string& data_dir = "");
   ~BenchServer();
   BenchServer(const BenchServer&) = delete;
   BenchServer& operator=(const BenchServer&) = delete;
@@ -30,6 +31,8 @@ class BenchServer {
   const std::string& tcp() const { return tcp_; }
   const std::string& unix_socket() const { return unix_; }
   int64_t ResidentBytes() const;
+  // As a crash would, instead of in good order.
+  void Kill();
 
  private:
   pid_t pid_ = 0;

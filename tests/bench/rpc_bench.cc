@@ -3,11 +3,12 @@
 
 int main(int argc, char** argv) {
   using namespace backprop::bench;
-  if (argc == 2 && std::strcmp(argv[1], kServe) == 0) return Serve();
+  if (argc == 3 && std::strcmp(argv[1], kServe) == 0) return Serve(argv[2]);
   const Options options = ParseOptions(argc, argv);
   StepRows(options);
   TrainingRows(options);
   PredictRows(options);
   ModelRows(options);
+  DurableRows(options);
   return 0;
 }

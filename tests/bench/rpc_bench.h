@@ -2,6 +2,16 @@
 #ifndef BACKPROP_TESTS_BENCH_RPC_BENCH_H_
 #define BACKPROP_TESTS_BENCH_RPC_BENCH_H_
 
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
 #include "tests/bench/bench_server.h"
 #include "tests/bench/figures.h"
 
@@ -15,6 +25,45 @@ void TrainingRows(const Options& options);
 void PredictRows(const Options& options);
 // get_parameters_10mb, models_100k_*.
 void ModelRows(const Options& options);
+// durable_*: what a data directory costs, and what it takes to come back from one.
+void DurableRows(const Options& options);
+
+// Calls a second with `in_flight` under way on one connection, for so many seconds. `start` begins
+// an asynchronous call: (context, request, response, callback); requests take turns.
+template <class Response, class Request, class Start>
+double CallRate(double seconds, int in_flight, const std::vector<Request>& requests,
+                const Start& start) {
+  struct Call {
+    std::unique_ptr<grpc::ClientContext> context;
+    Response response;
+  };
+  std::vector<Call> calls(static_cast<size_t>(in_flight));
+  std::mutex mu;
+  std::condition_variable ended;
+  int under_way = in_flight;
+  std::atomic<int64_t> begun{0}, done{0};
+  std::atomic<bool> stop{false};
+  std::function<void(Call*)> next = [&](Call* call) {
+    call->context = std::make_unique<grpc::ClientContext>();
+    const auto& request = requests[static_cast<size_t>(begun++) % requests.size()];
+    start(call->context.get(), &request, &call->response, [&, call](const grpc::Status& status) {
+      Check(status, "call");
+      ++done;
+      if (!stop) return next(call);
+      const std::lock_guard lock(mu);
+      --under_way;
+      ended.notify_all();
+    });
+  };
+  const double elapsed = Seconds([&] {
+    for (Call& call : calls) next(&call);
+    std::this_thread::sleep_for(std::chrono::duration<double>(seconds));
+    stop = true;
+    std::unique_lock lock(mu);
+    ended.wait(lock, [&] { return under_way == 0; });
+  });
+  return static_cast<double>(done) / elapsed;
+}
 
 }  // namespace backprop::bench
 

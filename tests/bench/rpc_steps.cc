@@ -1,4 +1,3 @@
-#include <atomic>
 #include <condition_variable>
 #include <memory>
 #include <mutex>
@@ -57,51 +56,19 @@ void Latency(const Options& options, const Connection& connection, const std::st
   }
 }
 
-// Calls a second with kInFlight under way on one connection. `start` makes an asynchronous call.
-template <class Request, class Response, class Start>
-double Rate(double seconds, const Request& request, const Start& start) {
-  constexpr int kInFlight = 16;
-  struct Call {
-    std::unique_ptr<grpc::ClientContext> context;
-    Response response;
-  };
-  std::vector<Call> calls(kInFlight);
-  std::mutex mu;
-  std::condition_variable ended;
-  int under_way = kInFlight;
-  std::atomic<int64_t> done{0};
-  std::atomic<bool> stop{false};
-  std::function<void(Call*)> next = [&](Call* call) {
-    call->context = std::make_unique<grpc::ClientContext>();
-    start(call->context.get(), &request, &call->response, [&, call](const grpc::Status& status) {
-      Check(status, "call");
-      ++done;
-      if (!stop) return next(call);
-      const std::lock_guard lock(mu);
-      --under_way;
-      ended.notify_all();
-    });
-  };
-  const double elapsed = Seconds([&] {
-    for (Call& call : calls) next(&call);
-    std::this_thread::sleep_for(std::chrono::duration<double>(seconds));
-    stop = true;
-    std::unique_lock lock(mu);
-    ended.wait(lock, [&] { return under_way == 0; });
-  });
-  return static_cast<double>(done) / elapsed;
-}
-
 void Rates(const Options& options, const Connection& connection, const std::string& name,
            const v1::StepRequest& step) {
+  constexpr int kInFlight = 16;
   const double seconds = options.quick ? 0.02 : 1;
   const Payload payload = PayloadOf(step);
   std::vector<double> steps, echoes;
   for (int i = 0; i < (options.quick ? 1 : 3); ++i) {
-    steps.push_back(Rate<v1::StepRequest, v1::StepResponse>(
-        seconds, step, [&](auto... args) { connection.training->async()->Step(args...); }));
-    echoes.push_back(Rate<Payload, Payload>(
-        seconds, payload, [&](auto... args) { connection.echo->async()->Unary(args...); }));
+    steps.push_back(CallRate<v1::StepResponse>(
+        seconds, kInFlight, std::vector<v1::StepRequest>{step},
+        [&](auto... args) { connection.training->async()->Step(args...); }));
+    echoes.push_back(
+        CallRate<Payload>(seconds, kInFlight, std::vector<Payload>{payload},
+                          [&](auto... args) { connection.echo->async()->Unary(args...); }));
   }
   Print(name + "_rate", "", Quantile(steps, 0.5), "/s");
   Print(name + "_rate", kEcho, Quantile(echoes, 0.5), "/s");
