@@ -75,8 +75,8 @@ absl::StatusOr<std::shared_ptr<Session>> Registry::FindOrLoad(absl::string_view 
   auto session = Lookup(id);
   if (environment_->store == nullptr) return session;
   if (session != nullptr && !session->broken()) return session;
-  // While the store does not work it is not known what it holds of the changes that it refused. What
-  // is in memory can be read.
+  // While the store does not work it is not known what it holds of the changes that it refused.
+  // What is in memory can be read.
   if (session != nullptr && !environment_->store->health().ok()) return session;
   Shard& shard = ShardOf(id);
   const MutexLock load_lock(&shard.load_mu);
@@ -254,7 +254,7 @@ void Registry::Create(CreateArgs args, Created done) {
       [this, session = *session, done = std::move(done)](const absl::Status& status) mutable {
         EvictBeyondLimit();
         if (status.ok()) return done(session);
-        Remove(session);
+        Remove(session, Removal::kNeverStored);
         session->StopRun(StopReason::kModelDeleted, ModelDeleted(session->name()));
         done(NotStored(session->name(), status));
       });
@@ -300,8 +300,9 @@ store::Batch Registry::CreationRecord(const RequestKey& key, const std::string& 
   return batch;
 }
 
-// Takes a session out of the map; whether it was there.
-bool Registry::Remove(const std::shared_ptr<Session>& session) {
+// Takes a session out of the map; whether it was there. One that the store has is not loaded again
+// until the store has forgotten it.
+bool Registry::Remove(const std::shared_ptr<Session>& session, Removal removal) {
   Shard& shard = ShardOf(session->info().id);
   {
     const MutexLock lock(&shard.mu);
@@ -309,7 +310,9 @@ bool Registry::Remove(const std::shared_ptr<Session>& session) {
     if (it == shard.models.end() || it->second != session) return false;
     shard.models.erase(it);
     resident_bytes_.fetch_sub(session->MemoryBytes());
-    if (session->journal() != nullptr) ++shard.deleting[session->info().id];
+    if (removal == Removal::kStored && session->journal() != nullptr) {
+      ++shard.deleting[session->info().id];
+    }
   }
   GiveRoom(NumbersOf(session->network()));
   return true;
@@ -317,7 +320,7 @@ bool Registry::Remove(const std::shared_ptr<Session>& session) {
 
 void Registry::RemoveStored(const std::shared_ptr<Session>& session, store::Batch registry_part,
                             store::Store::Done done) {
-  if (!Remove(session)) return done(ModelNotFound(session->name()));
+  if (!Remove(session, Removal::kStored)) return done(ModelNotFound(session->name()));
   session->Close(std::move(registry_part),
                  [this, session, done = std::move(done)](const absl::Status& status) mutable {
                    if (session->journal() != nullptr) {

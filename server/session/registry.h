@@ -102,7 +102,8 @@ class Registry {
   absl::Status TakeRoom(int64_t numbers);
   void GiveRoom(int64_t numbers);
   store::Batch CreationRecord(const RequestKey& key, const std::string& id);
-  bool Remove(const std::shared_ptr<Session>& session);
+  enum class Removal { kNeverStored, kStored };
+  bool Remove(const std::shared_ptr<Session>& session, Removal removal);
   void Hold(Shard* shard, const std::shared_ptr<Session>& session)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(shard->mu);
   void EvictBeyondLimit();

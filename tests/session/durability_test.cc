@@ -40,13 +40,77 @@ struct Server {
   absl::StatusOr<Registry::Found> opened;
 };
 
+// Holds commits back while it is told to, and can refuse them.
+class HeldStore final : public store::Store {
+ public:
+  explicit HeldStore(store::Store* kept) : kept_(kept) {}
+
+  void Hold() {
+    const MutexLock lock(&mu_);
+    held_ = true;
+  }
+  // Lets go of what was held; `refusal` not OK: of none of it anything is stored.
+  void Release(const absl::Status& refusal) {
+    std::vector<Commission> commits;
+    {
+      const MutexLock lock(&mu_);
+      held_ = false;
+      commits.swap(commits_);
+    }
+    for (Commission& commit : commits) {
+      if (refusal.ok()) {
+        kept_->Commit(std::move(commit.batch), commit.durability, commit.chain,
+                      std::move(commit.done));
+        continue;
+      }
+      if (commit.chain != nullptr) commit.chain->Break();
+      commit.done(refusal);
+    }
+  }
+  size_t waiting() const {
+    const MutexLock lock(&mu_);
+    return commits_.size();
+  }
+
+  void Commit(store::Batch batch, store::Durability durability, std::shared_ptr<store::Chain> chain,
+              Done done) override {
+    const MutexLock lock(&mu_);
+    if (held_) {
+      commits_.push_back({std::move(batch), durability, std::move(chain), std::move(done)});
+      return;
+    }
+    kept_->Commit(std::move(batch), durability, std::move(chain), std::move(done));
+  }
+  absl::StatusOr<std::optional<std::string>> Get(store::Table table,
+                                                 absl::string_view key) override {
+    return kept_->Get(table, key);
+  }
+  absl::Status Scan(store::Table table, absl::string_view first, absl::string_view end,
+                    Visitor visit) override {
+    return kept_->Scan(table, first, end, visit);
+  }
+  absl::Status health() const override { return absl::OkStatus(); }
+
+ private:
+  struct Commission {
+    store::Batch batch;
+    store::Durability durability;
+    std::shared_ptr<store::Chain> chain;
+    Done done;
+  };
+  store::Store* const kept_;
+  mutable Mutex mu_;
+  bool held_ ABSL_GUARDED_BY(mu_) = false;
+  std::vector<Commission> commits_ ABSL_GUARDED_BY(mu_);
+};
+
 class DurabilityTest : public SessionFixture {
  protected:
   DurabilityTest() { Restart(); }
 
   void Restart() {
     server.reset();
-    server = std::make_unique<Server>(&store, &clock, limits, &specs);
+    server = std::make_unique<Server>(&held, &clock, limits, &specs);
   }
 
   engine::NetworkSpec Spec(const std::string& id) {
@@ -90,6 +154,7 @@ class DurabilityTest : public SessionFixture {
   Limits limits;
   std::map<std::string, engine::NetworkSpec> specs;
   store::MemoryStore store;
+  HeldStore held{&store};
   std::unique_ptr<Server> server;
 };
 
@@ -146,6 +211,77 @@ TEST_F(DurabilityTest, ARetryAfterARestartGetsTheFirstAnswer) {
     EXPECT_EQ(Read(Find(id)->get())->step, 2);
     EXPECT_EQ(Step(Find(id)->get(), {"r1", 9}).status().code(), absl::StatusCode::kInvalidArgument);
   }
+}
+
+// Starts steps without waiting for their answers.
+struct SentStep {
+  Waiter<StepOutcome> waiter;
+  void Send(Session* session, RequestKey key) {
+    Session::StepArgs args;
+    args.work = engine::XorData(20, 1, engine::DataType::kFloat32);
+    args.key = std::move(key);
+    args.cancelled = [] { return false; };
+    session->Step(std::move(args), waiter.callback());
+  }
+};
+
+TEST_F(DurabilityTest, AChangeIsAnsweredWhenItIsStored) {
+  const auto session = *Make("m");
+  held.Hold();
+  SentStep first, retry, second;
+  first.Send(session.get(), {"r1", 1});
+  retry.Send(session.get(), {"r1", 1});
+  second.Send(session.get(), {"r2", 1});
+  EXPECT_FALSE(first.waiter.done() || retry.waiter.done() || second.waiter.done());
+  EXPECT_EQ(held.waiting(), 3u);
+  held.Release(absl::OkStatus());
+  EXPECT_EQ(first.waiter.Wait()->step, 1);
+  EXPECT_EQ(retry.waiter.Wait()->step, 1);
+  EXPECT_EQ(second.waiter.Wait()->step, 2);
+}
+
+TEST_F(DurabilityTest, WhatTheStoreRefusesWasNeverDone) {
+  auto session = *Make("m");
+  ASSERT_TRUE(Step(session.get(), {"r1", 1}).ok());
+  const auto before = Values(*Read(session.get()));
+  held.Hold();
+  SentStep second, third;
+  second.Send(session.get(), {"r2", 1});
+  third.Send(session.get(), {"r3", 1});
+  held.Release(absl::ResourceExhaustedError("the disk is full"));
+  EXPECT_EQ(second.waiter.Wait().status().code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_FALSE(third.waiter.Wait().ok());
+  EXPECT_EQ(ReasonOf(Step(session.get(), {"r4", 1}).status())->reason, "NOT_STORED")
+      << "whoever still holds the session";
+  // The next one who asks gets the model as it is stored, and retries are new.
+  session = *Find("m");
+  EXPECT_EQ(Values(*Read(session.get())), before);
+  EXPECT_EQ(Step(session.get(), {"r1", 1})->step, 1);
+  EXPECT_EQ(Step(session.get(), {"r3", 1})->step, 2);
+  EXPECT_EQ(Step(session.get(), {"r2", 1})->step, 3);
+}
+
+TEST_F(DurabilityTest, AModelThatCannotBeStoredIsNotCreatedAndOneThatCannotBeDeletedStays) {
+  held.Hold();
+  Waiter<std::shared_ptr<Session>> made;
+  std::thread maker([&] { made.callback()(Make("m")); });
+  while (held.waiting() == 0) std::this_thread::yield();
+  held.Release(absl::UnavailableError("no disk"));
+  EXPECT_EQ(made.Wait().status().code(), absl::StatusCode::kUnavailable);
+  maker.join();
+  EXPECT_EQ(Find("m").status().code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(server->registry.size(), 0);
+  ASSERT_TRUE(Make("m").ok());
+  held.Hold();
+  absl::Status deleted;
+  std::thread deleter([&] { deleted = DeleteModel("m"); });
+  while (held.waiting() == 0) std::this_thread::yield();
+  EXPECT_EQ(Find("m").status().code(), absl::StatusCode::kNotFound) << "while it is under way";
+  held.Release(absl::UnavailableError("no disk"));
+  deleter.join();
+  EXPECT_EQ(deleted.code(), absl::StatusCode::kUnavailable);
+  EXPECT_TRUE(Find("m").ok());
+  EXPECT_EQ(server->registry.size(), 1);
 }
 
 // The window holds the last 64 answers, on disk as in memory, also when it has gone round.
@@ -332,13 +468,13 @@ TEST_F(DurabilityTest, ModelsBeyondTheMemoryLimitLiveInTheStore) {
 }
 
 TEST_F(DurabilityTest, AModelInUseIsNotEvicted) {
-  const auto held = *Make("held");
-  auto run = Train(held.get(), kForever);
+  const auto used = *Make("used");
+  auto run = Train(used.get(), kForever);
   ASSERT_TRUE(run.ok());
   limits.memory_limit_bytes = 1;
   server->environment.limits = limits;
   for (int i = 0; i < 50; ++i) ASSERT_TRUE(Make("m" + std::to_string(i)).ok());
-  EXPECT_EQ(*Find("held"), held);
+  EXPECT_EQ(*Find("used"), used);
   (*run)->RequestStop(StopReason::kStopped);
   WaitFor(*run);
 }

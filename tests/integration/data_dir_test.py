@@ -1,0 +1,170 @@
+"""--data-dir as a user meets it: restarts, a second server, a disk that is full."""
+
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+import unittest
+
+import grpc
+
+from harness import BIN, Server, cli
+from stubs import model, service, service_grpc, tensor
+
+
+def create(stub, model_id, units=(8, 2)):
+    spec = model.ModelSpec(input_size=2, layers=[model.Layer(units=u) for u in units])
+    return stub.CreateModel(service.CreateModelRequest(model_id=model_id, spec=spec), timeout=30).model
+
+
+def step(stub, model_id, request_id=""):
+    batch = tensor.Batch(inputs=tensor.Tensor(values=[0, 0, 0, 1, 1, 0, 1, 1]),
+                         labels=tensor.Tensor(values=[0, 1, 1, 0]))
+    return stub.Step(service.StepRequest(model=f"models/{model_id}", batch=batch, request_id=request_id),
+                     timeout=30)
+
+
+def parameters(stub, model_id):
+    request = service.GetParametersRequest(model=f"models/{model_id}", encoding=tensor.TENSOR_ENCODING_RAW)
+    return stub.GetParameters(request, timeout=30).parameters
+
+
+def reason(error):
+    return error.code(), error.details()
+
+
+class DataDirTest(unittest.TestCase):
+    def setUp(self):
+        self.folder = tempfile.TemporaryDirectory()
+        self.data = pathlib.Path(self.folder.name) / "data"
+
+    def tearDown(self):
+        self.folder.cleanup()
+
+    def server(self, *flags, **kwargs):
+        return Server("--data-dir", str(self.data), *flags, **kwargs)
+
+    def stub(self, server):
+        return service_grpc.TrainingServiceStub(grpc.insecure_channel(server.address))
+
+    def test_models_outlive_the_server(self):
+        with self.server() as server:
+            self.assertIn(f"models are kept in {self.data}", server.log())
+            stub = self.stub(server)
+            self.assertEqual(create(stub, "m").durability, model.DURABILITY_SYNC)
+            for i in range(5):
+                answer = step(stub, "m", f"r{i}")
+            before = parameters(stub, "m")
+        with self.server() as server:
+            self.assertIn("holds 1 models", server.log())
+            stub = self.stub(server)
+            self.assertEqual(parameters(stub, "m"), before)
+            self.assertEqual(step(stub, "m", "r4"), answer, "a retry gets the first answer")
+            self.assertEqual(step(stub, "m").step, 6)
+            self.assertEqual(cli("get", "m", server=server.address).returncode, 0)
+
+    def test_a_server_without_a_directory_says_so(self):
+        with Server() as server:
+            self.assertIn("models live in memory and end with the process", server.log())
+
+    def test_a_killed_server_has_kept_what_it_answered(self):
+        server = self.server(expect_exit=-9)
+        with server:
+            stub = self.stub(server)
+            create(stub, "m")
+            for _ in range(50):
+                step(stub, "m")
+            before = parameters(stub, "m")
+            server.process.kill()
+            server.process.wait()
+        with self.server() as server:
+            self.assertEqual(parameters(self.stub(server), "m"), before)
+
+    def test_a_second_server_is_refused(self):
+        with self.server():
+            second = subprocess.run([BIN / "backpropd", "--listen", "127.0.0.1:0", "--data-dir", self.data],
+                                    capture_output=True, text=True, timeout=30)
+            self.assertEqual(second.returncode, 1)
+            self.assertIn("another server has it open", second.stderr)
+            self.assertEqual(len(second.stderr.strip().splitlines()), 1, second.stderr)
+
+    def test_a_directory_that_cannot_be_is_refused(self):
+        file = pathlib.Path(self.folder.name) / "file"
+        file.write_text("")
+        result = subprocess.run([BIN / "backpropd", "--listen", "127.0.0.1:0", "--data-dir", file],
+                                capture_output=True, text=True, timeout=30)
+        self.assertEqual(result.returncode, 1)
+        self.assertIn(str(file), result.stderr)
+
+    def test_a_detached_run_goes_on_after_a_kill(self):
+        server = self.server("--mark-interval", "0.02", expect_exit=-9)
+        with server:
+            address = server.address
+            create(self.stub(server), "m")
+            started = cli("train", "m", "--data", "xor", "--iterations", 400000, "--detach", server=address)
+            self.assertEqual(started.returncode, 0, started.stderr)
+            watch = subprocess.Popen([BIN / "backprop", "watch", "m"], stdout=subprocess.PIPE, text=True,
+                                     env={**os.environ, "BACKPROP_SERVER": address})
+            for line in watch.stdout:
+                if line.strip().startswith("4000"):
+                    break
+            server.process.kill()
+            server.process.wait()
+            watch.kill()
+            watch.wait()
+            watch.stdout.close()
+        with self.server() as server:
+            self.assertIn("1 runs go on", server.log())
+            watched = cli("watch", "m", server=server.address)
+            self.assertEqual(watched.returncode, 0, watched.stderr)
+            self.assertIn("completed after 400000 iterations", watched.stdout)
+
+    @unittest.skipIf(os.geteuid() != 0, "mounting needs root")
+    def test_a_full_disk_refuses_changes_and_heals(self):
+        self.data.mkdir()
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", self.data], check=True)
+        try:
+            with self.server() as server:
+                stub = self.stub(server)
+                create(stub, "m")
+                step(stub, "m")
+                before = parameters(stub, "m")
+                filler = self.data / "filler"
+                with self.assertRaises(OSError), open(filler, "wb", buffering=0) as file:
+                    while True:
+                        file.write(b"x" * 65536)
+                refused = 0
+                for i in range(3000):  # until what RocksDB had allocated before is used up
+                    try:
+                        step(stub, "m", f"full{i}")
+                    except grpc.RpcError as error:
+                        self.assertIn(error.code(), (grpc.StatusCode.RESOURCE_EXHAUSTED,
+                                                     grpc.StatusCode.UNAVAILABLE), error)
+                        self.assertIn("not stored", error.details())
+                        refused = i
+                        break
+                    before = parameters(stub, "m")
+                self.assertGreater(refused, 0)
+                # Reading goes on, and health tells the two apart.
+                inputs = tensor.Tensor(values=[0, 1])
+                stub.Predict(service.PredictRequest(model="models/m", inputs=inputs), timeout=30)
+                self.assertEqual(cli("health", server=server.address).stdout, "SERVING\n")
+                filler.unlink()
+                for _ in range(200):
+                    try:
+                        answer = step(stub, "m", f"full{refused}")
+                        break
+                    except grpc.RpcError as error:
+                        self.assertIn("not stored", error.details())
+                self.assertEqual(answer.step, before.step + 1, "once, although it was tried several times")
+                self.assertIn("changes are stored again", server.log())
+                after = parameters(stub, "m")
+            with self.server() as server:
+                self.assertEqual(parameters(self.stub(server), "m"), after)
+        finally:
+            subprocess.run(["umount", self.data], check=True)
+
+
+if __name__ == "__main__":
+    unittest.main(argv=sys.argv[:1] + ["-v"])
