@@ -374,7 +374,7 @@ TEST_F(DurabilityTest, ARunGoesOnAfterARestartAsIfThereHadBeenNone) {
     if ((*run.Wait())->finished()) break;
     Restart();
   }
-  EXPECT_GT(restarts, 3);
+  EXPECT_GE(restarts, 1);
   Waiter<RunPtr> run;
   (*Find("m"))->Train(copy(), run.callback());
   const RunSummary summary = WaitFor(*run.Wait());
