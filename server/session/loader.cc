@@ -75,7 +75,7 @@ class Loader {
     int64_t steps = 0, bytes = 0;
     engine::Workspace workspace;
     auto next = std::make_shared<engine::State>(network());
-    const absl::Status scanned = store()->Scan(
+    absl::Status scanned = store()->Scan(
         store::Table::kLog, LoggedStepKey(uid_, state_->step + 1),
         store::EndOfPrefix(session::KeyOf(uid_)),
         [&](absl::string_view key, absl::string_view value) {
@@ -150,7 +150,7 @@ class Loader {
     Session::ResumeArgs resume;
     resume.data = {*std::move(training), *std::move(validation)};
     resume.start_step = run->start_step;
-    const absl::Status marked = ReadMark(&resume, &log);
+    absl::Status marked = ReadMark(&resume, &log);
     if (!marked.ok()) return marked;
     resume.run = std::make_shared<Run>(absl::StrCat(name_, "/runs/", run->number), run->number,
                                        run->config, run->key, true, std::move(log));
@@ -180,7 +180,7 @@ class Loader {
     std::vector<StoredAnswer> answers;
     absl::Status status;
     const std::string prefix = session::KeyOf(uid_);
-    const absl::Status scanned =
+    absl::Status scanned =
         store()->Scan(store::Table::kRequests, prefix, store::EndOfPrefix(prefix),
                       [&](absl::string_view, absl::string_view value) {
                         auto answer = DecodeAnswer(value, name_);

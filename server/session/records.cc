@@ -28,15 +28,12 @@ std::string Bytes(const engine::Buffer& buffer) {
   return {reinterpret_cast<const char*>(buffer.bytes()), buffer.size_bytes()};
 }
 
-// Nothing if the number of bytes is not that of `count` numbers.
-std::optional<engine::Buffer> BufferOf(const std::string& bytes, engine::DataType type,
-                                       int64_t count) {
-  if (count < 0 || bytes.size() != static_cast<size_t>(count * engine::SizeOf(type))) {
-    return std::nullopt;
-  }
-  engine::Buffer buffer(type, count);
-  if (count > 0) std::memcpy(buffer.bytes(), bytes.data(), bytes.size());
-  return buffer;
+// Whether the number of bytes is that of `count` numbers.
+bool Read(const std::string& bytes, engine::DataType type, int64_t count, engine::Buffer* buffer) {
+  if (count < 0 || bytes.size() != static_cast<size_t>(count * engine::SizeOf(type))) return false;
+  *buffer = engine::Buffer(type, count);
+  if (count > 0) std::memcpy(buffer->bytes(), bytes.data(), bytes.size());
+  return true;
 }
 
 void EncodeRowsTo(const engine::Dataset& rows, v1::Rows* message) {
@@ -61,16 +58,13 @@ absl::StatusOr<engine::Dataset> DecodeRowsFrom(const v1::Rows& message,
   rows.classes.assign(message.classes().begin(), message.classes().end());
   const bool targets = !message.targets().empty();
   const bool weights = !message.sample_weights().empty();
-  auto inputs = BufferOf(message.inputs(), type, rows.rows * rows.inputs_per_row);
-  auto wanted = BufferOf(message.targets(), type, targets ? rows.rows * rows.targets_per_row : 0);
-  auto sample_weights = BufferOf(message.sample_weights(), type, weights ? rows.rows : 0);
-  if (rows.rows < 1 || rows.inputs_per_row != network.inputs() || !inputs.has_value() ||
-      !wanted.has_value() || !sample_weights.has_value()) {
+  if (rows.rows < 1 || rows.inputs_per_row != network.inputs() ||
+      !Read(message.inputs(), type, rows.rows * rows.inputs_per_row, &rows.inputs) ||
+      !Read(message.targets(), type, targets ? rows.rows * rows.targets_per_row : 0,
+            &rows.targets) ||
+      !Read(message.sample_weights(), type, weights ? rows.rows : 0, &rows.sample_weights)) {
     return Damaged(what, "its rows do not fit the model");
   }
-  rows.inputs = *std::move(inputs);
-  rows.targets = *std::move(wanted);
-  rows.sample_weights = *std::move(sample_weights);
   return rows;
 }
 
@@ -187,15 +181,14 @@ absl::StatusOr<std::shared_ptr<engine::State>> DecodeState(absl::string_view val
   v1::State message;
   const absl::Status opened = Open(value, model, &message);
   if (!opened.ok()) return opened;
-  auto values = BufferOf(message.values(), network.spec().data_type,
-                         network.parameter_count() * (1 + network.slot_count()));
+  auto state = std::make_shared<engine::State>(engine::Buffer());
   const auto d = static_cast<int>(network.inputs());
   const bool standardizes = message.mean_size() > 0;
-  if (!values.has_value() || message.mean_size() != message.std_size() ||
-      (standardizes && message.mean_size() != d)) {
+  if (!Read(message.values(), network.spec().data_type,
+            network.parameter_count() * (1 + network.slot_count()), &state->values) ||
+      message.mean_size() != message.std_size() || (standardizes && message.mean_size() != d)) {
     return Damaged(model, "its numbers do not fit its network");
   }
-  auto state = std::make_shared<engine::State>(*std::move(values));
   state->step = message.step();
   state->optimizer_step = message.optimizer_step();
   state->plateau.learning_rate = message.plateau().learning_rate();
@@ -293,10 +286,12 @@ absl::StatusOr<LoggedStep> DecodeLoggedStep(absl::string_view value, const engin
   const absl::Status opened = Open(value, model, &message);
   if (!opened.ok()) return opened;
   if (message.work_case() == v1::LoggedStep::kGradients) {
-    auto gradients =
-        BufferOf(message.gradients(), network.spec().data_type, network.parameter_count());
-    if (!gradients.has_value()) return Damaged(model, "logged gradients do not fit its network");
-    return LoggedStep{*std::move(gradients), message.instruction_set()};
+    engine::Buffer gradients;
+    if (!Read(message.gradients(), network.spec().data_type, network.parameter_count(),
+              &gradients)) {
+      return Damaged(model, "logged gradients do not fit its network");
+    }
+    return LoggedStep{std::move(gradients), message.instruction_set()};
   }
   auto rows = DecodeRowsFrom(message.batch(), network, model);
   if (!rows.ok()) return rows.status();

@@ -402,15 +402,14 @@ absl::StatusOr<std::vector<std::string>> Registry::StoredIds(absl::string_view a
                                                              const Labels& labels) {
   std::vector<std::string> ids;
   const std::string first = absl::StrCat(after, absl::string_view("\0", 1));
-  const absl::Status scanned = environment_->store->Scan(
+  absl::Status scanned = environment_->store->Scan(
       store::Table::kModels, after.empty() ? absl::string_view() : absl::string_view(first), "",
       [&](absl::string_view id, absl::string_view value) {
-        if (labels.empty()) {
-          ids.emplace_back(id);
-        } else if (const auto model = DecodeModel(value, id);
-                   model.ok() && HasLabels(model->labels, labels)) {
-          ids.emplace_back(id);
+        if (!labels.empty()) {
+          const auto model = DecodeModel(value, id);
+          if (!model.ok() || !HasLabels(model->labels, labels)) return true;
         }
+        ids.emplace_back(id);
         return ids.size() < count;
       });
   if (!scanned.ok()) return scanned;

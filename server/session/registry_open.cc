@@ -37,7 +37,7 @@ absl::StatusOr<Registry::Found> Registry::Open() {
 // The models whose run goes on, sorted.
 absl::StatusOr<std::vector<Uid>> Registry::UidsWithRuns() {
   std::vector<Uid> uids;
-  const absl::Status scanned = environment_->store->Scan(
+  absl::Status scanned = environment_->store->Scan(
       store::Table::kRuns, "", "", [&](absl::string_view key, absl::string_view value) {
         if (key.back() != static_cast<char>(RunPart::kRun)) return true;
         const auto run = DecodeRun(value, "");
@@ -53,7 +53,7 @@ absl::StatusOr<std::vector<Uid>> Registry::UidsWithRuns() {
 absl::Status Registry::OpenModels(Found* found, const std::vector<Uid>& with_runs) {
   std::vector<std::string> run_on;
   const absl::Time now = environment_->clock->Now();
-  const absl::Status scanned = environment_->store->Scan(
+  absl::Status scanned = environment_->store->Scan(
       store::Table::kModels, "", "", [&](absl::string_view id, absl::string_view value) {
         ++found->models;
         const auto model = DecodeModel(value, id);
@@ -92,7 +92,7 @@ absl::Status Registry::OpenAnswers() {
   };
   std::vector<Stored> all;
   const std::string prefix = session::KeyOf(Uid{0});
-  const absl::Status scanned = environment_->store->Scan(
+  absl::Status scanned = environment_->store->Scan(
       store::Table::kRequests, prefix, store::EndOfPrefix(prefix),
       [&](absl::string_view key, absl::string_view value) {
         auto answer = DecodeRegistryAnswer(value);

@@ -265,13 +265,13 @@ void Session::DoTrain(TrainArgs args, Callback<std::shared_ptr<Run>> done) {
         run = StartRun(args, &batch);
         started = run.ok();
         if (started && journal_.has_value()) {
-          journal_->Commit(std::move(batch),
-                           [self = shared_from_this(), run = *run,
-                            done = std::move(done)](const absl::Status& status) mutable {
-                             if (status.ok()) return done(run);
-                             run->RequestStop(StopReason::kServerShutdown);
-                             done(NotStored(self->name(), status));
-                           });
+          journal_->Commit(std::move(batch), [self = shared_from_this(), run = *run,
+                                              done = std::exchange(done, nullptr)](
+                                                 const absl::Status& status) mutable {
+            if (status.ok()) return done(run);
+            run->RequestStop(StopReason::kServerShutdown);
+            done(NotStored(self->name(), status));
+          });
         }
       }
     }
@@ -351,12 +351,12 @@ void Session::AddRunRecords(const TrainArgs& args, store::Batch* batch) {
   if (run_->resumes()) {
     stored.config = run_->config();
     stored.key = run_->key();
-    const auto add = [&](const std::shared_ptr<const engine::Dataset>& rows, RowsOf which) {
+    const auto add = [&, run = run_->number()](const std::shared_ptr<const engine::Dataset>& rows,
+                                               RowsOf which) {
       uint32_t count = 0;
       if (rows == nullptr) return count;
       for (std::string& piece : EncodeRows(*rows)) {
-        batch->Put(store::Table::kChunks, ChunkKey(uid, run_->number(), which, count++),
-                   std::move(piece));
+        batch->Put(store::Table::kChunks, ChunkKey(uid, run, which, count++), std::move(piece));
       }
       return count;
     };

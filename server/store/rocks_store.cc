@@ -155,9 +155,9 @@ class RocksStore final : public Store {
   }
 
   absl::Status Begin() {
-    const absl::Status checked = CheckFormat();
+    absl::Status checked = CheckFormat();
     if (!checked.ok()) return checked;
-    const absl::Status reached = ReadGroup();
+    absl::Status reached = ReadGroup();
     if (!reached.ok()) return reached;
     commits_.emplace([this](const auto& batches, bool sync) { return WriteGroup(batches, sync); },
                      [this] { return SyncOrRecover(); });
@@ -357,7 +357,7 @@ absl::StatusOr<std::unique_ptr<Store>> OpenRocksStore(const RocksOptions& option
   if (!watermark.ok()) return watermark.status();
   auto store = std::make_unique<RocksStore>(options, std::move(cache), *std::move(database),
                                             *std::move(watermark));
-  const absl::Status begun = store->Begin();
+  absl::Status begun = store->Begin();
   if (!begun.ok()) return begun;
   return store;
 }
