@@ -22,6 +22,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "server/store/group_commit.h"
+#include "server/store/rocks_logger.h"
 #include "server/store/rocks_status.h"
 #include "server/store/watermark.h"
 
@@ -55,8 +56,7 @@ rocksdb::DBOptions DatabaseOptions(const RocksOptions& options) {
   db.max_open_files = 512;
   db.skip_stats_update_on_db_open = true;
   db.stats_dump_period_sec = 0;
-  db.keep_log_file_num = 4;
-  db.max_log_file_size = size_t{4} << 20;
+  db.info_log = std::make_shared<RocksLogger>(options.on_warning);
   db.info_log_level = rocksdb::InfoLogLevel::WARN_LEVEL;
   db.two_write_queues = false;
   db.max_bgerror_resume_count = 0;  // we resume: who waits for a callback is told
@@ -296,6 +296,7 @@ class RocksStore final : public Store {
   // that nothing of the group that failed comes back. After others it has to be opened again; then
   // the group that failed may be there after all, as after a crash.
   bool Recover() {
+    if (absl::IsDataLoss(health())) return false;
     const auto now = std::chrono::steady_clock::now();
     if (now < next_recovery_) return false;
     recovery_pause_ = std::clamp(2 * recovery_pause_, kFirstPause, kLastPause);

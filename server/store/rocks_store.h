@@ -24,6 +24,8 @@ struct RocksOptions {
   bool create = true;                  // if there is none yet
   int64_t memory_bytes = 128LL << 20;  // of what is not yet in tables, and as much again for reads
   rocksdb::Env* env = nullptr;         // below RocksDB; null: the system's
+  // Is told RocksDB's warnings, on any thread.
+  std::function<void(const std::string&)> on_warning = {};
   // Is told, on any thread, when the store stops or begins again to take batches.
   std::function<void(const absl::Status&)> on_health = {};
 };

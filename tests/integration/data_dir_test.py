@@ -167,4 +167,4 @@ class DataDirTest(unittest.TestCase):
 
 
 if __name__ == "__main__":
-    unittest.main(argv=sys.argv[:1] + ["-v"])
+    unittest.main(argv=[*sys.argv[:1], "-v", *sys.argv[1:]])
