@@ -143,7 +143,7 @@ absl::StatusOr<std::unique_ptr<store::Store>> OpenStore(const std::string& direc
                                                         WritableServer* writable) {
   store::RocksOptions options;
   options.directory = directory;
-  options.on_warning = [](const std::string& line) { spdlog::warn("rocksdb: {}", line); };
+  options.on_warning = [](const std::string& line) { spdlog::debug("rocksdb: {}", line); };
   options.on_health = [writable](const absl::Status& health) { writable->OnHealth(health); };
   return store::OpenRocksStore(options);
 }

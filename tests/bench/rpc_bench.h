@@ -28,6 +28,9 @@ void ModelRows(const Options& options);
 // durable_*: what a data directory costs, and what it takes to come back from one.
 void DurableRows(const Options& options);
 
+// Creates models tenant-0, tenant-1, … of XOR size from one client, 64 calls at a time; seconds.
+double CreateMany(const Connection& connection, int count);
+
 // Calls a second with `in_flight` under way on one connection, for so many seconds. `start` begins
 // an asynchronous call: (context, request, response, callback); requests take turns.
 template <class Response, class Request, class Start>

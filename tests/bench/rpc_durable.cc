@@ -1,7 +1,3 @@
-#include <sys/stat.h>
-
-#include <cstdlib>
-#include <filesystem>
 #include <random>
 
 #include "tests/bench/rpc_bench.h"
@@ -54,45 +50,7 @@ void Restart(const Options& options) {
   {
     const BenchServer server(directory.path());
     const Connection connection(server.tcp());
-    std::vector<v1::CreateModelRequest> requests(1);
-    for (int i = 0; i < count; ++i) {
-      // One at a time would wait for a sync each.
-      v1::CreateModelRequest request;
-      request.set_model_id("tenant-" + std::to_string(i));
-      *request.mutable_spec() = SpecOf(2, {8, 2});
-      if (i == 0) requests.clear();
-      requests.push_back(std::move(request));
-    }
-    std::atomic<int> next{0};
-    std::mutex mu;
-    std::condition_variable ended;
-    int under_way = 256;
-    struct Call {
-      std::unique_ptr<grpc::ClientContext> context;
-      v1::CreateModelResponse response;
-    };
-    std::vector<Call> calls(256);
-    std::function<void(Call*)> create = [&](Call* call) {
-      const int number = next++;
-      if (number >= count) {
-        const std::lock_guard lock(mu);
-        --under_way;
-        ended.notify_all();
-        return;
-      }
-      call->context = std::make_unique<grpc::ClientContext>();
-      connection.training->async()->CreateModel(
-          call->context.get(), &requests[static_cast<size_t>(number)], &call->response,
-          [&, call](const grpc::Status& status) {
-            Check(status, "CreateModel");
-            create(call);
-          });
-    };
-    const double seconds = Seconds([&] {
-      for (Call& call : calls) create(&call);
-      std::unique_lock lock(mu);
-      ended.wait(lock, [&] { return under_way == 0; });
-    });
+    const double seconds = CreateMany(connection, count);
     Print("durable_models_created", "", count / seconds, "/s");
   }
   std::unique_ptr<BenchServer> server;

@@ -30,7 +30,20 @@ void TenMegabytes(const Options& options, const Connection& connection) {
   Print("get_parameters_10mb", "echo on the same server", 1e6 * Quantile(echo, 0.5), "us");
 }
 
-// Creates so many models of XOR size from one client, kInFlight calls at a time; seconds.
+void ManyModels(const Options& options, const BenchServer& server, const Connection& connection) {
+  const int count = options.quick ? 1000 : 100'000;
+  constexpr int64_t kParameterBytes = (2 * 8 + 8 + 8 * 2 + 2) * 4;
+  const int64_t before = server.ResidentBytes();
+  const double seconds = CreateMany(connection, count);
+  const int64_t bytes = (server.ResidentBytes() - before) / count - kParameterBytes;
+  Print("models_100k_created", "", count / seconds, "/s");
+  Print("models_100k_created", "the limit", 20'000, "/s");
+  Print("models_100k_bytes_each", "", static_cast<double>(bytes), "bytes");
+  Print("models_100k_bytes_each", "the limit", 2048, "bytes");
+}
+
+}  // namespace
+
 double CreateMany(const Connection& connection, int count) {
   constexpr int kInFlight = 64;
   struct Call {
@@ -66,20 +79,6 @@ double CreateMany(const Connection& connection, int count) {
     ended.wait(lock, [&] { return under_way == 0; });
   });
 }
-
-void ManyModels(const Options& options, const BenchServer& server, const Connection& connection) {
-  const int count = options.quick ? 1000 : 100'000;
-  constexpr int64_t kParameterBytes = (2 * 8 + 8 + 8 * 2 + 2) * 4;
-  const int64_t before = server.ResidentBytes();
-  const double seconds = CreateMany(connection, count);
-  const int64_t bytes = (server.ResidentBytes() - before) / count - kParameterBytes;
-  Print("models_100k_created", "", count / seconds, "/s");
-  Print("models_100k_created", "the limit", 20'000, "/s");
-  Print("models_100k_bytes_each", "", static_cast<double>(bytes), "bytes");
-  Print("models_100k_bytes_each", "the limit", 2048, "bytes");
-}
-
-}  // namespace
 
 void ModelRows(const Options& options) {
   const bool large = Wanted(options, "get_parameters_10mb");

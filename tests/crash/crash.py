@@ -11,6 +11,7 @@ model must be equal to the last bit.
 
 import argparse
 import array
+import atexit
 import pathlib
 import random
 import shutil
@@ -237,6 +238,7 @@ def replay(workers, finals, folder):
     """Everything once more, in another process, in order."""
     server = Server(folder)
     server.launch()
+    atexit.register(lambda: server.process.poll() is None and server.process.kill())
     server.wait_ready()
     with grpc.insecure_channel(server.address, options=OF_ITS_OWN) as channel:
         stub = service_grpc.TrainingServiceStub(channel)
@@ -267,6 +269,8 @@ def main():
     rng = random.Random(seed)
     folder = tempfile.mkdtemp(prefix="backprop_crash_")
     server = Server(folder, "--data-dir", str(pathlib.Path(folder) / "data"), "--mark-interval", "0.05")
+    # Whatever ends this program ends the server.
+    atexit.register(lambda: server.process.poll() is None and server.process.kill())
     workers = [Worker(number, seed) for number in range(options.workers)]
     stop, failures, while_starting = threading.Event(), [], 0
     server.launch()
@@ -321,6 +325,8 @@ def main():
         except AssertionError as error:
             failures.append(error)
     if failures:
+        if server.process.poll() is None:
+            server.kill()
         print(server.tail())
         sys.exit(f"FAILED with seed {seed}; everything is in {folder}\n" +
                  "\n".join(str(failure) for failure in failures[:3]))
