@@ -237,7 +237,25 @@ void Registry::Create(CreateArgs args, Created done) {
   const int64_t numbers = NumbersOf(*args.network);
   const absl::Status room = TakeRoom(numbers);
   if (!room.ok()) return done(room);
-  const auto session = Insert(&args);
+  store::Batch record = CreationRecord(args.key, args.info.id);
+  // Before anybody can find the new session: what is done to it is stored after its creation.
+  const auto store_it = [&](const std::shared_ptr<Session>& session) {
+    if (environment_->store == nullptr) return;
+    session->StoreCreation(
+        std::move(args.spec_record), std::move(record),
+        [this, session, key = args.key,
+         done = std::exchange(done, nullptr)](const absl::Status& status) mutable {
+          EvictBeyondLimit();
+          if (status.ok()) {
+            SettleCreation(key, session->info().id);
+            return done(session);
+          }
+          Remove(session, Removal::kNeverStored);
+          session->StopRun(StopReason::kModelDeleted, ModelDeleted(session->name()));
+          done(NotStored(session->name(), status));
+        });
+  };
+  const auto session = Insert(&args, store_it);
   if (!session.ok()) {
     GiveRoom(numbers);
     return done(session.status());
@@ -247,21 +265,14 @@ void Registry::Create(CreateArgs args, Created done) {
     if (is_ours(**session)) return answer_existing(*session);
     return done(AlreadyExists((*session)->info().id));
   }
-  store::Batch record = CreationRecord(args.key, (*session)->info().id);
-  if (environment_->store == nullptr) return done(*session);
-  (*session)->StoreCreation(
-      std::move(args.spec_record), std::move(record),
-      [this, session = *session, done = std::move(done)](const absl::Status& status) mutable {
-        EvictBeyondLimit();
-        if (status.ok()) return done(session);
-        Remove(session, Removal::kNeverStored);
-        session->StopRun(StopReason::kModelDeleted, ModelDeleted(session->name()));
-        done(NotStored(session->name(), status));
-      });
+  if (environment_->store != nullptr) return;
+  SettleCreation(args.key, (*session)->info().id);
+  done(*session);
 }
 
-// The session that was there, or the new one.
-absl::StatusOr<std::shared_ptr<Session>> Registry::Insert(CreateArgs* args) {
+// The session that was there, or the new one, for which `inserted` is called first.
+absl::StatusOr<std::shared_ptr<Session>> Registry::Insert(
+    CreateArgs* args, absl::FunctionRef<void(const std::shared_ptr<Session>&)> inserted) {
   auto initial = args->initial();
   if (!initial.ok()) return initial.status();
   SessionStart start;
@@ -278,19 +289,28 @@ absl::StatusOr<std::shared_ptr<Session>> Registry::Insert(CreateArgs* args) {
   auto session = std::make_shared<Session>(environment_, std::move(start));
   Shard& shard = ShardOf(id);
   const MutexLock lock(&shard.mu);
-  const auto [it, inserted] = shard.models.try_emplace(id, session);
-  if (inserted) Hold(&shard, session);
+  const auto [it, is_new] = shard.models.try_emplace(id, session);
+  if (is_new) {
+    Hold(&shard, session);
+    inserted(session);
+  }
   return it->second;
 }
 
-// Remembers that a request was answered with the model of that id.
-store::Batch Registry::CreationRecord(const RequestKey& key, const std::string& id) {
-  store::Batch batch;
-  if (key.id.empty()) return batch;
+// From now on a retry is answered with the model of that id, or that it was deleted.
+void Registry::SettleCreation(const RequestKey& key, const std::string& id) {
+  if (key.id.empty()) return;
   Shard& shard = ShardOf(key.id);
   const MutexLock lock(&shard.mu);
   shard.creations.Update(key.id, {id, true});
-  if (environment_->store == nullptr) return batch;
+}
+
+// The same for the store.
+store::Batch Registry::CreationRecord(const RequestKey& key, const std::string& id) {
+  store::Batch batch;
+  if (key.id.empty() || environment_->store == nullptr) return batch;
+  Shard& shard = ShardOf(key.id);
+  const MutexLock lock(&shard.mu);
   const uint64_t sequence = shard.creation_count++;
   batch.Put(
       store::Table::kRequests,
@@ -421,11 +441,17 @@ absl::StatusOr<std::vector<std::shared_ptr<Session>>> Registry::List(absl::strin
                                                                      const Labels& labels) {
   std::vector<std::shared_ptr<Session>> all;
   if (environment_->store != nullptr) {
-    const auto ids = StoredIds(after, count, labels);
-    if (!ids.ok()) return ids.status();
-    for (const std::string& id : *ids) {
-      auto session = FindOrLoad(id);
-      if (session.ok() && *session != nullptr) all.push_back(*std::move(session));
+    // Until there are enough: some cannot be loaded, or are being deleted.
+    for (std::string last(after); all.size() < count;) {
+      const size_t wanted = count - all.size();
+      const auto ids = StoredIds(last, wanted, labels);
+      if (!ids.ok()) return ids.status();
+      for (const std::string& id : *ids) {
+        auto session = FindOrLoad(id);
+        if (session.ok() && *session != nullptr) all.push_back(*std::move(session));
+      }
+      if (ids->size() < wanted) break;
+      last = ids->back();
     }
     return all;
   }

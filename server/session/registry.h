@@ -14,6 +14,7 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/functional/any_invocable.h"
+#include "absl/functional/function_ref.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "server/session/mutex.h"
@@ -98,10 +99,12 @@ class Registry {
   std::shared_ptr<Session> Lookup(absl::string_view id);
   absl::StatusOr<std::shared_ptr<Session>> FindOrLoad(absl::string_view id);
   absl::StatusOr<std::shared_ptr<Session>> Reserve(CreateArgs* args);
-  absl::StatusOr<std::shared_ptr<Session>> Insert(CreateArgs* args);
+  absl::StatusOr<std::shared_ptr<Session>> Insert(
+      CreateArgs* args, absl::FunctionRef<void(const std::shared_ptr<Session>&)> inserted);
   absl::Status TakeRoom(int64_t numbers);
   void GiveRoom(int64_t numbers);
   store::Batch CreationRecord(const RequestKey& key, const std::string& id);
+  void SettleCreation(const RequestKey& key, const std::string& id);
   enum class Removal { kNeverStored, kStored };
   bool Remove(const std::shared_ptr<Session>& session, Removal removal);
   void Hold(Shard* shard, const std::shared_ptr<Session>& session)
