@@ -106,51 +106,6 @@ absl::StatusOr<std::shared_ptr<Session>> Registry::FindOrLoad(absl::string_view 
   return loaded;
 }
 
-// A session that was put into the map.
-void Registry::Hold(Shard* shard, const std::shared_ptr<Session>& session) {
-  resident_bytes_.fetch_add(session->MemoryBytes());
-  if (!session->info().ttl.has_value()) return;
-  shard->mortal.push_back(session);
-  shard->dormant.erase(session->info().id);
-}
-
-// Goes round the shards, a few models each, until enough memory is free or all were looked at
-// twice: one that was used since the last look stays this time.
-void Registry::EvictBeyondLimit() {
-  const int64_t limit = environment_->limits.memory_limit_bytes;
-  if (limit == 0 || environment_->store == nullptr) return;
-  constexpr int kMostLooks = 64;  // of shards: a bound on what one caller does for all
-  for (int look = 0; look < kMostLooks && resident_bytes_.load() > limit; ++look) {
-    // Their memory is freed outside of the lock.
-    const auto evicted = EvictFrom(&shards_[next_shard_.fetch_add(1) % shards_.size()]);
-  }
-}
-
-std::vector<std::shared_ptr<Session>> Registry::EvictFrom(Shard* shard) {
-  constexpr int kMostModels = 64;
-  std::vector<std::shared_ptr<Session>> evicted;
-  const MutexLock lock(&shard->mu);
-  auto it = shard->models.upper_bound(shard->hand);
-  for (int look = 0; look < kMostModels && !shard->models.empty(); ++look) {
-    if (it == shard->models.end()) it = shard->models.begin();
-    const std::shared_ptr<Session>& session = it->second;
-    shard->hand = it->first;
-    // Nobody else holds it, and nobody can begin to while the lock is held.
-    const bool idle = session.use_count() == 1 && !session->TakeTouched() && session->Evictable();
-    if (!idle) {
-      ++it;
-      continue;
-    }
-    if (const auto expires = session->ExpireTime()) {
-      shard->dormant.insert_or_assign(it->first, *expires);
-    }
-    resident_bytes_.fetch_sub(session->MemoryBytes());
-    evicted.push_back(session);
-    it = shard->models.erase(it);
-  }
-  return evicted;
-}
-
 absl::StatusOr<std::shared_ptr<Session>> Registry::Find(absl::string_view id) {
   if (environment_->draining) return ShuttingDown();
   auto session = FindOrLoad(id);
@@ -469,37 +424,6 @@ absl::StatusOr<std::vector<std::shared_ptr<Session>>> Registry::List(absl::strin
             [](const auto& a, const auto& b) { return a->info().id < b->info().id; });
   if (all.size() > count) all.resize(count);
   return all;
-}
-
-int64_t Registry::ExpireIdle() {
-  const absl::Time now = environment_->clock->Now();
-  std::vector<std::string> dormant;
-  for (Shard& shard : shards_) {
-    const MutexLock lock(&shard.mu);
-    std::erase_if(shard.dormant, [&](const auto& model) {
-      if (model.second > now) return false;
-      dormant.push_back(model.first);
-      return true;
-    });
-  }
-  std::vector<std::shared_ptr<Session>> expired;
-  for (const std::string& id : dormant) {
-    auto session = FindOrLoad(id);
-    if (session.ok() && *session != nullptr) expired.push_back(*std::move(session));
-  }
-  for (Shard& shard : shards_) {
-    const MutexLock lock(&shard.mu);
-    std::erase_if(shard.mortal, [&](const std::weak_ptr<Session>& weak) {
-      auto session = weak.lock();
-      if (session == nullptr) return true;
-      const auto expire_time = session->ExpireTime();
-      if (!expire_time.has_value() || *expire_time > now) return false;
-      expired.push_back(std::move(session));
-      return true;
-    });
-  }
-  for (const auto& session : expired) RemoveStored(session, {}, [](const absl::Status&) {});
-  return static_cast<int64_t>(expired.size());
 }
 
 void Registry::Drain() {

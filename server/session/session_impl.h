@@ -1,0 +1,77 @@
+// How a session's operations find earlier answers, change the state and answer: for the files that
+// define its methods.
+#ifndef BACKPROP_SERVER_SESSION_SESSION_IMPL_H_
+#define BACKPROP_SERVER_SESSION_SESSION_IMPL_H_
+
+#include <utility>
+
+#include "server/session/mutex.h"
+#include "server/session/session.h"
+
+namespace backprop::session {
+
+template <class T>
+absl::StatusOr<std::optional<T>> Session::RecordedAnswer(const RequestKey& key) {
+  if (key.id.empty() || window_ == nullptr) return std::nullopt;
+  const auto found = window_->Find(key, environment_->clock->Now());
+  if (!found.ok()) return found.status();
+  if (*found == nullptr) return std::nullopt;
+  // The fingerprint covers the method, so the kind of answer fits.
+  return std::get<T>(**found);
+}
+
+template <class T>
+absl::StatusOr<std::variant<T, Session::StatePtr>> Session::Begin(
+    const RequestKey& key, const IsCancelled& cancelled,
+    const std::optional<int64_t>& expected_step) {
+  const MutexLock lock(&mu_);
+  const auto recorded = RecordedAnswer<T>(key);
+  if (!recorded.ok()) return recorded.status();
+  if (recorded->has_value()) return **recorded;
+  const absl::Status status = CheckMutable(cancelled, expected_step);
+  if (!status.ok()) return status;
+  return state_;
+}
+
+template <class T>
+void Session::Commit(const RequestKey& key, StatePtr next, const StepWork* work, const T& answer,
+                     Callback<T> done) {
+  {
+    const MutexLock lock(&mu_);
+    if (closed_) {
+      next = nullptr;
+    } else {
+      state_.swap(next);
+      step_ = state_->step;
+      const KeyedAnswer keyed = Remember({key, environment_->clock->Now(), answer});
+      if (journal_.has_value()) {
+        auto stored = [self = shared_from_this(), answer,
+                       done = std::move(done)](const absl::Status& status) mutable {
+          if (status.ok()) return done(answer);
+          done(NotStored(self->name(), status));
+        };
+        if (work != nullptr) {
+          journal_->Step(*state_, *work, keyed, std::move(stored));
+        } else {
+          journal_->State(*state_, keyed, std::move(stored));
+        }
+        return;
+      }
+    }
+  }
+  if (next == nullptr) return done(ModelDeleted(name()));
+  done(answer);
+}
+
+template <class T>
+void Session::AnswerWhenStored(absl::StatusOr<T> answer, Callback<T> done) {
+  WhenStored([self = shared_from_this(), answer = std::move(answer),
+              done = std::move(done)](const absl::Status& status) mutable {
+    if (!status.ok()) return done(NotStored(self->name(), status));
+    done(std::move(answer));
+  });
+}
+
+}  // namespace backprop::session
+
+#endif  // BACKPROP_SERVER_SESSION_SESSION_IMPL_H_

@@ -1,0 +1,340 @@
+// The runs of a session: they start, go on slice by slice, leave marks, and end.
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "server/session/mutex.h"
+#include "server/session/run_records.h"
+#include "server/session/session_impl.h"
+
+namespace backprop::session {
+namespace {
+
+absl::Status RunNotFound(const std::string& model, int64_t number) {
+  const std::string message = number == 0 ? absl::StrCat(model, ": has had no run")
+                                          : absl::StrCat(model, "/runs/", number, ": no such run");
+  return ReasonError(absl::StatusCode::kNotFound, message, {"RUN_NOT_FOUND", {{"model", model}}});
+}
+
+}  // namespace
+
+void Session::Train(TrainArgs args, Callback<std::shared_ptr<Run>> done) {
+  strand_.Post(
+      0, [self = shared_from_this(), args = std::move(args), done = std::move(done)]() mutable {
+        self->DoTrain(std::move(args), std::move(done));
+      });
+}
+
+void Session::DoTrain(TrainArgs args, Callback<std::shared_ptr<Run>> done) {
+  absl::StatusOr<std::shared_ptr<Run>> run = nullptr;
+  std::vector<WaitingTrain> next;  // whose turn it is
+  bool started = false;
+  {
+    const MutexLock lock(&mu_);
+    run = FindRunOf(args.key);
+    if (run.ok() && *run == nullptr) {
+      if (run_ != nullptr && args.wait && !closed_) {
+        if (waiting_.size() < kMaxWaitingRuns) {
+          waiting_.push_back({std::move(args), std::move(done)});
+          return;
+        }
+        run = LimitError("wait",
+                         absl::StrCat(kMaxWaitingRuns, " runs wait for ", name(), " already"));
+      } else {
+        store::Batch batch;
+        run = StartRun(args, &batch);
+        started = run.ok();
+        if (started && journal_.has_value()) {
+          journal_->Commit(std::move(batch), [self = shared_from_this(), run = *run,
+                                              done = std::exchange(done, nullptr)](
+                                                 const absl::Status& status) mutable {
+            if (status.ok()) return done(run);
+            run->RequestStop(StopReason::kServerShutdown);
+            done(NotStored(self->name(), status));
+          });
+        }
+      }
+    }
+    next = TakeReady(args.key);
+  }
+  for (WaitingTrain& waiting : next) Train(std::move(waiting.args), std::move(waiting.done));
+  if (started) {
+    if (done) done(run);
+    environment_->pool->Post(Priority::kBackground,
+                             [self = shared_from_this()] { self->RunSlice(); });
+    return;
+  }
+  AnswerWhenStored<std::shared_ptr<Run>>(std::move(run), std::move(done));
+}
+
+// The run that a request started, if it did; null if it is new.
+absl::StatusOr<std::shared_ptr<Run>> Session::FindRunOf(const RequestKey& key) {
+  const bool same = run_ != nullptr && !key.id.empty() && run_->key().id == key.id &&
+                    run_->key().fingerprint == key.fingerprint;
+  if (same) return run_;  // however long ago that was
+  const auto recorded = RecordedAnswer<RunAnswer>(key);
+  if (!recorded.ok()) return recorded.status();
+  if (!recorded->has_value()) return nullptr;
+  if ((*recorded)->run == nullptr) return RunNotFound(name(), (*recorded)->number);
+  return (*recorded)->run;
+}
+
+// Those who wait and need not any more: the first one if there is no run, and with a run the
+// retries of the request that started it, which attach to it.
+std::vector<Session::WaitingTrain> Session::TakeReady(const RequestKey& key) {
+  std::vector<WaitingTrain> ready;
+  for (size_t i = 0; i < waiting_.size();) {
+    const bool same = !key.id.empty() && waiting_[i].args.key.id == key.id;
+    if (same || (run_ == nullptr && ready.empty())) {
+      ready.push_back(std::move(waiting_[i]));
+      waiting_.erase(waiting_.begin() + static_cast<int64_t>(i));
+    } else {
+      ++i;
+    }
+  }
+  return ready;
+}
+
+absl::StatusOr<std::shared_ptr<Run>> Session::StartRun(TrainArgs& args, store::Batch* batch) {
+  const absl::Status status = CheckMutable(args.cancelled, std::nullopt);
+  if (!status.ok()) return status;
+  if (environment_->draining) return ShuttingDown();
+  const int64_t limit = environment_->limits.max_concurrent_runs;
+  if (environment_->runs_under_way.fetch_add(1) >= limit) {
+    environment_->runs_under_way.fetch_sub(1);
+    return ReasonError(absl::StatusCode::kResourceExhausted,
+                       absl::StrCat(limit, " runs are under way already, which is the limit"),
+                       {"LIMIT_EXCEEDED", {{"limit", "max_concurrent_runs"}}});
+  }
+  ++run_count_;
+  run_ = std::make_shared<Run>(absl::StrCat(name(), "/runs/", run_count_), run_count_, args.config,
+                               args.key, args.resumes && journal_.has_value());
+  const KeyedAnswer answer =
+      Remember({args.key, environment_->clock->Now(), RunAnswer{run_count_, run_}});
+  if (journal_.has_value()) {
+    AddRunRecords(args, batch);
+    journal_->AddAnswer(answer, batch);
+  }
+  trainer_ = std::make_unique<Trainer>(network_, run_,
+                                       RunData{std::move(args.data), std::move(args.validation)},
+                                       state_, &lent_threads_);
+  return run_;
+}
+
+// A run that resumes needs its rows; of another one only the number counts.
+void Session::AddRunRecords(const TrainArgs& args, store::Batch* batch) {
+  const Uid uid = journal_->uid();
+  StoredRun stored;
+  stored.number = run_->number();
+  stored.resumes = run_->resumes();
+  stored.start_step = state_->step;
+  if (run_->resumes()) {
+    stored.config = run_->config();
+    stored.key = run_->key();
+    const auto add = [&, run = run_->number()](const std::shared_ptr<const engine::Dataset>& rows,
+                                               RowsOf which) {
+      uint32_t count = 0;
+      if (rows == nullptr) return count;
+      for (std::string& piece : EncodeRows(*rows)) {
+        batch->Put(store::Table::kChunks, ChunkKey(uid, run, which, count++), std::move(piece));
+      }
+      return count;
+    };
+    stored.training_chunks = add(args.data, RowsOf::kTraining);
+    stored.validation_chunks = add(args.validation, RowsOf::kValidation);
+  }
+  batch->Put(store::Table::kRuns, RunKey(uid, RunPart::kRun), EncodeRun(stored));
+  last_mark_ = environment_->clock->Now();
+}
+
+void Session::ResumeRun(ResumeArgs args) {
+  environment_->runs_under_way.fetch_add(1);
+  {
+    const MutexLock lock(&mu_);
+    run_ = std::move(args.run);
+    run_count_ = std::max(run_count_, run_->number());
+    last_mark_ = environment_->clock->Now();
+    if (args.mark.has_value()) {
+      stored_best_ = args.mark->best_state;
+      trainer_ = std::make_unique<Trainer>(network_, run_, std::move(args.data), state_,
+                                           &lent_threads_, args.start_step, *args.mark);
+    } else {
+      trainer_ =
+          std::make_unique<Trainer>(network_, run_, std::move(args.data), state_, &lent_threads_);
+    }
+  }
+  environment_->pool->Post(Priority::kBackground,
+                           [self = shared_from_this()] { self->RunSlice(); });
+}
+
+void Session::RunSlice() {
+  if (ParkRun()) return;
+  const auto summary = trainer_->Slice(ComputePool::kSlice);
+  if (summary.has_value()) {
+    EndRun(*summary);
+    return;
+  }
+  MarkRun();
+  environment_->pool->Post(Priority::kBackground,
+                           [self = shared_from_this()] { self->RunSlice(); });
+}
+
+// The run's state, and for a run that resumes how far it is.
+void Session::AddMark(store::Batch* batch) {
+  journal_->AddState(*trainer_->Share(), batch);
+  const auto mark = trainer_->Mark();
+  if (!run_->resumes() || !mark.has_value()) return;
+  const Uid uid = journal_->uid();
+  batch->Put(store::Table::kRuns, RunKey(uid, RunPart::kMark),
+             EncodeMark(*mark, run_->log().Image()));
+  if (mark->best_state == stored_best_) return;
+  stored_best_ = mark->best_state;
+  batch->Put(store::Table::kRuns, RunKey(uid, RunPart::kBest), EncodeState(*stored_best_));
+}
+
+// Once a second, or when the store has taken the last mark: what a crash can cost a run.
+void Session::MarkRun() {
+  const MutexLock lock(&mu_);
+  step_ = trainer_->state()->step;
+  if (!journal_.has_value() || closed_ || mark_pending_) return;
+  const absl::Time now = environment_->clock->Now();
+  if (now < last_mark_ + environment_->limits.mark_interval || trainer_->ended()) return;
+  last_mark_ = now;
+  mark_pending_ = true;
+  store::Batch batch;
+  AddMark(&batch);
+  journal_->Commit(std::move(batch), [self = shared_from_this()](const absl::Status&) {
+    const MutexLock callback_lock(&self->mu_);
+    self->mark_pending_ = false;
+  });
+}
+
+// Leaves the run to who loads the model next, if the server stops or the store has refused a
+// change.
+bool Session::ParkRun() {
+  std::shared_ptr<Run> run;
+  std::unique_ptr<Trainer> trainer;
+  std::vector<WaitingTrain> waiting;
+  {
+    const MutexLock lock(&mu_);
+    if (!journal_.has_value() || closed_) return false;
+    const bool broken = journal_->broken();
+    const bool stops = run_->resumes() && !trainer_->ended() &&
+                       run_->stop_requested() == StopReason::kServerShutdown;
+    if (!broken && !stops) return false;
+    store::Batch batch;
+    if (!broken) AddMark(&batch);
+    state_ = trainer_->state();
+    step_ = state_->step;
+    trainer = std::move(trainer_);
+    run = TakeRun();
+    if (!broken) {
+      journal_->Commit(std::move(batch), [run](const absl::Status&) { run->Park(ShuttingDown()); });
+      return true;
+    }
+    waiting.swap(waiting_);
+  }
+  run->Park(NotStored(name(), absl::OkStatus()));
+  for (WaitingTrain& train : waiting) train.done(NotStored(name(), absl::OkStatus()));
+  return true;
+}
+
+std::shared_ptr<Run> Session::TakeRun() {
+  std::shared_ptr<Run> run = std::move(run_);
+  run_ = nullptr;
+  latest_run_ = run;
+  stored_best_ = nullptr;
+  environment_->runs_under_way.fetch_sub(1);
+  return run;
+}
+
+// The last state, the run among those that have ended, and nothing of it among those under way.
+void Session::AddEnd(const RunSummary& summary, store::Batch* batch) {
+  const Uid uid = journal_->uid();
+  journal_->AddState(*state_, batch);
+  batch->Put(store::Table::kRuns, RunKey(uid, RunPart::kFinished),
+             EncodeFinishedRun(*run_, summary));
+  for (const RunPart part : {RunPart::kRun, RunPart::kMark, RunPart::kBest}) {
+    batch->Delete(store::Table::kRuns, RunKey(uid, part));
+  }
+  if (run_->resumes()) {
+    batch->DeletePrefix(store::Table::kChunks, ChunksKey(uid, run_->number()));
+  }
+}
+
+void Session::EndRun(const RunSummary& summary) {
+  std::shared_ptr<Run> run;
+  std::unique_ptr<Trainer> trainer;  // its memory is freed outside of the lock
+  std::vector<WaitingTrain> next;
+  bool stores = false;
+  {
+    const MutexLock lock(&mu_);
+    state_ = trainer_->state();
+    step_ = state_->step;
+    trainer = std::move(trainer_);
+    stores = journal_.has_value() && !closed_;
+    store::Batch batch;
+    if (stores) AddEnd(summary, &batch);
+    run = TakeRun();
+    next = TakeReady({});
+    if (stores) {
+      journal_->Commit(std::move(batch),
+                       [self = shared_from_this(), run, summary](const absl::Status& status) {
+                         if (status.ok()) return run->Finish(summary);
+                         run->Park(NotStored(self->name(), status));
+                       });
+    }
+  }
+  Touch();
+  if (environment_->on_run_end) environment_->on_run_end(*run, summary);
+  if (!stores) run->Finish(summary);
+  for (WaitingTrain& waiting : next) Train(std::move(waiting.args), std::move(waiting.done));
+}
+
+void Session::StopTraining(int64_t number, const RequestKey& key,
+                           Callback<std::shared_ptr<Run>> done) {
+  absl::StatusOr<std::shared_ptr<Run>> run = nullptr;
+  {
+    const MutexLock lock(&mu_);
+    const auto recorded = RecordedAnswer<RunAnswer>(key);
+    if (!recorded.ok()) {
+      run = recorded.status();
+    } else if (recorded->has_value()) {
+      run = (*recorded)->run;
+      if (*run == nullptr) run = RunNotFound(name(), (*recorded)->number);
+    } else if (closed_) {
+      run = ModelDeleted(name());
+    } else if (run_ == nullptr || (number != 0 && run_->number() != number)) {
+      run = ReasonError(absl::StatusCode::kFailedPrecondition,
+                        number == 0 ? absl::StrCat(name(), ": no run is under way")
+                                    : absl::StrCat(name(), "/runs/", number, ": is not under way"),
+                        {"NO_RUN", {{"model", name()}}});
+    } else {
+      run = run_;
+      run_->RequestStop(StopReason::kStopped);
+      const KeyedAnswer answer =
+          Remember({key, environment_->clock->Now(), RunAnswer{run_->number(), run_}});
+      // It is stored before the run's end, which is what the caller waits for.
+      if (journal_.has_value() && !key.id.empty()) journal_->Answer(answer, [](const auto&) {});
+    }
+  }
+  if (!run.ok()) {
+    done(run.status());
+    return;
+  }
+  (*run)->OnFinish(
+      [run = *run, done = std::move(done)](const absl::StatusOr<RunSummary>& summary) mutable {
+        if (!summary.ok()) return done(summary.status());
+        done(run);
+      });
+}
+
+absl::StatusOr<std::shared_ptr<Run>> Session::FindRun(int64_t number) const {
+  const MutexLock lock(&mu_);
+  for (const auto& run : {run_, latest_run_}) {
+    if (run != nullptr && (number == 0 || run->number() == number)) return run;
+  }
+  return RunNotFound(name(), number);
+}
+
+}  // namespace backprop::session
