@@ -27,6 +27,7 @@
 #include "server/session/compute_pool.h"
 #include "server/session/mutex.h"
 #include "server/session/registry.h"
+#include "server/store/memory_store.h"
 #include "server/store/rocks_store.h"
 
 namespace backprop {
@@ -168,6 +169,9 @@ void KeepLargeMemory() {
   mallopt(M_TRIM_THRESHOLD, 256 << 20);
 }
 
+// Without a data directory checkpoints and datasets may occupy so much.
+constexpr size_t kMemoryArchiveBytes = size_t{4} << 30;
+
 int Serve(const ops::Config& config, const sigset_t& signals) {
   const session::SystemClock clock;
   WritableServer writable;
@@ -177,9 +181,12 @@ int Serve(const ops::Config& config, const sigset_t& signals) {
     if (!opened.ok()) return Fail(opened.status());
     store = *std::move(opened);
   }
+  std::unique_ptr<store::Store> memory;
+  if (store == nullptr) memory = std::make_unique<store::MemoryStore>(kMemoryArchiveBytes);
+  store::Store* const archive = store != nullptr ? store.get() : memory.get();
   auto pool = std::make_unique<session::ComputePool>(config.threads);
   session::Environment environment{pool.get(),  &clock,      config.limits,
-                                   ops::LogRun, store.get(), rpc::DecodeSpecRecord};
+                                   ops::LogRun, store.get(), archive, rpc::DecodeSpecRecord};
   session::Registry registry(&environment);
   rpc::Context context{&environment, &registry, {}, {}, {}};
   if (spdlog::should_log(spdlog::level::debug)) context.observer = ops::LogCall;
@@ -208,7 +215,7 @@ int Serve(const ops::Config& config, const sigset_t& signals) {
   if (!config.port_file.empty()) unlink(config.port_file.c_str());
   if (!finished) spdlog::warn("calls were under way after the grace; they were cancelled");
   pool.reset();  // what is left of the runs ends before what they use
-  if (store != nullptr) store::WaitForAnswers(store.get());  // they are for the registry's models
+  store::WaitForAnswers(archive);  // they are for the registry's models
   spdlog::info("stopped");
   return 0;
 }

@@ -50,6 +50,8 @@ const char* NameOf(session::StopReason reason) {
       return "server shutdown";
     case session::StopReason::kEarlyStopped:
       return "stopped early";
+    case session::StopReason::kDataLost:
+      return "data lost";
   }
   return "unknown";
 }

@@ -61,6 +61,16 @@ void HandleGetParameters(Context*, UnaryCall*, const v1::GetParametersRequest&,
 void HandleSetParameters(Context*, UnaryCall*, const v1::SetParametersRequest&,
                          v1::SetParametersResponse*);
 
+// handlers_checkpoints.cc
+void HandleCreateCheckpoint(Context*, UnaryCall*, const v1::CreateCheckpointRequest&,
+                            v1::CreateCheckpointResponse*);
+void HandleListCheckpoints(Context*, UnaryCall*, const v1::ListCheckpointsRequest&,
+                           v1::ListCheckpointsResponse*);
+void HandleRestoreCheckpoint(Context*, UnaryCall*, const v1::RestoreCheckpointRequest&,
+                             v1::RestoreCheckpointResponse*);
+void HandleDeleteCheckpoint(Context*, UnaryCall*, const v1::DeleteCheckpointRequest&,
+                            v1::DeleteCheckpointResponse*);
+
 // The session of `models/{id}`, or why there is none. Errors name `field`.
 absl::StatusOr<std::shared_ptr<session::Session>> FindModel(Context* context,
                                                             absl::string_view field,

@@ -8,8 +8,10 @@
 #include "server/rpc/fields.h"
 #include "server/rpc/handlers.h"
 #include "server/rpc/names.h"
+#include "server/rpc/paging.h"
 #include "server/rpc/parameters_codec.h"
 #include "server/rpc/spec_codec.h"
+#include "server/rpc/time_codec.h"
 
 namespace backprop::rpc {
 namespace {
@@ -17,8 +19,6 @@ namespace {
 constexpr int kMaxLabels = 64;
 constexpr size_t kMaxLabelKeyBytes = 63;
 constexpr size_t kMaxLabelValueBytes = 255;
-constexpr int32_t kDefaultPageSize = 100;
-constexpr int32_t kMaxPageSize = 1000;
 constexpr absl::Duration kMinTtl = absl::Seconds(1);
 constexpr absl::Duration kMaxTtl = absl::Hours(24 * 3653);
 // Drawing a parameter costs some fifty operations.
@@ -62,12 +62,6 @@ void DecodeTtl(const google::protobuf::Duration& message, std::optional<absl::Du
   *ttl = value;
 }
 
-void EncodeTimestamp(absl::Time time, google::protobuf::Timestamp* message) {
-  const int64_t nanos = absl::ToUnixNanos(time);
-  message->set_seconds(nanos / 1'000'000'000);
-  message->set_nanos(static_cast<int32_t>(nanos % 1'000'000'000));
-}
-
 constexpr EnumPair<v1::Durability, store::Durability> kDurabilities[] = {
     {v1::DURABILITY_SYNC, store::Durability::kSync},
     {v1::DURABILITY_EVERY_SECOND, store::Durability::kEverySecond},
@@ -90,9 +84,7 @@ void EncodeModel(const session::Session& session, const session::Session::Status
                             ? v1::DURABILITY_NONE
                             : EncodeEnum(kDurabilities, session.journal()->durability()));
   if (!info.ttl.has_value()) return;
-  const int64_t ttl_nanos = absl::ToInt64Nanoseconds(*info.ttl);
-  model->mutable_ttl()->set_seconds(ttl_nanos / 1'000'000'000);
-  model->mutable_ttl()->set_nanos(static_cast<int32_t>(ttl_nanos % 1'000'000'000));
+  EncodeDuration(*info.ttl, model->mutable_ttl());
   if (const auto expires = session.ExpireTime()) {
     EncodeTimestamp(*expires, model->mutable_expire_time());
   }
@@ -193,25 +185,14 @@ void HandleListModels(Context* context, UnaryCall* call, const v1::ListModelsReq
                       v1::ListModelsResponse* response) {
   if (context->environment->draining) return call->Done(session::ShuttingDown());
   Fields fields;
-  if (request.page_size() < 0 || request.page_size() > kMaxPageSize) {
-    fields.Add("page_size",
-               absl::StrCat("must be in [0, ", kMaxPageSize, "], got ", request.page_size()));
-  }
-  // A token is the last id of the page before it.
-  if (!request.page_token().empty() && !IsModelId(request.page_token())) {
-    fields.Add("page_token", "is not a next_page_token of ListModels");
-  }
+  const size_t page_size = DecodePage(request, "ListModels", &fields);
   std::map<std::string, std::string> labels;
   DecodeLabels(request.labels(), &labels, &fields);
   if (!fields.ok()) return call->Done(fields.status());
-  const auto page_size =
-      static_cast<size_t>(request.page_size() == 0 ? kDefaultPageSize : request.page_size());
   auto sessions = context->registry->List(request.page_token(), page_size + 1, labels);
   if (!sessions.ok()) return call->Done(sessions.status());
-  if (sessions->size() > page_size) {
-    sessions->pop_back();
-    response->set_next_page_token(sessions->back()->info().id);
-  }
+  response->set_next_page_token(
+      CutToPage(page_size, &*sessions, [](const auto& session) { return session->info().id; }));
   for (const auto& session : *sessions) {
     EncodeModel(*session, session->status(), response->add_models());
   }

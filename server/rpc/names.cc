@@ -1,12 +1,14 @@
 #include "server/rpc/names.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
 #include "server/session/limits.h"
 #include "server/session/status.h"
@@ -16,13 +18,22 @@ namespace {
 
 constexpr size_t kMaxIdLength = 63;
 
-// What came, for an error: printable and short.
+absl::StatusOr<std::string> ParseName(absl::string_view collection, absl::string_view field,
+                                      absl::string_view name) {
+  absl::string_view id = name;
+  if (!absl::ConsumePrefix(&id, collection) || !absl::ConsumePrefix(&id, "/") || !IsModelId(id)) {
+    return session::FieldError(field,
+                               absl::StrCat("expected ", collection, "/{id}, got ", Quote(name)));
+  }
+  return std::string(id);
+}
+
+}  // namespace
+
 std::string Quote(absl::string_view s) {
   constexpr size_t kMost = 80;
   return absl::StrCat("\"", absl::CEscape(s.substr(0, kMost)), s.size() > kMost ? "…\"" : "\"");
 }
-
-}  // namespace
 
 bool IsModelId(absl::string_view id) {
   const auto plain = [](char c) { return absl::ascii_islower(c) || absl::ascii_isdigit(c); };
@@ -32,11 +43,23 @@ bool IsModelId(absl::string_view id) {
 }
 
 absl::StatusOr<std::string> ParseModelName(absl::string_view field, absl::string_view name) {
-  absl::string_view id = name;
-  if (!absl::ConsumePrefix(&id, "models/") || !IsModelId(id)) {
-    return session::FieldError(field, absl::StrCat("expected models/{id}, got ", Quote(name)));
+  return ParseName("models", field, name);
+}
+
+absl::StatusOr<std::string> ParseDatasetName(absl::string_view field, absl::string_view name) {
+  return ParseName("datasets", field, name);
+}
+
+absl::StatusOr<CheckpointName> ParseCheckpointName(absl::string_view field,
+                                                   absl::string_view name) {
+  const std::pair<absl::string_view, absl::string_view> parts =
+      absl::StrSplit(name, absl::MaxSplits("/checkpoints/", 1));
+  absl::string_view model = parts.first;
+  if (!absl::ConsumePrefix(&model, "models/") || !IsModelId(model) || !IsModelId(parts.second)) {
+    return session::FieldError(
+        field, absl::StrCat("expected models/{id}/checkpoints/{id}, got ", Quote(name)));
   }
-  return std::string(id);
+  return CheckpointName{std::string(model), std::string(parts.second)};
 }
 
 absl::StatusOr<int64_t> ParseRunName(absl::string_view model, absl::string_view run) {

@@ -1,4 +1,4 @@
-// Resource names: models/{id} and models/{id}/runs/{n}.
+// Resource names: models/{id}, models/{id}/runs/{n}, models/{id}/checkpoints/{id}, datasets/{id}.
 #ifndef BACKPROP_SERVER_RPC_NAMES_H_
 #define BACKPROP_SERVER_RPC_NAMES_H_
 
@@ -10,11 +10,23 @@
 
 namespace backprop::rpc {
 
+// What came, for an error: printable and short.
+std::string Quote(absl::string_view s);
+
 // Whether `id` is 1 to 63 of [a-z0-9_-] and starts with a letter or digit.
 bool IsModelId(absl::string_view id);
 
 // The id in `models/{id}`, or INVALID_ARGUMENT about `field`.
 absl::StatusOr<std::string> ParseModelName(absl::string_view field, absl::string_view name);
+// The same in `datasets/{id}`.
+absl::StatusOr<std::string> ParseDatasetName(absl::string_view field, absl::string_view name);
+
+// The ids in `models/{id}/checkpoints/{id}`, or INVALID_ARGUMENT about `field`.
+struct CheckpointName {
+  std::string model;
+  std::string id;
+};
+absl::StatusOr<CheckpointName> ParseCheckpointName(absl::string_view field, absl::string_view name);
 
 // The number in `models/{id}/runs/{n}`; 0 for an empty name; INVALID_ARGUMENT about `run`.
 absl::StatusOr<int64_t> ParseRunName(absl::string_view model, absl::string_view run);

@@ -6,18 +6,13 @@
 #include "absl/strings/str_cat.h"
 #include "server/rpc/fields.h"
 #include "server/rpc/number_rules.h"
+#include "server/rpc/time_codec.h"
 
 namespace backprop::rpc {
 namespace {
 
 // Step counts stay far from the end of int64.
 constexpr int64_t kMaxIterations = int64_t{1} << 53;
-
-void EncodeDuration(absl::Duration duration, google::protobuf::Duration* message) {
-  const int64_t nanos = absl::ToInt64Nanoseconds(duration);
-  message->set_seconds(nanos / 1'000'000'000);
-  message->set_nanos(static_cast<int32_t>(nanos % 1'000'000'000));
-}
 
 v1::StopReason Encode(session::StopReason reason) {
   switch (reason) {
@@ -35,6 +30,8 @@ v1::StopReason Encode(session::StopReason reason) {
       return v1::STOP_REASON_SERVER_SHUTDOWN;
     case session::StopReason::kEarlyStopped:
       return v1::STOP_REASON_EARLY_STOPPED;
+    case session::StopReason::kDataLost:
+      return v1::STOP_REASON_DATA_LOST;
   }
   return v1::STOP_REASON_UNSPECIFIED;
 }
@@ -84,6 +81,31 @@ void DecodeEarlyStopping(const v1::EarlyStopping& message, Fields* fields,
   check.AtLeast("config.early_stopping.patience", stopping.patience, 1);
   check.NotNegative("config.early_stopping.min_delta", stopping.min_delta);
   config->early_stopping = stopping;
+}
+
+void DecodeCheckpoints(const v1::CheckpointConfig& message, Fields* fields,
+                       session::RunConfig* config) {
+  session::CheckpointPolicy policy;
+  const std::string field = "config.checkpoints";
+  const NumberRules check(engine::DataType::kFloat64, fields);
+  if (!message.has_every_iterations() && !message.keep_best()) {
+    fields->Add(field, "expected every_iterations or keep_best, got neither");
+  }
+  if (message.has_every_iterations()) {
+    policy.every_iterations = message.every_iterations();
+    check.AtLeast(field + ".every_iterations", policy.every_iterations, 1);
+  }
+  if (message.has_keep_last()) {
+    policy.keep_last = message.keep_last();
+    if (!message.has_every_iterations()) {
+      fields->Add(field + ".keep_last", "needs every_iterations");
+    } else if (policy.keep_last < 1 || policy.keep_last > session::kMostKeptLast) {
+      fields->Add(field + ".keep_last", absl::StrCat("must be in [1, ", session::kMostKeptLast,
+                                                     "], got ", policy.keep_last));
+    }
+  }
+  policy.keep_best = message.keep_best();
+  config->checkpoints = policy;
 }
 
 }  // namespace
@@ -136,6 +158,7 @@ absl::StatusOr<session::RunConfig> DecodeTrainingConfig(const v1::TrainingConfig
   if (message.has_early_stopping()) {
     DecodeEarlyStopping(message.early_stopping(), &fields, &config);
   }
+  if (message.has_checkpoints()) DecodeCheckpoints(message.checkpoints(), &fields, &config);
   if (!fields.ok()) return fields.status();
   return config;
 }

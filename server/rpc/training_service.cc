@@ -158,4 +158,32 @@ grpc::ServerUnaryReactor* TrainingService::SetParameters(grpc::CallbackServerCon
                response);
 }
 
+grpc::ServerUnaryReactor* TrainingService::CreateCheckpoint(
+    grpc::CallbackServerContext* call, const v1::CreateCheckpointRequest* request,
+    v1::CreateCheckpointResponse* response) {
+  return Unary(context_, call, "CreateCheckpoint", request->model(), HandleCreateCheckpoint,
+               request, response);
+}
+
+grpc::ServerUnaryReactor* TrainingService::ListCheckpoints(
+    grpc::CallbackServerContext* call, const v1::ListCheckpointsRequest* request,
+    v1::ListCheckpointsResponse* response) {
+  return Unary(context_, call, "ListCheckpoints", request->model(), HandleListCheckpoints, request,
+               response);
+}
+
+grpc::ServerUnaryReactor* TrainingService::RestoreCheckpoint(
+    grpc::CallbackServerContext* call, const v1::RestoreCheckpointRequest* request,
+    v1::RestoreCheckpointResponse* response) {
+  return Unary(context_, call, "RestoreCheckpoint", request->name(), HandleRestoreCheckpoint,
+               request, response);
+}
+
+grpc::ServerUnaryReactor* TrainingService::DeleteCheckpoint(
+    grpc::CallbackServerContext* call, const v1::DeleteCheckpointRequest* request,
+    v1::DeleteCheckpointResponse* response) {
+  return Unary(context_, call, "DeleteCheckpoint", request->name(), HandleDeleteCheckpoint, request,
+               response);
+}
+
 }  // namespace backprop::rpc

@@ -8,6 +8,7 @@
 
 #include "absl/time/time.h"
 #include "server/engine/step.h"
+#include "server/session/checkpoint.h"
 #include "server/session/request_window.h"
 #include "server/session/run.h"
 
@@ -25,7 +26,7 @@ struct RunAnswer {
   std::shared_ptr<Run> run;
 };
 
-using Answer = std::variant<StepOutcome, int64_t, RunAnswer>;
+using Answer = std::variant<StepOutcome, int64_t, RunAnswer, CheckpointPtr>;
 
 // An answer with the request that got it. Without an id: nobody will ask again.
 struct KeyedAnswer {

@@ -34,6 +34,8 @@ struct Environment {
   std::function<void(const Run&, const RunSummary&)> on_run_end;
   // Where models are kept; null: in memory alone.
   store::Store* store = nullptr;
+  // Where checkpoints and datasets are kept: `store`, or one in memory. Never null in a server.
+  store::Store* archive = nullptr;
   // Reads what Registry::CreateArgs::spec_record held.
   std::function<absl::StatusOr<DecodedSpec>(absl::string_view)> decode_spec = {};
   std::atomic<int64_t> runs_under_way{0};

@@ -68,7 +68,7 @@ void Journal::AddDeletion(int64_t run, store::Batch* batch) {
   for (uint64_t place = 0; place < answers; ++place) {
     batch->Delete(store::Table::kRequests, AnswerKey(uid_, static_cast<uint8_t>(place)));
   }
-  for (const RunPart part : {RunPart::kRun, RunPart::kMark, RunPart::kBest, RunPart::kFinished}) {
+  for (const RunPart part : kRunParts) {
     batch->Delete(store::Table::kRuns, RunKey(uid_, part));
   }
   if (run > 0) batch->DeletePrefix(store::Table::kChunks, ChunksKey(uid_, run));

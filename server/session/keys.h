@@ -21,7 +21,7 @@ inline std::string BigEndian(Number number) {
   return bytes;
 }
 
-// Every key of the model but the one in table models begins with it.
+// Every key of the model begins with it, but those in tables models and runs.
 inline std::string KeyOf(Uid uid) { return BigEndian(uid); }
 
 inline std::string AnswerKey(Uid uid, uint8_t place) {
@@ -33,7 +33,18 @@ inline std::string LoggedStepKey(Uid uid, int64_t step) {
 }
 
 enum class RunPart : char { kRun = 'r', kMark = 'm', kBest = 'b', kFinished = 'f' };
-inline std::string RunKey(Uid uid, RunPart part) { return KeyOf(uid) + static_cast<char>(part); }
+inline constexpr RunPart kRunParts[] = {RunPart::kRun, RunPart::kMark, RunPart::kBest,
+                                        RunPart::kFinished};
+// The part first: the runs under way of all models lie side by side.
+inline std::string RunKey(Uid uid, RunPart part) { return static_cast<char>(part) + KeyOf(uid); }
+
+inline std::string CheckpointsKey(Uid uid) { return KeyOf(uid) + 'i'; }
+inline std::string CheckpointKey(Uid uid, const std::string& id) {
+  return CheckpointsKey(uid) + id;
+}
+inline std::string CheckpointStateKey(Uid uid, const std::string& hash) {
+  return KeyOf(uid) + 's' + hash;
+}
 
 enum class RowsOf : char { kTraining = 't', kValidation = 'v' };
 inline std::string ChunksKey(Uid uid, int64_t run) {

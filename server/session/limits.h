@@ -30,8 +30,10 @@ inline constexpr size_t kMaxRequestIdBytes = 128;
 inline constexpr size_t kModelRequestWindow = 64;       // remembered request ids of a model
 inline constexpr size_t kRegistryRequestWindow = 1024;  // of each of the registry's 16 shards
 inline constexpr absl::Duration kRequestWindowAge = absl::Minutes(10);
-inline constexpr size_t kMaxWaitingRuns = 16;  // Train calls that wait for one model
-inline constexpr size_t kKeptEvents = 128;     // newest events of a run
+inline constexpr size_t kMaxWaitingRuns = 16;    // Train calls that wait for one model
+inline constexpr size_t kKeptEvents = 128;       // newest events of a run
+inline constexpr int64_t kMaxCheckpoints = 100;  // of a model, beside its runs' periodic ones
+inline constexpr int64_t kMostKeptLast = 50;     // of these
 
 }  // namespace backprop::session
 

@@ -25,11 +25,12 @@ class Loader {
     auto model = DecodeModel(**value, id_);
     if (!model.ok()) return model.status();
     uid_ = model->uid;
+    start_.uid = uid_;
     start_.journal.emplace(store(), uid_, model->durability);
     using Part = absl::Status (Loader::*)();
     absl::Status read = ReadModel(*model);
     for (const Part part : {&Loader::ReadState, &Loader::ReplayLog, &Loader::ReadFinishedRun,
-                            &Loader::ReadRun, &Loader::ReadAnswers}) {
+                            &Loader::ReadRun, &Loader::ReadAnswers, &Loader::ReadCheckpoints}) {
       if (read.ok()) read = (this->*part)();
     }
     if (!read.ok()) return read;
@@ -205,6 +206,13 @@ class Loader {
       }
       start_.answers.push_back(std::move(stored.answer));
     }
+    return absl::OkStatus();
+  }
+
+  absl::Status ReadCheckpoints() {
+    auto checkpoints = Checkpoints::Load(store(), uid_, name_);
+    if (!checkpoints.ok()) return checkpoints.status();
+    start_.checkpoints = *std::move(checkpoints);
     return absl::OkStatus();
   }
 

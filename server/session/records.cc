@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "server/session/checkpoints.h"
 #include "server/session/status.h"
 #include "server/store/records.pb.h"
 
@@ -213,6 +214,8 @@ std::string EncodeAnswer(const KeyedAnswer& answer, uint64_t sequence) {
     Encode(step->result, message.mutable_step()->mutable_result());
   } else if (const auto* edited = std::get_if<int64_t>(&answer.answer)) {
     message.set_edited(*edited);
+  } else if (const auto* checkpoint = std::get_if<CheckpointPtr>(&answer.answer)) {
+    Encode(**checkpoint, message.mutable_checkpoint());
   } else {
     message.set_run(std::get<RunAnswer>(answer.answer).number);
   }
@@ -236,6 +239,9 @@ absl::StatusOr<StoredAnswer> DecodeAnswer(absl::string_view value, absl::string_
       return stored;
     case v1::Answer::kRun:
       stored.answer.answer = RunAnswer{message.run(), nullptr};
+      return stored;
+    case v1::Answer::kCheckpoint:
+      stored.answer.answer = std::make_shared<const Checkpoint>(Decode(message.checkpoint()));
       return stored;
     case v1::Answer::ANSWER_NOT_SET:
       break;

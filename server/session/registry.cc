@@ -238,8 +238,9 @@ absl::StatusOr<std::shared_ptr<Session>> Registry::Insert(
   start.state = *std::move(initial);
   start.create_time = environment_->clock->Now();
   start.created_by = args->key;
+  start.uid = DrawUid();
   if (environment_->store != nullptr) {
-    start.journal.emplace(environment_->store, DrawUid(), args->durability);
+    start.journal.emplace(environment_->store, start.uid, args->durability);
   }
   auto session = std::make_shared<Session>(environment_, std::move(start));
   Shard& shard = ShardOf(id);
@@ -358,8 +359,11 @@ void Registry::DeleteDamaged(absl::string_view id, store::Batch batch, Done done
       const std::string prefix = session::KeyOf(model->uid);
       batch.Delete(store::Table::kStates, prefix);
       for (const store::Table table : {store::Table::kRequests, store::Table::kLog,
-                                       store::Table::kRuns, store::Table::kChunks}) {
+                                       store::Table::kChunks, store::Table::kCheckpoints}) {
         batch.DeletePrefix(table, prefix);
+      }
+      for (const RunPart part : kRunParts) {
+        batch.Delete(store::Table::kRuns, RunKey(model->uid, part));
       }
     }
   }

@@ -13,11 +13,10 @@
 namespace backprop::session {
 namespace {
 
+// Of a key in table runs.
 Uid UidOf(absl::string_view key) {
   Uid uid = 0;
-  for (size_t i = 0; i < sizeof uid && i < key.size(); ++i) {
-    uid = (uid << 8) | static_cast<unsigned char>(key[i]);
-  }
+  for (const char byte : key.substr(1)) uid = (uid << 8) | static_cast<unsigned char>(byte);
   return uid;
 }
 
@@ -37,14 +36,15 @@ absl::StatusOr<Registry::Found> Registry::Open() {
 // The models whose run goes on, sorted.
 absl::StatusOr<std::vector<Uid>> Registry::UidsWithRuns() {
   std::vector<Uid> uids;
-  absl::Status scanned = environment_->store->Scan(
-      store::Table::kRuns, "", "", [&](absl::string_view key, absl::string_view value) {
-        if (key.back() != static_cast<char>(RunPart::kRun)) return true;
-        const auto run = DecodeRun(value, "");
-        // A damaged one is told when its model is loaded.
-        if (!run.ok() || run->resumes) uids.push_back(UidOf(key));
-        return true;
-      });
+  const std::string prefix(1, static_cast<char>(RunPart::kRun));
+  absl::Status scanned =
+      environment_->store->Scan(store::Table::kRuns, prefix, store::EndOfPrefix(prefix),
+                                [&](absl::string_view key, absl::string_view value) {
+                                  const auto run = DecodeRun(value, "");
+                                  // A damaged one is told when its model is loaded.
+                                  if (!run.ok() || run->resumes) uids.push_back(UidOf(key));
+                                  return true;
+                                });
   if (!scanned.ok()) return scanned;
   std::sort(uids.begin(), uids.end());
   return uids;

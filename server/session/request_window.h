@@ -52,6 +52,12 @@ class RequestWindow {
     if (it != entries_.end()) it->second.answer = std::move(answer);
   }
 
+  // As if the request had never been.
+  void Drop(const std::string& id) {
+    entries_.erase(id);
+    std::erase_if(order_, [&](const auto& entry) { return entry.first == id; });
+  }
+
   size_t size() const { return entries_.size(); }
 
  private:

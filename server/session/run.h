@@ -16,6 +16,7 @@
 #include "server/engine/batch_schedule.h"
 #include "server/engine/network.h"
 #include "server/engine/workspace.h"
+#include "server/session/checkpoint.h"
 #include "server/session/limits.h"
 #include "server/session/mutex.h"
 #include "server/session/request_key.h"
@@ -38,6 +39,7 @@ struct RunConfig {
   int64_t report_every = 1;     // ≥ 1
   double validation_split = 0;  // share of the rows held out, in [0, 1)
   std::optional<EarlyStopping> early_stopping;
+  CheckpointPolicy checkpoints;
 };
 
 // Shared by the session that trains it and the calls that watch it. The public part is

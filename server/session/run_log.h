@@ -25,7 +25,8 @@ enum class StopReason {
   kDiverged,
   kModelDeleted,
   kServerShutdown,
-  kEarlyStopped
+  kEarlyStopped,
+  kDataLost
 };
 
 struct RunStarted {

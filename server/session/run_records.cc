@@ -10,6 +10,8 @@ namespace backprop::session {
 namespace {
 
 namespace v1 = store::v1;
+using session::Decode;
+using session::Encode;
 
 void Encode(const RunConfig& config, v1::RunConfig* message) {
   message->set_iterations(config.iterations);
@@ -17,6 +19,9 @@ void Encode(const RunConfig& config, v1::RunConfig* message) {
   message->set_shuffle(config.shuffle);
   message->set_report_every(config.report_every);
   message->set_validation_split(config.validation_split);
+  message->set_checkpoint_every(config.checkpoints.every_iterations);
+  message->set_keep_last(config.checkpoints.keep_last);
+  message->set_keep_best(config.checkpoints.keep_best);
   if (!config.early_stopping.has_value()) return;
   message->set_early_stopping(true);
   message->set_patience(config.early_stopping->patience);
@@ -31,25 +36,12 @@ RunConfig Decode(const v1::RunConfig& message) {
   config.shuffle = message.shuffle();
   config.report_every = message.report_every();
   config.validation_split = message.validation_split();
+  config.checkpoints = {message.checkpoint_every(), message.keep_last(), message.keep_best()};
   if (message.early_stopping()) {
     config.early_stopping =
         EarlyStopping{message.patience(), message.min_delta(), message.restore_best()};
   }
   return config;
-}
-
-void Encode(const Metrics& metrics, v1::Metrics* message) {
-  message->set_loss(metrics.loss);
-  if (metrics.accuracy.has_value()) message->set_accuracy(*metrics.accuracy);
-  message->set_rows(metrics.rows);
-}
-
-Metrics Decode(const v1::Metrics& message) {
-  Metrics metrics;
-  metrics.loss = message.loss();
-  if (message.has_accuracy()) metrics.accuracy = message.accuracy();
-  metrics.rows = message.rows();
-  return metrics;
 }
 
 void Encode(const RunStarted& started, v1::Event* event) {
@@ -144,6 +136,20 @@ RunLogImage Decode(const v1::RunLog& message) {
 
 }  // namespace
 
+void Encode(const Metrics& metrics, v1::Metrics* message) {
+  message->set_loss(metrics.loss);
+  if (metrics.accuracy.has_value()) message->set_accuracy(*metrics.accuracy);
+  message->set_rows(metrics.rows);
+}
+
+Metrics Decode(const v1::Metrics& message) {
+  Metrics metrics;
+  metrics.loss = message.loss();
+  if (message.has_accuracy()) metrics.accuracy = message.accuracy();
+  metrics.rows = message.rows();
+  return metrics;
+}
+
 std::string EncodeRun(const StoredRun& run) {
   v1::Run message;
   message.set_number(run.number);
@@ -184,6 +190,8 @@ std::string EncodeMark(const TrainerMark& mark, const RunLogImage& log) {
   message.set_best_loss(mark.best_loss);
   message.set_best_iteration(mark.best_iteration);
   message.set_bad_epochs(mark.bad_epochs);
+  message.set_kept_loss(mark.kept_loss);
+  message.set_kept_iteration(mark.kept_iteration);
   Encode(log, message.mutable_log());
   return Seal(message);
 }
@@ -204,6 +212,8 @@ absl::StatusOr<StoredMark> DecodeMark(absl::string_view value, absl::string_view
   stored.mark.best_loss = message.best_loss();
   stored.mark.best_iteration = message.best_iteration();
   stored.mark.bad_epochs = message.bad_epochs();
+  stored.mark.kept_loss = message.kept_loss();
+  stored.mark.kept_iteration = message.kept_iteration();
   stored.log = Decode(message.log());
   return stored;
 }

@@ -12,7 +12,14 @@
 #include "server/session/run_log.h"
 #include "server/session/trainer.h"
 
+namespace backprop::store::v1 {
+class Metrics;
+}
+
 namespace backprop::session {
+
+void Encode(const Metrics& metrics, store::v1::Metrics* message);
+Metrics Decode(const store::v1::Metrics& message);
 
 // A run under way.
 struct StoredRun {

@@ -30,6 +30,7 @@ absl::Status StepMismatch(int64_t expected, int64_t current) {
 Session::Session(Environment* environment, SessionStart start)
     : environment_(environment),
       info_(std::move(start.info)),
+      uid_(start.uid),
       network_(std::move(start.network)),
       create_time_(start.create_time),
       created_by_(std::move(start.created_by)),
@@ -41,7 +42,8 @@ Session::Session(Environment* environment, SessionStart start)
       state_(std::move(start.state)),
       step_(state_->step),
       run_count_(start.run_count),
-      latest_run_(std::move(start.latest_run)) {
+      latest_run_(std::move(start.latest_run)),
+      checkpoints_(std::move(start.checkpoints)) {
   for (KeyedAnswer& answer : start.answers) Remember(std::move(answer));
 }
 
@@ -75,11 +77,17 @@ KeyedAnswer Session::Remember(KeyedAnswer answer) {
   return answer;
 }
 
-absl::Status Session::CheckMutable(const IsCancelled& cancelled,
-                                   const std::optional<int64_t>& expected_step) const {
+absl::Status Session::CheckOpen(const IsCancelled& cancelled) const {
   if (cancelled()) return absl::CancelledError("the caller has gone");
   if (closed_) return ModelDeleted(name());
   if (journal_.has_value() && journal_->broken()) return NotStored(name(), absl::OkStatus());
+  return absl::OkStatus();
+}
+
+absl::Status Session::CheckMutable(const IsCancelled& cancelled,
+                                   const std::optional<int64_t>& expected_step) const {
+  const absl::Status open = CheckOpen(cancelled);
+  if (!open.ok()) return open;
   if (run_ != nullptr) return RunUnderWay(run_->name());
   if (expected_step.has_value() && *expected_step != state_->step) {
     return StepMismatch(*expected_step, state_->step);
@@ -152,7 +160,9 @@ void Session::DoStep(const StepArgs& args, Callback<StepOutcome> done) {
 
 void Session::Edit(EditArgs args, Callback<int64_t> done) {
   // An edit writes the whole state: about an operation per number.
-  const int64_t cost = network_->parameter_count() * (1 + network_->slot_count());
+  const int64_t cost = args.reads_store
+                           ? Strand::kInlineCost + 1
+                           : network_->parameter_count() * (1 + network_->slot_count());
   strand_.Post(cost, [self = shared_from_this(), args = std::move(args),
                       done = std::move(done)]() mutable { self->DoEdit(args, std::move(done)); });
 }
@@ -188,9 +198,16 @@ void Session::Close(store::Batch registry_part, store::Store::Done done) {
       registry_part.Delete(store::Table::kModels, info_.id);
       journal_->AddDeletion(run_ != nullptr && run_->resumes() ? run_->number() : 0,
                             &registry_part);
+      if (!checkpoints_.empty()) {
+        registry_part.DeletePrefix(store::Table::kCheckpoints, session::KeyOf(uid_));
+      }
       // On its own: it follows from nothing that could have been refused.
       journal_->store()->Commit(std::move(registry_part), journal_->durability(), nullptr,
                                 std::exchange(done, nullptr));
+    } else if (!checkpoints_.empty()) {
+      store::Batch batch;
+      batch.DeletePrefix(store::Table::kCheckpoints, session::KeyOf(uid_));
+      CommitToArchive(std::move(batch), [](const absl::Status&) {});
     }
   }
   StopRun(StopReason::kModelDeleted, ModelDeleted(name()));

@@ -19,6 +19,7 @@
 #include "server/engine/data.h"
 #include "server/engine/network.h"
 #include "server/session/answer.h"
+#include "server/session/checkpoints.h"
 #include "server/session/environment.h"
 #include "server/session/journal.h"
 #include "server/session/lent_threads.h"
@@ -37,6 +38,7 @@ using IsCancelled = absl::AnyInvocable<bool() const>;
 // What a session begins with.
 struct SessionStart {
   ModelInfo info;
+  Uid uid = 0;
   std::shared_ptr<const engine::Network> network;
   std::shared_ptr<const engine::State> state;
   absl::Time create_time;
@@ -46,6 +48,7 @@ struct SessionStart {
   std::vector<KeyedAnswer> answers = {};  // what retries can still get, the oldest first
   std::shared_ptr<Run> latest_run = {};   // the last one that has ended
   int64_t run_count = 0;
+  Checkpoints checkpoints = {};
 };
 
 // Thread-safe. Operations that may take long answer through a callback, which is called exactly
@@ -59,6 +62,7 @@ class Session : public std::enable_shared_from_this<Session> {
   Session(Environment* environment, SessionStart start);
 
   const ModelInfo& info() const { return info_; }
+  Uid uid() const { return uid_; }  // of its records
   std::string name() const { return "models/" + info_.id; }
   const engine::Network& network() const { return *network_; }
   absl::Time create_time() const { return create_time_; }
@@ -102,6 +106,7 @@ class Session : public std::enable_shared_from_this<Session> {
     std::optional<int64_t> expected_step;
     RequestKey key;
     IsCancelled cancelled;
+    bool reads_store = false;  // `edit` does, which may take long
   };
   void Edit(EditArgs args, Callback<int64_t> done);
 
@@ -123,6 +128,21 @@ class Session : public std::enable_shared_from_this<Session> {
 
   // The run of that number if it is under way or the latest; 0: either.
   absl::StatusOr<std::shared_ptr<Run>> FindRun(int64_t number) const;
+
+  // Keeps the state after the last step, also during a run, under `id`.
+  struct CheckpointArgs {
+    std::string id;
+    RequestKey key;
+    IsCancelled cancelled;
+  };
+  void CreateCheckpoint(CheckpointArgs args, Callback<CheckpointPtr> done);
+  // Answers 0.
+  void DeleteCheckpoint(CheckpointArgs args, Callback<int64_t> done);
+  // Makes the state what it was. Answers the step count.
+  void RestoreCheckpoint(CheckpointArgs args, std::optional<int64_t> expected_step,
+                         Callback<int64_t> done);
+  // Up to `count` whose id is greater than `after`, by id.
+  std::vector<CheckpointPtr> ListCheckpoints(const std::string& after, size_t count) const;
 
   // The state after the last step, complete and unchanging. Never waits for a step under way.
   StatePtr Read() const;
@@ -167,11 +187,13 @@ class Session : public std::enable_shared_from_this<Session> {
 
   // The recorded answer of a retry, or nothing for a new request.
   template <class T>
-  absl::StatusOr<std::optional<T>> RecordedAnswer(const RequestKey& key)
+  absl::StatusOr<std::optional<T>> RecordedAnswer(const RequestKey& key) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // Puts it into the window if it has a key. Returns it.
   KeyedAnswer Remember(KeyedAnswer answer) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  // Why a mutation cannot be made now, if so.
+  // Why nothing can be changed now, if so.
+  absl::Status CheckOpen(const IsCancelled& cancelled) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // Why a mutation of the state cannot be made now, if so.
   absl::Status CheckMutable(const IsCancelled& cancelled,
                             const std::optional<int64_t>& expected_step) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
@@ -184,12 +206,32 @@ class Session : public std::enable_shared_from_this<Session> {
   template <class T>
   void Commit(const RequestKey& key, StatePtr next, const StepWork* work, const T& answer,
               Callback<T> done);
+  // Stores what is not the state and answers when that is done. Without a journal a change that the
+  // archive refuses is undone by `undo`, under the lock.
+  template <class T>
+  void CommitRecords(store::Batch batch, const RequestKey& key, const T& answer,
+                     absl::AnyInvocable<void()> undo, Callback<T> done)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void CommitToArchive(store::Batch batch, store::Store::Done done)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // Answers what was decided earlier, once what led to it is stored.
   template <class T>
   void AnswerWhenStored(absl::StatusOr<T> answer, Callback<T> done);
 
   void DoStep(const StepArgs& args, Callback<StepOutcome> done);
   void DoEdit(EditArgs& args, Callback<int64_t> done);
+  absl::StatusOr<std::variant<CheckpointPtr, StatePtr>> BeginCheckpoint(
+      const CheckpointArgs& args) const;
+  absl::AnyInvocable<void()> Forget(const std::string& id);
+  void DoCreateCheckpoint(const CheckpointArgs& args, Callback<CheckpointPtr> done);
+  void DoDeleteCheckpoint(const CheckpointArgs& args, Callback<int64_t> done);
+  absl::Status CheckNewCheckpoint(const CheckpointArgs& args) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  absl::StatusOr<std::shared_ptr<engine::State>> ReadCheckpoint(const std::string& id) const;
+  void AddRunCheckpoint(const DueCheckpoint& due, std::string state, store::Batch* batch)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void AddBest(store::Batch* batch) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  bool KeepPeriodic();
   void DoTrain(TrainArgs args, Callback<std::shared_ptr<Run>> done);
   absl::StatusOr<std::shared_ptr<Run>> FindRunOf(const RequestKey& key)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
@@ -202,11 +244,13 @@ class Session : public std::enable_shared_from_this<Session> {
   bool ParkRun();
   std::shared_ptr<Run> TakeRun() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   std::vector<WaitingTrain> TakeReady(const RequestKey& key) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void PostSlice();
   void RunSlice();
   void EndRun(const RunSummary& summary);
 
   Environment* const environment_;
   const ModelInfo info_;
+  const Uid uid_;
   const std::shared_ptr<const engine::Network> network_;
   const absl::Time create_time_;
   const RequestKey created_by_;
@@ -230,6 +274,9 @@ class Session : public std::enable_shared_from_this<Session> {
   absl::Time last_mark_ ABSL_GUARDED_BY(mu_);  // when the run's state was last handed to the store
   bool mark_pending_ ABSL_GUARDED_BY(mu_) = false;
   std::shared_ptr<const engine::State> stored_best_ ABSL_GUARDED_BY(mu_);
+  Checkpoints checkpoints_ ABSL_GUARDED_BY(mu_);
+  int pending_checkpoints_ ABSL_GUARDED_BY(mu_) = 0;  // periodic ones on their way to the disk
+  bool waits_for_checkpoints_ ABSL_GUARDED_BY(mu_) = false;
   std::vector<WaitingTrain> waiting_ ABSL_GUARDED_BY(mu_);
 };
 

@@ -11,7 +11,7 @@
 namespace backprop::session {
 
 template <class T>
-absl::StatusOr<std::optional<T>> Session::RecordedAnswer(const RequestKey& key) {
+absl::StatusOr<std::optional<T>> Session::RecordedAnswer(const RequestKey& key) const {
   if (key.id.empty() || window_ == nullptr) return std::nullopt;
   const auto found = window_->Find(key, environment_->clock->Now());
   if (!found.ok()) return found.status();
@@ -61,6 +61,25 @@ void Session::Commit(const RequestKey& key, StatePtr next, const StepWork* work,
   }
   if (next == nullptr) return done(ModelDeleted(name()));
   done(answer);
+}
+
+template <class T>
+void Session::CommitRecords(store::Batch batch, const RequestKey& key, const T& answer,
+                            absl::AnyInvocable<void()> undo, Callback<T> done) {
+  const KeyedAnswer keyed = Remember({key, environment_->clock->Now(), answer});
+  if (journal_.has_value()) journal_->AddAnswer(keyed, &batch);
+  CommitToArchive(std::move(batch), [self = shared_from_this(), key, answer, undo = std::move(undo),
+                                     done = std::move(done)](const absl::Status& status) mutable {
+    if (status.ok()) return done(answer);
+    {
+      const MutexLock lock(&self->mu_);
+      if (!self->journal_.has_value()) {
+        if (!key.id.empty()) self->window_->Drop(key.id);
+        undo();
+      }
+    }
+    done(NotStored(self->name(), status));
+  });
 }
 
 template <class T>

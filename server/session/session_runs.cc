@@ -60,8 +60,7 @@ void Session::DoTrain(TrainArgs args, Callback<std::shared_ptr<Run>> done) {
   for (WaitingTrain& waiting : next) Train(std::move(waiting.args), std::move(waiting.done));
   if (started) {
     if (done) done(run);
-    environment_->pool->Post(Priority::kBackground,
-                             [self = shared_from_this()] { self->RunSlice(); });
+    PostSlice();
     return;
   }
   AnswerWhenStored<std::shared_ptr<Run>>(std::move(run), std::move(done));
@@ -99,6 +98,11 @@ absl::StatusOr<std::shared_ptr<Run>> Session::StartRun(TrainArgs& args, store::B
   const absl::Status status = CheckMutable(args.cancelled, std::nullopt);
   if (!status.ok()) return status;
   if (environment_->draining) return ShuttingDown();
+  if (args.config.checkpoints.keep_best && checkpoints_.lasting() >= kMaxCheckpoints) {
+    return LimitError("config.checkpoints.keep_best",
+                      absl::StrCat(name(), " has ", kMaxCheckpoints,
+                                   " checkpoints already, which is the limit; delete some"));
+  }
   const int64_t limit = environment_->limits.max_concurrent_runs;
   if (environment_->runs_under_way.fetch_add(1) >= limit) {
     environment_->runs_under_way.fetch_sub(1);
@@ -163,6 +167,10 @@ void Session::ResumeRun(ResumeArgs args) {
           std::make_unique<Trainer>(network_, run_, std::move(args.data), state_, &lent_threads_);
     }
   }
+  PostSlice();
+}
+
+void Session::PostSlice() {
   environment_->pool->Post(Priority::kBackground,
                            [self = shared_from_this()] { self->RunSlice(); });
 }
@@ -174,13 +182,14 @@ void Session::RunSlice() {
     EndRun(*summary);
     return;
   }
+  const bool goes_on = KeepPeriodic();
   MarkRun();
-  environment_->pool->Post(Priority::kBackground,
-                           [self = shared_from_this()] { self->RunSlice(); });
+  if (goes_on) PostSlice();
 }
 
 // The run's state, and for a run that resumes how far it is.
 void Session::AddMark(store::Batch* batch) {
+  AddBest(batch);
   journal_->AddState(*trainer_->Share(), batch);
   const auto mark = trainer_->Mark();
   if (!run_->resumes() || !mark.has_value()) return;
@@ -196,14 +205,18 @@ void Session::AddMark(store::Batch* batch) {
 void Session::MarkRun() {
   const MutexLock lock(&mu_);
   step_ = trainer_->state()->step;
-  if (!journal_.has_value() || closed_ || mark_pending_) return;
+  if (closed_ || mark_pending_ || (!journal_.has_value() && !trainer_->has_best())) return;
   const absl::Time now = environment_->clock->Now();
   if (now < last_mark_ + environment_->limits.mark_interval || trainer_->ended()) return;
   last_mark_ = now;
   mark_pending_ = true;
   store::Batch batch;
-  AddMark(&batch);
-  journal_->Commit(std::move(batch), [self = shared_from_this()](const absl::Status&) {
+  if (journal_.has_value()) {
+    AddMark(&batch);
+  } else {
+    AddBest(&batch);
+  }
+  CommitToArchive(std::move(batch), [self = shared_from_this()](const absl::Status&) {
     const MutexLock callback_lock(&self->mu_);
     self->mark_pending_ = false;
   });
@@ -271,9 +284,10 @@ void Session::EndRun(const RunSummary& summary) {
     const MutexLock lock(&mu_);
     state_ = trainer_->state();
     step_ = state_->step;
+    store::Batch batch;
+    if (!closed_) AddBest(&batch);
     trainer = std::move(trainer_);
     stores = journal_.has_value() && !closed_;
-    store::Batch batch;
     if (stores) AddEnd(summary, &batch);
     run = TakeRun();
     next = TakeReady({});
@@ -283,6 +297,8 @@ void Session::EndRun(const RunSummary& summary) {
                          if (status.ok()) return run->Finish(summary);
                          run->Park(NotStored(self->name(), status));
                        });
+    } else if (!batch.ops().empty()) {
+      CommitToArchive(std::move(batch), [](const absl::Status&) {});
     }
   }
   Touch();

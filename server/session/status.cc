@@ -77,6 +77,11 @@ absl::Status ModelDeleted(absl::string_view model) {
                      {"MODEL_DELETED", {{"model", std::string(model)}}});
 }
 
+absl::Status CheckpointNotFound(absl::string_view checkpoint) {
+  return ReasonError(absl::StatusCode::kNotFound, absl::StrCat(checkpoint, ": no such checkpoint"),
+                     {"CHECKPOINT_NOT_FOUND", {{"checkpoint", std::string(checkpoint)}}});
+}
+
 absl::Status RunUnderWay(absl::string_view run) {
   return ReasonError(absl::StatusCode::kFailedPrecondition,
                      absl::StrCat(run, " is under way; wait for it or stop it first"),

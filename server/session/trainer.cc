@@ -58,6 +58,8 @@ Trainer::Trainer(std::shared_ptr<const engine::Network> network, std::shared_ptr
       epoch_loss_(mark.epoch_loss),
       validation_(mark.validation) {
   const RunConfig& config = run_->config();
+  kept_iteration_ = mark.kept_iteration;
+  if (kept_iteration_ > 0) kept_loss_ = mark.kept_loss;
   if (config.early_stopping.has_value()) {
     stopper_.emplace(*config.early_stopping, mark.best_loss, mark.best_iteration, mark.bad_epochs,
                      mark.best_state);
@@ -86,6 +88,8 @@ std::optional<TrainerMark> Trainer::Mark() const {
   mark.epoch_loss = epoch_loss_;
   mark.validation = validation_;
   mark.elapsed = Elapsed();
+  mark.kept_loss = kept_loss_;
+  mark.kept_iteration = kept_iteration_;
   if (stopper_.has_value()) {
     mark.best_loss = stopper_->best_iteration() > 0 ? stopper_->best_loss()
                                                     : std::numeric_limits<double>::infinity();
@@ -144,7 +148,9 @@ std::optional<RunSummary> Trainer::Slice(absl::Duration length) {
         break;
       case Phase::kReport:
         Report();
+        KeepIfDue();
         phase_ = Phase::kStep;
+        if (periodic_.has_value()) return std::nullopt;
         break;
       case Phase::kEnd:
         break;
@@ -215,9 +221,27 @@ void Trainer::EndEpoch(const engine::LossResult& measured) {
           engine::AfterMeasurement(optimizer, state->optimizer_step, state->plateau, loss);
     });
   }
+  if (run_->config().checkpoints.keep_best) KeepIfBest(loss, measured);
   if (!stopper_.has_value()) return;
   const MutexLock lock(&state_mu_);
   shared_ = stopper_->EndEpoch(loss, iteration_, state_) || shared_;
+}
+
+// NaN is not better.
+void Trainer::KeepIfBest(double loss, const engine::LossResult& measured) {
+  if (!(loss < kept_loss_)) return;
+  kept_loss_ = loss;
+  kept_iteration_ = iteration_;
+  const engine::Dataset& rows = data_.validation != nullptr ? *data_.validation : *data_.training;
+  best_ = DueCheckpoint{Share(), iteration_, true, MetricsOf(*network_, measured, rows.rows),
+                        validation_};
+}
+
+void Trainer::KeepIfDue() {
+  const int64_t every = run_->config().checkpoints.every_iterations;
+  if (every == 0 || iteration_ % every != 0) return;
+  periodic_ = DueCheckpoint{Share(), iteration_, false,
+                            MetricsOf(*network_, last_.loss, last_.rows), validation_};
 }
 
 void Trainer::ChangeState(absl::FunctionRef<void(engine::State*)> change) {

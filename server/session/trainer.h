@@ -4,9 +4,11 @@
 
 #include <chrono>
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 
 #include "absl/functional/function_ref.h"
 #include "absl/time/time.h"
@@ -43,6 +45,9 @@ struct TrainerMark {
   int64_t best_iteration = 0;
   int64_t bad_epochs = 0;
   std::shared_ptr<const engine::State> best_state;
+  // Of the checkpoint that keeps the best epoch.
+  double kept_loss = 0;
+  int64_t kept_iteration = 0;
 };
 
 // Makes the steps of a run and writes its log. What a slice computes depends on where it starts,
@@ -67,6 +72,12 @@ class Trainer {
   // Between slices: where it is. Nothing before it has begun and after its last step.
   std::optional<TrainerMark> Mark() const;
   int64_t start_step() const { return start_step_; }
+
+  // Between slices: what the run's policy wants to be kept and was not taken yet. A slice ends
+  // where a periodic checkpoint is due; of the best epochs the latest counts.
+  std::optional<DueCheckpoint> TakePeriodic() { return std::exchange(periodic_, std::nullopt); }
+  std::optional<DueCheckpoint> TakeBest() { return std::exchange(best_, std::nullopt); }
+  bool has_best() const { return best_.has_value(); }
   // Whether all steps are made: only the last measurements are left.
   bool ended() const { return ended_.has_value(); }
 
@@ -93,6 +104,8 @@ class Trainer {
   Phase Prepare();
   Phase Step();
   void EndEpoch(const engine::LossResult& measured);
+  void KeepIfBest(double loss, const engine::LossResult& measured);
+  void KeepIfDue();
   void Report();
   void End(StopReason reason);
   // True when all rows are measured; else the slice is over.
@@ -127,6 +140,10 @@ class Trainer {
   Measurement validating_;
   std::optional<Metrics> validation_;  // after the last complete epoch
   std::optional<EarlyStopper> stopper_;
+  std::optional<DueCheckpoint> periodic_;
+  std::optional<DueCheckpoint> best_;
+  double kept_loss_ = std::numeric_limits<double>::infinity();  // of best_, or the one taken last
+  int64_t kept_iteration_ = 0;                                  // 0: there was none
   std::optional<StopReason> ended_;
   std::string message_;
   Measurement final_training_;

@@ -2,16 +2,28 @@
 
 #include <utility>
 
+#include "absl/strings/str_cat.h"
+
 namespace backprop::store {
 
-MemoryStore::MemoryStore()
-    : commits_(
-          [this](const std::vector<const Batch*>& batches, bool) {
-            const std::lock_guard lock(mu_);
-            for (const Batch* batch : batches) Apply(*batch);
-            return absl::OkStatus();
-          },
-          [] { return absl::OkStatus(); }) {}
+MemoryStore::MemoryStore(size_t limit)
+    : limit_(limit),
+      commits_([this](const auto& batches, bool) { return Write(batches); },
+               [] { return absl::OkStatus(); }) {}
+
+absl::Status MemoryStore::Write(const std::vector<const Batch*>& batches) {
+  const std::lock_guard lock(mu_);
+  size_t more = 0;
+  for (const Batch* batch : batches) {
+    for (const Batch::Op& op : batch->ops()) more += op.value.size();
+  }
+  if (limit_ > 0 && more > 0 && bytes_ + more > limit_) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("what is kept in memory, ", bytes_, " bytes, may not exceed ", limit_));
+  }
+  for (const Batch* batch : batches) Apply(*batch);
+  return absl::OkStatus();
+}
 
 void MemoryStore::Commit(Batch batch, Durability durability, std::shared_ptr<Chain> chain,
                          Done done) {
@@ -23,19 +35,26 @@ void MemoryStore::Apply(const Batch& batch) {
     Records& records = At(op.table);
     switch (op.kind) {
       case Batch::Kind::kPut:
-        records.insert_or_assign(op.key, op.value);
+        Erase(&records, records.lower_bound(op.key), records.upper_bound(op.key));
+        records.emplace(op.key, op.value);
+        bytes_ += op.value.size();
         break;
       case Batch::Kind::kDelete:
-        records.erase(op.key);
+        Erase(&records, records.lower_bound(op.key), records.upper_bound(op.key));
         break;
       case Batch::Kind::kDeletePrefix: {
         const std::string end = EndOfPrefix(op.key);
-        records.erase(records.lower_bound(op.key),
-                      end.empty() ? records.end() : records.lower_bound(end));
+        Erase(&records, records.lower_bound(op.key),
+              end.empty() ? records.end() : records.lower_bound(end));
         break;
       }
     }
   }
+}
+
+void MemoryStore::Erase(Records* records, Records::iterator first, Records::iterator end) {
+  for (auto it = first; it != end; ++it) bytes_ -= it->second.size();
+  records->erase(first, end);
 }
 
 absl::StatusOr<std::optional<std::string>> MemoryStore::Get(Table table, absl::string_view key) {

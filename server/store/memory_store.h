@@ -9,6 +9,7 @@
 #include <mutex>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "server/store/group_commit.h"
 #include "server/store/store.h"
@@ -18,7 +19,8 @@ namespace backprop::store {
 // Thread-safe.
 class MemoryStore final : public Store {
  public:
-  MemoryStore();
+  // Refuses with RESOURCE_EXHAUSTED what would make it hold more than `limit` bytes; 0: no limit.
+  explicit MemoryStore(size_t limit = 0);
   void Commit(Batch batch, Durability durability, std::shared_ptr<Chain> chain, Done done) override;
   absl::StatusOr<std::optional<std::string>> Get(Table table, absl::string_view key) override;
   absl::Status Scan(Table table, absl::string_view first, absl::string_view end,
@@ -28,10 +30,14 @@ class MemoryStore final : public Store {
  private:
   using Records = std::map<std::string, std::string, std::less<>>;
   Records& At(Table table) { return tables_[static_cast<size_t>(table)]; }
+  absl::Status Write(const std::vector<const Batch*>& batches);
   void Apply(const Batch& batch);
+  void Erase(Records* records, Records::iterator first, Records::iterator end);
 
+  const size_t limit_;
   std::mutex mu_;
   std::array<Records, kTables> tables_;  // under mu_
+  size_t bytes_ = 0;                     // under mu_
   GroupCommit commits_;
 };
 

@@ -29,8 +29,9 @@
 namespace backprop::store {
 namespace {
 
-constexpr std::array<const char*, kTables> kNames = {"default", "models", "states", "requests",
-                                                     "log",     "runs",   "chunks"};
+constexpr std::array<const char*, kTables> kNames = {
+    "default", "models", "states",      "requests", "log",
+    "runs",    "chunks", "checkpoints", "datasets", "dataset_rows"};
 constexpr char kFormatKey[] = "format";
 constexpr char kGroupKey[] = "group";
 

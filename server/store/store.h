@@ -27,9 +27,12 @@ enum class Table : uint8_t {
   kRequests = 3,  // answers that a retry can still get
   kLog = 4,       // batches to replay
   kRuns = 5,      // runs under way, and the latest of each model
-  kChunks = 6     // rows of runs, in pieces
+  kChunks = 6,    // rows of runs, in pieces
+  kCheckpoints = 7,
+  kDatasets = 8,    // what each dataset is, by id
+  kDatasetRows = 9  // their rows, in pieces
 };
-inline constexpr int kTables = 7;
+inline constexpr int kTables = 10;
 
 // Changes that are made together or not at all.
 class Batch {

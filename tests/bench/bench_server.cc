@@ -15,6 +15,7 @@
 #include "server/rpc/server.h"
 #include "server/rpc/spec_codec.h"
 #include "server/session/compute_pool.h"
+#include "server/store/memory_store.h"
 #include "server/store/rocks_store.h"
 
 namespace backprop::bench {
@@ -72,9 +73,12 @@ int Serve(const std::string& data_dir) {
     }
     store = *std::move(opened);
   }
+  store::MemoryStore memory;
+  store::Store* const archive = store != nullptr ? store.get() : &memory;
   auto pool =
       std::make_unique<session::ComputePool>(static_cast<int>(std::thread::hardware_concurrency()));
-  session::Environment environment{pool.get(), &clock, {}, {}, store.get(), rpc::DecodeSpecRecord};
+  session::Environment environment{pool.get(), &clock, {}, {},
+                                   store.get(), archive, rpc::DecodeSpecRecord};
   session::Registry registry(&environment);
   if (const auto found = registry.Open(); !found.ok()) {
     std::fprintf(stderr, "%s\n", found.status().ToString().c_str());

@@ -16,6 +16,7 @@
 #include "google/rpc/status.pb.h"
 #include "server/rpc/server.h"
 #include "server/session/compute_pool.h"
+#include "server/store/memory_store.h"
 
 namespace backprop::rpc {
 
@@ -31,7 +32,7 @@ class TurnedClock final : public session::Clock {
 struct TestServer {
   explicit TestServer(session::Limits limits = {}, std::string unix_socket = "", int threads = 2)
       : pool(std::make_unique<session::ComputePool>(threads)),
-        environment{pool.get(), &clock, limits, {}, {}, {}},
+        environment{pool.get(), &clock, limits, {}, {}, &archive, {}},
         registry(&environment),
         context{&environment, &registry, {}, {}, {}} {
     auto started = Server::Start({{"127.0.0.1:0"}, std::move(unix_socket), {}}, &context);
@@ -43,9 +44,14 @@ struct TestServer {
     channel = grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
     stub = v1::TrainingService::NewStub(channel);
   }
-  ~TestServer() { server->Stop(absl::Seconds(10)); }
+  ~TestServer() {
+    server->Stop(absl::Seconds(10));
+    pool.reset();
+    store::WaitForAnswers(&archive);
+  }
 
   TurnedClock clock;
+  store::MemoryStore archive;
   std::unique_ptr<session::ComputePool> pool;
   session::Environment environment;
   session::Registry registry;

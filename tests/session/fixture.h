@@ -9,6 +9,7 @@
 
 #include "server/session/mutex.h"
 #include "server/session/registry.h"
+#include "server/store/memory_store.h"
 #include "tests/engine/cases.h"
 #include "tests/notification.h"
 
@@ -91,6 +92,7 @@ class SessionFixture : public testing::Test {
   std::shared_ptr<Session> SessionOf(const engine::NetworkSpec& spec) {
     SessionStart start;
     start.info.id = "m";
+    start.uid = 1;
     start.network = std::make_shared<engine::Network>(spec);
     start.state = engine::InitialState(*start.network);
     start.create_time = clock.Now();
@@ -152,12 +154,16 @@ class SessionFixture : public testing::Test {
   static constexpr int64_t kForever = int64_t{1} << 50;
 
   FakeClock clock;
-  Environment environment{nullptr, &clock, {}, {}, {}, {}};
+  store::MemoryStore archive;
+  Environment environment{nullptr, &clock, {}, {}, {}, &archive, {}};
   Registry registry{&environment};
   // Last, so that it ends what is under way before what that uses goes.
   ComputePool pool{2};
   SessionFixture() { environment.pool = &pool; }
-  ~SessionFixture() override { registry.Drain(); }
+  ~SessionFixture() override {
+    registry.Drain();
+    store::WaitForAnswers(&archive);
+  }
 };
 
 }  // namespace backprop::session

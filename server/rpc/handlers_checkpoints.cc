@@ -1,0 +1,126 @@
+// CreateCheckpoint, ListCheckpoints, RestoreCheckpoint, DeleteCheckpoint.
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "server/rpc/fields.h"
+#include "server/rpc/handlers.h"
+#include "server/rpc/names.h"
+#include "server/rpc/paging.h"
+#include "server/rpc/time_codec.h"
+#include "server/rpc/training_codec.h"
+
+namespace backprop::rpc {
+namespace {
+
+using ModelPtr = std::shared_ptr<session::Session>;
+
+constexpr char kRunPrefix[] = "run-";  // of the ids that runs give
+
+void EncodeCheckpoint(const std::string& model, const session::Checkpoint& checkpoint,
+                      v1::Checkpoint* message) {
+  message->set_name(absl::StrCat(model, "/checkpoints/", checkpoint.id));
+  message->set_step(checkpoint.step);
+  EncodeTimestamp(checkpoint.create_time, message->mutable_create_time());
+  message->set_size_bytes(checkpoint.size_bytes);
+  if (checkpoint.run > 0) message->set_run(absl::StrCat(model, "/runs/", checkpoint.run));
+  message->set_iteration(checkpoint.iteration);
+  message->set_best(checkpoint.best);
+  if (checkpoint.metrics.has_value()) {
+    EncodeMetrics(*checkpoint.metrics, message->mutable_metrics());
+  }
+  if (checkpoint.validation.has_value()) {
+    EncodeMetrics(*checkpoint.validation, message->mutable_validation());
+  }
+}
+
+// The model of a checkpoint's name, and what is to be done with the checkpoint.
+struct Target {
+  ModelPtr model;
+  session::Session::CheckpointArgs args;
+};
+template <class Request>
+absl::StatusOr<Target> DecodeTarget(Context* context, UnaryCall* call, const char* method,
+                                    const Request& request) {
+  Target target;
+  const auto name = ParseCheckpointName("name", request.name());
+  if (!name.ok()) return name.status();
+  auto key = KeyOf(method, request.request_id(), request);
+  if (!key.ok()) return key.status();
+  auto model = context->registry->Find(name->model);
+  if (!model.ok()) return model.status();
+  target.model = *std::move(model);
+  target.args = {name->id, *std::move(key), [call] { return call->cancelled(); }};
+  return target;
+}
+
+}  // namespace
+
+void HandleCreateCheckpoint(Context* context, UnaryCall* call,
+                            const v1::CreateCheckpointRequest& request,
+                            v1::CreateCheckpointResponse* response) {
+  const std::string& id = request.checkpoint_id();
+  if (!IsModelId(id) || absl::StartsWith(id, kRunPrefix)) {
+    return call->Done(session::FieldError(
+        "checkpoint_id", absl::StrCat("expected 1 to 63 of [a-z0-9_-], starting with a letter or "
+                                      "digit but not with run-, got ",
+                                      Quote(id))));
+  }
+  const auto model = FindModel(context, "model", request.model());
+  if (!model.ok()) return call->Done(model.status());
+  auto key = KeyOf("CreateCheckpoint", request.request_id(), request);
+  if (!key.ok()) return call->Done(key.status());
+  (*model)->CreateCheckpoint({id, *std::move(key), [call] { return call->cancelled(); }},
+                             [call, response, name = (*model)->name()](
+                                 const absl::StatusOr<session::CheckpointPtr>& checkpoint) {
+                               if (!checkpoint.ok()) return call->Done(checkpoint.status());
+                               EncodeCheckpoint(name, **checkpoint, response->mutable_checkpoint());
+                               call->Done(absl::OkStatus());
+                             });
+}
+
+void HandleListCheckpoints(Context* context, UnaryCall* call,
+                           const v1::ListCheckpointsRequest& request,
+                           v1::ListCheckpointsResponse* response) {
+  const auto model = FindModel(context, "model", request.model());
+  if (!model.ok()) return call->Done(model.status());
+  Fields fields;
+  const size_t page_size = DecodePage(request, "ListCheckpoints", &fields);
+  if (!fields.ok()) return call->Done(fields.status());
+  auto list = (*model)->ListCheckpoints(request.page_token(), page_size + 1);
+  response->set_next_page_token(
+      CutToPage(page_size, &list, [](const auto& checkpoint) { return checkpoint->id; }));
+  for (const auto& checkpoint : list) {
+    EncodeCheckpoint((*model)->name(), *checkpoint, response->add_checkpoints());
+  }
+  call->Done(absl::OkStatus());
+}
+
+void HandleRestoreCheckpoint(Context* context, UnaryCall* call,
+                             const v1::RestoreCheckpointRequest& request,
+                             v1::RestoreCheckpointResponse* response) {
+  auto target = DecodeTarget(context, call, "RestoreCheckpoint", request);
+  if (!target.ok()) return call->Done(target.status());
+  std::optional<int64_t> expected_step;
+  if (request.has_expected_step()) expected_step = request.expected_step();
+  target->model->RestoreCheckpoint(std::move(target->args), expected_step,
+                                   [call, response](const absl::StatusOr<int64_t>& step) {
+                                     if (!step.ok()) return call->Done(step.status());
+                                     response->set_step(*step);
+                                     call->Done(absl::OkStatus());
+                                   });
+}
+
+void HandleDeleteCheckpoint(Context* context, UnaryCall* call,
+                            const v1::DeleteCheckpointRequest& request,
+                            v1::DeleteCheckpointResponse*) {
+  auto target = DecodeTarget(context, call, "DeleteCheckpoint", request);
+  if (!target.ok()) return call->Done(target.status());
+  target->model->DeleteCheckpoint(
+      std::move(target->args),
+      [call](const absl::StatusOr<int64_t>& deleted) { call->Done(deleted.status()); });
+}
+
+}  // namespace backprop::rpc

@@ -1,0 +1,134 @@
+#include "server/session/checkpoints.h"
+
+#include <xxhash.h>
+
+#include <algorithm>
+#include <tuple>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "server/session/records.h"
+#include "server/session/run_records.h"
+#include "server/store/records.pb.h"
+
+namespace backprop::session {
+
+absl::StatusOr<Checkpoints> Checkpoints::Load(store::Store* store, Uid uid,
+                                              const std::string& model) {
+  Checkpoints checkpoints;
+  absl::Status status;
+  const std::string prefix = CheckpointsKey(uid);
+  absl::Status scanned = store->Scan(store::Table::kCheckpoints, prefix, store::EndOfPrefix(prefix),
+                                     [&](absl::string_view, absl::string_view value) {
+                                       store::v1::Checkpoint message;
+                                       status = Open(value, model, &message);
+                                       if (!status.ok()) return false;
+                                       checkpoints.all_[message.id()] =
+                                           std::make_shared<const Checkpoint>(Decode(message));
+                                       return true;
+                                     });
+  if (!scanned.ok()) return scanned;
+  if (!status.ok()) return status;
+  return checkpoints;
+}
+
+CheckpointPtr Checkpoints::Find(const std::string& id) const {
+  const auto it = all_.find(id);
+  return it == all_.end() ? nullptr : it->second;
+}
+
+std::vector<CheckpointPtr> Checkpoints::List(const std::string& after, size_t count) const {
+  std::vector<CheckpointPtr> list;
+  for (auto it = all_.upper_bound(after); it != all_.end() && list.size() < count; ++it) {
+    list.push_back(it->second);
+  }
+  return list;
+}
+
+int64_t Checkpoints::lasting() const {
+  return std::count_if(all_.begin(), all_.end(),
+                       [](const auto& entry) { return !entry.second->periodic(); });
+}
+
+bool Checkpoints::Holds(const std::string& state_hash) const {
+  return std::any_of(all_.begin(), all_.end(),
+                     [&](const auto& entry) { return entry.second->state_hash == state_hash; });
+}
+
+CheckpointPtr Checkpoints::Add(Uid uid, Checkpoint checkpoint, std::string state,
+                               store::Batch* batch) {
+  Remove(uid, checkpoint.id, batch);
+  checkpoint.state_hash = HashOfState(state);
+  checkpoint.size_bytes = static_cast<int64_t>(state.size());
+  // Behind what Remove may have taken away: a batch is applied in its order.
+  if (!Holds(checkpoint.state_hash)) {
+    batch->Put(store::Table::kCheckpoints, CheckpointStateKey(uid, checkpoint.state_hash),
+               std::move(state));
+  }
+  store::v1::Checkpoint message;
+  Encode(checkpoint, &message);
+  batch->Put(store::Table::kCheckpoints, CheckpointKey(uid, checkpoint.id), Seal(message));
+  const std::string id = checkpoint.id;
+  return all_[id] = std::make_shared<const Checkpoint>(std::move(checkpoint));
+}
+
+void Checkpoints::Remove(Uid uid, const std::string& id, store::Batch* batch) {
+  const auto it = all_.find(id);
+  if (it == all_.end()) return;
+  const std::string hash = it->second->state_hash;
+  all_.erase(it);
+  batch->Delete(store::Table::kCheckpoints, CheckpointKey(uid, id));
+  if (!Holds(hash)) batch->Delete(store::Table::kCheckpoints, CheckpointStateKey(uid, hash));
+}
+
+void Checkpoints::KeepNewest(Uid uid, int64_t count, store::Batch* batch) {
+  std::vector<CheckpointPtr> periodic;
+  for (const auto& [id, checkpoint] : all_) {
+    if (checkpoint->periodic()) periodic.push_back(checkpoint);
+  }
+  std::sort(periodic.begin(), periodic.end(), [](const auto& a, const auto& b) {
+    return std::tie(a->run, a->iteration) > std::tie(b->run, b->iteration);
+  });
+  for (size_t i = static_cast<size_t>(count); i < periodic.size(); ++i) {
+    Remove(uid, periodic[i]->id, batch);
+  }
+}
+
+std::string HashOfState(const std::string& record) {
+  const XXH128_hash_t hash = XXH3_128bits(record.data(), record.size());
+  XXH128_canonical_t canonical;
+  XXH128_canonicalFromHash(&canonical, hash);
+  return {reinterpret_cast<const char*>(canonical.digest), sizeof canonical.digest};
+}
+
+void Encode(const Checkpoint& checkpoint, store::v1::Checkpoint* message) {
+  message->set_id(checkpoint.id);
+  message->set_step(checkpoint.step);
+  message->set_create_time_unix_nanos(absl::ToUnixNanos(checkpoint.create_time));
+  message->set_state_hash(checkpoint.state_hash);
+  message->set_size_bytes(checkpoint.size_bytes);
+  message->set_run(checkpoint.run);
+  message->set_iteration(checkpoint.iteration);
+  message->set_best(checkpoint.best);
+  if (checkpoint.metrics.has_value()) Encode(*checkpoint.metrics, message->mutable_metrics());
+  if (checkpoint.validation.has_value()) {
+    Encode(*checkpoint.validation, message->mutable_validation());
+  }
+}
+
+Checkpoint Decode(const store::v1::Checkpoint& message) {
+  Checkpoint checkpoint;
+  checkpoint.id = message.id();
+  checkpoint.step = message.step();
+  checkpoint.create_time = absl::FromUnixNanos(message.create_time_unix_nanos());
+  checkpoint.state_hash = message.state_hash();
+  checkpoint.size_bytes = message.size_bytes();
+  checkpoint.run = message.run();
+  checkpoint.iteration = message.iteration();
+  checkpoint.best = message.best();
+  if (message.has_metrics()) checkpoint.metrics = Decode(message.metrics());
+  if (message.has_validation()) checkpoint.validation = Decode(message.validation());
+  return checkpoint;
+}
+
+}  // namespace backprop::session

@@ -1,0 +1,215 @@
+// The checkpoints of a session: those that callers ask for, and those of its runs.
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "server/session/mutex.h"
+#include "server/session/records.h"
+#include "server/session/session_impl.h"
+
+namespace backprop::session {
+namespace {
+
+// Periodic checkpoints of a run on their way to the disk: with so many it waits.
+constexpr int kMostPendingCheckpoints = 4;
+
+}  // namespace
+
+void Session::CommitToArchive(store::Batch batch, store::Store::Done done) {
+  if (journal_.has_value()) return journal_->Commit(std::move(batch), std::move(done));
+  environment_->archive->Commit(std::move(batch), store::Durability::kNone, nullptr,
+                                std::move(done));
+}
+
+void Session::CreateCheckpoint(CheckpointArgs args, Callback<CheckpointPtr> done) {
+  const int64_t cost = network_->parameter_count() * (1 + network_->slot_count());
+  strand_.Post(
+      cost, [self = shared_from_this(), args = std::move(args), done = std::move(done)]() mutable {
+        self->DoCreateCheckpoint(args, std::move(done));
+      });
+}
+
+absl::Status Session::CheckNewCheckpoint(const CheckpointArgs& args) const {
+  const absl::Status open = CheckOpen(args.cancelled);
+  if (!open.ok()) return open;
+  if (checkpoints_.Find(args.id) != nullptr) {
+    const std::string checkpoint = absl::StrCat(name(), "/checkpoints/", args.id);
+    return ReasonError(absl::StatusCode::kAlreadyExists,
+                       absl::StrCat(checkpoint, ": exists already"),
+                       {"CHECKPOINT_EXISTS", {{"checkpoint", checkpoint}}});
+  }
+  if (checkpoints_.lasting() >= kMaxCheckpoints) {
+    return LimitError("checkpoint_id",
+                      absl::StrCat(name(), " has ", kMaxCheckpoints,
+                                   " checkpoints already, which is the limit; delete some"));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::variant<CheckpointPtr, Session::StatePtr>> Session::BeginCheckpoint(
+    const CheckpointArgs& args) const {
+  const MutexLock lock(&mu_);
+  const auto recorded = RecordedAnswer<CheckpointPtr>(args.key);
+  if (!recorded.ok()) return recorded.status();
+  if (recorded->has_value()) return **recorded;
+  const absl::Status status = CheckNewCheckpoint(args);
+  if (!status.ok()) return status;
+  return trainer_ != nullptr ? trainer_->Share() : state_;
+}
+
+void Session::DoCreateCheckpoint(const CheckpointArgs& args, Callback<CheckpointPtr> done) {
+  const auto begin = BeginCheckpoint(args);
+  if (!begin.ok()) return AnswerWhenStored<CheckpointPtr>(begin.status(), std::move(done));
+  if (const auto* recorded = std::get_if<CheckpointPtr>(&*begin)) {
+    return AnswerWhenStored<CheckpointPtr>(*recorded, std::move(done));
+  }
+  const StatePtr& state = std::get<StatePtr>(*begin);
+  std::string record = EncodeState(*state);  // may take long: outside of the lock
+  absl::Status status;
+  {
+    const MutexLock lock(&mu_);
+    status = CheckOpen(args.cancelled);
+    if (status.ok()) {
+      Checkpoint checkpoint;
+      checkpoint.id = args.id;
+      checkpoint.step = state->step;
+      checkpoint.create_time = environment_->clock->Now();
+      store::Batch batch;
+      const CheckpointPtr added =
+          checkpoints_.Add(uid_, std::move(checkpoint), std::move(record), &batch);
+      CommitRecords<CheckpointPtr>(std::move(batch), args.key, added, Forget(args.id),
+                                   std::move(done));
+      return;
+    }
+  }
+  done(status);
+}
+
+// What is undone when the archive refuses a checkpoint.
+absl::AnyInvocable<void()> Session::Forget(const std::string& id) {
+  return [this, id]() ABSL_NO_THREAD_SAFETY_ANALYSIS {
+    store::Batch nothing;
+    checkpoints_.Remove(uid_, id, &nothing);
+  };
+}
+
+void Session::DeleteCheckpoint(CheckpointArgs args, Callback<int64_t> done) {
+  strand_.Post(
+      0, [self = shared_from_this(), args = std::move(args), done = std::move(done)]() mutable {
+        self->DoDeleteCheckpoint(args, std::move(done));
+      });
+}
+
+void Session::DoDeleteCheckpoint(const CheckpointArgs& args, Callback<int64_t> done) {
+  absl::StatusOr<int64_t> answer = 0;
+  {
+    const MutexLock lock(&mu_);
+    const auto recorded = RecordedAnswer<int64_t>(args.key);
+    const absl::Status open = CheckOpen(args.cancelled);
+    const CheckpointPtr checkpoint = checkpoints_.Find(args.id);
+    if (!recorded.ok()) {
+      answer = recorded.status();
+    } else if (recorded->has_value()) {
+      answer = **recorded;
+    } else if (!open.ok()) {
+      answer = open;
+    } else if (checkpoint == nullptr) {
+      answer = CheckpointNotFound(absl::StrCat(name(), "/checkpoints/", args.id));
+    } else {
+      store::Batch batch;
+      checkpoints_.Remove(uid_, args.id, &batch);
+      // An archive in memory does not refuse to hold less.
+      CommitRecords<int64_t>(
+          std::move(batch), args.key, 0, [] {}, std::move(done));
+      return;
+    }
+  }
+  AnswerWhenStored<int64_t>(std::move(answer), std::move(done));
+}
+
+void Session::RestoreCheckpoint(CheckpointArgs args, std::optional<int64_t> expected_step,
+                                Callback<int64_t> done) {
+  EditArgs edit;
+  edit.edit = [this, id = args.id](const engine::State&) { return ReadCheckpoint(id); };
+  edit.expected_step = expected_step;
+  edit.key = std::move(args.key);
+  edit.cancelled = std::move(args.cancelled);
+  edit.reads_store = true;
+  // A checkpoint that is known may still be on its way to the store: behind it.
+  environment_->archive->Commit(
+      {}, store::Durability::kNone, nullptr,
+      [self = shared_from_this(), edit = std::move(edit), done = std::move(done)](
+          const absl::Status&) mutable { self->Edit(std::move(edit), std::move(done)); });
+}
+
+absl::StatusOr<std::shared_ptr<engine::State>> Session::ReadCheckpoint(
+    const std::string& id) const {
+  const std::string checkpoint_name = absl::StrCat(name(), "/checkpoints/", id);
+  CheckpointPtr checkpoint;
+  {
+    const MutexLock lock(&mu_);
+    checkpoint = checkpoints_.Find(id);
+  }
+  if (checkpoint == nullptr) return CheckpointNotFound(checkpoint_name);
+  const auto record = environment_->archive->Get(store::Table::kCheckpoints,
+                                                 CheckpointStateKey(uid_, checkpoint->state_hash));
+  if (!record.ok()) return record.status();
+  if (!record->has_value()) return Damaged(checkpoint_name, "its numbers are missing");
+  if (HashOfState(**record) != checkpoint->state_hash) {
+    return Damaged(checkpoint_name, "its numbers are others");
+  }
+  return DecodeState(**record, *network_, checkpoint_name);
+}
+
+std::vector<CheckpointPtr> Session::ListCheckpoints(const std::string& after, size_t count) const {
+  const MutexLock lock(&mu_);
+  return checkpoints_.List(after, count);
+}
+
+// Of the run under way. One of the same name, from before a crash, has the same numbers.
+void Session::AddRunCheckpoint(const DueCheckpoint& due, std::string state, store::Batch* batch) {
+  Checkpoint checkpoint;
+  const std::string prefix = absl::StrCat("run-", run_->number(), "-");
+  checkpoint.id =
+      due.best ? absl::StrCat(prefix, "best") : absl::StrCat(prefix, "iteration-", due.iteration);
+  checkpoint.step = due.state->step;
+  checkpoint.create_time = environment_->clock->Now();
+  checkpoint.run = run_->number();
+  checkpoint.iteration = due.iteration;
+  checkpoint.best = due.best;
+  checkpoint.metrics = due.metrics;
+  checkpoint.validation = due.validation;
+  checkpoints_.Add(uid_, std::move(checkpoint), std::move(state), batch);
+}
+
+// The best epoch so far, if it was not stored yet.
+void Session::AddBest(store::Batch* batch) {
+  if (const auto best = trainer_->TakeBest()) {
+    AddRunCheckpoint(*best, EncodeState(*best->state), batch);
+  }
+}
+
+// Hands the run's periodic checkpoint, if one is due, to the store. Whether the run may go on; else
+// the store posts its next slice.
+bool Session::KeepPeriodic() {
+  const auto due = trainer_->TakePeriodic();
+  if (!due.has_value()) return true;
+  std::string state = EncodeState(*due->state);
+  const MutexLock lock(&mu_);
+  if (closed_) return true;
+  store::Batch batch;
+  AddRunCheckpoint(*due, std::move(state), &batch);
+  checkpoints_.KeepNewest(uid_, run_->config().checkpoints.keep_last, &batch);
+  ++pending_checkpoints_;
+  CommitToArchive(std::move(batch), [self = shared_from_this()](const absl::Status&) {
+    {
+      const MutexLock callback_lock(&self->mu_);
+      --self->pending_checkpoints_;
+      if (!std::exchange(self->waits_for_checkpoints_, false)) return;
+    }
+    self->PostSlice();
+  });
+  waits_for_checkpoints_ = pending_checkpoints_ >= kMostPendingCheckpoints;
+  return !waits_for_checkpoints_;
+}
+
+}  // namespace backprop::session

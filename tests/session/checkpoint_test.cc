@@ -1,0 +1,314 @@
+// Points to return to, in memory and on a store.
+#include <gtest/gtest.h>
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "server/session/status.h"
+#include "tests/session/durable_fixture.h"
+
+namespace backprop::session {
+namespace {
+
+class CheckpointTest : public DurableFixture {
+ protected:
+  static absl::StatusOr<CheckpointPtr> Keep(Session* session, const std::string& id,
+                                            RequestKey key = {}) {
+    Waiter<CheckpointPtr> waiter;
+    session->CreateCheckpoint({id, key, Never()}, waiter.callback());
+    return waiter.Wait();
+  }
+  static absl::StatusOr<int64_t> Restore(Session* session, const std::string& id,
+                                         std::optional<int64_t> expected = {},
+                                         RequestKey key = {}) {
+    Waiter<int64_t> waiter;
+    session->RestoreCheckpoint({id, key, Never()}, expected, waiter.callback());
+    return waiter.Wait();
+  }
+  static absl::Status Drop(Session* session, const std::string& id, RequestKey key = {}) {
+    Waiter<int64_t> waiter;
+    session->DeleteCheckpoint({id, key, Never()}, waiter.callback());
+    return waiter.Wait().status();
+  }
+  static std::vector<std::string> Ids(Session* session) {
+    std::vector<std::string> ids;
+    for (const auto& checkpoint : session->ListCheckpoints("", 1000)) ids.push_back(checkpoint->id);
+    return ids;
+  }
+  size_t Records(store::Store* in) {
+    size_t count = 0;
+    EXPECT_TRUE(
+        in->Scan(store::Table::kCheckpoints, "", "", [&](absl::string_view, absl::string_view) {
+            ++count;
+            return true;
+          }).ok());
+    return count;
+  }
+  static Session::TrainArgs Run(int64_t iterations, CheckpointPolicy policy, bool resumes = false) {
+    auto args = TrainArgsFor(iterations);
+    args.config.batch_size = 50;  // four steps in an epoch
+    args.config.shuffle = true;
+    args.config.checkpoints = policy;
+    args.resumes = resumes;
+    return args;
+  }
+  static RunPtr Start(Session* session, Session::TrainArgs args) {
+    Waiter<RunPtr> waiter;
+    session->Train(std::move(args), waiter.callback());
+    EXPECT_TRUE(waiter.Wait().ok()) << waiter.Wait().status();
+    return *waiter.Wait();
+  }
+};
+
+// In memory, on a store, and on a store that was closed in between.
+TEST_F(CheckpointTest, RestoringGoesOnWithTheSameBits) {
+  for (const std::string where : {"memory", "store", "restarted"}) {
+    SCOPED_TRACE(where);
+    auto session = where == "memory" ? Create("m") : *Make(absl::StrCat("large", where));
+    for (int i = 0; i < 5; ++i) ASSERT_TRUE(Step(session.get()).ok());
+    const auto kept = Keep(session.get(), "a");
+    ASSERT_TRUE(kept.ok()) << kept.status();
+    EXPECT_EQ((*kept)->step, 5);
+    for (int i = 0; i < 5; ++i) ASSERT_TRUE(Step(session.get()).ok());
+    const auto first = Read(session.get());
+    if (where == "restarted") {
+      const std::string id = session->info().id;
+      session = nullptr;
+      Restart();
+      session = *Find(id);
+    }
+    EXPECT_EQ(Ids(session.get()), std::vector<std::string>{"a"});
+    const auto step = Restore(session.get(), "a");
+    ASSERT_TRUE(step.ok()) << step.status();
+    EXPECT_EQ(*step, 5);
+    for (int i = 0; i < 5; ++i) ASSERT_TRUE(Step(session.get()).ok());
+    const auto second = Read(session.get());
+    EXPECT_EQ(Values(*second), Values(*first));
+    EXPECT_EQ(second->step, 10);
+    EXPECT_EQ(second->optimizer_step, first->optimizer_step);
+  }
+}
+
+TEST_F(CheckpointTest, ARetryGetsTheFirstAnswerAlsoAfterARestart) {
+  auto session = *Make("m");
+  ASSERT_TRUE(Step(session.get()).ok());
+  ASSERT_TRUE(Keep(session.get(), "a", {"k", 1}).ok());
+  ASSERT_TRUE(Step(session.get()).ok());
+  EXPECT_EQ((*Keep(session.get(), "a", {"k", 1}))->step, 1);
+  ASSERT_EQ(*Restore(session.get(), "a", {}, {"r", 2}), 1);
+  ASSERT_TRUE(Step(session.get()).ok());
+  session = nullptr;
+  Restart();
+  session = *Find("m");
+  EXPECT_EQ((*Keep(session.get(), "a", {"k", 1}))->step, 1);
+  EXPECT_EQ(*Restore(session.get(), "a", {}, {"r", 2}), 1);
+  EXPECT_EQ(Read(session.get())->step, 2);  // not restored again
+  ASSERT_TRUE(Drop(session.get(), "a", {"d", 3}).ok());
+  session = nullptr;
+  Restart();
+  session = *Find("m");
+  EXPECT_TRUE(Drop(session.get(), "a", {"d", 3}).ok());
+  EXPECT_EQ(Drop(session.get(), "a").code(), absl::StatusCode::kNotFound);
+}
+
+TEST_F(CheckpointTest, EqualNumbersAreKeptOnce) {
+  auto session = *Make("m");
+  ASSERT_TRUE(Keep(session.get(), "a").ok());
+  ASSERT_TRUE(Keep(session.get(), "b").ok());
+  EXPECT_EQ(Records(&store), 3u);  // two names, one state
+  ASSERT_TRUE(Step(session.get()).ok());
+  ASSERT_TRUE(Drop(session.get(), "a").ok());
+  EXPECT_EQ(*Restore(session.get(), "b"), 0);
+  ASSERT_TRUE(Drop(session.get(), "b").ok());
+  EXPECT_EQ(Records(&store), 0u);
+}
+
+TEST_F(CheckpointTest, ADeletedModelLeavesNone) {
+  auto session = *Make("m");
+  ASSERT_TRUE(Keep(session.get(), "a").ok());
+  auto in_memory = Create("m");
+  ASSERT_TRUE(Keep(in_memory.get(), "a").ok());
+  EXPECT_EQ(Records(&archive), 2u);
+  ASSERT_TRUE(DeleteModel("m").ok());
+  ASSERT_TRUE(Delete("m").ok());
+  store::WaitForAnswers(&archive);
+  EXPECT_EQ(Records(&store), 0u);
+  EXPECT_EQ(Records(&archive), 0u);
+}
+
+TEST_F(CheckpointTest, RefusesWhatCannotBe) {
+  auto session = Create("m");
+  EXPECT_EQ(Restore(session.get(), "a").status().code(), absl::StatusCode::kNotFound);
+  ASSERT_TRUE(Keep(session.get(), "a").ok());
+  EXPECT_EQ(Keep(session.get(), "a").status().code(), absl::StatusCode::kAlreadyExists);
+  ASSERT_TRUE(Step(session.get()).ok());
+  const auto mismatch = Restore(session.get(), "a", 0);
+  EXPECT_EQ(mismatch.status().code(), absl::StatusCode::kAborted);
+  EXPECT_EQ(Read(session.get())->step, 1);
+  EXPECT_EQ(*Restore(session.get(), "a", 1), 0);
+  const auto run = Train(session.get(), kForever);
+  ASSERT_TRUE(run.ok());
+  EXPECT_EQ(ReasonOf(Restore(session.get(), "a").status())->reason, "RUN_UNDER_WAY");
+}
+
+TEST_F(CheckpointTest, AModelHasAtMostAHundred) {
+  auto session = Create("m");
+  for (int64_t i = 0; i < kMaxCheckpoints; ++i) {
+    ASSERT_TRUE(Keep(session.get(), absl::StrCat("c", i)).ok());
+  }
+  const auto refused = Keep(session.get(), "more");
+  EXPECT_EQ(refused.status().code(), absl::StatusCode::kResourceExhausted);
+  auto args = Run(4, {0, 3, true});
+  Waiter<RunPtr> waiter;
+  session->Train(std::move(args), waiter.callback());
+  EXPECT_EQ(waiter.Wait().status().code(), absl::StatusCode::kResourceExhausted);
+  ASSERT_TRUE(Drop(session.get(), "c0").ok());
+  EXPECT_TRUE(Keep(session.get(), "more").ok());
+}
+
+// An archive in memory that is full refuses, and knows nothing of what it refused.
+TEST_F(CheckpointTest, WhatTheArchiveRefusesIsNotThere) {
+  store::MemoryStore small(3000);
+  environment.archive = &small;
+  auto session = Create("m");
+  for (int i = 0; i < 100; ++i) {
+    ASSERT_TRUE(Step(session.get()).ok());
+    const std::string id = absl::StrCat("c", i);
+    const auto kept = Keep(session.get(), id, {id, 1});
+    if (kept.ok()) continue;
+    EXPECT_EQ(kept.status().code(), absl::StatusCode::kResourceExhausted);
+    EXPECT_EQ(Restore(session.get(), id).status().code(), absl::StatusCode::kNotFound);
+    ASSERT_TRUE(Drop(session.get(), "c0").ok());
+    EXPECT_TRUE(Keep(session.get(), id, {id, 1}).ok());  // not the refusal's retry
+    store::WaitForAnswers(&small);
+    environment.archive = &archive;
+    return;
+  }
+  FAIL() << "3,000 bytes are enough for 100 checkpoints";
+}
+
+TEST_F(CheckpointTest, DuringARunTheyAreOfAStepsEnd) {
+  auto session = Create("m");
+  const auto run = Train(session.get(), kForever);
+  ASSERT_TRUE(run.ok());
+  const auto kept = Keep(session.get(), "a");
+  ASSERT_TRUE(kept.ok()) << kept.status();
+  (*run)->RequestStop(StopReason::kStopped);
+  WaitFor(*run);
+  ASSERT_TRUE(Restore(session.get(), "a").ok());
+  // As many steps of the same run from the beginning.
+  if ((*kept)->step == 0) return;
+  const auto again = Create("again");
+  const auto same = Train(again.get(), (*kept)->step);
+  ASSERT_TRUE(same.ok());
+  WaitFor(*same);
+  EXPECT_EQ(Values(*Read(session.get())), Values(*Read(again.get())));
+}
+
+TEST_F(CheckpointTest, ARunKeepsItsNewest) {
+  for (const bool in_memory : {true, false}) {
+    SCOPED_TRACE(in_memory);
+    auto session = in_memory ? Create("m") : *Make("m");
+    WaitFor(Start(session.get(), Run(20, {6, 2, false})));
+    EXPECT_EQ(Ids(session.get()),
+              (std::vector<std::string>{"run-1-iteration-12", "run-1-iteration-18"}));
+    const auto first = session->ListCheckpoints("", 1).front();
+    EXPECT_EQ(first->step, 12);
+    EXPECT_EQ(first->iteration, 12);
+    EXPECT_EQ(first->run, 1);
+    ASSERT_TRUE(first->metrics.has_value());
+    EXPECT_EQ(first->metrics->rows, 50);
+    // It is what the run had after so many steps.
+    ASSERT_EQ(*Restore(session.get(), "run-1-iteration-12"), 12);
+    const auto other = SessionOf(XorNetwork()->spec());
+    WaitFor(Start(other.get(), Run(12, {})));
+    EXPECT_EQ(Values(*Read(session.get())), Values(*Read(other.get())));
+    // Those of earlier runs count.
+    WaitFor(Start(session.get(), Run(6, {6, 2, false})));
+    EXPECT_EQ(Ids(session.get()),
+              (std::vector<std::string>{"run-1-iteration-18", "run-2-iteration-6"}));
+    store::Store* const kept_in = in_memory ? &archive : &store;
+    store::WaitForAnswers(kept_in);
+    EXPECT_EQ(Records(kept_in), 3u);  // two names of the same bits
+  }
+}
+
+TEST_F(CheckpointTest, ARunKeepsItsBestEpoch) {
+  auto session = *Make("m");
+  auto args = Run(40, {0, 3, true});
+  args.validation = XorRows(40);
+  std::vector<double> losses;
+  const auto run = Start(session.get(), std::move(args));
+  WaitFor(run);
+  const auto checkpoints = session->ListCheckpoints("", 10);
+  ASSERT_EQ(checkpoints.size(), 1u);
+  const auto& best = *checkpoints.front();
+  EXPECT_EQ(best.id, "run-1-best");
+  EXPECT_TRUE(best.best);
+  EXPECT_EQ(best.metrics->rows, 40);
+  EXPECT_EQ(best.iteration % 4, 0);
+  // The same run with early stopping, which gives the best epoch back, ends with the same bits.
+  auto stopping = Run(40, {});
+  stopping.validation = XorRows(40);
+  stopping.config.early_stopping = EarlyStopping{1000, 0, true};
+  const auto other = SessionOf(XorNetwork()->spec());
+  const auto other_run = Start(other.get(), std::move(stopping));
+  EXPECT_EQ(WaitFor(other_run).best_iteration, best.iteration);
+  ASSERT_TRUE(Restore(session.get(), "run-1-best").ok());
+  EXPECT_EQ(Values(*Read(session.get())), Values(*Read(other.get())));
+}
+
+// A run that goes on after restarts leaves the checkpoints of one that was never cut.
+TEST_F(CheckpointTest, ARunThatGoesOnLeavesTheSame) {
+  limits.mark_interval = absl::ZeroDuration();
+  Restart();
+  const CheckpointPolicy policy{500, 3, true};
+  auto steady = *Make("steady");
+  WaitFor(Start(steady.get(), Run(20'000, policy, true)));
+  auto cut = *Make("cut");
+  RunPtr run = Start(cut.get(), Run(20'000, policy, true));
+  for (int i = 0; i < 5; ++i) {
+    cut = nullptr;
+    run = nullptr;
+    Restart();
+    cut = *Find("cut");
+  }
+  run = *cut->FindRun(0);
+  WaitFor(run);
+  steady = *Find("steady");
+  const auto expected = steady->ListCheckpoints("", 10);
+  const auto got = cut->ListCheckpoints("", 10);
+  ASSERT_EQ(got.size(), expected.size());
+  ASSERT_EQ(got.size(), 4u);
+  for (size_t i = 0; i < got.size(); ++i) {
+    EXPECT_EQ(got[i]->id, expected[i]->id);
+    EXPECT_EQ(got[i]->state_hash, expected[i]->state_hash);
+    EXPECT_EQ(got[i]->step, expected[i]->step);
+  }
+}
+
+TEST_F(CheckpointTest, ADamagedOneIsNamedAndAlone) {
+  auto session = *Make("m");
+  ASSERT_TRUE(Keep(session.get(), "a").ok());
+  ASSERT_TRUE(Step(session.get()).ok());
+  ASSERT_TRUE(Keep(session.get(), "b").ok());
+  const auto bad = session->ListCheckpoints("", 1).front();
+  const std::string key = CheckpointStateKey(session->uid(), bad->state_hash);
+  std::string value = **store.Get(store::Table::kCheckpoints, key);
+  value.back() = static_cast<char>(value.back() ^ 1);
+  store::Batch batch;
+  batch.Put(store::Table::kCheckpoints, key, value);
+  store.Commit(std::move(batch), store::Durability::kNone, nullptr, [](const absl::Status&) {});
+  store::WaitForAnswers(&store);
+  const auto refused = Restore(session.get(), "a");
+  EXPECT_EQ(refused.status().code(), absl::StatusCode::kDataLoss);
+  EXPECT_EQ(ReasonOf(refused.status())->metadata.at("record"), "models/m/checkpoints/a");
+  EXPECT_EQ(Read(session.get())->step, 1);
+  EXPECT_EQ(*Restore(session.get(), "b"), 1);
+  EXPECT_TRUE(Drop(session.get(), "a").ok());
+}
+
+}  // namespace
+}  // namespace backprop::session

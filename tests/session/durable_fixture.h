@@ -1,0 +1,162 @@
+// Sessions on a store that is closed and opened again under them.
+#ifndef BACKPROP_TESTS_SESSION_DURABLE_FIXTURE_H_
+#define BACKPROP_TESTS_SESSION_DURABLE_FIXTURE_H_
+
+#include <gtest/gtest.h>
+
+#include <map>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "server/store/memory_store.h"
+#include "tests/session/fixture.h"
+
+namespace backprop::session {
+
+// A server's sessions: all that a restart throws away. Ends as a process that is killed would, but
+// for what has been handed to the store already.
+struct Server {
+  Server(store::Store* store, const Clock* clock, const Limits& limits,
+         std::map<std::string, engine::NetworkSpec>* specs)
+      : environment{pool.get(), clock, limits, {}, store, store, [specs](absl::string_view name) {
+                      return DecodedSpec{specs->at(std::string(name)), {}, {}};
+                    }} {
+    opened = registry.Open();
+    EXPECT_TRUE(opened.ok()) << opened.status();
+  }
+  // The runs that are not to go on end; those that are leave a mark.
+  ~Server() {
+    registry.Drain();
+    pool.reset();
+    store::WaitForAnswers(environment.store);
+  }
+
+  std::unique_ptr<ComputePool> pool = std::make_unique<ComputePool>(2);
+  Environment environment;
+  Registry registry{&environment};
+  absl::StatusOr<Registry::Found> opened;
+};
+
+// Holds commits back while it is told to, and can refuse them.
+class HeldStore final : public store::Store {
+ public:
+  explicit HeldStore(store::Store* kept) : kept_(kept) {}
+
+  void Hold() {
+    const MutexLock lock(&mu_);
+    held_ = true;
+  }
+  // Lets go of what was held; `refusal` not OK: of none of it anything is stored.
+  void Release(const absl::Status& refusal) {
+    std::vector<Commission> commits;
+    {
+      const MutexLock lock(&mu_);
+      held_ = false;
+      commits.swap(commits_);
+    }
+    for (Commission& commit : commits) {
+      if (refusal.ok()) {
+        kept_->Commit(std::move(commit.batch), commit.durability, commit.chain,
+                      std::move(commit.done));
+        continue;
+      }
+      if (commit.chain != nullptr) commit.chain->Break();
+      commit.done(refusal);
+    }
+  }
+  size_t waiting() const {
+    const MutexLock lock(&mu_);
+    return commits_.size();
+  }
+
+  void Commit(store::Batch batch, store::Durability durability, std::shared_ptr<store::Chain> chain,
+              Done done) override {
+    const MutexLock lock(&mu_);
+    if (held_) {
+      commits_.push_back({std::move(batch), durability, std::move(chain), std::move(done)});
+      return;
+    }
+    kept_->Commit(std::move(batch), durability, std::move(chain), std::move(done));
+  }
+  absl::StatusOr<std::optional<std::string>> Get(store::Table table,
+                                                 absl::string_view key) override {
+    return kept_->Get(table, key);
+  }
+  absl::Status Scan(store::Table table, absl::string_view first, absl::string_view end,
+                    Visitor visit) override {
+    return kept_->Scan(table, first, end, visit);
+  }
+  absl::Status health() const override { return absl::OkStatus(); }
+
+ private:
+  struct Commission {
+    store::Batch batch;
+    store::Durability durability;
+    std::shared_ptr<store::Chain> chain;
+    Done done;
+  };
+  store::Store* const kept_;
+  mutable Mutex mu_;
+  bool held_ ABSL_GUARDED_BY(mu_) = false;
+  std::vector<Commission> commits_ ABSL_GUARDED_BY(mu_);
+};
+
+class DurableFixture : public SessionFixture {
+ protected:
+  DurableFixture() { Restart(); }
+
+  void Restart() {
+    server.reset();
+    server = std::make_unique<Server>(&held, &clock, limits, &specs);
+  }
+
+  engine::NetworkSpec Spec(const std::string& id) {
+    auto spec = engine::XorSpec(1, engine::DataType::kFloat32);
+    // Larger than its batches: its steps are logged.
+    if (id == "large") {
+      spec.layers.front().units = 64;
+      spec.layers.insert(spec.layers.begin(), spec.layers.front());
+      spec.optimizer.kind = engine::OptimizerKind::kAdam;
+    }
+    return spec;
+  }
+
+  absl::StatusOr<std::shared_ptr<Session>> Make(const std::string& id, RequestKey key = {},
+                                                std::optional<absl::Duration> ttl = {}) {
+    specs.insert_or_assign("spec of " + id, Spec(id));
+    Registry::CreateArgs args;
+    args.info.id = id;
+    args.info.ttl = ttl;
+    args.network = std::make_shared<engine::Network>(Spec(id));
+    args.spec_record = "spec of " + id;
+    args.initial = [network = args.network] { return engine::InitialState(*network); };
+    args.key = std::move(key);
+    Waiter<std::shared_ptr<Session>> waiter;
+    server->registry.Create(std::move(args), waiter.callback());
+    return waiter.Wait();
+  }
+  absl::StatusOr<std::shared_ptr<Session>> Find(const std::string& id) {
+    return server->registry.Find(id);
+  }
+  absl::Status DeleteModel(const std::string& id, RequestKey key = {}) {
+    Waiter<int> waiter;
+    server->registry.Delete(id, key,
+                            [done = waiter.callback()](const absl::Status& status) mutable {
+                              if (status.ok()) return done(1);
+                              done(status);
+                            });
+    return waiter.Wait().status();
+  }
+
+  Limits limits;
+  std::map<std::string, engine::NetworkSpec> specs;
+  store::MemoryStore store;
+  HeldStore held{&store};
+  std::unique_ptr<Server> server;
+};
+
+}  // namespace backprop::session
+
+#endif  // BACKPROP_TESTS_SESSION_DURABLE_FIXTURE_H_
