@@ -9,8 +9,10 @@
 #include "absl/status/statusor.h"
 #include "backprop/v1/training_service.pb.h"
 #include "server/rpc/context.h"
+#include "server/rpc/download_stream.h"
 #include "server/rpc/run_stream.h"
 #include "server/rpc/unary_call.h"
+#include "server/rpc/upload_stream.h"
 #include "server/session/session.h"
 
 namespace backprop::rpc {
@@ -22,6 +24,16 @@ void HandleGetModel(Context*, UnaryCall*, const v1::GetModelRequest&, v1::GetMod
 void HandleListModels(Context*, UnaryCall*, const v1::ListModelsRequest&, v1::ListModelsResponse*);
 void HandleDeleteModel(Context*, UnaryCall*, const v1::DeleteModelRequest&,
                        v1::DeleteModelResponse*);
+
+// Creates what `request` asks for and describes it in `model`; all three live until `done`, which
+// is called once. `method`: of the call, which a retry repeats.
+void CreateFrom(Context* context, const char* method, const v1::CreateModelRequest& request,
+                session::IsCancelled cancelled, v1::Model* model,
+                absl::AnyInvocable<void(const absl::Status&)> done);
+
+// handlers_files.cc
+absl::StatusOr<std::unique_ptr<PieceSource>> ExportOf(Context*, const v1::ExportModelRequest&);
+std::unique_ptr<Receiver<v1::ImportModelRequest>> ImportInto(Context*, v1::ImportModelResponse*);
 
 // handlers_training.cc
 using TrainStream = RunStream<v1::TrainResponse>;

@@ -186,4 +186,18 @@ grpc::ServerUnaryReactor* TrainingService::DeleteCheckpoint(
                response);
 }
 
+grpc::ServerWriteReactor<v1::ExportModelResponse>* TrainingService::ExportModel(
+    grpc::CallbackServerContext*, const v1::ExportModelRequest* request) {
+  return DownloadStream<v1::ExportModelResponse>::Start(context_, "ExportModel", request->model(),
+                                                        ExportOf(context_, *request))
+      .get();
+}
+
+grpc::ServerReadReactor<v1::ImportModelRequest>* TrainingService::ImportModel(
+    grpc::CallbackServerContext*, v1::ImportModelResponse* response) {
+  return UploadStream<v1::ImportModelRequest>::Start(context_, "ImportModel",
+                                                     ImportInto(context_, response))
+      .get();
+}
+
 }  // namespace backprop::rpc

@@ -67,6 +67,10 @@ class TrainingService final : public v1::TrainingService::CallbackService {
   grpc::ServerUnaryReactor* DeleteCheckpoint(grpc::CallbackServerContext*,
                                              const v1::DeleteCheckpointRequest* request,
                                              v1::DeleteCheckpointResponse* response) override;
+  grpc::ServerWriteReactor<v1::ExportModelResponse>* ExportModel(
+      grpc::CallbackServerContext*, const v1::ExportModelRequest* request) override;
+  grpc::ServerReadReactor<v1::ImportModelRequest>* ImportModel(
+      grpc::CallbackServerContext*, v1::ImportModelResponse* response) override;
 
  private:
   Context* const context_;

@@ -1,0 +1,138 @@
+// ExportModel, ImportModel.
+#include <algorithm>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "backprop/v1/model_file.pb.h"
+#include "server/rpc/handlers.h"
+#include "server/rpc/model_codec.h"
+#include "server/rpc/parameters_codec.h"
+#include "server/session/status.h"
+#include "server/store/framed.h"
+
+namespace backprop::rpc {
+namespace {
+
+constexpr absl::string_view kMagic("BPMODEL\x01",
+                                   store::kMagicBytes);     // the last byte: its version
+constexpr size_t kPieceBytes = store::kMaxFrameBytes - 64;  // with its header below 1 MiB
+
+// A model's file. It is made whole when it is first asked for.
+class ModelSource final : public PieceSource {
+ public:
+  ModelSource(std::shared_ptr<session::Session> model, session::Session::StatePtr state)
+      : model_(std::move(model)), state_(std::move(state)) {}
+
+  absl::StatusOr<std::optional<std::string>> Next() override {
+    if (state_ != nullptr) {
+      v1::ModelFile file;
+      EncodeModel(*model_, {state_->step, ""}, file.mutable_model());
+      EncodeParameters(model_->network(), *state_, v1::TENSOR_ENCODING_RAW,
+                       /*with_optimizer_state=*/true, file.mutable_parameters());
+      file.set_writer("backpropd");
+      if (!file.SerializeToString(&content_)) {
+        return session::LimitError("model", "its file would exceed 2 GiB");
+      }
+      state_ = nullptr;
+      return store::FrameWriter::Begin(kMagic);
+    }
+    if (at_ < content_.size()) {
+      const auto piece = absl::string_view(content_).substr(at_, kPieceBytes);
+      at_ += piece.size();
+      return writer_.Frame(piece);
+    }
+    if (std::exchange(ended_, true)) return std::nullopt;
+    return writer_.End();
+  }
+
+ private:
+  const std::shared_ptr<session::Session> model_;
+  session::Session::StatePtr state_;  // null once content_ is there
+  std::string content_;
+  size_t at_ = 0;
+  bool ended_ = false;
+  store::FrameWriter writer_;
+};
+
+// Collects a file, checks it, and creates its model as CreateModel would.
+class ModelReceiver final : public Receiver<v1::ImportModelRequest> {
+ public:
+  ModelReceiver(Context* context, v1::ImportModelResponse* response)
+      : context_(context),
+        response_(response),
+        // Numbers of eight bytes with as many as two slots each, and what surrounds them.
+        most_bytes_(static_cast<size_t>(24 * context->limits().max_parameters) +
+                    (size_t{4} << 20)) {}
+
+  void Take(const v1::ImportModelRequest& message, Next next) override {
+    if (!std::exchange(begun_, true)) {
+      create_.set_model_id(message.model_id());
+      create_.set_request_id(message.request_id());
+      create_.set_durability(message.durability());
+    } else if (!message.model_id().empty() || !message.request_id().empty() ||
+               message.durability() != v1::DURABILITY_UNSPECIFIED) {
+      return next(
+          session::FieldError("model_id, request_id, durability", "belong into the first message"));
+    }
+    next(Add(message.data()));
+  }
+
+  void End(Next done) override {
+    const absl::Status complete = reader_.CheckComplete();
+    if (!complete.ok()) return done(session::FieldError("data", complete.message()));
+    v1::ModelFile file;
+    if (!file.ParseFromString(content_) || !file.has_parameters()) {
+      return done(session::FieldError("data", "does not hold a model"));
+    }
+    content_ = std::string();
+    create_.mutable_spec()->Swap(file.mutable_model()->mutable_spec());
+    create_.mutable_labels()->swap(*file.mutable_model()->mutable_labels());
+    if (file.model().has_ttl()) create_.mutable_ttl()->Swap(file.mutable_model()->mutable_ttl());
+    create_.mutable_initial_parameters()->Swap(file.mutable_parameters());
+    CreateFrom(
+        context_, "ImportModel", create_, [] { return false; }, response_->mutable_model(),
+        std::move(done));
+  }
+
+ private:
+  absl::Status Add(absl::string_view data) {
+    if (content_.size() + data.size() > most_bytes_) {
+      return session::LimitError("data", absl::StrCat("the file is larger than a model within the "
+                                                      "server's limits can be, ",
+                                                      most_bytes_, " bytes"));
+    }
+    const absl::Status added = reader_.Add(data, [&](absl::string_view payload) {
+      content_.append(payload.data(), payload.size());
+      return absl::OkStatus();
+    });
+    return added.ok() ? added : session::FieldError("data", added.message());
+  }
+
+  Context* const context_;
+  v1::ImportModelResponse* const response_;
+  const size_t most_bytes_;
+  bool begun_ = false;
+  store::FrameReader reader_{std::string(kMagic)};
+  std::string content_;
+  v1::CreateModelRequest create_;
+};
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<PieceSource>> ExportOf(Context* context,
+                                                      const v1::ExportModelRequest& request) {
+  auto model = FindModel(context, "model", request.model());
+  if (!model.ok()) return model.status();
+  auto state = (*model)->Read();
+  return std::make_unique<ModelSource>(*std::move(model), std::move(state));
+}
+
+std::unique_ptr<Receiver<v1::ImportModelRequest>> ImportInto(Context* context,
+                                                             v1::ImportModelResponse* response) {
+  return std::make_unique<ModelReceiver>(context, response);
+}
+
+}  // namespace backprop::rpc

@@ -1,0 +1,34 @@
+// Between the messages about models and what sessions hold.
+#ifndef BACKPROP_SERVER_RPC_MODEL_CODEC_H_
+#define BACKPROP_SERVER_RPC_MODEL_CODEC_H_
+
+#include <map>
+#include <optional>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "backprop/v1/model.pb.h"
+#include "server/rpc/context.h"
+#include "server/rpc/fields.h"
+#include "server/session/session.h"
+#include "server/store/store.h"
+
+namespace backprop::rpc {
+
+// Violations, about `labels`, are added.
+void DecodeLabels(const google::protobuf::Map<std::string, std::string>& labels,
+                  std::map<std::string, std::string>* out, Fields* fields);
+// The same about `ttl`.
+void DecodeTtl(const google::protobuf::Duration& message, std::optional<absl::Duration>* ttl,
+               Fields* fields);
+
+// What can be promised of what was asked for, or FAILED_PRECONDITION (NO_DATA_DIR).
+absl::StatusOr<store::Durability> DecodeDurability(const Context& context, v1::Durability asked);
+
+void EncodeModel(const session::Session& session, const session::Session::Status& status,
+                 v1::Model* model);
+
+}  // namespace backprop::rpc
+
+#endif  // BACKPROP_SERVER_RPC_MODEL_CODEC_H_

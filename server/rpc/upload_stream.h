@@ -1,0 +1,199 @@
+// The reactor of every call that sends many messages and gets one answer.
+#ifndef BACKPROP_SERVER_RPC_UPLOAD_STREAM_H_
+#define BACKPROP_SERVER_RPC_UPLOAD_STREAM_H_
+
+#include <grpcpp/grpcpp.h>
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/functional/any_invocable.h"
+#include "absl/status/status.h"
+#include "absl/time/clock.h"
+#include "server/rpc/context.h"
+#include "server/rpc/hand_over.h"
+#include "server/rpc/status.h"
+#include "server/rpc/unary_call.h"
+#include "server/session/mutex.h"
+#include "server/session/status.h"
+
+namespace backprop::rpc {
+
+// What becomes of the messages. One call at a time.
+template <class Request>
+class Receiver {
+ public:
+  using Next = absl::AnyInvocable<void(const absl::Status&)>;
+
+  virtual ~Receiver() = default;
+  // Takes a message, which stays as it is until `next` is called: once, from any thread. An error
+  // ends the call.
+  virtual void Take(const Request& message, Next next) = 0;
+  // There are no more. Fills in the answer and calls `done` once, from any thread. A connection
+  // that broke may look the same: what matters has to be said by a message.
+  virtual void End(Next done) = 0;
+};
+
+// Reads one message at a time and the next when that was taken: who sends faster feels it. Keeps
+// itself alive until OnDone; one thread at a time starts its operations.
+template <class Request>
+class UploadStream final : public grpc::ServerReadReactor<Request>,
+                           public OpenCall,
+                           public std::enable_shared_from_this<UploadStream<Request>> {
+ public:
+  static std::shared_ptr<UploadStream> Start(Context* context, const char* method,
+                                             std::unique_ptr<Receiver<Request>> receiver) {
+    auto stream = std::make_shared<UploadStream>(context, method, std::move(receiver));
+    stream->self_ = stream;
+    context->open_calls.Add(stream);
+    HandOver(stream.get());
+    stream->Pump();
+    return stream;
+  }
+  UploadStream(Context* context, const char* method, std::unique_ptr<Receiver<Request>> receiver)
+      : context_(context), method_(method), receiver_(std::move(receiver)) {
+    context_->calls.Enter();
+  }
+
+  void OnReadDone(bool ok) override {
+    TakeOver(this);
+    const auto self = this->shared_from_this();
+    {
+      const session::MutexLock lock(&mu_);
+      reading_ = false;
+      if (finished_) return;
+      if (ok) {
+        busy_ = true;
+      } else {
+        half_closed_ = true;
+      }
+    }
+    if (!ok) return Pump();
+    receiver_->Take(request_, [self](const absl::Status& status) { self->Taken(status); });
+  }
+
+  void OnCancel() override {
+    TakeOver(this);
+    const auto self = this->shared_from_this();
+    {
+      const session::MutexLock lock(&mu_);
+      cancelled_ = true;
+    }
+    Pump();
+  }
+
+  void OnServerStop() override {
+    {
+      const session::MutexLock lock(&mu_);
+      stopping_ = true;
+    }
+    Pump();
+  }
+
+  void OnDone() override {
+    TakeOver(this);
+    context_->calls.Leave();
+    self_.reset();
+  }
+
+ private:
+  void Taken(const absl::Status& status) {
+    {
+      const session::MutexLock lock(&mu_);
+      busy_ = false;
+      if (!status.ok()) end_ = status;
+    }
+    Pump();
+  }
+
+  void Ended(const absl::Status& status) {
+    {
+      const session::MutexLock lock(&mu_);
+      busy_ = false;
+      end_ = status;
+    }
+    Pump();
+  }
+
+  enum class Action { kNothing, kRead, kEnd, kFinish };
+  Action Decide() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
+    if (finished_ || busy_) return Action::kNothing;
+    if (!end_.has_value() && cancelled_) end_ = CallerGone();
+    if (!end_.has_value() && stopping_) end_ = session::ShuttingDown();
+    if (end_.has_value()) {
+      finished_ = true;
+      return Action::kFinish;
+    }
+    if (half_closed_) {
+      busy_ = true;
+      return Action::kEnd;
+    }
+    if (reading_) return Action::kNothing;
+    reading_ = true;
+    return Action::kRead;
+  }
+
+  void Pump() {
+    const auto self = this->shared_from_this();
+    {
+      const session::MutexLock lock(&mu_);
+      if (std::exchange(pumping_, true)) {
+        pump_again_ = true;
+        return;
+      }
+    }
+    for (;;) {
+      Action action = Action::kNothing;
+      absl::Status end;
+      {
+        const session::MutexLock lock(&mu_);
+        pump_again_ = false;
+        action = Decide();
+        if (action == Action::kFinish) end = *end_;
+      }
+      HandOver(this);
+      if (action == Action::kFinish) return Finish(end);
+      if (action == Action::kRead) this->StartRead(&request_);
+      if (action == Action::kEnd) {
+        receiver_->End([self](const absl::Status& status) { self->Ended(status); });
+      }
+      const session::MutexLock lock(&mu_);
+      if (pump_again_) continue;
+      pumping_ = false;
+      return;
+    }
+  }
+
+  void Finish(const absl::Status& status) {
+    if (context_->observer) {
+      const std::string nothing;
+      context_->observer({method_, nothing, status.code(), status.message(), absl::Now() - begin_});
+    }
+    grpc::ServerReadReactor<Request>::Finish(ToGrpc(status));
+  }
+
+  Context* const context_;
+  const char* const method_;
+  const std::unique_ptr<Receiver<Request>> receiver_;
+  const absl::Time begin_ = absl::Now();
+  std::shared_ptr<UploadStream> self_;
+  Request request_;  // gRPC's while reading_, the receiver's while busy_
+
+  session::Mutex mu_;
+  bool reading_ ABSL_GUARDED_BY(mu_) = false;
+  bool busy_ ABSL_GUARDED_BY(mu_) = false;  // the receiver has not answered yet
+  bool half_closed_ ABSL_GUARDED_BY(mu_) = false;
+  bool cancelled_ ABSL_GUARDED_BY(mu_) = false;
+  bool stopping_ ABSL_GUARDED_BY(mu_) = false;
+  bool finished_ ABSL_GUARDED_BY(mu_) = false;
+  bool pumping_ ABSL_GUARDED_BY(mu_) = false;
+  bool pump_again_ ABSL_GUARDED_BY(mu_) = false;
+  std::optional<absl::Status> end_ ABSL_GUARDED_BY(mu_);
+};
+
+}  // namespace backprop::rpc
+
+#endif  // BACKPROP_SERVER_RPC_UPLOAD_STREAM_H_
