@@ -21,8 +21,7 @@ struct BatchPlan {
 // the model's step count at the beginning of that epoch. Thread-compatible.
 class BatchSchedule {
  public:
-  // `data` must outlive the schedule.
-  BatchSchedule(const BatchPlan& plan, const Dataset& data);
+  BatchSchedule(const BatchPlan& plan, RowSet rows);
 
   int64_t iterations_per_epoch() const { return iterations_per_epoch_; }
 
@@ -31,7 +30,7 @@ class BatchSchedule {
 
  private:
   BatchPlan plan_;
-  const Dataset& data_;
+  const RowSet rows_;
   int64_t iterations_per_epoch_;
   int64_t epoch_ = -1;          // whose order is in order_
   std::vector<int32_t> order_;  // empty without shuffle

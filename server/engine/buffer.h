@@ -25,6 +25,18 @@ constexpr DataType DataTypeOf() {
 class Buffer {
  public:
   static constexpr std::align_val_t kAlignment{64};
+  // Gives memory of somebody else's back.
+  using Release = void (*)(std::byte* data, size_t bytes);
+
+  // Takes over memory for `count` elements, aligned to 64 bytes.
+  static Buffer Adopt(DataType type, int64_t count, std::byte* data, Release release) {
+    Buffer buffer;
+    buffer.type_ = type;
+    buffer.count_ = count;
+    buffer.data_ = data;
+    buffer.release_ = release;
+    return buffer;
+  }
 
   Buffer() = default;
   Buffer(DataType type, int64_t count) : type_(type), count_(count) {
@@ -37,9 +49,16 @@ class Buffer {
     std::swap(type_, other.type_);
     std::swap(count_, other.count_);
     std::swap(data_, other.data_);
+    std::swap(release_, other.release_);
     return *this;
   }
-  ~Buffer() { ::operator delete(data_, kAlignment); }
+  ~Buffer() {
+    if (release_ != nullptr) {
+      release_(data_, size_bytes());
+    } else {
+      ::operator delete(data_, kAlignment);
+    }
+  }
 
   Buffer Clone() const {
     Buffer copy(type_, count_);
@@ -83,6 +102,7 @@ class Buffer {
   DataType type_ = DataType::kFloat32;
   int64_t count_ = 0;
   std::byte* data_ = nullptr;
+  Release release_ = nullptr;  // of memory that was taken over
 };
 
 }  // namespace backprop::engine

@@ -83,22 +83,29 @@ int64_t ValidationRows(int64_t rows, double share) {
   return static_cast<int64_t>(std::ceil(share * static_cast<double>(rows)));
 }
 
-Split SplitForValidation(const Dataset& data, double share, uint64_t seed, int64_t start_step) {
-  std::vector<int32_t> order(static_cast<size_t>(data.rows));
+void RowSet::Resolve(std::span<int32_t> rows) const {
+  if (rows_ == nullptr) return;
+  for (int32_t& row : rows) row = (*rows_)[static_cast<size_t>(row)];
+}
+
+BatchView RowSet::View(int64_t first, int64_t count, Dataset* gathered) const {
+  if (rows_ == nullptr) return data_->View(first, count);
+  if (gathered->rows < count) *gathered = EmptyLike(*data_, count);
+  Gather(*data_, std::span(*rows_).subspan(static_cast<size_t>(first), static_cast<size_t>(count)),
+         gathered);
+  return gathered->View(0, count);
+}
+
+Split SplitForValidation(const std::shared_ptr<const Dataset>& data, double share, uint64_t seed,
+                         int64_t start_step) {
+  std::vector<int32_t> order(static_cast<size_t>(data->rows));
   Permutation(
       RandomStream(seed, RandomPurpose::kValidationSplit, static_cast<uint64_t>(start_step)),
       order);
-  const int64_t held_out = ValidationRows(data.rows, share);
-  std::sort(order.begin(), order.begin() + held_out);
-  std::sort(order.begin() + held_out, order.end());
-  const std::span<const int32_t> all(order);
-  const auto take = [&](std::span<const int32_t> rows) {
-    Dataset part = EmptyLike(data, static_cast<int64_t>(rows.size()));
-    Gather(data, rows, &part);
-    return part;
-  };
-  return {take(all.subspan(static_cast<size_t>(held_out))),
-          take(all.first(static_cast<size_t>(held_out)))};
+  const auto held_out = order.begin() + ValidationRows(data->rows, share);
+  std::sort(order.begin(), held_out);
+  std::sort(held_out, order.end());
+  return {RowSet(data, {held_out, order.end()}), RowSet(data, {order.begin(), held_out})};
 }
 
 }  // namespace backprop::engine

@@ -4,7 +4,9 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "server/engine/buffer.h"
@@ -45,14 +47,45 @@ Dataset EmptyLike(const Dataset& source, int64_t rows);
 // Copies the rows order[0], order[1], … of `source` to the first rows of `out`.
 void Gather(const Dataset& source, std::span<const int32_t> order, Dataset* out);
 
+// All rows of a dataset, or some of them, without a copy. Cheap to copy.
+class RowSet {
+ public:
+  RowSet() = default;
+  RowSet(std::shared_ptr<const Dataset> data) : data_(std::move(data)) {}
+  // `data` must outlive the set.
+  RowSet(const Dataset& data) : data_(std::shared_ptr<const Dataset>(), &data) {}
+  // Those with the numbers `rows`, in that order.
+  RowSet(std::shared_ptr<const Dataset> data, std::vector<int32_t> rows)
+      : data_(std::move(data)),
+        rows_(std::make_shared<const std::vector<int32_t>>(std::move(rows))) {}
+
+  const Dataset& data() const { return *data_; }
+  int64_t rows() const {
+    if (data_ == nullptr) return 0;
+    return rows_ != nullptr ? static_cast<int64_t>(rows_->size()) : data_->rows;
+  }
+  // The number of the i-th row in the dataset.
+  int64_t At(int64_t i) const { return rows_ != nullptr ? (*rows_)[static_cast<size_t>(i)] : i; }
+  // Makes numbers of rows in the set those in the dataset.
+  void Resolve(std::span<int32_t> rows) const;
+  // Rows [first, first + count), in the dataset or copied to `gathered`, which is made larger if
+  // need be.
+  BatchView View(int64_t first, int64_t count, Dataset* gathered) const;
+
+ private:
+  std::shared_ptr<const Dataset> data_;
+  std::shared_ptr<const std::vector<int32_t>> rows_;  // null: all
+};
+
 // Splits rows into those to train on and a share, in (0, 1), to validate with: ⌈share·n⌉ of them,
 // which must be fewer than n, drawn from RandomStream(seed, kValidationSplit, start_step). Both
 // keep the order of the rows.
 struct Split {
-  Dataset training;
-  Dataset validation;
+  RowSet training;
+  RowSet validation;
 };
-Split SplitForValidation(const Dataset& data, double share, uint64_t seed, int64_t start_step);
+Split SplitForValidation(const std::shared_ptr<const Dataset>& data, double share, uint64_t seed,
+                         int64_t start_step);
 int64_t ValidationRows(int64_t rows, double share);
 
 }  // namespace backprop::engine

@@ -12,29 +12,33 @@ double WeightOf(const Dataset& data, int64_t row) {
 
 }  // namespace
 
-std::shared_ptr<const Standardization> FitStandardization(const Dataset& data) {
+std::shared_ptr<const Standardization> FitStandardization(const RowSet& rows) {
+  const Dataset& data = rows.data();
   const auto d = static_cast<size_t>(data.inputs_per_row);
   auto fitted = std::make_shared<Standardization>();
   fitted->mean.assign(d, 0);
   fitted->std.assign(d, 0);
   double weight = 0;
-  for (int64_t i = 0; i < data.rows; ++i) {
-    const double s = WeightOf(data, i);
+  for (int64_t i = 0; i < rows.rows(); ++i) {
+    const int64_t row = rows.At(i);
+    const double s = WeightOf(data, row);
     weight += s;
     for (size_t j = 0; j < d; ++j) {
-      fitted->mean[j] += s * data.inputs.Get(i * data.inputs_per_row + static_cast<int64_t>(j));
+      fitted->mean[j] += s * data.inputs.Get(row * data.inputs_per_row + static_cast<int64_t>(j));
     }
   }
   for (double& mean : fitted->mean) mean /= weight;
-  for (int64_t i = 0; i < data.rows; ++i) {
-    const double s = WeightOf(data, i);
+  for (int64_t i = 0; i < rows.rows(); ++i) {
+    const int64_t row = rows.At(i);
+    const double s = WeightOf(data, row);
     for (size_t j = 0; j < d; ++j) {
-      const double x = data.inputs.Get(i * data.inputs_per_row + static_cast<int64_t>(j));
+      const double x = data.inputs.Get(row * data.inputs_per_row + static_cast<int64_t>(j));
       fitted->std[j] += s * (x - fitted->mean[j]) * (x - fitted->mean[j]);
     }
   }
   // What rounding alone can leave of the variance of n equal numbers (scikit-learn's bound).
-  const double n_epsilon = static_cast<double>(data.rows) * std::numeric_limits<double>::epsilon();
+  const double n_epsilon =
+      static_cast<double>(rows.rows()) * std::numeric_limits<double>::epsilon();
   for (size_t j = 0; j < d; ++j) {
     const double variance = fitted->std[j] / weight;
     if (!std::isfinite(fitted->mean[j]) || !std::isfinite(variance)) return nullptr;

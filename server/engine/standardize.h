@@ -13,7 +13,7 @@ namespace backprop::engine {
 // Weighted mean and standard deviation (divided by Σ weights, not n − 1) of each feature, in
 // float64, rows in order, two passes. A feature that is constant but for rounding gets std 1. Null
 // if one of them is not finite.
-std::shared_ptr<const Standardization> FitStandardization(const Dataset& data);
+std::shared_ptr<const Standardization> FitStandardization(const RowSet& rows);
 
 // out = (x − mean) / std: (n, d), computed in float64 and rounded to T.
 template <class T>

@@ -106,12 +106,15 @@ Trainer::Phase Trainer::Prepare() {
   const uint64_t seed = network_->spec().seed;
   if (data_.validation == nullptr && config.validation_split > 0) {
     engine::Split split =
-        engine::SplitForValidation(*data_.training, config.validation_split, seed, start_step_);
-    data_.training = std::make_shared<engine::Dataset>(std::move(split.training));
-    data_.validation = std::make_shared<engine::Dataset>(std::move(split.validation));
+        engine::SplitForValidation(data_.training, config.validation_split, seed, start_step_);
+    training_ = std::move(split.training);
+    validation_rows_ = std::move(split.validation);
+  } else {
+    training_ = engine::RowSet(data_.training);
+    if (data_.validation != nullptr) validation_rows_ = engine::RowSet(data_.validation);
   }
   if (engine::AwaitsFit(*network_, *state_)) {
-    auto fitted = engine::FitStandardization(*data_.training);
+    auto fitted = engine::FitStandardization(training_);
     if (fitted == nullptr) {
       message_ =
           "mean or standard deviation of the inputs was not finite; the model stays as it was";
@@ -121,7 +124,7 @@ Trainer::Phase Trainer::Prepare() {
     ChangeState([&](engine::State* state) { state->standardization = std::move(fitted); });
   }
   schedule_.emplace(engine::BatchPlan{config.batch_size, config.shuffle, seed, start_step_},
-                    *data_.training);
+                    training_);
   return first_phase_;
 }
 
@@ -141,7 +144,7 @@ std::optional<RunSummary> Trainer::Slice(absl::Duration length) {
           phase_ = Phase::kEnd;
           break;
         }
-        if (!Measure(*data_.validation, end, &validating_)) return std::nullopt;
+        if (!Measure(validation_rows_, end, &validating_)) return std::nullopt;
         validation_ = MetricsOf(*network_, validating_.sum, validating_.rows);
         EndEpoch(std::exchange(validating_, {}).sum);
         phase_ = Phase::kReport;
@@ -202,7 +205,7 @@ Trainer::Phase Trainer::Step() {
   samples_ += batch.rows;
   epoch_loss_ += last_.loss;
   if (iteration_ % schedule_->iterations_per_epoch() == 0) {
-    if (data_.validation != nullptr) return Phase::kValidate;
+    if (validation_rows_.rows() > 0) return Phase::kValidate;
     EndEpoch(epoch_loss_);
   }
   return Phase::kReport;
@@ -232,9 +235,9 @@ void Trainer::KeepIfBest(double loss, const engine::LossResult& measured) {
   if (!(loss < kept_loss_)) return;
   kept_loss_ = loss;
   kept_iteration_ = iteration_;
-  const engine::Dataset& rows = data_.validation != nullptr ? *data_.validation : *data_.training;
-  best_ = DueCheckpoint{Share(), iteration_, true, MetricsOf(*network_, measured, rows.rows),
-                        validation_};
+  const int64_t rows = validation_rows_.rows() > 0 ? validation_rows_.rows() : training_.rows();
+  best_ =
+      DueCheckpoint{Share(), iteration_, true, MetricsOf(*network_, measured, rows), validation_};
 }
 
 void Trainer::KeepIfDue() {
@@ -288,15 +291,15 @@ void Trainer::End(StopReason reason) {
   shared_ = false;
 }
 
-bool Trainer::Measure(const engine::Dataset& data, SteadyClock::time_point end,
+bool Trainer::Measure(const engine::RowSet& rows, SteadyClock::time_point end,
                       Measurement* measurement) {
   const int64_t at_once = engine::Workspace::RowsAtOnce(*network_);
-  while (measurement->rows < data.rows) {
-    const int64_t count = std::min(at_once, data.rows - measurement->rows);
-    measurement->sum +=
-        engine::Evaluate(*network_, *state_, data.View(measurement->rows, count), &workspace_);
+  while (measurement->rows < rows.rows()) {
+    const int64_t count = std::min(at_once, rows.rows() - measurement->rows);
+    measurement->sum += engine::Evaluate(
+        *network_, *state_, rows.View(measurement->rows, count, &measured_), &workspace_);
     measurement->rows += count;
-    if (measurement->rows < data.rows && SteadyClock::now() >= end) return false;
+    if (measurement->rows < rows.rows() && SteadyClock::now() >= end) return false;
   }
   return true;
 }
@@ -305,8 +308,8 @@ bool Trainer::Measure(const engine::Dataset& data, SteadyClock::time_point end,
 bool Trainer::MeasureAll(SteadyClock::time_point end) {
   if (ended_ == StopReason::kModelDeleted || ended_ == StopReason::kServerShutdown) return true;
   if (!schedule_.has_value()) return true;  // it did not begin
-  if (!Measure(*data_.training, end, &final_training_)) return false;
-  return data_.validation == nullptr || Measure(*data_.validation, end, &final_validation_);
+  if (!Measure(training_, end, &final_training_)) return false;
+  return validation_rows_.rows() == 0 || Measure(validation_rows_, end, &final_validation_);
 }
 
 RunSummary Trainer::Summary() const {

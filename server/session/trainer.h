@@ -109,7 +109,7 @@ class Trainer {
   void Report();
   void End(StopReason reason);
   // True when all rows are measured; else the slice is over.
-  bool Measure(const engine::Dataset& data, SteadyClock::time_point end, Measurement* measurement);
+  bool Measure(const engine::RowSet& rows, SteadyClock::time_point end, Measurement* measurement);
   bool MeasureAll(SteadyClock::time_point end);
   RunSummary Summary() const;
   // Why to end now, if so. A run that goes on after a restart is not ended by the server's end.
@@ -121,8 +121,11 @@ class Trainer {
   const std::shared_ptr<const engine::Network> network_;
   engine::Parallel* const parallel_;
   const std::shared_ptr<Run> run_;
-  RunData data_;
+  const RunData data_;
+  engine::RowSet training_;  // set, as is the next one, in kPrepare
+  engine::RowSet validation_rows_;
   std::optional<engine::BatchSchedule> schedule_;
+  engine::Dataset measured_;  // rows to measure that do not lie side by side
   engine::Workspace workspace_;
   // Held by the working thread while it writes state_, and by others while they read it.
   Mutex state_mu_;

@@ -22,11 +22,15 @@ TEST(DataTest, ASplitHoldsOutItsShareAndKeepsTheOrder) {
     data.sample_weights.Set(i, 100 + i);
     data.classes.push_back(i);
   }
-  const Split split = SplitForValidation(data, 0.25, 5, 7);
-  ASSERT_EQ(split.validation.rows, 3) << "⌈0.25·11⌉";
-  ASSERT_EQ(split.training.rows, 8);
+  const auto rows = std::make_shared<const Dataset>(std::move(data));
+  const Split split = SplitForValidation(rows, 0.25, 5, 7);
+  ASSERT_EQ(split.validation.rows(), 3) << "⌈0.25·11⌉";
+  ASSERT_EQ(split.training.rows(), 8);
   std::set<int32_t> all;
-  for (const Dataset* part : {&split.training, &split.validation}) {
+  Dataset training, validation;
+  split.training.View(0, 8, &training);
+  split.validation.View(0, 3, &validation);
+  for (const Dataset* part : {&training, &validation}) {
     EXPECT_TRUE(std::is_sorted(part->classes.begin(), part->classes.end()));
     for (int64_t i = 0; i < part->rows; ++i) {
       const int32_t row = part->classes[static_cast<size_t>(i)];
@@ -39,8 +43,10 @@ TEST(DataTest, ASplitHoldsOutItsShareAndKeepsTheOrder) {
   // The published scheme: the first places of a shuffle are held out.
   std::vector<int> shuffled = reference::Shuffle(5, 5, 7, 11);
   std::sort(shuffled.begin(), shuffled.begin() + 3);
-  for (size_t i = 0; i < 3; ++i) EXPECT_EQ(split.validation.classes[i], shuffled[i]);
-  EXPECT_NE(SplitForValidation(data, 0.25, 6, 7).validation.classes, split.validation.classes);
+  for (size_t i = 0; i < 3; ++i) EXPECT_EQ(validation.classes[i], shuffled[i]);
+  Dataset other;
+  SplitForValidation(rows, 0.25, 6, 7).validation.View(0, 3, &other);
+  EXPECT_NE(other.classes, validation.classes);
 }
 
 TEST(DataTest, AShareIsRoundedUp) {
