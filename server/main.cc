@@ -25,6 +25,7 @@
 #include "server/rpc/server.h"
 #include "server/rpc/spec_codec.h"
 #include "server/session/compute_pool.h"
+#include "server/session/datasets.h"
 #include "server/session/mutex.h"
 #include "server/session/registry.h"
 #include "server/store/memory_store.h"
@@ -70,11 +71,12 @@ int CheckHealth(const std::string& address) {
   return serving ? 0 : 1;
 }
 
-// Deletes models whose ttl has passed, every second, until it is destroyed.
+// Does every second what nobody asks for, until it is destroyed: deletes models whose ttl has
+// passed and uploads that were left, and goes on with parked runs.
 class Janitor {
  public:
-  explicit Janitor(session::Registry* registry)
-      : registry_(registry), thread_([this] { Work(); }) {}
+  Janitor(session::Registry* registry, session::Datasets* datasets)
+      : registry_(registry), datasets_(datasets), thread_([this] { Work(); }) {}
   ~Janitor() {
     {
       const session::MutexLock lock(&mu_);
@@ -92,10 +94,17 @@ class Janitor {
       if (const int64_t expired = registry_->ExpireIdle(); expired > 0) {
         spdlog::info("{} models expired", expired);
       }
+      if (const int64_t expired = datasets_->ExpireUploads(); expired > 0) {
+        spdlog::info("{} uploads that nobody went on with were deleted", expired);
+      }
+      if (const int64_t resumed = registry_->ResumeParked(); resumed > 0) {
+        spdlog::info("{} runs go on, now that changes can be stored again", resumed);
+      }
     }
   }
 
   session::Registry* const registry_;
+  session::Datasets* const datasets_;
   session::Mutex mu_;
   session::CondVar stops_;
   bool stop_ ABSL_GUARDED_BY(mu_) = false;
@@ -185,11 +194,14 @@ int Serve(const ops::Config& config, const sigset_t& signals) {
   if (store == nullptr) memory = std::make_unique<store::MemoryStore>(kMemoryArchiveBytes);
   store::Store* const archive = store != nullptr ? store.get() : memory.get();
   auto pool = std::make_unique<session::ComputePool>(config.threads);
-  session::Environment environment{pool.get(),  &clock,      config.limits,
-                                   ops::LogRun, store.get(), archive, rpc::DecodeSpecRecord};
+  session::Environment environment{pool.get(),  &clock,  config.limits,         ops::LogRun,
+                                   store.get(), archive, rpc::DecodeSpecRecord, nullptr};
+  session::Datasets datasets(&environment, config.data_dir);
+  environment.datasets = &datasets;
   session::Registry registry(&environment);
   rpc::Context context{&environment, &registry, {}, {}, {}};
   if (spdlog::should_log(spdlog::level::debug)) context.observer = ops::LogCall;
+  if (const auto opened = datasets.Open(); !opened.ok()) return Fail(opened.status());
   const auto found = registry.Open();
   if (!found.ok()) return Fail(found.status());
   LogFound(*found, config.data_dir);
@@ -207,14 +219,14 @@ int Serve(const ops::Config& config, const sigset_t& signals) {
                                        : "are kept in " + config.data_dir);
   bool finished = false;
   {
-    const Janitor janitor(&registry);
+    const Janitor janitor(&registry, &datasets);
     WaitForSignal(signals);
     finished = (*server)->Stop(config.grace);
   }
   writable.Set(nullptr);
   if (!config.port_file.empty()) unlink(config.port_file.c_str());
   if (!finished) spdlog::warn("calls were under way after the grace; they were cancelled");
-  pool.reset();  // what is left of the runs ends before what they use
+  pool.reset();                    // what is left of the runs ends before what they use
   store::WaitForAnswers(archive);  // they are for the registry's models
   spdlog::info("stopped");
   return 0;

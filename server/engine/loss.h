@@ -72,6 +72,13 @@ constexpr bool Classifies(Loss loss) {
   return loss == Loss::kSoftmaxCrossEntropy || loss == Loss::kBinaryCrossEntropy;
 }
 
+// Number of classes that indices and names of classes can mean; 0 if a model with that many outputs
+// takes targets alone.
+constexpr int64_t ClassesOf(Loss loss, int64_t outputs) {
+  if (loss == Loss::kSoftmaxCrossEntropy) return outputs;
+  return loss == Loss::kBinaryCrossEntropy && outputs == 1 ? 2 : 0;
+}
+
 // Whether the loss has a kink where z = y.
 constexpr bool HasKink(Loss loss) { return loss == Loss::kMeanAbsoluteError; }
 

@@ -17,16 +17,6 @@ namespace {
 using engine::Loss;
 using session::FieldError;
 
-constexpr double kRowSumTolerance = 1e-3;
-
-// Number of classes that indices and names can mean, or 0 if the model takes none.
-int64_t ClassesOf(const engine::Network& network) {
-  const Loss loss = network.spec().loss.kind;
-  if (loss == Loss::kSoftmaxCrossEntropy) return network.outputs();
-  if (loss == Loss::kBinaryCrossEntropy && network.outputs() == 1) return 2;
-  return 0;
-}
-
 absl::Status CheckTargets(const engine::Dataset& data, Loss loss, absl::string_view field) {
   if (!engine::Classifies(loss)) return absl::OkStatus();
   const int64_t k = data.targets_per_row;
@@ -40,7 +30,7 @@ absl::Status CheckTargets(const engine::Dataset& data, Loss loss, absl::string_v
       }
       sum += y;
     }
-    if (loss == Loss::kSoftmaxCrossEntropy && std::abs(sum - 1) > kRowSumTolerance) {
+    if (loss == Loss::kSoftmaxCrossEntropy && std::abs(sum - 1) > session::kRowSumTolerance) {
       return FieldError(absl::StrCat(field, "[", i, "]"), absl::StrCat("must sum to 1, got ", sum));
     }
   }
@@ -72,8 +62,10 @@ absl::StatusOr<std::vector<int32_t>> DecodeNames(
   return classes;
 }
 
+}  // namespace
+
 absl::Status DecodeSampleWeights(const v1::Tensor& tensor, const std::string& field,
-                                 engine::Dataset* data) {
+                                 bool may_be_zero, engine::Dataset* data) {
   MatrixRules rules;
   rules.field = field;
   rules.rows = data->rows;
@@ -89,13 +81,11 @@ absl::Status DecodeSampleWeights(const v1::Tensor& tensor, const std::string& fi
     }
     sum += weight;
   }
-  if (sum == 0) return FieldError(field, "must not all be 0");
+  if (sum == 0 && !may_be_zero) return FieldError(field, "must not all be 0");
   if (!std::isfinite(sum)) return FieldError(field, "must have a finite sum");
   data->sample_weights = std::move(weights->elements);
   return absl::OkStatus();
 }
-
-}  // namespace
 
 absl::StatusOr<engine::Dataset> DecodeInputs(const v1::Tensor& inputs, absl::string_view field,
                                              const session::Session& model,
@@ -123,7 +113,8 @@ absl::StatusOr<engine::Dataset> DecodeBatch(const v1::Batch& batch, absl::string
   if (!data.ok()) return data.status();
   if (batch.has_sample_weights()) {
     const absl::Status status =
-        DecodeSampleWeights(batch.sample_weights(), absl::StrCat(field, ".sample_weights"), &*data);
+        DecodeSampleWeights(batch.sample_weights(), absl::StrCat(field, ".sample_weights"),
+                            /*may_be_zero=*/false, &*data);
     if (!status.ok()) return status;
   }
 
@@ -134,7 +125,7 @@ absl::StatusOr<engine::Dataset> DecodeBatch(const v1::Batch& batch, absl::string
   }
   if (!batch.has_targets()) {
     const std::string path = absl::StrCat(field, batch.has_labels() ? ".labels" : ".label_names");
-    const int64_t classes = ClassesOf(network);
+    const int64_t classes = engine::ClassesOf(network.spec().loss.kind, network.outputs());
     if (classes == 0) {
       return FieldError(path, engine::Classifies(network.spec().loss.kind)
                                   ? "a model with several binary outputs takes targets"

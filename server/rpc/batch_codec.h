@@ -2,6 +2,8 @@
 #ifndef BACKPROP_SERVER_RPC_BATCH_CODEC_H_
 #define BACKPROP_SERVER_RPC_BATCH_CODEC_H_
 
+#include <string>
+
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "backprop/v1/tensor.pb.h"
@@ -21,6 +23,10 @@ absl::StatusOr<engine::Dataset> DecodeBatch(const v1::Batch& batch, absl::string
 absl::StatusOr<engine::Dataset> DecodeInputs(const v1::Tensor& inputs, absl::string_view field,
                                              const session::Session& model,
                                              const session::Limits& limits);
+
+// One weight for each row: finite, at least 0, and not all 0 unless they may be.
+absl::Status DecodeSampleWeights(const v1::Tensor& tensor, const std::string& field,
+                                 bool may_be_zero, engine::Dataset* data);
 
 // RESOURCE_EXHAUSTED about `field` if a pass over `rows` rows needs more memory than the limit.
 absl::Status CheckWorkspace(const engine::Network& network, int64_t rows, engine::PassKind kind,

@@ -31,6 +31,15 @@ void CreateFrom(Context* context, const char* method, const v1::CreateModelReque
                 session::IsCancelled cancelled, v1::Model* model,
                 absl::AnyInvocable<void(const absl::Status&)> done);
 
+// handlers_datasets.cc
+std::unique_ptr<Receiver<v1::UploadDatasetRequest>> UploadInto(Context*,
+                                                               v1::UploadDatasetResponse*);
+void HandleGetDataset(Context*, UnaryCall*, const v1::GetDatasetRequest&, v1::GetDatasetResponse*);
+void HandleListDatasets(Context*, UnaryCall*, const v1::ListDatasetsRequest&,
+                        v1::ListDatasetsResponse*);
+void HandleDeleteDataset(Context*, UnaryCall*, const v1::DeleteDatasetRequest&,
+                         v1::DeleteDatasetResponse*);
+
 // handlers_files.cc
 absl::StatusOr<std::unique_ptr<PieceSource>> ExportOf(Context*, const v1::ExportModelRequest&);
 std::unique_ptr<Receiver<v1::ImportModelRequest>> ImportInto(Context*, v1::ImportModelResponse*);

@@ -11,6 +11,7 @@
 #include "server/rpc/batch_codec.h"
 #include "server/rpc/handlers.h"
 #include "server/rpc/measuring_codec.h"
+#include "server/rpc/rows.h"
 #include "server/rpc/sliced_work.h"
 #include "server/rpc/training_codec.h"
 
@@ -25,30 +26,30 @@ constexpr int64_t kDefaultTopK = 2;  // scikit-learn's
 class EvaluateWork {
  public:
   // `top_k` 0: the summary alone.
-  EvaluateWork(ModelPtr model, StatePtr state, engine::Dataset data, int64_t top_k,
-               v1::EvaluateResponse* response)
+  EvaluateWork(ModelPtr model, StatePtr state, std::shared_ptr<const engine::Dataset> data,
+               int64_t top_k, v1::EvaluateResponse* response)
       : model_(std::move(model)),
         state_(std::move(state)),
         data_(std::move(data)),
         top_k_(top_k),
         response_(response),
         at_once_(engine::Workspace::RowsAtOnce(network())) {
-    if (top_k_ > 0) collector_.emplace(network(), data_, top_k_);
+    if (top_k_ > 0) collector_.emplace(network(), *data_, top_k_);
   }
 
   bool Advance() {
-    if (done_ == data_.rows) return collector_->AdvanceCurves();
-    const int64_t count = std::min(at_once_, data_.rows - done_);
-    sum_ += engine::Evaluate(network(), *state_, data_.View(done_, count), &workspace_);
+    if (done_ == data_->rows) return collector_->AdvanceCurves();
+    const int64_t count = std::min(at_once_, data_->rows - done_);
+    sum_ += engine::Evaluate(network(), *state_, data_->View(done_, count), &workspace_);
     if (collector_.has_value()) {
       collector_->Add(done_, count, engine::OutputBytes(network(), count, &workspace_));
     }
     done_ += count;
-    return done_ < data_.rows || collector_.has_value();
+    return done_ < data_->rows || collector_.has_value();
   }
 
   void Answer(UnaryCall* call) {
-    EncodeMetrics(session::MetricsOf(network(), sum_, data_.rows), response_->mutable_metrics());
+    EncodeMetrics(session::MetricsOf(network(), sum_, data_->rows), response_->mutable_metrics());
     response_->set_step(state_->step);
     if (collector_.has_value()) {
       if (engine::Classifies(network().spec().loss.kind)) {
@@ -66,7 +67,7 @@ class EvaluateWork {
 
   const ModelPtr model_;
   const StatePtr state_;
-  const engine::Dataset data_;
+  const std::shared_ptr<const engine::Dataset> data_;
   const int64_t top_k_;
   v1::EvaluateResponse* const response_;
   const int64_t at_once_;
@@ -123,26 +124,36 @@ absl::StatusOr<int64_t> DecodeTopK(const v1::EvaluateRequest& request,
   return request.has_top_k() ? request.top_k() : kDefaultTopK;
 }
 
+void EvaluateRows(Context* context, UnaryCall* call, const ModelPtr& model,
+                  std::shared_ptr<const engine::Dataset> rows, const v1::EvaluateRequest& request,
+                  v1::EvaluateResponse* response) {
+  const engine::Network& network = model->network();
+  const auto top_k = DecodeTopK(request, network, rows->rows, context->limits());
+  if (!top_k.ok()) return call->Done(top_k.status());
+  // Detailed metrics sort the rows for every output.
+  const int64_t cost = engine::ForwardCost(network, rows->rows) +
+                       (*top_k > 0 ? 200 * rows->rows * network.outputs() : 0);
+  auto state = model->ReadFitted();
+  if (!state.ok()) return call->Done(state.status());
+  RunSliced(
+      context->environment->pool, call,
+      std::make_shared<EvaluateWork>(model, *std::move(state), std::move(rows), *top_k, response),
+      cost);
+}
+
 }  // namespace
 
 void HandleEvaluate(Context* context, UnaryCall* call, const v1::EvaluateRequest& request,
                     v1::EvaluateResponse* response) {
   const auto model = FindModel(context, "model", request.model());
   if (!model.ok()) return call->Done(model.status());
-  const engine::Network& network = (*model)->network();
-  auto data = DecodeBatch(request.data(), "data", **model, context->limits());
-  if (!data.ok()) return call->Done(data.status());
-  const auto top_k = DecodeTopK(request, network, data->rows, context->limits());
-  if (!top_k.ok()) return call->Done(top_k.status());
-  // Detailed metrics sort the rows for every output.
-  const int64_t cost = engine::ForwardCost(network, data->rows) +
-                       (*top_k > 0 ? 200 * data->rows * network.outputs() : 0);
-  auto state = (*model)->ReadFitted();
-  if (!state.ok()) return call->Done(state.status());
-  RunSliced(
-      context->environment->pool, call,
-      std::make_shared<EvaluateWork>(*model, *std::move(state), *std::move(data), *top_k, response),
-      cost);
+  const RowsAsked asked{request.has_data() ? &request.data() : nullptr, request.dataset(), "data",
+                        "dataset"};
+  GetRows(context, *model, asked,
+          [=, &request, model = *model](absl::StatusOr<session::RowsInUse> rows) {
+            if (!rows.ok()) return call->Done(rows.status());
+            EvaluateRows(context, call, model, std::move(rows->rows), request, response);
+          });
 }
 
 void HandleGradCheck(Context* context, UnaryCall* call, const v1::GradCheckRequest& request,

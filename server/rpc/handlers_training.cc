@@ -5,51 +5,93 @@
 #include "server/rpc/batch_codec.h"
 #include "server/rpc/handlers.h"
 #include "server/rpc/names.h"
+#include "server/rpc/rows.h"
 #include "server/rpc/training_codec.h"
 
 namespace backprop::rpc {
 namespace {
 
-absl::StatusOr<session::Session::TrainArgs> DecodeTrain(const Context& context,
-                                                        const session::Session& model,
-                                                        const v1::TrainRequest& request) {
-  auto key = KeyOf("Train", request.request_id(), request);
-  if (!key.ok()) return key.status();
-  auto data = DecodeBatch(request.data(), "data", model, context.limits());
-  if (!data.ok()) return data.status();
+// A Train whose rows are being fetched. The request does not live as long as that.
+struct PendingTrain {
+  Context* context;
+  std::shared_ptr<TrainStream> stream;
+  std::shared_ptr<session::Session> model;
+  v1::TrainingConfig config;
   session::Session::TrainArgs args;
-  if (request.has_validation()) {
-    auto validation = DecodeBatch(request.validation(), "validation", model, context.limits());
-    if (!validation.ok()) return validation.status();
-    args.validation = std::make_shared<engine::Dataset>(*std::move(validation));
-  }
-  const auto config = DecodeTrainingConfig(request.config(), data->rows, request.has_validation());
-  if (!config.ok()) return config.status();
-  const absl::Status fits =
-      CheckWorkspace(model.network(), config->batch_size, engine::PassKind::kForwardBackward,
-                     "config.batch_size", context.limits());
-  if (!fits.ok()) return fits;
-  args.config = *config;
-  args.data = std::make_shared<engine::Dataset>(*std::move(data));
-  args.wait = request.wait();
-  // Who will ask again finds the run, also after a restart.
-  args.resumes = request.detach() || !request.request_id().empty();
-  args.key = *std::move(key);
-  return args;
+};
+
+void StartTrain(std::shared_ptr<PendingTrain> train) {
+  const bool has_validation = train->args.validation.rows != nullptr;
+  const auto config =
+      DecodeTrainingConfig(train->config, train->args.data.rows->rows, has_validation);
+  if (!config.ok()) return train->stream->Attach(config.status());
+  const absl::Status fits = CheckWorkspace(train->model->network(), config->batch_size,
+                                           engine::PassKind::kForwardBackward, "config.batch_size",
+                                           train->context->limits());
+  if (!fits.ok()) return train->stream->Attach(fits);
+  train->args.config = *config;
+  train->model->Train(std::move(train->args),
+                      [stream = train->stream](absl::StatusOr<std::shared_ptr<session::Run>> run) {
+                        stream->Attach(std::move(run));
+                      });
+}
+
+void FetchValidation(const std::shared_ptr<PendingTrain>& train, const RowsAsked& validation) {
+  GetRows(train->context, train->model, validation,
+          [train](absl::StatusOr<session::RowsInUse> rows) {
+            if (!rows.ok()) return train->stream->Attach(rows.status());
+            train->args.validation = *std::move(rows);
+            StartTrain(train);
+          });
 }
 
 }  // namespace
 
 void HandleTrain(Context* context, const std::shared_ptr<TrainStream>& stream,
                  const v1::TrainRequest& request) {
-  const auto model = FindModel(context, "model", request.model());
+  auto model = FindModel(context, "model", request.model());
   if (!model.ok()) return stream->Attach(model.status());
-  auto args = DecodeTrain(*context, **model, request);
-  if (!args.ok()) return stream->Attach(args.status());
-  args->cancelled = [stream] { return stream->cancelled(); };
-  (*model)->Train(*std::move(args), [stream](absl::StatusOr<std::shared_ptr<session::Run>> run) {
-    stream->Attach(std::move(run));
-  });
+  auto key = KeyOf("Train", request.request_id(), request);
+  if (!key.ok()) return stream->Attach(key.status());
+  // A retry needs no rows.
+  auto known = (*model)->FindRunOf(*key);
+  if (!known.ok()) return stream->Attach(known.status());
+  if (*known != nullptr) {
+    return (*model)->WhenStored([stream, model = *model, run = *known](const absl::Status& status) {
+      if (!status.ok()) return stream->Attach(session::NotStored(model->name(), status));
+      stream->Attach(run);
+    });
+  }
+  auto train = std::make_shared<PendingTrain>();
+  train->context = context;
+  train->stream = stream;
+  train->model = *std::move(model);
+  train->config = request.config();
+  train->args.wait = request.wait();
+  // Who will ask again finds the run, also after a restart.
+  train->args.resumes = request.detach() || !request.request_id().empty();
+  train->args.key = *std::move(key);
+  train->args.cancelled = [stream] { return stream->cancelled(); };
+  const RowsAsked data{request.has_data() ? &request.data() : nullptr, request.dataset(), "data",
+                       "dataset"};
+  RowsAsked validation{request.has_validation() ? &request.validation() : nullptr,
+                       request.validation_dataset(), "validation", "validation_dataset", false};
+  // A batch is decoded while the request lives.
+  if (validation.batch != nullptr) {
+    absl::Status decoded;
+    GetRows(context, train->model, validation, [&](absl::StatusOr<session::RowsInUse> rows) {
+      decoded = rows.status();
+      if (rows.ok()) train->args.validation = *std::move(rows);
+    });
+    if (!decoded.ok()) return stream->Attach(decoded);
+  }
+  GetRows(context, train->model, data,
+          [train, validation](absl::StatusOr<session::RowsInUse> rows) {
+            if (!rows.ok()) return train->stream->Attach(rows.status());
+            train->args.data = *std::move(rows);
+            if (train->args.validation.rows != nullptr) return StartTrain(train);
+            FetchValidation(train, validation);
+          });
 }
 
 void HandleWatchTraining(Context* context, const std::shared_ptr<WatchStream>& stream,

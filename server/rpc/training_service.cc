@@ -200,4 +200,31 @@ grpc::ServerReadReactor<v1::ImportModelRequest>* TrainingService::ImportModel(
       .get();
 }
 
+grpc::ServerReadReactor<v1::UploadDatasetRequest>* TrainingService::UploadDataset(
+    grpc::CallbackServerContext*, v1::UploadDatasetResponse* response) {
+  return UploadStream<v1::UploadDatasetRequest>::Start(context_, "UploadDataset",
+                                                       UploadInto(context_, response))
+      .get();
+}
+
+grpc::ServerUnaryReactor* TrainingService::GetDataset(grpc::CallbackServerContext* call,
+                                                      const v1::GetDatasetRequest* request,
+                                                      v1::GetDatasetResponse* response) {
+  return Unary(context_, call, "GetDataset", request->name(), HandleGetDataset, request, response);
+}
+
+grpc::ServerUnaryReactor* TrainingService::ListDatasets(grpc::CallbackServerContext* call,
+                                                        const v1::ListDatasetsRequest* request,
+                                                        v1::ListDatasetsResponse* response) {
+  return Unary(context_, call, "ListDatasets", request->page_token(), HandleListDatasets, request,
+               response);
+}
+
+grpc::ServerUnaryReactor* TrainingService::DeleteDataset(grpc::CallbackServerContext* call,
+                                                         const v1::DeleteDatasetRequest* request,
+                                                         v1::DeleteDatasetResponse* response) {
+  return Unary(context_, call, "DeleteDataset", request->name(), HandleDeleteDataset, request,
+               response);
+}
+
 }  // namespace backprop::rpc

@@ -71,6 +71,17 @@ class TrainingService final : public v1::TrainingService::CallbackService {
       grpc::CallbackServerContext*, const v1::ExportModelRequest* request) override;
   grpc::ServerReadReactor<v1::ImportModelRequest>* ImportModel(
       grpc::CallbackServerContext*, v1::ImportModelResponse* response) override;
+  grpc::ServerReadReactor<v1::UploadDatasetRequest>* UploadDataset(
+      grpc::CallbackServerContext*, v1::UploadDatasetResponse* response) override;
+  grpc::ServerUnaryReactor* GetDataset(grpc::CallbackServerContext*,
+                                       const v1::GetDatasetRequest* request,
+                                       v1::GetDatasetResponse* response) override;
+  grpc::ServerUnaryReactor* ListDatasets(grpc::CallbackServerContext*,
+                                         const v1::ListDatasetsRequest* request,
+                                         v1::ListDatasetsResponse* response) override;
+  grpc::ServerUnaryReactor* DeleteDataset(grpc::CallbackServerContext*,
+                                          const v1::DeleteDatasetRequest* request,
+                                          v1::DeleteDatasetResponse* response) override;
 
  private:
   Context* const context_;

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <functional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -14,6 +15,7 @@
 #include "server/session/clock.h"
 #include "server/session/compute_pool.h"
 #include "server/session/limits.h"
+#include "server/session/mutex.h"
 #include "server/session/run.h"
 #include "server/store/store.h"
 
@@ -25,6 +27,8 @@ struct DecodedSpec {
   std::vector<std::string> class_names;
   std::vector<std::string> feature_names;
 };
+
+class Datasets;
 
 struct Environment {
   ComputePool* pool;
@@ -38,8 +42,22 @@ struct Environment {
   store::Store* archive = nullptr;
   // Reads what Registry::CreateArgs::spec_record held.
   std::function<absl::StatusOr<DecodedSpec>(absl::string_view)> decode_spec = {};
+  // For runs that go on. Null: there are none in this process.
+  Datasets* datasets = nullptr;
   std::atomic<int64_t> runs_under_way{0};
   std::atomic<bool> draining{false};  // no run starts any more
+
+  // Models whose run waits for the store to work again. Thread-safe.
+  void AddParked(const std::string& id) {
+    const MutexLock lock(&parked_mu);
+    parked.push_back(id);
+  }
+  std::vector<std::string> TakeParked() {
+    const MutexLock lock(&parked_mu);
+    return std::exchange(parked, {});
+  }
+  Mutex parked_mu = {};
+  std::vector<std::string> parked ABSL_GUARDED_BY(parked_mu) = {};
 };
 
 }  // namespace backprop::session

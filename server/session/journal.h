@@ -33,6 +33,8 @@ class Journal {
   Uid uid() const { return uid_; }
   store::Durability durability() const { return durability_; }
   bool broken() const { return chain_->broken(); }
+  // The session has to be loaded again.
+  void Break() { chain_->Break(); }
   store::Store* store() const { return store_; }
 
   // A step from its work: the smaller one of the next state and the work is written, unless so many

@@ -7,9 +7,10 @@
 
 namespace backprop::session {
 
-// Drawn for each creation of a model, never 0: a model that is made anew under an old id does not
-// see what the old one left.
+// Drawn for each creation of a model or dataset, never 0: one that is made anew under an old id
+// does not see what the old one left.
 using Uid = uint64_t;
+Uid DrawUid();  // registry.cc
 
 // Big-endian, so that keys are in the order of their numbers.
 template <class Number>
@@ -54,9 +55,18 @@ inline std::string ChunkKey(Uid uid, int64_t run, RowsOf rows, uint32_t piece) {
   return ChunksKey(uid, run) + static_cast<char>(rows) + BigEndian(piece);
 }
 
-enum class RegistryAnswerKind : char { kCreate = 'c', kDelete = 'd' };
+// Of rows of a dataset, from `first_row` on.
+inline std::string DatasetRowsKey(Uid uid, int64_t first_row) {
+  return KeyOf(uid) + BigEndian(static_cast<uint64_t>(first_row));
+}
+
+enum class RegistryAnswerKind : char { kCreate = 'c', kDelete = 'd', kDeleteDataset = 'x' };
+// All of one kind begin with it.
+inline std::string RegistryAnswersKey(RegistryAnswerKind kind) {
+  return KeyOf(Uid{0}) + static_cast<char>(kind);
+}
 inline std::string RegistryAnswerKey(RegistryAnswerKind kind, uint8_t shard, uint16_t place) {
-  return KeyOf(Uid{0}) + static_cast<char>(kind) + static_cast<char>(shard) + BigEndian(place);
+  return RegistryAnswersKey(kind) + static_cast<char>(shard) + BigEndian(place);
 }
 
 }  // namespace backprop::session

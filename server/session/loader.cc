@@ -151,6 +151,8 @@ class Loader {
     Session::ResumeArgs resume;
     resume.data = {*std::move(training), *std::move(validation)};
     resume.start_step = run->start_step;
+    resume.training_dataset = run->training_dataset;
+    resume.validation_dataset = run->validation_dataset;
     absl::Status marked = ReadMark(&resume, &log);
     if (!marked.ok()) return marked;
     resume.run = std::make_shared<Run>(absl::StrCat(name_, "/runs/", run->number), run->number,

@@ -2,6 +2,7 @@
 
 #include <xxhash.h>
 
+#include <algorithm>
 #include <cstring>
 #include <limits>
 #include <utility>
@@ -48,10 +49,8 @@ void EncodeRowsTo(const engine::Dataset& rows, v1::Rows* message) {
   message->set_sample_weights(Bytes(rows.sample_weights));
 }
 
-absl::StatusOr<engine::Dataset> DecodeRowsFrom(const v1::Rows& message,
-                                               const engine::Network& network,
+absl::StatusOr<engine::Dataset> DecodeRowsFrom(const v1::Rows& message, engine::DataType type,
                                                absl::string_view what) {
-  const engine::DataType type = network.spec().data_type;
   engine::Dataset rows;
   rows.rows = message.rows();
   rows.inputs_per_row = message.inputs_per_row();
@@ -59,14 +58,23 @@ absl::StatusOr<engine::Dataset> DecodeRowsFrom(const v1::Rows& message,
   rows.classes.assign(message.classes().begin(), message.classes().end());
   const bool targets = !message.targets().empty();
   const bool weights = !message.sample_weights().empty();
-  if (rows.rows < 1 || rows.inputs_per_row != network.inputs() ||
+  if (rows.rows < 1 || (!rows.classes.empty() && message.classes_size() != rows.rows) ||
       !Read(message.inputs(), type, rows.rows * rows.inputs_per_row, &rows.inputs) ||
       !Read(message.targets(), type, targets ? rows.rows * rows.targets_per_row : 0,
             &rows.targets) ||
       !Read(message.sample_weights(), type, weights ? rows.rows : 0, &rows.sample_weights)) {
-    return Damaged(what, "its rows do not fit the model");
+    return Damaged(what, "its rows are not what they say");
   }
   return rows;
+}
+
+absl::StatusOr<engine::Dataset> DecodeRowsFor(const v1::Rows& message,
+                                              const engine::Network& network,
+                                              absl::string_view what) {
+  if (message.inputs_per_row() != network.inputs()) {
+    return Damaged(what, "its rows do not fit the model");
+  }
+  return DecodeRowsFrom(message, network.spec().data_type, what);
 }
 
 }  // namespace
@@ -258,12 +266,24 @@ std::string EncodeRegistryAnswer(const RegistryAnswer& answer) {
   return Seal(message);
 }
 
-absl::StatusOr<RegistryAnswer> DecodeRegistryAnswer(absl::string_view value) {
-  v1::RegistryAnswer message;
-  const absl::Status opened = Open(value, "an answer of CreateModel or DeleteModel", &message);
-  if (!opened.ok()) return opened;
-  return RegistryAnswer{Decode(message.key()), absl::FromUnixNanos(message.time_unix_nanos()),
-                        message.sequence(), message.model_id()};
+absl::StatusOr<std::vector<RegistryAnswer>> ReadRegistryAnswers(store::Store* store,
+                                                                RegistryAnswerKind kind) {
+  std::vector<RegistryAnswer> answers;
+  const std::string prefix = RegistryAnswersKey(kind);
+  absl::Status scanned = store->Scan(
+      store::Table::kRequests, prefix, store::EndOfPrefix(prefix),
+      [&](absl::string_view, absl::string_view value) {
+        v1::RegistryAnswer message;
+        if (Open(value, "an answer", &message).ok()) {
+          answers.push_back({Decode(message.key()), absl::FromUnixNanos(message.time_unix_nanos()),
+                             message.sequence(), message.model_id()});
+        }
+        return true;
+      });
+  if (!scanned.ok()) return scanned;
+  std::sort(answers.begin(), answers.end(),
+            [](const auto& a, const auto& b) { return a.sequence < b.sequence; });
+  return answers;
 }
 
 int64_t BytesOf(const StepWork& work) {
@@ -299,16 +319,16 @@ absl::StatusOr<LoggedStep> DecodeLoggedStep(absl::string_view value, const engin
     }
     return LoggedStep{std::move(gradients), message.instruction_set()};
   }
-  auto rows = DecodeRowsFrom(message.batch(), network, model);
+  auto rows = DecodeRowsFor(message.batch(), network, model);
   if (!rows.ok()) return rows.status();
   return LoggedStep{*std::move(rows), message.instruction_set()};
 }
 
-std::vector<std::string> EncodeRows(const engine::Dataset& rows) {
+std::vector<Piece> EncodeRows(const engine::Dataset& rows) {
   const int64_t row_bytes =
       (rows.inputs_per_row + rows.targets_per_row + 2) * engine::SizeOf(rows.inputs.type());
   const int64_t at_once = std::max<int64_t>(1, static_cast<int64_t>(kChunkBytes) / row_bytes);
-  std::vector<std::string> pieces;
+  std::vector<Piece> pieces;
   for (int64_t first = 0; first < rows.rows; first += at_once) {
     const int64_t count = std::min(at_once, rows.rows - first);
     const engine::BatchView view = rows.View(first, count);
@@ -323,9 +343,17 @@ std::vector<std::string> EncodeRows(const engine::Dataset& rows) {
     if (view.classes != nullptr) message.mutable_classes()->Add(view.classes, view.classes + count);
     if (view.targets != nullptr) message.set_targets(view.targets, bytes(rows.targets_per_row));
     if (view.sample_weights != nullptr) message.set_sample_weights(view.sample_weights, bytes(1));
-    pieces.push_back(Seal(message));
+    pieces.push_back({Seal(message), count});
   }
   return pieces;
+}
+
+absl::StatusOr<engine::Dataset> DecodePiece(absl::string_view value, engine::DataType type,
+                                            absl::string_view what) {
+  v1::Rows message;
+  const absl::Status opened = Open(value, what, &message);
+  if (!opened.ok()) return opened;
+  return DecodeRowsFrom(message, type, what);
 }
 
 absl::StatusOr<engine::Dataset> DecodeRows(const std::vector<std::string>& pieces,
@@ -337,7 +365,7 @@ absl::StatusOr<engine::Dataset> DecodeRows(const std::vector<std::string>& piece
     v1::Rows message;
     const absl::Status opened = Open(piece, model, &message);
     if (!opened.ok()) return opened;
-    auto part = DecodeRowsFrom(message, network, model);
+    auto part = DecodeRowsFor(message, network, model);
     if (!part.ok()) return part.status();
     total += part->rows;
     parts.push_back(*std::move(part));

@@ -71,7 +71,10 @@ struct RegistryAnswer {
   std::string model_id;
 };
 std::string EncodeRegistryAnswer(const RegistryAnswer& answer);
-absl::StatusOr<RegistryAnswer> DecodeRegistryAnswer(absl::string_view value);
+// All of one kind, the oldest first. Damaged ones are left out: without them a late retry is a new
+// request, which its model's name or step still guards.
+absl::StatusOr<std::vector<RegistryAnswer>> ReadRegistryAnswers(store::Store* store,
+                                                                RegistryAnswerKind kind);
 
 // A caller's batch, or gradients (P).
 using StepWork = std::variant<engine::Dataset, engine::Buffer>;
@@ -86,7 +89,14 @@ absl::StatusOr<LoggedStep> DecodeLoggedStep(absl::string_view value, const engin
 
 // Rows in pieces of about kChunkBytes, each framed on its own.
 inline constexpr size_t kChunkBytes = size_t{1} << 20;
-std::vector<std::string> EncodeRows(const engine::Dataset& rows);
+struct Piece {
+  std::string record;
+  int64_t rows = 0;
+};
+std::vector<Piece> EncodeRows(const engine::Dataset& rows);
+// One piece, whose numbers must be of `type`.
+absl::StatusOr<engine::Dataset> DecodePiece(absl::string_view value, engine::DataType type,
+                                            absl::string_view what);
 absl::StatusOr<engine::Dataset> DecodeRows(const std::vector<std::string>& pieces,
                                            const engine::Network& network, absl::string_view model);
 

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "server/session/datasets.h"
 #include "server/session/loader.h"
 #include "server/session/mutex.h"
 #include "server/session/records.h"
@@ -37,13 +38,6 @@ bool HasLabels(const Labels& all, const Labels& wanted) {
   });
 }
 
-Uid DrawUid() {
-  std::random_device device;
-  Uid uid = 0;
-  while (uid == 0) uid = (Uid{device()} << 32) | device();
-  return uid;
-}
-
 int64_t NumbersOf(const engine::Network& network) {
   return network.parameter_count() * (1 + network.slot_count());
 }
@@ -56,6 +50,13 @@ bool AddWithin(std::atomic<int64_t>* counter, int64_t amount, int64_t limit) {
 }
 
 }  // namespace
+
+Uid DrawUid() {
+  std::random_device device;
+  Uid uid = 0;
+  while (uid == 0) uid = (Uid{device()} << 32) | device();
+  return uid;
+}
 
 Registry::Shard& Registry::ShardOf(absl::string_view key) {
   // The same in every process: answers are stored by shard.
@@ -432,6 +433,7 @@ absl::StatusOr<std::vector<std::shared_ptr<Session>>> Registry::List(absl::strin
 
 void Registry::Drain() {
   environment_->draining = true;
+  if (environment_->datasets != nullptr) environment_->datasets->Stop();
   for (Shard& shard : shards_) {
     std::vector<std::shared_ptr<Session>> sessions;
     {

@@ -67,6 +67,9 @@ class Registry {
   // Deletes the models whose time has come. Returns how many.
   int64_t ExpireIdle();
 
+  // Goes on with runs that were parked when the store failed, if it works again. Returns how many.
+  int64_t ResumeParked();
+
   // From now on every Find and Create answers UNAVAILABLE, and every run stops.
   void Drain();
 

@@ -53,6 +53,16 @@ std::vector<std::shared_ptr<Session>> Registry::EvictFrom(Shard* shard) {
   return evicted;
 }
 
+int64_t Registry::ResumeParked() {
+  if (environment_->store == nullptr || !environment_->store->health().ok()) return 0;
+  int64_t resumed = 0;
+  for (const std::string& id : environment_->TakeParked()) {
+    const auto session = FindOrLoad(id);  // which goes on with its run
+    resumed += session.ok() && *session != nullptr ? 1 : 0;
+  }
+  return resumed;
+}
+
 int64_t Registry::ExpireIdle() {
   const absl::Time now = environment_->clock->Now();
   std::vector<std::string> dormant;

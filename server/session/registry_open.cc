@@ -86,34 +86,19 @@ absl::Status Registry::OpenModels(Found* found, const std::vector<Uid>& with_run
 }
 
 absl::Status Registry::OpenAnswers() {
-  struct Stored {
-    RegistryAnswerKind kind;
-    RegistryAnswer answer;
-  };
-  std::vector<Stored> all;
-  const std::string prefix = session::KeyOf(Uid{0});
-  absl::Status scanned = environment_->store->Scan(
-      store::Table::kRequests, prefix, store::EndOfPrefix(prefix),
-      [&](absl::string_view key, absl::string_view value) {
-        auto answer = DecodeRegistryAnswer(value);
-        // Without it a late retry is a new request, which its model's name or step still guards.
-        if (answer.ok()) {
-          all.push_back({static_cast<RegistryAnswerKind>(key[prefix.size()]), *std::move(answer)});
-        }
-        return true;
-      });
-  if (!scanned.ok()) return scanned;
-  std::sort(all.begin(), all.end(),
-            [](const Stored& a, const Stored& b) { return a.answer.sequence < b.answer.sequence; });
-  for (const auto& [kind, answer] : all) {
-    Shard& shard = ShardOf(answer.key.id);
-    const MutexLock lock(&shard.mu);
-    if (kind == RegistryAnswerKind::kCreate) {
-      shard.creations.Record(answer.key, answer.time, {answer.model_id, true});
-      shard.creation_count = std::max(shard.creation_count, answer.sequence + 1);
-    } else {
-      shard.deletions.Record(answer.key, answer.time, {});
-      shard.deletion_count = std::max(shard.deletion_count, answer.sequence + 1);
+  for (const auto kind : {RegistryAnswerKind::kCreate, RegistryAnswerKind::kDelete}) {
+    const auto answers = ReadRegistryAnswers(environment_->store, kind);
+    if (!answers.ok()) return answers.status();
+    for (const RegistryAnswer& answer : *answers) {
+      Shard& shard = ShardOf(answer.key.id);
+      const MutexLock lock(&shard.mu);
+      if (kind == RegistryAnswerKind::kCreate) {
+        shard.creations.Record(answer.key, answer.time, {answer.model_id, true});
+        shard.creation_count = std::max(shard.creation_count, answer.sequence + 1);
+      } else {
+        shard.deletions.Record(answer.key, answer.time, {});
+        shard.deletion_count = std::max(shard.deletion_count, answer.sequence + 1);
+      }
     }
   }
   return absl::OkStatus();

@@ -160,6 +160,9 @@ std::string EncodeRun(const StoredRun& run) {
   message.set_start_step(run.start_step);
   message.set_training_chunks(run.training_chunks);
   message.set_validation_chunks(run.validation_chunks);
+  message.set_training_dataset(run.training_dataset);
+  message.set_validation_dataset(run.validation_dataset);
+  message.set_model(run.model);
   return Seal(message);
 }
 
@@ -175,6 +178,9 @@ absl::StatusOr<StoredRun> DecodeRun(absl::string_view value, absl::string_view m
   run.start_step = message.start_step();
   run.training_chunks = message.training_chunks();
   run.validation_chunks = message.validation_chunks();
+  run.training_dataset = message.training_dataset();
+  run.validation_dataset = message.validation_dataset();
+  run.model = message.model();
   return run;
 }
 

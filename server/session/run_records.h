@@ -8,6 +8,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "server/session/keys.h"
 #include "server/session/run.h"
 #include "server/session/run_log.h"
 #include "server/session/trainer.h"
@@ -30,6 +31,9 @@ struct StoredRun {
   int64_t start_step = 0;
   uint32_t training_chunks = 0;
   uint32_t validation_chunks = 0;
+  Uid training_dataset = 0;  // instead of pieces
+  Uid validation_dataset = 0;
+  std::string model;  // the id
 };
 std::string EncodeRun(const StoredRun& run);
 absl::StatusOr<StoredRun> DecodeRun(absl::string_view value, absl::string_view model);

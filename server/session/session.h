@@ -26,6 +26,7 @@
 #include "server/session/model_info.h"
 #include "server/session/mutex.h"
 #include "server/session/request_window.h"
+#include "server/session/rows_in_use.h"
 #include "server/session/run.h"
 #include "server/session/strand.h"
 #include "server/session/trainer.h"
@@ -114,14 +115,18 @@ class Session : public std::enable_shared_from_this<Session> {
   // way instead of being refused.
   struct TrainArgs {
     RunConfig config;
-    std::shared_ptr<const engine::Dataset> data;
-    std::shared_ptr<const engine::Dataset> validation;  // null: what config.validation_split takes
+    RowsInUse data;
+    RowsInUse validation;  // without rows: what config.validation_split takes
     bool wait = false;
     bool resumes = false;  // goes on by itself after a restart of the server
     RequestKey key;
     IsCancelled cancelled;
   };
   void Train(TrainArgs args, Callback<std::shared_ptr<Run>> done);
+
+  // The run that a request started, if it did; null if it is new. INVALID_ARGUMENT if its id was
+  // used for another request, NOT_FOUND if the run is not known any more.
+  absl::StatusOr<std::shared_ptr<Run>> FindRunOf(const RequestKey& key) const;
 
   // Stops the run of that number (0: whichever is under way) and answers it once it has ended.
   void StopTraining(int64_t number, const RequestKey& key, Callback<std::shared_ptr<Run>> done);
@@ -173,6 +178,9 @@ class Session : public std::enable_shared_from_this<Session> {
     RunData data;
     int64_t start_step = 0;
     std::optional<TrainerMark> mark;  // nothing: from the beginning
+    // Whose rows have to be read first, instead of those in `data`.
+    Uid training_dataset = 0;
+    Uid validation_dataset = 0;
   };
   void ResumeRun(ResumeArgs args);
 
@@ -233,8 +241,11 @@ class Session : public std::enable_shared_from_this<Session> {
   void AddBest(store::Batch* batch) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   bool KeepPeriodic();
   void DoTrain(TrainArgs args, Callback<std::shared_ptr<Run>> done);
-  absl::StatusOr<std::shared_ptr<Run>> FindRunOf(const RequestKey& key)
+  absl::StatusOr<std::shared_ptr<Run>> LookUpRunOf(const RequestKey& key) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void ReadRowsAndGoOn(ResumeArgs args);
+  void GoOn(ResumeArgs args);
+  void CannotGoOn(const absl::Status& why);
   absl::StatusOr<std::shared_ptr<Run>> StartRun(TrainArgs& args, store::Batch* batch)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void AddRunRecords(const TrainArgs& args, store::Batch* batch) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);

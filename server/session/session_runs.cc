@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "server/session/datasets.h"
 #include "server/session/mutex.h"
 #include "server/session/run_records.h"
 #include "server/session/session_impl.h"
@@ -31,7 +32,7 @@ void Session::DoTrain(TrainArgs args, Callback<std::shared_ptr<Run>> done) {
   bool started = false;
   {
     const MutexLock lock(&mu_);
-    run = FindRunOf(args.key);
+    run = LookUpRunOf(args.key);
     if (run.ok() && *run == nullptr) {
       if (run_ != nullptr && args.wait && !closed_) {
         if (waiting_.size() < kMaxWaitingRuns) {
@@ -66,8 +67,12 @@ void Session::DoTrain(TrainArgs args, Callback<std::shared_ptr<Run>> done) {
   AnswerWhenStored<std::shared_ptr<Run>>(std::move(run), std::move(done));
 }
 
-// The run that a request started, if it did; null if it is new.
-absl::StatusOr<std::shared_ptr<Run>> Session::FindRunOf(const RequestKey& key) {
+absl::StatusOr<std::shared_ptr<Run>> Session::FindRunOf(const RequestKey& key) const {
+  const MutexLock lock(&mu_);
+  return LookUpRunOf(key);
+}
+
+absl::StatusOr<std::shared_ptr<Run>> Session::LookUpRunOf(const RequestKey& key) const {
   const bool same = run_ != nullptr && !key.id.empty() && run_->key().id == key.id &&
                     run_->key().fingerprint == key.fingerprint;
   if (same) return run_;  // however long ago that was
@@ -119,9 +124,9 @@ absl::StatusOr<std::shared_ptr<Run>> Session::StartRun(TrainArgs& args, store::B
     AddRunRecords(args, batch);
     journal_->AddAnswer(answer, batch);
   }
-  trainer_ = std::make_unique<Trainer>(network_, run_,
-                                       RunData{std::move(args.data), std::move(args.validation)},
-                                       state_, &lent_threads_);
+  trainer_ = std::make_unique<Trainer>(
+      network_, run_, RunData{std::move(args.data.rows), std::move(args.validation.rows)}, state_,
+      &lent_threads_);
   return run_;
 }
 
@@ -135,12 +140,15 @@ void Session::AddRunRecords(const TrainArgs& args, store::Batch* batch) {
   if (run_->resumes()) {
     stored.config = run_->config();
     stored.key = run_->key();
-    const auto add = [&, run = run_->number()](const std::shared_ptr<const engine::Dataset>& rows,
-                                               RowsOf which) {
+    stored.model = info_.id;
+    stored.training_dataset = args.data.dataset;
+    stored.validation_dataset = args.validation.dataset;
+    const auto add = [&, run = run_->number()](const RowsInUse& rows, RowsOf which) {
       uint32_t count = 0;
-      if (rows == nullptr) return count;
-      for (std::string& piece : EncodeRows(*rows)) {
-        batch->Put(store::Table::kChunks, ChunkKey(uid, run, which, count++), std::move(piece));
+      if (rows.rows == nullptr || rows.dataset != 0) return count;
+      for (Piece& piece : EncodeRows(*rows.rows)) {
+        batch->Put(store::Table::kChunks, ChunkKey(uid, run, which, count++),
+                   std::move(piece.record));
       }
       return count;
     };
@@ -155,9 +163,32 @@ void Session::ResumeRun(ResumeArgs args) {
   environment_->runs_under_way.fetch_add(1);
   {
     const MutexLock lock(&mu_);
-    run_ = std::move(args.run);
+    run_ = args.run;
     run_count_ = std::max(run_count_, run_->number());
     last_mark_ = environment_->clock->Now();
+  }
+  ReadRowsAndGoOn(std::move(args));
+}
+
+// Until the rows have been read the run has no trainer.
+void Session::ReadRowsAndGoOn(ResumeArgs args) {
+  const bool training = args.training_dataset != 0;
+  const Uid dataset = training ? args.training_dataset : args.validation_dataset;
+  if (dataset == 0) return GoOn(std::move(args));
+  environment_->datasets->UseAgain(
+      dataset, info_, *network_,
+      [self = shared_from_this(), training,
+       args = std::move(args)](absl::StatusOr<RowsInUse> rows) mutable {
+        if (!rows.ok()) return self->CannotGoOn(rows.status());
+        (training ? args.data.training : args.data.validation) = std::move(rows->rows);
+        (training ? args.training_dataset : args.validation_dataset) = 0;
+        self->ReadRowsAndGoOn(std::move(args));
+      });
+}
+
+void Session::GoOn(ResumeArgs args) {
+  {
+    const MutexLock lock(&mu_);
     if (args.mark.has_value()) {
       stored_best_ = args.mark->best_state;
       trainer_ = std::make_unique<Trainer>(network_, run_, std::move(args.data), state_,
@@ -168,6 +199,26 @@ void Session::ResumeRun(ResumeArgs args) {
     }
   }
   PostSlice();
+}
+
+// The rows of the run could not be read. Without them it ends; or, if they may be there later, it
+// is left to who loads the model next.
+void Session::CannotGoOn(const absl::Status& why) {
+  RunSummary summary;
+  std::shared_ptr<Run> parked;
+  {
+    const MutexLock lock(&mu_);
+    if (absl::IsUnavailable(why) || absl::IsResourceExhausted(why)) {
+      journal_->Break();
+      parked = TakeRun();
+    }
+    summary.stop_reason = StopReason::kDataLost;
+    summary.message = std::string(why.message());
+    summary.step = step_;
+  }
+  if (parked == nullptr) return EndRun(summary);
+  environment_->AddParked(info_.id);
+  parked->Park(why);
 }
 
 void Session::PostSlice() {
@@ -246,6 +297,7 @@ bool Session::ParkRun() {
       return true;
     }
     waiting.swap(waiting_);
+    environment_->AddParked(info_.id);
   }
   run->Park(NotStored(name(), absl::OkStatus()));
   for (WaitingTrain& train : waiting) train.done(NotStored(name(), absl::OkStatus()));
@@ -282,10 +334,12 @@ void Session::EndRun(const RunSummary& summary) {
   bool stores = false;
   {
     const MutexLock lock(&mu_);
-    state_ = trainer_->state();
-    step_ = state_->step;
     store::Batch batch;
-    if (!closed_) AddBest(&batch);
+    if (trainer_ != nullptr) {
+      state_ = trainer_->state();
+      step_ = state_->step;
+      if (!closed_) AddBest(&batch);
+    }
     trainer = std::move(trainer_);
     stores = journal_.has_value() && !closed_;
     if (stores) AddEnd(summary, &batch);

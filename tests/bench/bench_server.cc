@@ -15,6 +15,7 @@
 #include "server/rpc/server.h"
 #include "server/rpc/spec_codec.h"
 #include "server/session/compute_pool.h"
+#include "server/session/datasets.h"
 #include "server/store/memory_store.h"
 #include "server/store/rocks_store.h"
 
@@ -77,9 +78,12 @@ int Serve(const std::string& data_dir) {
   store::Store* const archive = store != nullptr ? store.get() : &memory;
   auto pool =
       std::make_unique<session::ComputePool>(static_cast<int>(std::thread::hardware_concurrency()));
-  session::Environment environment{pool.get(), &clock, {}, {},
-                                   store.get(), archive, rpc::DecodeSpecRecord};
+  session::Environment environment{
+      pool.get(), &clock, {}, {}, store.get(), archive, rpc::DecodeSpecRecord, nullptr};
+  session::Datasets datasets(&environment, data_dir);
+  environment.datasets = &datasets;
   session::Registry registry(&environment);
+  if (const auto opened = datasets.Open(); !opened.ok()) return 1;
   if (const auto found = registry.Open(); !found.ok()) {
     std::fprintf(stderr, "%s\n", found.status().ToString().c_str());
     return 1;

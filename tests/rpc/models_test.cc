@@ -179,7 +179,7 @@ TEST_F(ModelsTest, AnUnknownMethodIsUnimplemented) {
 TEST_F(ModelsTest, APortOrSocketInUseIsRefusedWithAdvice) {
   session::ComputePool pool(1);
   session::SystemClock clock;
-  session::Environment environment{&pool, &clock, {}, {}, {}, {}, {}};
+  session::Environment environment{&pool, &clock, {}, {}, {}, {}, {}, {}};
   session::Registry registry(&environment);
   Context context{&environment, &registry, {}, {}, {}};
   const auto same_port = Server::Start({{server->address}, "", {}}, &context);

@@ -16,6 +16,7 @@
 #include "google/rpc/status.pb.h"
 #include "server/rpc/server.h"
 #include "server/session/compute_pool.h"
+#include "server/session/datasets.h"
 #include "server/store/memory_store.h"
 
 namespace backprop::rpc {
@@ -32,9 +33,11 @@ class TurnedClock final : public session::Clock {
 struct TestServer {
   explicit TestServer(session::Limits limits = {}, std::string unix_socket = "", int threads = 2)
       : pool(std::make_unique<session::ComputePool>(threads)),
-        environment{pool.get(), &clock, limits, {}, {}, &archive, {}},
+        environment{pool.get(), &clock, limits, {}, {}, &archive, {}, {}},
+        datasets(&environment, testing::TempDir()),
         registry(&environment),
         context{&environment, &registry, {}, {}, {}} {
+    environment.datasets = &datasets;
     auto started = Server::Start({{"127.0.0.1:0"}, std::move(unix_socket), {}}, &context);
     if (!started.ok()) throw std::runtime_error(started.status().ToString());
     server = *std::move(started);
@@ -54,6 +57,7 @@ struct TestServer {
   store::MemoryStore archive;
   std::unique_ptr<session::ComputePool> pool;
   session::Environment environment;
+  session::Datasets datasets;
   session::Registry registry;
   Context context;
   std::unique_ptr<Server> server;

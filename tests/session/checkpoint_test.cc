@@ -238,7 +238,7 @@ TEST_F(CheckpointTest, ARunKeepsItsNewest) {
 TEST_F(CheckpointTest, ARunKeepsItsBestEpoch) {
   auto session = *Make("m");
   auto args = Run(40, {0, 3, true});
-  args.validation = XorRows(40);
+  args.validation.rows = XorRows(40);
   std::vector<double> losses;
   const auto run = Start(session.get(), std::move(args));
   WaitFor(run);
@@ -251,7 +251,7 @@ TEST_F(CheckpointTest, ARunKeepsItsBestEpoch) {
   EXPECT_EQ(best.iteration % 4, 0);
   // The same run with early stopping, which gives the best epoch back, ends with the same bits.
   auto stopping = Run(40, {});
-  stopping.validation = XorRows(40);
+  stopping.validation.rows = XorRows(40);
   stopping.config.early_stopping = EarlyStopping{1000, 0, true};
   const auto other = SessionOf(XorNetwork()->spec());
   const auto other_run = Start(other.get(), std::move(stopping));

@@ -198,7 +198,7 @@ TEST_F(DurabilityTest, ARunGoesOnAfterARestartAsIfThereHadBeenNone) {
   auto spec = Spec("m");
   ASSERT_TRUE(Make("m").ok());
   auto args = TrainArgsFor(100'000, false, {"t1", 3});
-  args.data = XorRows(200);
+  args.data.rows = XorRows(200);
   args.config.batch_size = 16;
   args.config.shuffle = true;
   args.config.validation_split = 0.2;

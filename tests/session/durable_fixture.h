@@ -20,9 +20,18 @@ namespace backprop::session {
 struct Server {
   Server(store::Store* store, const Clock* clock, const Limits& limits,
          std::map<std::string, engine::NetworkSpec>* specs)
-      : environment{pool.get(), clock, limits, {}, store, store, [specs](absl::string_view name) {
+      : environment{pool.get(),
+                    clock,
+                    limits,
+                    {},
+                    store,
+                    store,
+                    [specs](absl::string_view name) {
                       return DecodedSpec{specs->at(std::string(name)), {}, {}};
-                    }} {
+                    },
+                    nullptr} {
+    environment.datasets = &datasets;
+    EXPECT_TRUE(datasets.Open().ok());
     opened = registry.Open();
     EXPECT_TRUE(opened.ok()) << opened.status();
   }
@@ -35,6 +44,7 @@ struct Server {
 
   std::unique_ptr<ComputePool> pool = std::make_unique<ComputePool>(2);
   Environment environment;
+  Datasets datasets{&environment, testing::TempDir()};
   Registry registry{&environment};
   absl::StatusOr<Registry::Found> opened;
 };

@@ -7,6 +7,7 @@
 #include <memory>
 #include <string>
 
+#include "server/session/datasets.h"
 #include "server/session/mutex.h"
 #include "server/session/registry.h"
 #include "server/store/memory_store.h"
@@ -121,8 +122,8 @@ class SessionFixture : public testing::Test {
                                          int64_t report_every = 100) {
     Session::TrainArgs args;
     args.config.iterations = iterations;
-    args.data = XorRows();
-    args.config.batch_size = args.data->rows;
+    args.data.rows = XorRows();
+    args.config.batch_size = args.data.rows->rows;
     args.config.report_every = report_every;
     args.wait = wait;
     args.key = key;
@@ -155,11 +156,15 @@ class SessionFixture : public testing::Test {
 
   FakeClock clock;
   store::MemoryStore archive;
-  Environment environment{nullptr, &clock, {}, {}, {}, &archive, {}};
+  Environment environment{nullptr, &clock, {}, {}, {}, &archive, {}, {}};
+  Datasets datasets{&environment, ""};
   Registry registry{&environment};
   // Last, so that it ends what is under way before what that uses goes.
   ComputePool pool{2};
-  SessionFixture() { environment.pool = &pool; }
+  SessionFixture() {
+    environment.pool = &pool;
+    environment.datasets = &datasets;
+  }
   ~SessionFixture() override {
     registry.Drain();
     store::WaitForAnswers(&archive);

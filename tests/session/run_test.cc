@@ -31,7 +31,7 @@ class RunTest : public SessionFixture {
   std::shared_ptr<Session> CreateOf(const engine::NetworkSpec& spec) { return SessionOf(spec); }
   static Session::TrainArgs Epochs(int64_t epochs, int64_t batch_size = 16) {
     Session::TrainArgs args;
-    args.data = Rows(80, 1);
+    args.data.rows = Rows(80, 1);
     args.config.batch_size = batch_size;
     args.config.iterations = epochs * engine::BatchesPerEpoch(80, batch_size);
     args.config.shuffle = true;
@@ -64,8 +64,8 @@ class RunTest : public SessionFixture {
 TEST_F(RunTest, EveryEpochIsValidatedOnTheGivenRows) {
   auto session = CreateOf(Spec());
   auto args = Epochs(6);
-  args.validation = Rows(30, 2);
-  const auto validation = args.validation;
+  args.validation.rows = Rows(30, 2);
+  const auto validation = args.validation.rows;
   const auto run = Start(session.get(), std::move(args));
   const RunSummary summary = WaitFor(run);
   EXPECT_EQ(summary.stop_reason, StopReason::kCompleted);
@@ -90,7 +90,7 @@ TEST_F(RunTest, ASplitTrainsOnTheRestAlone) {
   args.config.validation_split = 0.25;
   args.config.iterations = 18;  // 60 rows in batches of 10, three times
   // The same by hand: the rows that the published scheme leaves.
-  const engine::Split split = engine::SplitForValidation(args.data, 0.25, Spec().seed, 0);
+  const engine::Split split = engine::SplitForValidation(args.data.rows, 0.25, Spec().seed, 0);
   const auto copy = [](const engine::RowSet& rows) {
     engine::Dataset copied;
     rows.View(0, rows.rows(), &copied);
@@ -98,8 +98,8 @@ TEST_F(RunTest, ASplitTrainsOnTheRestAlone) {
   };
   auto by_hand = Epochs(3, 10);
   by_hand.config.iterations = 18;
-  by_hand.data = copy(split.training);
-  by_hand.validation = copy(split.validation);
+  by_hand.data.rows = copy(split.training);
+  by_hand.validation.rows = copy(split.validation);
   const RunSummary a = WaitFor(Start(session.get(), std::move(args)));
   const RunSummary b = WaitFor(Start(other.get(), std::move(by_hand)));
   EXPECT_EQ(a.metrics->rows, 60);
@@ -116,10 +116,10 @@ TEST_F(RunTest, EarlyStoppingEndsTheRunAndRestoresTheBestEpoch) {
     spec.optimizer.learning_rate = 0.3;
     auto session = CreateOf(spec);
     auto args = Epochs(500, 8);
-    args.validation = Rows(20, 9);
+    args.validation.rows = Rows(20, 9);
     args.config.early_stopping = EarlyStopping{3, 0, restore};
-    const auto data = args.data;
-    const auto validation = args.validation;
+    const auto data = args.data.rows;
+    const auto validation = args.validation.rows;
     const auto run = Start(session.get(), std::move(args));
     const RunSummary summary = WaitFor(run);
     ASSERT_EQ(summary.stop_reason, StopReason::kEarlyStopped);
@@ -163,7 +163,7 @@ TEST_F(RunTest, ValidationRowsThatWeighNothingImproveNothing) {
   const auto order = reference::Shuffle(Spec().seed, 5, 0, 80);  // the first 20 are held out
   for (size_t i = 20; i < 80; ++i) data.sample_weights.Set(order[i], 1);
   auto args = Epochs(50, 20);
-  args.data = std::make_shared<engine::Dataset>(std::move(data));
+  args.data.rows = std::make_shared<engine::Dataset>(std::move(data));
   args.config.validation_split = 0.25;
   args.config.early_stopping = EarlyStopping{4, 0, true};
   const RunSummary summary = WaitFor(Start(session.get(), std::move(args)));
@@ -215,7 +215,7 @@ TEST_F(RunTest, TheFirstRunFitsTheStandardisationOnItsTrainingRows) {
 
   auto args = Epochs(2, 10);
   args.config.validation_split = 0.5;
-  const engine::Split split = engine::SplitForValidation(args.data, 0.5, spec.seed, 0);
+  const engine::Split split = engine::SplitForValidation(args.data.rows, 0.5, spec.seed, 0);
   WaitFor(Start(session.get(), std::move(args)));
   const auto fitted = Read(session.get())->standardization;
   ASSERT_NE(fitted, nullptr);
@@ -225,7 +225,7 @@ TEST_F(RunTest, TheFirstRunFitsTheStandardisationOnItsTrainingRows) {
   EXPECT_TRUE(Step(session.get()).ok());
 
   auto later = Epochs(2);
-  later.data = Rows(50, 7);
+  later.data.rows = Rows(50, 7);
   later.config.batch_size = 50;
   WaitFor(Start(session.get(), std::move(later)));
   EXPECT_EQ(Read(session.get())->standardization, fitted) << "it is kept";
@@ -239,7 +239,7 @@ TEST_F(RunTest, InputsWhoseDeviationOverflowsAreNotFitted) {
   auto data = engine::XorData(80, 1, engine::DataType::kFloat64);
   for (int64_t row = 0; row < 40; ++row) data.inputs.Set(2 * row, 1e300);
   auto args = Epochs(1);
-  args.data = std::make_shared<engine::Dataset>(std::move(data));
+  args.data.rows = std::make_shared<engine::Dataset>(std::move(data));
   args.config.validation_split = 0.2;
   const RunSummary summary = WaitFor(Start(session.get(), std::move(args)));
   EXPECT_EQ(summary.stop_reason, StopReason::kDiverged);

@@ -106,8 +106,8 @@ TEST_F(SessionTest, ARunEqualsItsStepsWhateverItsSlices) {
 TEST_F(SessionTest, AReadNeverWaitsForAStepUnderWay) {
   auto session = Create("m");
   auto args = TrainArgsFor(3);
-  args.data = XorRows(200'000);
-  args.config.batch_size = args.data->rows;
+  args.data.rows = XorRows(200'000);
+  args.config.batch_size = args.data.rows->rows;
   Waiter<RunPtr> run;
   session->Train(std::move(args), run.callback());
   ASSERT_TRUE(run.Wait().ok());
@@ -304,7 +304,7 @@ TEST_F(SessionTest, ADivergingRunKeepsTheLastFiniteParameters) {
   data->targets_per_row = 2;
   data->targets = engine::Buffer(engine::DataType::kFloat32, 400);
   Session::TrainArgs args = TrainArgsFor(1000);
-  args.data = data;
+  args.data.rows = data;
   Waiter<RunPtr> waiter;
   session->Train(std::move(args), waiter.callback());
   const RunSummary summary = WaitFor(*waiter.Wait());

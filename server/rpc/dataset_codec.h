@@ -1,0 +1,39 @@
+// Between the messages about datasets and what the session holds.
+#ifndef BACKPROP_SERVER_RPC_DATASET_CODEC_H_
+#define BACKPROP_SERVER_RPC_DATASET_CODEC_H_
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "backprop/v1/dataset.pb.h"
+#include "server/session/dataset_info.h"
+#include "server/session/datasets.h"
+#include "server/session/limits.h"
+
+namespace backprop::rpc {
+
+absl::StatusOr<session::Datasets::UploadArgs> DecodeHeader(const v1::DatasetHeader& message);
+
+// Rows as they came. With label_names they have no classes yet.
+struct DecodedChunk {
+  engine::Dataset rows;
+  std::vector<std::string> label_names;
+  std::optional<uint32_t> crc32;
+};
+absl::StatusOr<DecodedChunk> DecodeChunk(const v1::DatasetChunk& message, engine::DataType type,
+                                         const session::Limits& limits);
+
+// Whether a chunk fits the rows before it, and its checksum. Gives its rows their classes, and new
+// names theirs.
+absl::Status CheckChunk(const session::DatasetInfo& info, const DecodedChunk& chunk,
+                        engine::Dataset* rows, std::vector<std::string>* class_names);
+
+void EncodeDataset(const session::DatasetInfo& info, v1::Dataset* message);
+
+}  // namespace backprop::rpc
+
+#endif  // BACKPROP_SERVER_RPC_DATASET_CODEC_H_

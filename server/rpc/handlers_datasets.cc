@@ -1,0 +1,144 @@
+// UploadDataset, GetDataset, ListDatasets, DeleteDataset.
+#include <memory>
+#include <utility>
+
+#include "server/rpc/dataset_codec.h"
+#include "server/rpc/fields.h"
+#include "server/rpc/handlers.h"
+#include "server/rpc/names.h"
+#include "server/rpc/paging.h"
+#include "server/session/datasets.h"
+
+namespace backprop::rpc {
+namespace {
+
+using session::Datasets;
+using session::FieldError;
+
+class DatasetReceiver final : public Receiver<v1::UploadDatasetRequest> {
+ public:
+  DatasetReceiver(Context* context, v1::UploadDatasetResponse* response)
+      : context_(context), response_(response) {}
+
+  void Take(const v1::UploadDatasetRequest& message, Next next) override {
+    const bool is_header = message.part_case() == v1::UploadDatasetRequest::kHeader;
+    if (!begun_ && !is_header) {
+      return next(FieldError("header", "is required in the first message"));
+    }
+    if (committed_) return next(FieldError("part", "nothing may follow the commit"));
+    switch (message.part_case()) {
+      case v1::UploadDatasetRequest::kHeader:
+        if (begun_) return next(FieldError("header", "belongs into the first message"));
+        return next(Begin(message.header()));
+      case v1::UploadDatasetRequest::kChunk:
+        // Checking and writing rows takes longer than a hand-over.
+        context_->environment->pool->Post(session::Priority::kInteractive,
+                                          [this, &message, next = std::move(next)]() mutable {
+                                            Add(message.chunk(), std::move(next));
+                                          });
+        return;
+      case v1::UploadDatasetRequest::kCommit:
+        return Commit(message.commit(), std::move(next));
+      case v1::UploadDatasetRequest::PART_NOT_SET:
+        return next(FieldError("part", "expected header, chunk or commit, got none"));
+    }
+  }
+
+  void End(Next done) override {
+    if (!begun_) return done(FieldError("header", "is required"));
+    EncodeDataset(info_, response_->mutable_dataset());
+    done(absl::OkStatus());
+  }
+
+ private:
+  Datasets* datasets() const { return context_->environment->datasets; }
+
+  absl::Status Begin(const v1::DatasetHeader& header) {
+    auto args = DecodeHeader(header);
+    if (!args.ok()) return args.status();
+    auto info = datasets()->BeginUpload(*std::move(args));
+    if (!info.ok()) return info.status();
+    info_ = *std::move(info);
+    begun_ = true;
+    return absl::OkStatus();
+  }
+
+  void Add(const v1::DatasetChunk& message, Next next) {
+    auto chunk = DecodeChunk(message, info_.data_type, context_->limits());
+    Datasets::AppendArgs args;
+    args.uid = info_.uid;
+    args.first_row = message.first_row();
+    if (chunk.ok()) {
+      args.rows = std::move(chunk->rows);
+    } else if (!absl::IsInvalidArgument(chunk.status())) {
+      return next(chunk.status());
+    } else {
+      args.first_row = 0;
+    }
+    args.check = [chunk = std::move(chunk)](const session::DatasetInfo& info, engine::Dataset* rows,
+                                            std::vector<std::string>* class_names) mutable {
+      if (!chunk.ok()) return chunk.status();
+      return CheckChunk(info, *chunk, rows, class_names);
+    };
+    datasets()->Append(std::move(args), Answer(std::move(next)));
+  }
+
+  void Commit(const v1::DatasetCommit& message, Next next) {
+    committed_ = true;
+    datasets()->Complete(info_.uid, message.rows(), Answer(std::move(next)));
+  }
+
+  Datasets::Callback<session::DatasetInfo> Answer(Next next) {
+    return [this, next = std::move(next)](absl::StatusOr<session::DatasetInfo> info) mutable {
+      if (info.ok()) info_ = *std::move(info);
+      next(info.status());
+    };
+  }
+
+  Context* const context_;
+  v1::UploadDatasetResponse* const response_;
+  bool begun_ = false;
+  bool committed_ = false;
+  session::DatasetInfo info_;
+};
+
+}  // namespace
+
+std::unique_ptr<Receiver<v1::UploadDatasetRequest>> UploadInto(
+    Context* context, v1::UploadDatasetResponse* response) {
+  return std::make_unique<DatasetReceiver>(context, response);
+}
+
+void HandleGetDataset(Context* context, UnaryCall* call, const v1::GetDatasetRequest& request,
+                      v1::GetDatasetResponse* response) {
+  const auto id = ParseDatasetName("name", request.name());
+  if (!id.ok()) return call->Done(id.status());
+  const auto info = context->environment->datasets->Get(*id);
+  if (!info.ok()) return call->Done(info.status());
+  EncodeDataset(*info, response->mutable_dataset());
+  call->Done(absl::OkStatus());
+}
+
+void HandleListDatasets(Context* context, UnaryCall* call, const v1::ListDatasetsRequest& request,
+                        v1::ListDatasetsResponse* response) {
+  Fields fields;
+  const size_t page_size = DecodePage(request, "ListDatasets", &fields);
+  if (!fields.ok()) return call->Done(fields.status());
+  auto list = context->environment->datasets->List(request.page_token(), page_size + 1);
+  response->set_next_page_token(
+      CutToPage(page_size, &list, [](const auto& info) { return info.id; }));
+  for (const auto& info : list) EncodeDataset(info, response->add_datasets());
+  call->Done(absl::OkStatus());
+}
+
+void HandleDeleteDataset(Context* context, UnaryCall* call, const v1::DeleteDatasetRequest& request,
+                         v1::DeleteDatasetResponse*) {
+  const auto id = ParseDatasetName("name", request.name());
+  if (!id.ok()) return call->Done(id.status());
+  const auto key = KeyOf("DeleteDataset", request.request_id(), request);
+  if (!key.ok()) return call->Done(key.status());
+  context->environment->datasets->Delete(
+      *id, *key, [call](const absl::Status& status) { call->Done(status); });
+}
+
+}  // namespace backprop::rpc

@@ -1,0 +1,145 @@
+#include "server/session/dataset_info.h"
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "server/engine/loss.h"
+#include "server/session/records.h"
+#include "server/session/status.h"
+#include "server/store/records.pb.h"
+
+namespace backprop::session {
+namespace {
+
+using engine::Loss;
+
+absl::Status CheckTargets(const DatasetInfo& info, const engine::Network& network,
+                          absl::string_view field) {
+  const Loss loss = network.spec().loss.kind;
+  if (info.targets_per_row != network.outputs()) {
+    return FieldError(field, absl::StrCat("expected ", network.outputs(), " targets in a row, ",
+                                          info.name(), " has ", info.targets_per_row));
+  }
+  if (!engine::Classifies(loss)) return absl::OkStatus();
+  if (info.least_target < 0 || info.largest_target > 1) {
+    return FieldError(
+        field, absl::StrCat("expected targets in [0, 1], those of ", info.name(), " are in [",
+                            info.least_target, ", ", info.largest_target, "]"));
+  }
+  if (loss == Loss::kSoftmaxCrossEntropy && info.row_sum_error > kRowSumTolerance) {
+    return FieldError(field, absl::StrCat("expected targets whose rows sum to 1, one of ",
+                                          info.name(), " is off by ", info.row_sum_error));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+void AddRows(const engine::Dataset& rows, DatasetInfo* info) {
+  info->rows += rows.rows;
+  const int64_t row_bytes =
+      (rows.inputs_per_row + rows.targets_per_row + (rows.sample_weights.count() > 0 ? 1 : 0)) *
+          engine::SizeOf(rows.inputs.type()) +
+      (rows.classes.empty() ? 0 : static_cast<int64_t>(sizeof(int32_t)));
+  info->size_bytes += rows.rows * row_bytes;
+  for (const int32_t c : rows.classes) info->largest_class = std::max(info->largest_class, c);
+  const int64_t k = rows.targets_per_row;
+  for (int64_t row = 0; row < rows.rows; ++row) {
+    double sum = 0;
+    for (int64_t j = 0; j < k; ++j) {
+      const double y = rows.targets.Get(row * k + j);
+      info->least_target = std::min(info->least_target, y);
+      info->largest_target = std::max(info->largest_target, y);
+      sum += y;
+    }
+    if (k > 0) info->row_sum_error = std::max(info->row_sum_error, std::abs(sum - 1));
+    info->weight_sum += rows.sample_weights.count() > 0 ? rows.sample_weights.Get(row) : 1;
+  }
+}
+
+absl::StatusOr<std::vector<int32_t>> FitClasses(const DatasetInfo& info,
+                                                const engine::Network& network,
+                                                const ModelInfo& model, absl::string_view field) {
+  if (info.inputs_per_row != network.inputs()) {
+    return FieldError(field, absl::StrCat("expected ", network.inputs(), " inputs in a row, ",
+                                          info.name(), " has ", info.inputs_per_row));
+  }
+  std::vector<int32_t> classes;
+  if (info.targets_per_row > 0) {
+    const absl::Status status = CheckTargets(info, network, field);
+    if (!status.ok()) return status;
+    return classes;
+  }
+  const int64_t count = engine::ClassesOf(network.spec().loss.kind, network.outputs());
+  if (count == 0) {
+    return FieldError(
+        field, absl::StrCat("the model takes targets, rows of ", info.name(), " carry classes"));
+  }
+  if (info.class_names.empty()) {
+    if (info.largest_class < count) return classes;
+    return FieldError(field, absl::StrCat("expected classes in [0, ", count, "), ", info.name(),
+                                          " has ", info.largest_class));
+  }
+  for (const std::string& name : info.class_names) {
+    const auto it = std::find(model.class_names.begin(), model.class_names.end(), name);
+    if (it == model.class_names.end()) {
+      return FieldError(field, absl::StrCat("the model has no class \"", name.substr(0, 80),
+                                            "\", which ", info.name(), " has"));
+    }
+    classes.push_back(static_cast<int32_t>(it - model.class_names.begin()));
+  }
+  return classes;
+}
+
+std::string EncodeDataset(const DatasetInfo& info) {
+  store::v1::Dataset message;
+  message.set_uid(info.uid);
+  message.set_ready(info.ready);
+  message.set_rows(info.rows);
+  message.set_inputs_per_row(info.inputs_per_row);
+  message.set_targets_per_row(info.targets_per_row);
+  message.set_sample_weights(info.sample_weights);
+  message.set_bytes_per_number(static_cast<uint32_t>(engine::SizeOf(info.data_type)));
+  message.mutable_class_names()->Add(info.class_names.begin(), info.class_names.end());
+  message.mutable_labels()->insert(info.labels.begin(), info.labels.end());
+  message.set_create_time_unix_nanos(absl::ToUnixNanos(info.create_time));
+  message.set_request_id(info.request_id);
+  message.set_size_bytes(info.size_bytes);
+  message.set_largest_class(info.largest_class);
+  message.set_least_target(info.least_target);
+  message.set_largest_target(info.largest_target);
+  message.set_row_sum_error(info.row_sum_error);
+  message.set_weight_sum(info.weight_sum);
+  return Seal(message);
+}
+
+absl::StatusOr<DatasetInfo> DecodeDataset(absl::string_view value, absl::string_view id) {
+  store::v1::Dataset message;
+  DatasetInfo info;
+  info.id = std::string(id);
+  const absl::Status opened = Open(value, info.name(), &message);
+  if (!opened.ok()) return opened;
+  info.uid = message.uid();
+  info.ready = message.ready();
+  info.rows = message.rows();
+  info.inputs_per_row = message.inputs_per_row();
+  info.targets_per_row = message.targets_per_row();
+  info.sample_weights = message.sample_weights();
+  info.data_type =
+      message.bytes_per_number() == 8 ? engine::DataType::kFloat64 : engine::DataType::kFloat32;
+  info.class_names.assign(message.class_names().begin(), message.class_names().end());
+  info.labels.insert(message.labels().begin(), message.labels().end());
+  info.create_time = absl::FromUnixNanos(message.create_time_unix_nanos());
+  info.request_id = message.request_id();
+  info.size_bytes = message.size_bytes();
+  info.largest_class = message.largest_class();
+  info.least_target = message.least_target();
+  info.largest_target = message.largest_target();
+  info.row_sum_error = message.row_sum_error();
+  info.weight_sum = message.weight_sum();
+  return info;
+}
+
+}  // namespace backprop::session

@@ -1,0 +1,59 @@
+// What is known of a dataset, beside its rows.
+#ifndef BACKPROP_SERVER_SESSION_DATASET_INFO_H_
+#define BACKPROP_SERVER_SESSION_DATASET_INFO_H_
+
+#include <cstdint>
+#include <limits>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/time/time.h"
+#include "server/engine/data.h"
+#include "server/engine/network.h"
+#include "server/session/keys.h"
+#include "server/session/model_info.h"
+
+namespace backprop::session {
+
+struct DatasetInfo {
+  std::string id;
+  Uid uid = 0;
+  std::string request_id;  // of its upload
+  std::map<std::string, std::string> labels;
+  absl::Time create_time;
+  engine::DataType data_type = engine::DataType::kFloat32;
+  bool ready = false;
+  int64_t rows = 0;
+  int64_t size_bytes = 0;
+  // Of the rows; settled by the first ones.
+  int64_t inputs_per_row = 0;
+  int64_t targets_per_row = 0;  // 0: rows carry classes
+  bool sample_weights = false;
+  std::vector<std::string> class_names;
+  int32_t largest_class = 0;
+  double least_target = std::numeric_limits<double>::infinity();
+  double largest_target = -std::numeric_limits<double>::infinity();
+  double row_sum_error = 0;  // the largest |sum of a row's targets - 1|
+  double weight_sum = 0;     // of all rows
+
+  std::string name() const { return "datasets/" + id; }
+};
+
+// Notes what more rows, of the right shape, bring.
+void AddRows(const engine::Dataset& rows, DatasetInfo* info);
+
+// Whether a model can take these rows: INVALID_ARGUMENT about `field` if not. Answers what each
+// class of the dataset is called in the model; empty if they are the same.
+absl::StatusOr<std::vector<int32_t>> FitClasses(const DatasetInfo& info,
+                                                const engine::Network& network,
+                                                const ModelInfo& model, absl::string_view field);
+
+std::string EncodeDataset(const DatasetInfo& info);
+absl::StatusOr<DatasetInfo> DecodeDataset(absl::string_view value, absl::string_view id);
+
+}  // namespace backprop::session
+
+#endif  // BACKPROP_SERVER_SESSION_DATASET_INFO_H_

@@ -1,0 +1,155 @@
+#include "server/session/dataset_reader.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "server/session/records.h"
+#include "server/session/status.h"
+
+namespace backprop::session {
+namespace {
+
+void Unmap(std::byte* data, size_t bytes) { munmap(data, bytes); }
+
+absl::Status ScratchError(const std::string& directory, int error) {
+  const std::string message =
+      absl::StrCat("rows are read into ", directory, ": ", std::strerror(error));
+  return error == ENOSPC || error == EDQUOT ? absl::ResourceExhaustedError(message)
+                                            : absl::UnavailableError(message);
+}
+
+// Memory of a file that has no name and goes with the mapping. Its blocks are taken at once, so
+// that a full disk is an error here and not a signal later.
+absl::StatusOr<engine::Buffer> ScratchBuffer(const std::string& directory, engine::DataType type,
+                                             int64_t count) {
+  const auto bytes = static_cast<size_t>(count * engine::SizeOf(type));
+  const int fd = open(directory.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+  if (fd < 0) return ScratchError(directory, errno);
+  int error = posix_fallocate(fd, 0, static_cast<off_t>(bytes));
+  void* data = MAP_FAILED;
+  if (error == 0) {
+    data = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (data == MAP_FAILED) error = errno;
+  }
+  close(fd);
+  if (error != 0) return ScratchError(directory, error);
+  return engine::Buffer::Adopt(type, count, static_cast<std::byte*>(data), Unmap);
+}
+
+class Reader {
+ public:
+  Reader(const DatasetInfo& info, const ReadArgs& args) : info_(info), args_(args) {}
+
+  absl::StatusOr<std::shared_ptr<const engine::Dataset>> Read() {
+    absl::Status status = MakeRoom();
+    while (status.ok() && next_ < info_.rows) status = ReadSome();
+    if (!status.ok()) return status;
+    return std::make_shared<const engine::Dataset>(std::move(rows_));
+  }
+
+ private:
+  absl::Status MakeRoom() {
+    rows_.rows = info_.rows;
+    rows_.inputs_per_row = info_.inputs_per_row;
+    rows_.targets_per_row = info_.targets_per_row;
+    const int64_t numbers =
+        info_.inputs_per_row + info_.targets_per_row + (info_.sample_weights ? 1 : 0);
+    const bool mapped = !args_.scratch_dir.empty() &&
+                        info_.rows * numbers * engine::SizeOf(args_.type) > kMostHeapBytes;
+    const auto make = [&](int64_t per_row, engine::Buffer* buffer) -> absl::Status {
+      if (per_row == 0) return absl::OkStatus();
+      if (!mapped) {
+        *buffer = engine::Buffer(args_.type, info_.rows * per_row);
+        return absl::OkStatus();
+      }
+      auto scratch = ScratchBuffer(args_.scratch_dir, args_.type, info_.rows * per_row);
+      if (!scratch.ok()) return scratch.status();
+      *buffer = *std::move(scratch);
+      return absl::OkStatus();
+    };
+    absl::Status status = make(info_.inputs_per_row, &rows_.inputs);
+    if (status.ok()) status = make(info_.targets_per_row, &rows_.targets);
+    if (status.ok()) status = make(info_.sample_weights ? 1 : 0, &rows_.sample_weights);
+    if (info_.targets_per_row == 0) rows_.classes.resize(static_cast<size_t>(info_.rows));
+    return status;
+  }
+
+  // A few pieces: the store is not held for long.
+  absl::Status ReadSome() {
+    constexpr int kPieces = 16;
+    if (args_.stop != nullptr && *args_.stop) return ShuttingDown();
+    absl::Status status;
+    int pieces = 0;
+    const int64_t before = next_;
+    absl::Status scanned =
+        args_.store->Scan(store::Table::kDatasetRows, DatasetRowsKey(info_.uid, next_),
+                          store::EndOfPrefix(session::KeyOf(info_.uid)),
+                          [&](absl::string_view key, absl::string_view value) {
+                            status = AddPiece(key, value);
+                            return status.ok() && next_ < info_.rows && ++pieces < kPieces;
+                          });
+    if (!scanned.ok()) return scanned;
+    if (status.ok() && next_ == before) return Damaged(info_.name(), MissingRow());
+    return status;
+  }
+
+  std::string MissingRow() const { return absl::StrCat("row ", next_, " is missing"); }
+
+  absl::Status AddPiece(absl::string_view key, absl::string_view value) {
+    if (key != DatasetRowsKey(info_.uid, next_)) return Damaged(info_.name(), MissingRow());
+    const auto piece = DecodePiece(value, info_.data_type, info_.name());
+    if (!piece.ok()) return piece.status();
+    if (piece->rows > info_.rows - next_ || piece->inputs_per_row != info_.inputs_per_row ||
+        piece->targets_per_row != info_.targets_per_row ||
+        piece->classes.empty() != (info_.targets_per_row > 0) ||
+        (piece->sample_weights.count() > 0) != info_.sample_weights) {
+      return Damaged(info_.name(), "its rows do not fit each other");
+    }
+    Copy(piece->inputs, info_.inputs_per_row, &rows_.inputs);
+    Copy(piece->targets, info_.targets_per_row, &rows_.targets);
+    Copy(piece->sample_weights, 1, &rows_.sample_weights);
+    for (size_t i = 0; i < piece->classes.size(); ++i) {
+      int32_t c = piece->classes[i];
+      if (!args_.classes.empty()) {
+        if (c < 0 || static_cast<size_t>(c) >= args_.classes.size()) {
+          return Damaged(info_.name(), "a class has no name");
+        }
+        c = args_.classes[static_cast<size_t>(c)];
+      }
+      rows_.classes[static_cast<size_t>(next_) + i] = c;
+    }
+    next_ += piece->rows;
+    return absl::OkStatus();
+  }
+
+  void Copy(const engine::Buffer& from, int64_t per_row, engine::Buffer* to) const {
+    if (from.count() == 0) return;
+    const int64_t at = next_ * per_row;
+    if (from.type() == to->type()) {
+      std::memcpy(to->bytes() + at * engine::SizeOf(to->type()), from.bytes(), from.size_bytes());
+      return;
+    }
+    for (int64_t i = 0; i < from.count(); ++i) to->Set(at + i, from.Get(i));
+  }
+
+  const DatasetInfo& info_;
+  const ReadArgs& args_;
+  engine::Dataset rows_;
+  int64_t next_ = 0;  // row to read
+};
+
+}  // namespace
+
+absl::StatusOr<std::shared_ptr<const engine::Dataset>> ReadDataset(const DatasetInfo& info,
+                                                                   const ReadArgs& args) {
+  return Reader(info, args).Read();
+}
+
+}  // namespace backprop::session

@@ -1,0 +1,161 @@
+// Who uses a dataset, and the thread that reads its rows for them.
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "server/session/dataset_reader.h"
+#include "server/session/datasets.h"
+#include "server/session/status.h"
+
+namespace backprop::session {
+
+Datasets::Datasets(Environment* environment, std::string scratch_dir)
+    : environment_(environment),
+      scratch_dir_(std::move(scratch_dir)),
+      reader_([this] { ReadLoop(); }) {}
+
+Datasets::~Datasets() {
+  Stop();
+  reader_.join();
+}
+
+void Datasets::Stop() {
+  const MutexLock lock(&mu_);
+  stop_ = true;
+  changed_.NotifyAll();
+  changed_.Wait(
+      &mu_, [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) { return !reading_ && to_read_.empty(); });
+}
+
+void Datasets::Use(absl::string_view id, const ModelInfo& model, const engine::Network& network,
+                   std::string field, Callback<RowsInUse> done) {
+  EntryPtr entry;
+  {
+    const MutexLock lock(&mu_);
+    entry = Find(id);
+  }
+  if (entry == nullptr) return done(DatasetNotFound(absl::StrCat("datasets/", id)));
+  Read(std::move(entry), model, network, field, std::move(done));
+}
+
+void Datasets::UseAgain(Uid uid, const ModelInfo& model, const engine::Network& network,
+                        Callback<RowsInUse> done) {
+  EntryPtr entry;
+  {
+    const MutexLock lock(&mu_);
+    entry = FindByUid(uid);
+  }
+  if (entry == nullptr) return done(DatasetNotFound("the dataset of the run"));
+  Read(std::move(entry), model, network, "dataset", std::move(done));
+}
+
+void Datasets::Read(EntryPtr entry, const ModelInfo& model, const engine::Network& network,
+                    absl::string_view field, Callback<RowsInUse> done) {
+  const absl::Status fresh = Refresh(entry);
+  if (!fresh.ok()) return done(fresh);
+  Reading reading;
+  {
+    const MutexLock lock(&mu_);
+    reading.info = entry->info;
+  }
+  if (!reading.info.ready) {
+    return done(ReasonError(absl::StatusCode::kFailedPrecondition,
+                            absl::StrCat(field, ": ", reading.info.name(), " is not complete"),
+                            {"DATASET_UPLOADING", {{"dataset", reading.info.name()}}}));
+  }
+  auto classes = FitClasses(reading.info, network, model, field);
+  if (!classes.ok()) return done(classes.status());
+  reading.form = {network.spec().data_type, *std::move(classes)};
+  reading.user = absl::StrCat("models/", model.id);
+  std::shared_ptr<const engine::Dataset> rows;
+  RowsInUse in_use;
+  {
+    const MutexLock lock(&mu_);
+    if (entry->deleting) {
+      rows = nullptr;
+    } else if ((rows = entry->read[reading.form].lock()) != nullptr) {
+      in_use = Hold(entry, rows, reading.user);
+    } else {
+      entry->users.insert(reading.user);  // while they are read
+      reading.entry = entry;
+      reading.done = std::move(done);
+      to_read_.push_back(std::move(reading));
+      changed_.NotifyAll();
+      return;
+    }
+  }
+  if (rows == nullptr) return done(DatasetNotFound(reading.info.name()));
+  done(std::move(in_use));
+}
+
+// The rows, with a note of who uses them that goes with the last copy.
+class Datasets::InUse {
+ public:
+  InUse(Datasets* datasets, EntryPtr entry, std::string user,
+        std::shared_ptr<const engine::Dataset> rows)
+      : datasets_(datasets),
+        entry_(std::move(entry)),
+        user_(std::move(user)),
+        rows_(std::move(rows)) {}
+  InUse(const InUse&) = delete;
+  InUse& operator=(const InUse&) = delete;
+  ~InUse() {
+    rows_ = nullptr;  // which may take long: outside of the lock
+    const MutexLock lock(&datasets_->mu_);
+    entry_->users.extract(user_);
+  }
+
+ private:
+  Datasets* const datasets_;
+  const EntryPtr entry_;
+  const std::string user_;
+  std::shared_ptr<const engine::Dataset> rows_;
+};
+
+RowsInUse Datasets::Hold(const EntryPtr& entry, std::shared_ptr<const engine::Dataset> rows,
+                         const std::string& user) {
+  entry->users.insert(user);
+  const engine::Dataset* const view = rows.get();
+  auto use = std::make_shared<InUse>(this, entry, user, std::move(rows));
+  return {std::shared_ptr<const engine::Dataset>(std::move(use), view), entry->info.uid};
+}
+
+void Datasets::ReadLoop() {
+  for (;;) {
+    Reading reading;
+    std::shared_ptr<const engine::Dataset> known;
+    {
+      const MutexLock lock(&mu_);
+      changed_.Wait(
+          &mu_, [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) { return stop_ || !to_read_.empty(); });
+      if (to_read_.empty()) return;
+      reading_ = true;
+      reading = std::move(to_read_.front());
+      to_read_.pop_front();
+      known = reading.entry->read[reading.form].lock();
+    }
+    absl::StatusOr<std::shared_ptr<const engine::Dataset>> rows = known;
+    if (stop_) {
+      rows = ShuttingDown();
+    } else if (known == nullptr) {
+      ReadArgs args{archive(), scratch_dir_, reading.form.first, reading.form.second, &stop_};
+      rows = ReadDataset(reading.info, args);
+    }
+    absl::StatusOr<RowsInUse> in_use = RowsInUse();
+    if (!rows.ok()) in_use = rows.status();
+    {
+      const MutexLock lock(&mu_);
+      reading.entry->users.extract(reading.user);
+      if (rows.ok()) {
+        std::erase_if(reading.entry->read, [](const auto& form) { return form.second.expired(); });
+        reading.entry->read[reading.form] = *rows;
+        in_use = Hold(reading.entry, *std::move(rows), reading.user);
+      }
+    }
+    reading.done(std::move(in_use));
+    const MutexLock lock(&mu_);
+    reading_ = false;
+    changed_.NotifyAll();
+  }
+}
+
+}  // namespace backprop::session

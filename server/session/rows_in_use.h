@@ -1,0 +1,20 @@
+// Rows that a run or a measurement uses.
+#ifndef BACKPROP_SERVER_SESSION_ROWS_IN_USE_H_
+#define BACKPROP_SERVER_SESSION_ROWS_IN_USE_H_
+
+#include <memory>
+
+#include "server/engine/data.h"
+#include "server/session/keys.h"
+
+namespace backprop::session {
+
+// While they are held their dataset cannot be deleted.
+struct RowsInUse {
+  std::shared_ptr<const engine::Dataset> rows;
+  Uid dataset = 0;  // 0: they came with a request
+};
+
+}  // namespace backprop::session
+
+#endif  // BACKPROP_SERVER_SESSION_ROWS_IN_USE_H_

@@ -1,0 +1,321 @@
+// Datasets: uploads, who uses them, their rows on disk and in memory.
+#include "server/session/datasets.h"
+
+#include <gtest/gtest.h>
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "server/session/dataset_reader.h"
+#include "server/session/status.h"
+#include "tests/session/durable_fixture.h"
+
+namespace backprop::session {
+namespace {
+
+class DatasetsTest : public DurableFixture {
+ protected:
+  Datasets& all() { return server->datasets; }
+
+  absl::StatusOr<DatasetInfo> Append(Uid uid, int64_t first_row, engine::Dataset rows) {
+    Datasets::AppendArgs args;
+    args.uid = uid;
+    args.first_row = first_row;
+    args.rows = std::move(rows);
+    args.check = [](const DatasetInfo&, engine::Dataset* checked, std::vector<std::string>*) {
+      if (checked->inputs.Get(0) == 666) return FieldError("chunk", "is bad");
+      return absl::OkStatus();
+    };
+    Waiter<DatasetInfo> waiter;
+    all().Append(std::move(args), waiter.callback());
+    return waiter.Wait();
+  }
+  absl::StatusOr<DatasetInfo> Complete(Uid uid, int64_t rows) {
+    Waiter<DatasetInfo> waiter;
+    all().Complete(uid, rows, waiter.callback());
+    return waiter.Wait();
+  }
+  absl::Status Drop(const std::string& id, RequestKey key = {}) {
+    Waiter<int> waiter;
+    all().Delete(id, key, [done = waiter.callback()](const absl::Status& status) mutable {
+      if (status.ok()) return done(1);
+      done(status);
+    });
+    return waiter.Wait().status();
+  }
+  // The rows of XorRows(), in chunks of `at_once`.
+  DatasetInfo Upload(const std::string& id, int64_t at_once = 64) {
+    const auto rows = XorRows();
+    const auto info = *all().BeginUpload({id, "upload", engine::DataType::kFloat32, {}});
+    for (int64_t first = 0; first < rows->rows; first += at_once) {
+      EXPECT_TRUE(Append(info.uid, first, Part(*rows, first, at_once)).ok());
+    }
+    return *Complete(info.uid, rows->rows);
+  }
+  static engine::Dataset Part(const engine::Dataset& rows, int64_t first, int64_t count) {
+    std::vector<int32_t> order;
+    for (int64_t row = first; row < std::min(first + count, rows.rows); ++row) {
+      order.push_back(static_cast<int32_t>(row));
+    }
+    auto part = engine::EmptyLike(rows, static_cast<int64_t>(order.size()));
+    engine::Gather(rows, order, &part);
+    return part;
+  }
+  absl::StatusOr<RowsInUse> Use(const std::string& id, const Session& model) {
+    Waiter<RowsInUse> waiter;
+    all().Use(id, model.info(), model.network(), "dataset", waiter.callback());
+    return waiter.Wait();
+  }
+  size_t Records() {
+    size_t count = 0;
+    for (const auto table : {store::Table::kDatasets, store::Table::kDatasetRows}) {
+      EXPECT_TRUE(store
+                      .Scan(table, "", "",
+                            [&](absl::string_view, absl::string_view) {
+                              ++count;
+                              return true;
+                            })
+                      .ok());
+    }
+    return count;
+  }
+  static Session::TrainArgs Run(RowsInUse rows, int64_t iterations, bool resumes = false) {
+    auto args = TrainArgsFor(iterations);
+    args.data = std::move(rows);
+    args.config.batch_size = 30;
+    args.config.shuffle = true;
+    args.config.validation_split = 0.2;
+    args.resumes = resumes;
+    return args;
+  }
+  static RunPtr Start(Session* session, Session::TrainArgs args) {
+    Waiter<RunPtr> waiter;
+    session->Train(std::move(args), waiter.callback());
+    EXPECT_TRUE(waiter.Wait().ok()) << waiter.Wait().status();
+    return *waiter.Wait();
+  }
+};
+
+TEST_F(DatasetsTest, AnUploadGoesOnAfterARestartAndIsThereOnce) {
+  const auto rows = XorRows();
+  const auto begun = *all().BeginUpload({"d", "r", engine::DataType::kFloat32, {}});
+  ASSERT_TRUE(Append(begun.uid, 0, Part(*rows, 0, 70)).ok());
+  EXPECT_EQ(ReasonOf(Append(begun.uid, 71, Part(*rows, 71, 1)).status())->reason, "ROWS_MISSING");
+  Restart();
+  const auto again = *all().BeginUpload({"d", "r", engine::DataType::kFloat32, {}});
+  EXPECT_EQ(again.uid, begun.uid);
+  EXPECT_EQ(again.rows, 70);
+  // From the beginning: what has come is skipped.
+  EXPECT_EQ(Append(again.uid, 0, Part(*rows, 0, 50))->rows, 70);
+  EXPECT_EQ(Append(again.uid, 50, Part(*rows, 50, 50))->rows, 100);
+  EXPECT_EQ(ReasonOf(Complete(again.uid, 200).status())->reason, "ROWS_MISSING");
+  EXPECT_EQ(Complete(again.uid, 99).status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(Append(again.uid, 100, Part(*rows, 100, 100))->rows, 200);
+  const auto model = *Make("m");
+  EXPECT_EQ(ReasonOf(Use("d", *model).status())->reason, "DATASET_UPLOADING");
+  EXPECT_TRUE(Complete(again.uid, 200)->ready);
+  EXPECT_TRUE(Complete(again.uid, 200)->ready);  // a retry
+  const auto used = Use("d", *model);
+  ASSERT_TRUE(used.ok()) << used.status();
+  EXPECT_EQ(engine::ToDoubles(used->rows->inputs, 0, 400), engine::ToDoubles(rows->inputs, 0, 400));
+  EXPECT_EQ(used->rows->classes, rows->classes);
+  EXPECT_EQ(all().BeginUpload({"d", "other", engine::DataType::kFloat32, {}}).status().code(),
+            absl::StatusCode::kAlreadyExists);
+}
+
+TEST_F(DatasetsTest, NothingOfABrokenOrLeftUploadRemains) {
+  const auto rows = XorRows();
+  const auto bad = *all().BeginUpload({"bad", "r", engine::DataType::kFloat32, {}});
+  ASSERT_TRUE(Append(bad.uid, 0, Part(*rows, 0, 70)).ok());
+  auto broken = Part(*rows, 70, 10);
+  broken.inputs.Set(0, 666);
+  EXPECT_EQ(Append(bad.uid, 70, std::move(broken)).status().code(),
+            absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(Records(), 0u);
+  EXPECT_EQ(all().Get("bad").status().code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(Append(bad.uid, 70, Part(*rows, 70, 10)).status().code(), absl::StatusCode::kNotFound);
+
+  const auto left = *all().BeginUpload({"left", "r", engine::DataType::kFloat32, {}});
+  ASSERT_TRUE(Append(left.uid, 0, Part(*rows, 0, 70)).ok());
+  Restart();
+  clock.Advance(kUploadAge - absl::Seconds(1));
+  EXPECT_EQ(all().ExpireUploads(), 0);
+  clock.Advance(absl::Seconds(1));
+  EXPECT_EQ(all().ExpireUploads(), 1);
+  store::WaitForAnswers(&held);
+  EXPECT_EQ(Records(), 0u);
+}
+
+TEST_F(DatasetsTest, ARunIsTheSameAsWithItsRowsInTheRequest) {
+  Upload("d");
+  auto session = *Make("m");
+  auto inline_session = *Make("inline");
+  const RunSummary a = WaitFor(Start(session.get(), Run(*Use("d", *session), 100)));
+  const RunSummary b = WaitFor(Start(inline_session.get(), Run({XorRows(), 0}, 100)));
+  EXPECT_EQ(a.metrics->loss, b.metrics->loss);
+  EXPECT_EQ(a.validation->loss, b.validation->loss);
+  EXPECT_EQ(Values(*Read(session.get())), Values(*Read(inline_session.get())));
+}
+
+// Also one that waits in the store: it is the run of a server that is not there any more.
+TEST_F(DatasetsTest, CannotBeDeletedUnderARun) {
+  Upload("d");
+  auto session = *Make("m");
+  auto run = Start(session.get(), Run(*Use("d", *session), kForever, /*resumes=*/true));
+  const auto refused = Drop("d");
+  EXPECT_EQ(ReasonOf(refused)->reason, "DATASET_IN_USE");
+  EXPECT_EQ(ReasonOf(refused)->metadata.at("user"), "models/m");
+  // Not in memory, but in the store.
+  Datasets others(&server->environment, "");
+  ASSERT_TRUE(others.Open().ok());
+  Waiter<int> waiter;
+  others.Delete("d", {},
+                [done = waiter.callback()](const absl::Status& status) mutable { done(status); });
+  EXPECT_EQ(ReasonOf(waiter.Wait().status())->metadata.at("user"), "models/m/runs/1");
+  session = nullptr;
+  run = nullptr;
+  Restart();
+  EXPECT_EQ(ReasonOf(Drop("d"))->reason, "DATASET_IN_USE");
+  session = *Find("m");
+  run = *session->FindRun(0);
+  run->RequestStop(StopReason::kStopped);
+  WaitFor(run);
+  absl::Status dropped;
+  for (int i = 0; i < 1000 && !(dropped = Drop("d")).ok(); ++i)
+    absl::SleepFor(absl::Milliseconds(1));
+  EXPECT_TRUE(dropped.ok()) << dropped;
+  EXPECT_EQ(Records(), 0u);
+}
+
+TEST_F(DatasetsTest, ARunGoesOnWithItsDataset) {
+  limits.mark_interval = absl::ZeroDuration();
+  Restart();
+  Upload("d");
+  auto steady = *Make("steady");
+  WaitFor(Start(steady.get(), Run(*Use("d", *steady), 30'000, true)));
+  auto cut = *Make("cut");
+  auto run = Start(cut.get(), Run(*Use("d", *cut), 30'000, true));
+  for (int i = 0; i < 4; ++i) {
+    cut = nullptr;
+    run = nullptr;
+    Restart();
+    cut = *Find("cut");
+  }
+  run = *cut->FindRun(0);
+  EXPECT_EQ(WaitFor(run).stop_reason, StopReason::kCompleted);
+  EXPECT_EQ(Values(*Read(cut.get())), Values(*Read(Find("steady")->get())));
+}
+
+TEST_F(DatasetsTest, ARunWhoseRowsAreDamagedEnds) {
+  const auto info = Upload("d");
+  auto session = *Make("m");
+  auto run = Start(session.get(), Run(*Use("d", *session), kForever, true));
+  session = nullptr;
+  run = nullptr;
+  server.reset();
+  const std::string key = DatasetRowsKey(info.uid, 64);
+  std::string value = **store.Get(store::Table::kDatasetRows, key);
+  value[value.size() / 2] = static_cast<char>(value[value.size() / 2] ^ 1);
+  store::Batch batch;
+  batch.Put(store::Table::kDatasetRows, key, value);
+  store.Commit(std::move(batch), store::Durability::kNone, nullptr, [](const absl::Status&) {});
+  store::WaitForAnswers(&store);
+  Restart();
+  session = *Find("m");
+  const RunSummary summary = WaitFor(*session->FindRun(0));
+  EXPECT_EQ(summary.stop_reason, StopReason::kDataLost);
+  EXPECT_NE(summary.message.find("datasets/d"), std::string::npos) << summary.message;
+  EXPECT_TRUE(Step(session.get()).ok());
+  EXPECT_EQ(Use("d", *session).status().code(), absl::StatusCode::kDataLoss);
+  EXPECT_TRUE(Drop("d").ok());
+}
+
+TEST_F(DatasetsTest, ADeletionsRetryIsAnsweredAlsoAfterARestart) {
+  Upload("d");
+  ASSERT_TRUE(Drop("d", {"k", 1}).ok());
+  EXPECT_TRUE(Drop("d", {"k", 1}).ok());
+  Restart();
+  EXPECT_TRUE(Drop("d", {"k", 1}).ok());
+  EXPECT_EQ(Drop("d", {"other", 1}).code(), absl::StatusCode::kNotFound);
+}
+
+TEST_F(DatasetsTest, WhatTheStoreRefusedIsAsTheStoreHasIt) {
+  const auto rows = XorRows();
+  const auto info = *all().BeginUpload({"d", "r", engine::DataType::kFloat32, {}});
+  ASSERT_TRUE(Append(info.uid, 0, Part(*rows, 0, 50)).ok());
+  held.Hold();
+  Datasets::AppendArgs args;
+  args.uid = info.uid;
+  args.first_row = 50;
+  args.rows = Part(*rows, 50, 50);
+  args.check = [](const auto&, auto*, auto*) { return absl::OkStatus(); };
+  Waiter<DatasetInfo> waiter;
+  all().Append(std::move(args), waiter.callback());
+  held.Release(absl::ResourceExhaustedError("full"));
+  EXPECT_EQ(waiter.Wait().status().code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_EQ(all().Get("d")->rows, 50);
+  EXPECT_EQ(Append(info.uid, 50, Part(*rows, 50, 150))->rows, 200);
+}
+
+// Larger than what is read into memory, in another precision, with names of classes.
+TEST_F(DatasetsTest, LargeOnesAreMapped) {
+  const int64_t count = kMostHeapBytes / (2 * 8) + 10;
+  auto rows = engine::XorData(count, 1, engine::DataType::kFloat32);
+  auto info = *all().BeginUpload({"large", "r", engine::DataType::kFloat32, {}});
+  ASSERT_TRUE(Append(info.uid, 0, Part(rows, 0, count)).ok());
+  info = *Complete(info.uid, count);
+  ReadArgs args{&store, testing::TempDir(), engine::DataType::kFloat64, {1, 0}, nullptr};
+  const auto read = ReadDataset(info, args);
+  ASSERT_TRUE(read.ok()) << read.status();
+  for (int64_t row : {int64_t{0}, count / 2, count - 1}) {
+    EXPECT_EQ((*read)->inputs.Get(2 * row + 1), rows.inputs.Get(2 * row + 1));
+    EXPECT_EQ((*read)->classes[static_cast<size_t>(row)],
+              1 - rows.classes[static_cast<size_t>(row)]);
+  }
+  args.scratch_dir = "/nonexistent";
+  EXPECT_EQ(ReadDataset(info, args).status().code(), absl::StatusCode::kUnavailable);
+  std::atomic<bool> stop{true};
+  args.stop = &stop;
+  args.scratch_dir = "";
+  EXPECT_EQ(ReadDataset(info, args).status().code(), absl::StatusCode::kUnavailable);
+}
+
+TEST_F(DatasetsTest, WhetherRowsFitAModelIsKnownWithoutReadingThem) {
+  const auto network = XorNetwork();
+  ModelInfo model;
+  model.class_names = {"no", "yes"};
+  DatasetInfo info;
+  info.id = "d";
+  info.inputs_per_row = 2;
+  info.largest_class = 1;
+  EXPECT_TRUE(FitClasses(info, *network, model, "dataset").ok());
+  info.largest_class = 2;
+  EXPECT_EQ(FieldViolationsOf(FitClasses(info, *network, model, "dataset").status())[0].field,
+            "dataset");
+  info.class_names = {"yes", "no"};
+  EXPECT_EQ(*FitClasses(info, *network, model, "dataset"), (std::vector<int32_t>{1, 0}));
+  info.class_names = {"yes", "maybe"};
+  EXPECT_FALSE(FitClasses(info, *network, model, "dataset").ok());
+  info.class_names = {};
+  info.largest_class = 0;
+  info.inputs_per_row = 3;
+  EXPECT_FALSE(FitClasses(info, *network, model, "dataset").ok());
+  info.inputs_per_row = 2;
+  info.targets_per_row = 2;
+  info.least_target = 0;
+  info.largest_target = 1;
+  EXPECT_TRUE(FitClasses(info, *network, model, "dataset").ok());
+  info.row_sum_error = 0.002;
+  EXPECT_FALSE(FitClasses(info, *network, model, "dataset").ok());
+  info.row_sum_error = 0;
+  info.largest_target = 1.001;
+  EXPECT_FALSE(FitClasses(info, *network, model, "dataset").ok());
+  info.largest_target = 1;
+  info.targets_per_row = 1;
+  EXPECT_FALSE(FitClasses(info, *network, model, "dataset").ok());
+}
+
+}  // namespace
+}  // namespace backprop::session
