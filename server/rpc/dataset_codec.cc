@@ -79,7 +79,7 @@ absl::Status DecodeWanted(const v1::Batch& batch, const session::Limits& limits,
     return FieldError("chunk.rows.label_names", absl::StrCat("expected ", rows.rows, " names, got ",
                                                              batch.label_names_size()));
   }
-  chunk->label_names.assign(batch.label_names().begin(), batch.label_names().end());
+  chunk->claims.label_names.assign(batch.label_names().begin(), batch.label_names().end());
   return absl::OkStatus();
 }
 
@@ -125,8 +125,7 @@ absl::Status NameClasses(const std::vector<std::string>& label_names, engine::Da
   return absl::OkStatus();
 }
 
-absl::Status CheckKind(const session::DatasetInfo& info, const DecodedChunk& chunk) {
-  const engine::Dataset& rows = chunk.rows;
+absl::Status CheckKind(const session::DatasetInfo& info, const engine::Dataset& rows, bool named) {
   if (info.rows == 0) return absl::OkStatus();
   if (rows.inputs_per_row != info.inputs_per_row) {
     return FieldError(absl::StrCat(kInputs, ".shape[1]"),
@@ -138,7 +137,6 @@ absl::Status CheckKind(const session::DatasetInfo& info, const DecodedChunk& chu
                                                  " targets in a row as in the first chunk, got ",
                                                  rows.targets_per_row));
   }
-  const bool named = !chunk.label_names.empty();
   if (info.targets_per_row == 0 && named != !info.class_names.empty()) {
     return FieldError("chunk.rows", absl::StrCat("expected ", named ? "labels" : "label_names",
                                                  " as in the first chunk"));
@@ -196,23 +194,21 @@ absl::StatusOr<DecodedChunk> DecodeChunk(const v1::DatasetChunk& message, engine
                                  /*may_be_zero=*/true, &chunk.rows);
   }
   if (!status.ok()) return status;
-  if (message.has_crc32()) chunk.crc32 = message.crc32();
+  if (message.has_crc32()) chunk.claims.crc32 = message.crc32();
   return chunk;
 }
 
-absl::Status CheckChunk(const session::DatasetInfo& info, const DecodedChunk& chunk,
+absl::Status CheckChunk(const session::DatasetInfo& info, const ChunkClaims& claims,
                         engine::Dataset* rows, std::vector<std::string>* class_names) {
-  absl::Status status = CheckKind(info, chunk);
-  if (status.ok() && !chunk.label_names.empty()) {
-    status = NameClasses(chunk.label_names, rows, class_names);
-  }
-  if (!status.ok() || !chunk.crc32.has_value()) return status;
+  const bool named = !claims.label_names.empty();
+  absl::Status status = CheckKind(info, *rows, named);
+  if (status.ok() && named) status = NameClasses(claims.label_names, rows, class_names);
+  if (!status.ok() || !claims.crc32.has_value()) return status;
   const uint32_t crc = ChecksumOf(*rows);
-  if (crc == *chunk.crc32) return absl::OkStatus();
-  return FieldError("chunk.crc32", absl::StrCat("expected ", crc,
-                                                ", the checksum of the rows that "
-                                                "came, got ",
-                                                *chunk.crc32));
+  if (crc == *claims.crc32) return absl::OkStatus();
+  return FieldError(
+      "chunk.crc32",
+      absl::StrCat("expected ", crc, ", the checksum of the rows that came, got ", *claims.crc32));
 }
 
 void EncodeDataset(const session::DatasetInfo& info, v1::Dataset* message) {

@@ -18,18 +18,22 @@ namespace backprop::rpc {
 
 absl::StatusOr<session::Datasets::UploadArgs> DecodeHeader(const v1::DatasetHeader& message);
 
+// What a chunk says of its rows.
+struct ChunkClaims {
+  std::vector<std::string> label_names;
+  std::optional<uint32_t> crc32;
+};
 // Rows as they came. With label_names they have no classes yet.
 struct DecodedChunk {
   engine::Dataset rows;
-  std::vector<std::string> label_names;
-  std::optional<uint32_t> crc32;
+  ChunkClaims claims;
 };
 absl::StatusOr<DecodedChunk> DecodeChunk(const v1::DatasetChunk& message, engine::DataType type,
                                          const session::Limits& limits);
 
-// Whether a chunk fits the rows before it, and its checksum. Gives its rows their classes, and new
+// Whether a chunk's rows fit those before them, and its checksum. Gives rows their classes, and new
 // names theirs.
-absl::Status CheckChunk(const session::DatasetInfo& info, const DecodedChunk& chunk,
+absl::Status CheckChunk(const session::DatasetInfo& info, const ChunkClaims& claims,
                         engine::Dataset* rows, std::vector<std::string>* class_names);
 
 void EncodeDataset(const session::DatasetInfo& info, v1::Dataset* message);

@@ -78,7 +78,7 @@ class DatasetReceiver final : public Receiver<v1::UploadDatasetRequest> {
     args.check = [chunk = std::move(chunk)](const session::DatasetInfo& info, engine::Dataset* rows,
                                             std::vector<std::string>* class_names) mutable {
       if (!chunk.ok()) return chunk.status();
-      return CheckChunk(info, *chunk, rows, class_names);
+      return CheckChunk(info, chunk->claims, rows, class_names);
     };
     datasets()->Append(std::move(args), Answer(std::move(next)));
   }

@@ -1,0 +1,135 @@
+// Models as files: exact, and nothing that is damaged becomes a model.
+#include "tests/rpc/test_server.h"
+
+namespace backprop::rpc {
+namespace {
+
+class FilesTest : public ServiceTest {
+ protected:
+  FilesTest() {
+    CreateModel("m", R"({"inputSize":2,"layers":[{"units":8},{"units":2}],"classNames":["a","b"],
+                        "optimizer":{"adam":{},"schedule":{"reduceOnPlateau":{}}},
+                        "inputStandardization":{}})");
+    std::vector<v1::TrainingEvent> events;
+    EXPECT_TRUE(
+        Train(Json<v1::TrainRequest>(R"({"model":"models/m","config":{"epochs":7},"data":)" +
+                                     std::string(kXorBatch) + "}"),
+              &events)
+            .ok());
+  }
+
+  std::string Export(const std::string& id) {
+    grpc::ClientContext call;
+    v1::ExportModelRequest request;
+    request.set_model("models/" + id);
+    const auto reader = server->stub->ExportModel(&call, request);
+    std::string file;
+    v1::ExportModelResponse piece;
+    while (reader->Read(&piece)) {
+      EXPECT_LE(piece.data().size(), size_t{1} << 20);
+      file += piece.data();
+    }
+    const auto status = reader->Finish();
+    EXPECT_TRUE(status.ok()) << status.error_message();
+    return file;
+  }
+
+  // In pieces of `at_once` bytes.
+  grpc::Status Import(const std::string& id, const std::string& file,
+                      v1::ImportModelResponse* response, size_t at_once = 100,
+                      const std::string& request_id = "") {
+    grpc::ClientContext call;
+    const auto writer = server->stub->ImportModel(&call, response);
+    v1::ImportModelRequest request;
+    request.set_model_id(id);
+    request.set_request_id(request_id);
+    for (size_t at = 0; at < file.size(); at += at_once) {
+      request.set_data(file.substr(at, at_once));
+      if (!writer->Write(request)) break;
+      request.Clear();
+    }
+    writer->WritesDone();
+    return writer->Finish();
+  }
+};
+
+TEST_F(FilesTest, ARoundTripIsExact) {
+  const std::string file = Export("m");
+  v1::ImportModelResponse imported;
+  for (const size_t at_once : {size_t{1}, size_t{100}, file.size()}) {
+    const std::string id = "copy" + std::to_string(at_once);
+    const auto status = Import(id, file, &imported, at_once);
+    ASSERT_TRUE(status.ok()) << status.error_message();
+    EXPECT_EQ(ParametersOf(id), ParametersOf("m"));
+    EXPECT_EQ(imported.model().step(), 7);
+    EXPECT_EQ(imported.model().spec().SerializeAsString(),
+              GetModel("m").spec().SerializeAsString());
+  }
+}
+
+TEST_F(FilesTest, AnImportsRetryIsAnsweredOnce) {
+  const std::string file = Export("m");
+  v1::ImportModelResponse first, second;
+  ASSERT_TRUE(Import("", file, &first, 1000, "k").ok());
+  ASSERT_TRUE(Import("", file, &second, 77, "k").ok());
+  EXPECT_EQ(first.model().name(), second.model().name());
+  EXPECT_EQ(Import("other", file, &second, 1000, "k").error_code(),
+            grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_EQ(Import("m", file, &second).error_code(), grpc::StatusCode::ALREADY_EXISTS);
+}
+
+// Every byte changed and every length cut: nothing of it is a model.
+TEST_F(FilesTest, WhatIsDamagedIsRefused) {
+  const std::string file = Export("m");
+  v1::ImportModelResponse response;
+  for (size_t at = 0; at < file.size(); at += 7) {
+    SCOPED_TRACE(at);
+    std::string flipped = file;
+    flipped[at] = static_cast<char>(flipped[at] ^ 0x10);
+    const auto status = Import("bad", flipped, &response, 1000);
+    ASSERT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT) << status.error_message();
+    ASSERT_EQ(Violations(status)[0].field(), "data");
+    const auto cut = Import("bad", file.substr(0, at), &response, 1000);
+    ASSERT_EQ(cut.error_code(), grpc::StatusCode::INVALID_ARGUMENT) << cut.error_message();
+  }
+  const auto longer = Import("bad", file + "x", &response, 1000);
+  EXPECT_NE(longer.error_message().find("goes on behind its end"), std::string::npos);
+  v1::GetModelRequest get;
+  get.set_name("models/bad");
+  v1::GetModelResponse got;
+  EXPECT_EQ(Call(&Stub::GetModel, get, &got).error_code(), grpc::StatusCode::NOT_FOUND);
+}
+
+TEST_F(FilesTest, OnlyTheFirstMessageSaysHowToCallIt) {
+  grpc::ClientContext call;
+  v1::ImportModelResponse response;
+  const auto writer = server->stub->ImportModel(&call, &response);
+  v1::ImportModelRequest request;
+  request.set_model_id("a");
+  writer->Write(request);
+  writer->Write(request);
+  writer->WritesDone();
+  EXPECT_EQ(writer->Finish().error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+}
+
+TEST_F(FilesTest, AModelThatIsNotThereHasNoFile) {
+  grpc::ClientContext call;
+  v1::ExportModelRequest request;
+  request.set_model("models/none");
+  const auto reader = server->stub->ExportModel(&call, request);
+  v1::ExportModelResponse piece;
+  EXPECT_FALSE(reader->Read(&piece));
+  EXPECT_EQ(reader->Finish().error_code(), grpc::StatusCode::NOT_FOUND);
+}
+
+TEST_F(FilesTest, AFileLargerThanAModelCanBeIsRefused) {
+  const std::string file = Export("m");
+  session::Limits limits;
+  limits.max_parameters = 41;
+  server = std::make_unique<TestServer>(limits);
+  v1::ImportModelResponse response;
+  EXPECT_EQ(Import("m", file, &response).error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
+}
+
+}  // namespace
+}  // namespace backprop::rpc
