@@ -8,20 +8,16 @@ namespace {
 
 class DatasetsTest : public ValidationTest {
  protected:
-  // Sends messages written in JSON; without WritesDone if `cut`.
+  // Sends messages written in JSON.
   grpc::Status Upload(const std::vector<std::string>& messages,
-                      v1::UploadDatasetResponse* response = nullptr, bool cut = false) {
+                      v1::UploadDatasetResponse* response = nullptr) {
     grpc::ClientContext call;
     v1::UploadDatasetResponse ignored;
     const auto writer = server->stub->UploadDataset(&call, response ? response : &ignored);
     for (const std::string& message : messages) {
       if (!writer->Write(Json<v1::UploadDatasetRequest>(message))) break;
     }
-    if (cut) {
-      call.TryCancel();
-    } else {
-      writer->WritesDone();
-    }
+    writer->WritesDone();
     return writer->Finish();
   }
   v1::Dataset GetDataset(const std::string& id) {
@@ -97,9 +93,16 @@ TEST_F(DatasetsTest, ARunByNameIsTheRunByValue) {
 }
 
 TEST_F(DatasetsTest, AnUploadThatBrokeGoesOn) {
-  Upload({Header("d"), kChunk}, nullptr, /*cut=*/true);
-  for (int i = 0; i < 1000 && GetDataset("d").rows() < 4; ++i)
+  grpc::ClientContext cut;
+  v1::UploadDatasetResponse never;
+  const auto writer = server->stub->UploadDataset(&cut, &never);
+  writer->Write(Json<v1::UploadDatasetRequest>(Header("d")));
+  writer->Write(Json<v1::UploadDatasetRequest>(kChunk));
+  for (int i = 0; i < 1000 && (!Exists("d") || GetDataset("d").rows() < 4); ++i) {
     absl::SleepFor(absl::Milliseconds(1));
+  }
+  cut.TryCancel();
+  EXPECT_EQ(writer->Finish().error_code(), StatusCode::CANCELLED);
   EXPECT_EQ(GetDataset("d").state(), v1::DATASET_STATE_UPLOADING);
   const std::string more = Chunk(
       R"("firstRow":4,"rows":{"inputs":{"shape":[1,2],"values":[5,5]},"labels":{"values":[1]}})");
