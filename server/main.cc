@@ -28,6 +28,7 @@
 #include "server/session/datasets.h"
 #include "server/session/mutex.h"
 #include "server/session/registry.h"
+#include "server/store/backup.h"
 #include "server/store/memory_store.h"
 #include "server/store/rocks_store.h"
 
@@ -189,6 +190,11 @@ int Serve(const ops::Config& config, const sigset_t& signals) {
     auto opened = OpenStore(config.data_dir, &writable);
     if (!opened.ok()) return Fail(opened.status());
     store = *std::move(opened);
+  }
+  if (store != nullptr) {
+    const auto dropped = store::DropUnfinishedRestore(store.get());
+    if (!dropped.ok()) return Fail(dropped.status());
+    if (*dropped) spdlog::warn("a restore was cut short: what it had brought was dropped");
   }
   std::unique_ptr<store::Store> memory;
   if (store == nullptr) memory = std::make_unique<store::MemoryStore>(kMemoryArchiveBytes);

@@ -82,6 +82,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerOptions& optio
                              &unix_bound);
   }
   builder.RegisterService(&server->service_);
+  builder.RegisterService(&server->admin_);
   for (grpc::Service* service : options.additional) builder.RegisterService(service);
   server->server_ = builder.BuildAndStart();
   for (size_t i = 0; i < ports.size(); ++i) {

@@ -10,6 +10,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "server/rpc/admin_service.h"
 #include "server/rpc/context.h"
 #include "server/rpc/training_service.h"
 
@@ -25,7 +26,7 @@ struct ServerOptions {
 // can.
 inline constexpr char kWritesHealth[] = "backprop.v1.TrainingService.writes";
 
-// Serves TrainingService, health, reflection and channelz. Thread-safe.
+// Serves TrainingService, AdminService, health, reflection and channelz. Thread-safe.
 class Server {
  public:
   // UNAVAILABLE with what to do if an address cannot be had. `context` must outlive the server.
@@ -50,10 +51,11 @@ class Server {
   }
 
  private:
-  explicit Server(Context* context) : context_(context), service_(context) {}
+  explicit Server(Context* context) : context_(context), service_(context), admin_(context) {}
 
   Context* const context_;
   TrainingService service_;
+  AdminService admin_;
   std::vector<std::string> addresses_;
   std::string unix_socket_;
   std::unique_ptr<grpc::Server> server_;

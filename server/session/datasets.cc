@@ -122,6 +122,7 @@ absl::StatusOr<DatasetInfo> Datasets::BeginUpload(UploadArgs args) {
   EntryPtr entry;
   {
     const MutexLock lock(&mu_);
+    if (environment_->restoring) return Restoring();
     entry = Find(args.id);
     if (entry == nullptr && entries_.size() >= kMaxDatasets) {
       return LimitError("header.dataset_id", absl::StrCat("the server holds ", kMaxDatasets,

@@ -65,6 +65,10 @@ class Datasets {
   // Makes it READY if it has that many rows.
   void Complete(Uid uid, int64_t rows, Callback<DatasetInfo> done);
 
+  bool empty() const {
+    const MutexLock lock(&mu_);
+    return entries_.empty();
+  }
   absl::StatusOr<DatasetInfo> Get(absl::string_view id);
   std::vector<DatasetInfo> List(const std::string& after, size_t count) const;
   // NOT_FOUND; FAILED_PRECONDITION (DATASET_IN_USE).

@@ -45,7 +45,8 @@ struct Environment {
   // For runs that go on. Null: there are none in this process.
   Datasets* datasets = nullptr;
   std::atomic<int64_t> runs_under_way{0};
-  std::atomic<bool> draining{false};  // no run starts any more
+  std::atomic<bool> draining{false};   // no run starts any more
+  std::atomic<bool> restoring{false};  // a backup is being restored: there are no models
 
   // Models whose run waits for the store to work again. Thread-safe.
   void AddParked(const std::string& id) {

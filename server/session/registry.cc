@@ -109,6 +109,7 @@ absl::StatusOr<std::shared_ptr<Session>> Registry::FindOrLoad(absl::string_view 
 
 absl::StatusOr<std::shared_ptr<Session>> Registry::Find(absl::string_view id) {
   if (environment_->draining) return ShuttingDown();
+  if (environment_->restoring) return Restoring();
   auto session = FindOrLoad(id);
   if (!session.ok()) return session;
   if (*session == nullptr) return ModelNotFound(absl::StrCat("models/", id));
@@ -193,6 +194,10 @@ void Registry::Create(CreateArgs args, Created done) {
   const int64_t numbers = NumbersOf(*args.network);
   const absl::Status room = TakeRoom(numbers);
   if (!room.ok()) return done(room);
+  if (environment_->restoring) {  // asked behind TakeRoom: a restore looks for models first
+    GiveRoom(numbers);
+    return done(Restoring());
+  }
   store::Batch record = CreationRecord(args.key, args.info.id);
   // Before anybody can find the new session: what is done to it is stored after its creation.
   const auto store_it = [&](const std::shared_ptr<Session>& session) {
@@ -316,6 +321,7 @@ void Registry::RemoveStored(const std::shared_ptr<Session>& session, store::Batc
 
 void Registry::Delete(absl::string_view id, const RequestKey& key, Done done) {
   if (environment_->draining) return done(ShuttingDown());
+  if (environment_->restoring) return done(Restoring());
   Shard& shard = ShardOf(key.id);
   const absl::Time now = environment_->clock->Now();
   bool repeated = false;

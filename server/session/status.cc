@@ -132,6 +132,11 @@ absl::Status NotStored(absl::string_view model, const absl::Status& cause) {
                      {"NOT_STORED", {{"model", std::string(model)}}});
 }
 
+absl::Status Restoring() {
+  return ReasonError(absl::StatusCode::kUnavailable, "a backup is being restored",
+                     {"RESTORING", {}});
+}
+
 absl::Status ShuttingDown() {
   return ReasonError(absl::StatusCode::kUnavailable, "the server is shutting down",
                      {"SERVER_SHUTDOWN", {}});

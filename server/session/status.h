@@ -38,6 +38,7 @@ absl::Status ModelNotFound(absl::string_view model);
 absl::Status ModelDeleted(absl::string_view model);
 absl::Status RunUnderWay(absl::string_view run);
 absl::Status ShuttingDown();
+absl::Status Restoring();
 absl::Status DatasetNotFound(absl::string_view dataset);
 absl::Status CheckpointNotFound(absl::string_view checkpoint);
 // A change was refused by the store, for `cause`; OK: an earlier one was.

@@ -64,14 +64,42 @@ absl::StatusOr<std::optional<std::string>> MemoryStore::Get(Table table, absl::s
   return it->second;
 }
 
-absl::Status MemoryStore::Scan(Table table, absl::string_view first, absl::string_view end,
-                               Visitor visit) {
-  const std::lock_guard lock(mu_);
-  for (auto it = At(table).lower_bound(first); it != At(table).end(); ++it) {
+namespace {
+
+template <class Records>
+void ScanRecords(const Records& records, absl::string_view first, absl::string_view end,
+                 Store::Visitor visit) {
+  for (auto it = records.lower_bound(first); it != records.end(); ++it) {
     if (!end.empty() && it->first >= end) break;
     if (!visit(it->first, it->second)) break;
   }
+}
+
+}  // namespace
+
+absl::Status MemoryStore::Scan(Table table, absl::string_view first, absl::string_view end,
+                               Visitor visit) {
+  const std::lock_guard lock(mu_);
+  ScanRecords(At(table), first, end, visit);
   return absl::OkStatus();
+}
+
+class MemoryStore::Copy final : public Snapshot {
+ public:
+  explicit Copy(std::array<Records, kTables> tables) : tables_(std::move(tables)) {}
+  absl::Status Scan(Table table, absl::string_view first, absl::string_view end,
+                    Visitor visit) override {
+    ScanRecords(tables_[static_cast<size_t>(table)], first, end, visit);
+    return absl::OkStatus();
+  }
+
+ private:
+  const std::array<Records, kTables> tables_;
+};
+
+absl::StatusOr<std::unique_ptr<Snapshot>> MemoryStore::TakeSnapshot() {
+  const std::lock_guard lock(mu_);
+  return std::make_unique<Copy>(tables_);
 }
 
 }  // namespace backprop::store

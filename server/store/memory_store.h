@@ -25,9 +25,11 @@ class MemoryStore final : public Store {
   absl::StatusOr<std::optional<std::string>> Get(Table table, absl::string_view key) override;
   absl::Status Scan(Table table, absl::string_view first, absl::string_view end,
                     Visitor visit) override;
+  absl::StatusOr<std::unique_ptr<Snapshot>> TakeSnapshot() override;
   absl::Status health() const override { return absl::OkStatus(); }
 
  private:
+  class Copy;
   using Records = std::map<std::string, std::string, std::less<>>;
   Records& At(Table table) { return tables_[static_cast<size_t>(table)]; }
   absl::Status Write(const std::vector<const Batch*>& batches);

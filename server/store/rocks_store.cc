@@ -14,6 +14,7 @@
 #include <cstring>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <shared_mutex>
 #include <utility>
 #include <vector>
@@ -32,6 +33,7 @@ namespace {
 constexpr std::array<const char*, kTables> kNames = {
     "default", "models", "states",      "requests", "log",
     "runs",    "chunks", "checkpoints", "datasets", "dataset_rows"};
+constexpr size_t kMostKeyBytes = 128;
 constexpr char kFormatKey[] = "format";
 constexpr char kGroupKey[] = "group";
 
@@ -91,6 +93,7 @@ class Database {
       const RocksOptions& options, const std::shared_ptr<rocksdb::Cache>& cache);
   ~Database() {
     if (db_ == nullptr) return;
+    for (const rocksdb::Snapshot* snapshot : snapshots_) db_->ReleaseSnapshot(snapshot);
     for (auto* family : families_) {
       db_->DestroyColumnFamilyHandle(family).PermitUncheckedError();
     }
@@ -103,7 +106,20 @@ class Database {
   }
   const std::vector<rocksdb::ColumnFamilyHandle*>& families() const { return families_; }
 
+  // A snapshot goes with the database, if not before.
+  const rocksdb::Snapshot* TakeSnapshot() {
+    const std::lock_guard lock(snapshots_mu_);
+    return *snapshots_.insert(db_->GetSnapshot()).first;
+  }
+  void Release(const rocksdb::Snapshot* snapshot) {
+    const std::lock_guard lock(snapshots_mu_);
+    db_->ReleaseSnapshot(snapshot);
+    snapshots_.erase(snapshot);
+  }
+
  private:
+  std::mutex snapshots_mu_;
+  std::set<const rocksdb::Snapshot*> snapshots_;  // under snapshots_mu_
   std::unique_ptr<rocksdb::DB> db_;
   std::vector<rocksdb::ColumnFamilyHandle*> families_;
 };
@@ -186,7 +202,50 @@ class RocksStore final : public Store {
                     Visitor visit) override {
     const std::shared_lock lock(database_mu_);
     if (database_ == nullptr) return health();
+    return ScanDatabase(nullptr, table, first, end, visit);
+  }
+
+  absl::StatusOr<std::unique_ptr<Snapshot>> TakeSnapshot() override {
+    const std::shared_lock lock(database_mu_);
+    if (database_ == nullptr) return health();
+    return std::make_unique<Moment>(this, opened_, database_->TakeSnapshot());
+  }
+
+  absl::Status health() const override {
+    const std::lock_guard lock(health_mu_);
+    return health_;
+  }
+
+ private:
+  // A snapshot of the database that was open when it was taken.
+  class Moment final : public Snapshot {
+   public:
+    Moment(RocksStore* store, uint64_t opened, const rocksdb::Snapshot* snapshot)
+        : store_(store), opened_(opened), snapshot_(snapshot) {}
+    ~Moment() override {
+      const std::shared_lock lock(store_->database_mu_);
+      if (still_there()) store_->database_->Release(snapshot_);
+    }
+    absl::Status Scan(Table table, absl::string_view first, absl::string_view end,
+                      Visitor visit) override {
+      const std::shared_lock lock(store_->database_mu_);
+      if (still_there()) return store_->ScanDatabase(snapshot_, table, first, end, visit);
+      return absl::UnavailableError("the store was opened anew after a failure of the disk");
+    }
+
+   private:
+    bool still_there() const { return store_->database_ != nullptr && store_->opened_ == opened_; }
+
+    RocksStore* const store_;
+    const uint64_t opened_;
+    const rocksdb::Snapshot* const snapshot_;
+  };
+
+  // Under database_mu_.
+  absl::Status ScanDatabase(const rocksdb::Snapshot* snapshot, Table table, absl::string_view first,
+                            absl::string_view end, Visitor visit) {
     rocksdb::ReadOptions options;
+    options.snapshot = snapshot;
     const rocksdb::Slice bound(end.data(), end.size());
     if (!end.empty()) options.iterate_upper_bound = &bound;
     options.fill_cache = false;
@@ -200,12 +259,6 @@ class RocksStore final : public Store {
     return FromRocks(it->status(), options_.directory);
   }
 
-  absl::Status health() const override {
-    const std::lock_guard lock(health_mu_);
-    return health_;
-  }
-
- private:
   absl::Status CheckFormat() {
     const auto format = Get(Table::kMeta, kFormatKey);
     if (!format.ok()) return format.status();
@@ -253,7 +306,10 @@ class RocksStore final : public Store {
         group->Delete(family, op.key);
         break;
       case Batch::Kind::kDeletePrefix:
-        group->DeleteRange(family, op.key, EndOfPrefix(op.key));
+        // No key is as long as that, and as large.
+        group->DeleteRange(
+            family, op.key,
+            op.key.empty() ? std::string(kMostKeyBytes, '\xff') : EndOfPrefix(op.key));
         break;
     }
   }
@@ -319,6 +375,7 @@ class RocksStore final : public Store {
       auto opened = Database::Open(options_, cache_);
       if (!opened.ok()) return opened.status();
       database_ = *std::move(opened);
+      ++opened_;
     }
     return ReadGroup();
   }
@@ -338,6 +395,7 @@ class RocksStore final : public Store {
   std::shared_mutex
       database_mu_;  // held, shared, by readers; by the writing thread when it opens anew
   std::unique_ptr<Database> database_;  // null while it cannot be opened
+  uint64_t opened_ = 0;                 // how often it was opened anew
   Watermark watermark_;
   uint64_t group_ = 0;  // the last group written
   static constexpr std::chrono::milliseconds kFirstPause{5};

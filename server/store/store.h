@@ -53,7 +53,7 @@ class Batch {
     bytes_ += key.size();
     ops_.push_back({Kind::kDelete, table, std::move(key), {}});
   }
-  // Every key that starts with `prefix`.
+  // Every key that starts with `prefix`; with an empty one all of the table.
   void DeletePrefix(Table table, std::string prefix) {
     bytes_ += prefix.size();
     ops_.push_back({Kind::kDeletePrefix, table, std::move(prefix), {}});
@@ -85,13 +85,24 @@ class Chain {
   std::atomic<bool> broken_{false};
 };
 
+// What a store held at one moment. Thread-compatible; must not outlive its store. Errors:
+// UNAVAILABLE once the store had to be opened anew; DATA_LOSS.
+class Snapshot {
+ public:
+  using Visitor = absl::FunctionRef<bool(absl::string_view key, absl::string_view value)>;
+  virtual ~Snapshot() = default;
+  // As Store::Scan.
+  virtual absl::Status Scan(Table table, absl::string_view first, absl::string_view end,
+                            Visitor visit) = 0;
+};
+
 // Thread-safe. Errors: UNAVAILABLE when the disk fails or is read-only, RESOURCE_EXHAUSTED when it
 // is full, DATA_LOSS for records that are damaged; messages name what to do.
 class Store {
  public:
   using Done = absl::AnyInvocable<void(const absl::Status&)>;
   // Returns whether to go on.
-  using Visitor = absl::FunctionRef<bool(absl::string_view key, absl::string_view value)>;
+  using Visitor = Snapshot::Visitor;
 
   virtual ~Store() = default;
 
@@ -108,6 +119,9 @@ class Store {
   // Visits the keys in [first, end), by their bytes; an empty `end` means no bound.
   virtual absl::Status Scan(Table table, absl::string_view first, absl::string_view end,
                             Visitor visit) = 0;
+
+  // Whole batches, at least all whose `done` was called with OK.
+  virtual absl::StatusOr<std::unique_ptr<Snapshot>> TakeSnapshot() = 0;
 
   // OK while batches can be committed, else why not.
   virtual absl::Status health() const = 0;

@@ -98,6 +98,9 @@ class HeldStore final : public store::Store {
                     Visitor visit) override {
     return kept_->Scan(table, first, end, visit);
   }
+  absl::StatusOr<std::unique_ptr<store::Snapshot>> TakeSnapshot() override {
+    return kept_->TakeSnapshot();
+  }
   absl::Status health() const override { return absl::OkStatus(); }
 
  private:

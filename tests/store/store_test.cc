@@ -65,6 +65,34 @@ class StoreTest : public testing::TestWithParam<const char*> {
   std::unique_ptr<Store> store;
 };
 
+TEST_P(StoreTest, ASnapshotStaysAsItWas) {
+  ASSERT_TRUE(Commit(store.get(), Put("a", "1")).ok());
+  auto snapshot = store->TakeSnapshot();
+  ASSERT_TRUE(snapshot.ok()) << snapshot.status();
+  ASSERT_TRUE(Commit(store.get(), Put("a", "2")).ok());
+  ASSERT_TRUE(Commit(store.get(), Put("b", "1")).ok());
+  std::string seen;
+  ASSERT_TRUE((*snapshot)
+                  ->Scan(Table::kModels, "", "",
+                         [&](absl::string_view key, absl::string_view value) {
+                           seen += std::string(key) + "=" + std::string(value) + ";";
+                           return true;
+                         })
+                  .ok());
+  EXPECT_EQ(seen, "a=1;");
+}
+
+TEST_P(StoreTest, AnEmptyPrefixIsTheWholeTable) {
+  ASSERT_TRUE(Commit(store.get(), Put(std::string(64, '\xff'), "1")).ok());
+  ASSERT_TRUE(Commit(store.get(), Put("a", "1")).ok());
+  ASSERT_TRUE(Commit(store.get(), Put("a", "1", Table::kStates)).ok());
+  Batch batch;
+  batch.DeletePrefix(Table::kModels, "");
+  ASSERT_TRUE(Commit(store.get(), std::move(batch)).ok());
+  EXPECT_TRUE(Keys(store.get(), "", "").empty());
+  EXPECT_EQ(Keys(store.get(), "", "", Table::kStates).size(), 1u);
+}
+
 TEST_P(StoreTest, WhatWasCommittedIsThere) {
   EXPECT_FALSE(store->Get(Table::kModels, "a")->has_value());
   ASSERT_TRUE(Commit(store.get(), Put("a", std::string("1\0\xff", 3))).ok());

@@ -1,0 +1,143 @@
+#include "server/rpc/admin_service.h"
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "server/rpc/download_stream.h"
+#include "server/rpc/upload_stream.h"
+#include "server/session/datasets.h"
+#include "server/session/status.h"
+#include "server/store/backup.h"
+
+namespace backprop::rpc {
+namespace {
+
+absl::Status CheckStores(const Context& context) {
+  if (context.environment->store != nullptr) return absl::OkStatus();
+  return session::ReasonError(absl::StatusCode::kFailedPrecondition,
+                              "the server was started without --data-dir: there is nothing to back "
+                              "up, and nowhere to restore to",
+                              {"NO_DATA_DIR", {}});
+}
+
+class BackupSource final : public PieceSource {
+ public:
+  explicit BackupSource(std::unique_ptr<store::Snapshot> snapshot) : reader_(std::move(snapshot)) {}
+  absl::StatusOr<std::optional<std::string>> Next() override { return reader_.Next(); }
+
+ private:
+  store::BackupReader reader_;
+};
+
+absl::StatusOr<std::unique_ptr<PieceSource>> BackupOf(Context* context) {
+  absl::Status stores = CheckStores(*context);
+  if (!stores.ok()) return stores;
+  auto snapshot = context->environment->store->TakeSnapshot();
+  if (!snapshot.ok()) return snapshot.status();
+  return std::make_unique<BackupSource>(*std::move(snapshot));
+}
+
+// While one lives the server is closed to other calls; unless it succeeds nothing is left of it.
+class RestoreReceiver final : public Receiver<v1::RestoreBackupRequest> {
+ public:
+  RestoreReceiver(Context* context, v1::RestoreBackupResponse* response)
+      : context_(context), response_(response), writer_(context->environment->store) {}
+  ~RestoreReceiver() override {
+    if (!begun_) return;
+    if (!restored_) {
+      store::DropUnfinishedRestore(environment()->store).status().IgnoreError();
+    }
+    environment()->restoring = false;
+  }
+
+  void Take(const v1::RestoreBackupRequest& message, Next next) override {
+    if (!begun_) {
+      const absl::Status status = Begin();
+      if (!status.ok()) return next(status);
+    }
+    environment()->pool->Post(session::Priority::kInteractive,
+                              [this, &message, next = std::move(next)]() mutable {
+                                writer_.Add(message.data(), Answer(std::move(next)));
+                              });
+  }
+
+  void End(Next done) override {
+    if (!begun_) return done(session::FieldError("data", "is required"));
+    writer_.Finish([this, done = std::move(done)](absl::Status status) mutable {
+      if (!status.ok()) return Answer(std::move(done))(std::move(status));
+      environment()->pool->Post(session::Priority::kInteractive,
+                                [this, done = std::move(done)]() mutable { done(Open()); });
+    });
+  }
+
+ private:
+  session::Environment* environment() const { return context_->environment; }
+
+  absl::Status Begin() {
+    const absl::Status stores = CheckStores(*context_);
+    if (!stores.ok()) return stores;
+    if (environment()->restoring.exchange(true)) return session::Restoring();
+    if (context_->registry->size() == 0 && environment()->datasets->empty()) {
+      begun_ = true;
+      return absl::OkStatus();
+    }
+    environment()->restoring = false;
+    return session::ReasonError(
+        absl::StatusCode::kFailedPrecondition,
+        "the server holds models or datasets already; restore into an empty "
+        "data directory",
+        {"NOT_EMPTY", {}});
+  }
+
+  absl::Status Open() {
+    const auto datasets = environment()->datasets->Open();
+    if (!datasets.ok()) return datasets.status();
+    environment()->restoring = false;  // runs that go on look for their models
+    const auto found = context_->registry->Open();
+    if (!found.ok()) return found.status();
+    restored_ = true;
+    response_->set_models(found->models);
+    response_->set_runs(found->runs);
+    return absl::OkStatus();
+  }
+
+  // What is wrong with the file is wrong with `data`.
+  static store::BackupWriter::Done Answer(Next next) {
+    return [next = std::move(next)](absl::Status status) mutable {
+      if (absl::IsInvalidArgument(status)) {
+        return next(session::FieldError("data", status.message()));
+      }
+      if (absl::IsFailedPrecondition(status)) {
+        return next(session::ReasonError(status.code(), status.message(), {"NEWER_FORMAT", {}}));
+      }
+      if (!status.ok()) return next(session::NotStored("the backup", status));
+      next(status);
+    };
+  }
+
+  Context* const context_;
+  v1::RestoreBackupResponse* const response_;
+  store::BackupWriter writer_;
+  bool begun_ = false;
+  bool restored_ = false;
+};
+
+}  // namespace
+
+grpc::ServerWriteReactor<v1::CreateBackupResponse>* AdminService::CreateBackup(
+    grpc::CallbackServerContext*, const v1::CreateBackupRequest*) {
+  return DownloadStream<v1::CreateBackupResponse>::Start(context_, "CreateBackup", "",
+                                                         BackupOf(context_))
+      .get();
+}
+
+grpc::ServerReadReactor<v1::RestoreBackupRequest>* AdminService::RestoreBackup(
+    grpc::CallbackServerContext*, v1::RestoreBackupResponse* response) {
+  return UploadStream<v1::RestoreBackupRequest>::Start(
+             context_, "RestoreBackup", std::make_unique<RestoreReceiver>(context_, response))
+      .get();
+}
+
+}  // namespace backprop::rpc

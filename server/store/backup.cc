@@ -1,0 +1,161 @@
+#include "server/store/backup.h"
+
+#include <cstring>
+#include <future>
+#include <utility>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
+#include "server/store/rocks_store.h"
+
+namespace backprop::store {
+namespace {
+
+constexpr absl::string_view kMagic("BPBACKU\x01", kMagicBytes);  // the last byte: its version
+constexpr absl::string_view kFormatPrefix = "format ";
+constexpr char kRestoringKey[] = "restoring";
+constexpr size_t kReadAtOnce = size_t{512} << 10;
+constexpr size_t kPieceBytes = kMaxFrameBytes - 64;  // with its header below 1 MiB
+constexpr size_t kMaxRecordBytes = size_t{1} << 30;
+
+// Before each record: its table (1 byte), the lengths of key (4) and value (8), little-endian.
+constexpr size_t kRecordHeaderBytes = 13;
+
+void AppendRecord(Table table, absl::string_view key, absl::string_view value, std::string* out) {
+  const auto key_bytes = static_cast<uint32_t>(key.size());
+  const auto value_bytes = static_cast<uint64_t>(value.size());
+  char header[kRecordHeaderBytes];
+  header[0] = static_cast<char>(table);
+  std::memcpy(header + 1, &key_bytes, sizeof key_bytes);
+  std::memcpy(header + 5, &value_bytes, sizeof value_bytes);
+  out->append(header, sizeof header);
+  out->append(key.data(), key.size());
+  out->append(value.data(), value.size());
+}
+
+Batch Wipe() {
+  Batch batch;
+  for (int table = 1; table < kTables; ++table) batch.DeletePrefix(static_cast<Table>(table), "");
+  return batch;
+}
+
+}  // namespace
+
+// Until there is enough for a piece.
+absl::Status BackupReader::ReadRecords() {
+  records_.erase(0, handed_out_);
+  handed_out_ = 0;
+  while (records_.size() < kReadAtOnce && table_ < kTables) {
+    const auto table = static_cast<Table>(table_);
+    bool more = false;
+    absl::Status scanned =
+        snapshot_->Scan(table, next_key_, "", [&](absl::string_view key, absl::string_view value) {
+          if (records_.size() >= kReadAtOnce) {
+            more = true;
+            next_key_ = std::string(key);
+            return false;
+          }
+          AppendRecord(table, key, value, &records_);
+          return true;
+        });
+    if (!scanned.ok()) return scanned;
+    if (more) break;
+    ++table_;
+    next_key_.clear();
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::optional<std::string>> BackupReader::Next() {
+  if (!std::exchange(begun_, true)) {
+    return absl::StrCat(FrameWriter::Begin(kMagic),
+                        frames_.Frame(absl::StrCat(kFormatPrefix, kFormatVersion)));
+  }
+  if (handed_out_ == records_.size()) {
+    absl::Status read = ReadRecords();
+    if (!read.ok()) return read;
+  }
+  const auto piece = absl::string_view(records_).substr(handed_out_, kPieceBytes);
+  handed_out_ += piece.size();
+  if (!piece.empty()) return frames_.Frame(piece);
+  if (std::exchange(ended_, true)) return std::nullopt;
+  return frames_.End();
+}
+
+std::string BackupWriter::MagicOfBackups() { return std::string(kMagic); }
+
+absl::Status BackupWriter::TakeRecords(absl::string_view payload) {
+  if (!std::exchange(has_format_, true)) {
+    uint32_t format = 0;
+    if (!absl::ConsumePrefix(&payload, kFormatPrefix) || !absl::SimpleAtoi(payload, &format)) {
+      return absl::InvalidArgumentError("does not say its format");
+    }
+    if (format <= kFormatVersion) return absl::OkStatus();
+    return absl::FailedPreconditionError(
+        absl::StrCat("the backup is of format ", format, ", this server knows formats up to ",
+                     kFormatVersion, "; restore it with the version that made it, or a later one"));
+  }
+  rest_.append(payload.data(), payload.size());
+  absl::string_view left = rest_;
+  while (left.size() >= kRecordHeaderBytes) {
+    const int table = static_cast<unsigned char>(left[0]);
+    uint32_t key_bytes = 0;
+    uint64_t value_bytes = 0;
+    std::memcpy(&key_bytes, left.data() + 1, sizeof key_bytes);
+    std::memcpy(&value_bytes, left.data() + 5, sizeof value_bytes);
+    if (table < 1 || table >= kTables || value_bytes > kMaxRecordBytes ||
+        key_bytes > kMaxRecordBytes) {
+      return absl::InvalidArgumentError("holds a record of no known kind");
+    }
+    if (left.size() - kRecordHeaderBytes < key_bytes + value_bytes) break;
+    left.remove_prefix(kRecordHeaderBytes);
+    batch_.Put(static_cast<Table>(table), std::string(left.substr(0, key_bytes)),
+               std::string(left.substr(key_bytes, value_bytes)));
+    left.remove_prefix(key_bytes + value_bytes);
+  }
+  rest_ = std::string(left);
+  return absl::OkStatus();
+}
+
+void BackupWriter::Add(absl::string_view bytes, Done done) {
+  absl::Status taken =
+      frames_.Add(bytes, [&](absl::string_view payload) { return TakeRecords(payload); });
+  if (!taken.ok()) return done(std::move(taken));
+  if (batch_.ops().empty()) return done(absl::OkStatus());
+  if (!std::exchange(marked_, true)) {
+    Batch first = Wipe();  // answers to retries may be there
+    first.Put(Table::kMeta, kRestoringKey, "1");
+    store_->Commit(std::move(first), Durability::kNone, nullptr, [](const absl::Status&) {});
+  }
+  store_->Commit(std::exchange(batch_, {}), Durability::kNone, nullptr,
+                 [done = std::move(done)](const absl::Status& status) mutable { done(status); });
+}
+
+void BackupWriter::Finish(Done done) {
+  absl::Status complete = frames_.CheckComplete();
+  if (complete.ok() && !rest_.empty()) {
+    complete = absl::InvalidArgumentError("ends within a record");
+  }
+  if (!complete.ok()) return done(std::move(complete));
+  Batch batch;
+  batch.Delete(Table::kMeta, kRestoringKey);
+  store_->Commit(std::move(batch), Durability::kSync, nullptr,
+                 [done = std::move(done)](const absl::Status& status) mutable { done(status); });
+}
+
+absl::StatusOr<bool> DropUnfinishedRestore(Store* store) {
+  const auto mark = store->Get(Table::kMeta, kRestoringKey);
+  if (!mark.ok()) return mark.status();
+  if (!mark->has_value()) return false;
+  Batch batch = Wipe();
+  batch.Delete(Table::kMeta, kRestoringKey);
+  std::promise<absl::Status> wiped;
+  store->Commit(std::move(batch), Durability::kSync, nullptr,
+                [&](const absl::Status& status) { wiped.set_value(status); });
+  absl::Status status = wiped.get_future().get();
+  if (!status.ok()) return status;
+  return true;
+}
+
+}  // namespace backprop::store

@@ -1,0 +1,134 @@
+// A store as a file, and back.
+#include "server/store/backup.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <future>
+#include <memory>
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "server/store/memory_store.h"
+#include "server/store/rocks_store.h"
+#include "tests/temporary_directory.h"
+
+namespace backprop::store {
+namespace {
+
+absl::Status Commit(Store* store, Batch batch) {
+  std::promise<absl::Status> done;
+  store->Commit(std::move(batch), Durability::kSync, nullptr,
+                [&](const absl::Status& status) { done.set_value(status); });
+  return done.get_future().get();
+}
+
+std::string Everything(Store* store) {
+  std::string all;
+  for (int table = 1; table < kTables; ++table) {
+    EXPECT_TRUE(store
+                    ->Scan(static_cast<Table>(table), "", "",
+                           [&](absl::string_view key, absl::string_view value) {
+                             absl::StrAppend(&all, table, ":", key, "=", value, ";");
+                             return true;
+                           })
+                    .ok());
+  }
+  return all;
+}
+
+// Records of all sizes up to one that needs several frames, in every table.
+void Fill(Store* store) {
+  Batch batch;
+  for (int table = 1; table < kTables; ++table) {
+    for (int i = 0; i < 50; ++i) {
+      batch.Put(static_cast<Table>(table), absl::StrCat("key ", i),
+                std::string(static_cast<size_t>(i * i), static_cast<char>(i)));
+    }
+  }
+  batch.Put(Table::kStates, "large", std::string(size_t{5} << 20, 'x'));
+  batch.Put(Table::kStates, "empty", "");
+  ASSERT_TRUE(Commit(store, std::move(batch)).ok());
+}
+
+std::string FileOf(Store* store) {
+  BackupReader reader(*store->TakeSnapshot());
+  std::string file;
+  for (;;) {
+    const auto piece = reader.Next();
+    EXPECT_TRUE(piece.ok()) << piece.status();
+    if (!piece->has_value()) return file;
+    EXPECT_FALSE((*piece)->empty());
+    EXPECT_LE((*piece)->size(), size_t{1} << 20);
+    file += **piece;
+  }
+}
+
+absl::Status Restore(Store* store, absl::string_view file, size_t at_once) {
+  BackupWriter writer(store);
+  for (size_t at = 0; at < file.size(); at += at_once) {
+    std::promise<absl::Status> added;
+    writer.Add(file.substr(at, at_once),
+               [&](const absl::Status& status) { added.set_value(status); });
+    absl::Status status = added.get_future().get();
+    if (!status.ok()) return status;
+  }
+  std::promise<absl::Status> finished;
+  writer.Finish([&](const absl::Status& status) { finished.set_value(status); });
+  return finished.get_future().get();
+}
+
+TEST(BackupTest, ARoundTripIsExactAndTheFileIsTheSame) {
+  TemporaryDirectory directory;
+  RocksOptions options;
+  options.directory = directory.path() + "/data";
+  const auto rocks = *OpenRocksStore(options);
+  MemoryStore memory, other;
+  Fill(rocks.get());
+  Fill(&memory);
+  const std::string file = FileOf(rocks.get());
+  EXPECT_EQ(file, FileOf(&memory));
+  Batch stale;
+  stale.Put(Table::kRequests, "stale", "1");
+  ASSERT_TRUE(Commit(&other, std::move(stale)).ok());
+  ASSERT_TRUE(Restore(&other, file, 1000).ok());
+  EXPECT_EQ(Everything(&other), Everything(&memory));
+  EXPECT_FALSE(*DropUnfinishedRestore(&other));
+}
+
+TEST(BackupTest, AnEmptyStoreHasABackup) {
+  MemoryStore empty, other;
+  EXPECT_TRUE(Restore(&other, FileOf(&empty), 10).ok());
+  EXPECT_EQ(Everything(&other), "");
+}
+
+TEST(BackupTest, WhatIsDamagedOrCutIsRefusedAndDropped) {
+  MemoryStore store;
+  Batch batch;
+  for (int i = 0; i < 20; ++i) batch.Put(Table::kModels, absl::StrCat(i), "some value");
+  ASSERT_TRUE(Commit(&store, std::move(batch)).ok());
+  const std::string file = FileOf(&store);
+  for (size_t at = 0; at < file.size(); ++at) {
+    SCOPED_TRACE(at);
+    MemoryStore other;
+    std::string flipped = file;
+    flipped[at] = static_cast<char>(flipped[at] ^ 1);
+    EXPECT_EQ(Restore(&other, flipped, 100).code(), absl::StatusCode::kInvalidArgument);
+    EXPECT_EQ(Restore(&other, file.substr(0, at), 100).code(), absl::StatusCode::kInvalidArgument);
+    ASSERT_TRUE(DropUnfinishedRestore(&other).ok());
+    EXPECT_EQ(Everything(&other), "");
+  }
+}
+
+TEST(BackupTest, ANewerFormatIsRefused) {
+  FrameWriter frames;
+  std::string file = FrameWriter::Begin(absl::string_view("BPBACKU\x01", 8));
+  file += frames.Frame(absl::StrCat("format ", kFormatVersion + 1));
+  file += frames.End();
+  MemoryStore store;
+  const absl::Status refused = Restore(&store, file, 1000);
+  EXPECT_EQ(refused.code(), absl::StatusCode::kFailedPrecondition) << refused;
+}
+
+}  // namespace
+}  // namespace backprop::store
