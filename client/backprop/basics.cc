@@ -36,9 +36,9 @@ std::string Status::ToString() const {
 }
 
 const char* StopReasonName(StopReason reason) {
-  static constexpr const char* kNames[] = {"unspecified",     "completed",    "stopped",
-                                           "cancelled",       "diverged",     "model deleted",
-                                           "server shutdown", "stopped early"};
+  static constexpr const char* kNames[] = {"unspecified",     "completed",     "stopped",
+                                           "cancelled",       "diverged",      "model deleted",
+                                           "server shutdown", "stopped early", "data lost"};
   return kNames[static_cast<int>(reason)];
 }
 

@@ -15,6 +15,7 @@
 #include <utility>
 
 #include "backprop/client.h"
+#include "backprop/v1/admin_service.grpc.pb.h"
 #include "backprop/v1/training_service.grpc.pb.h"
 #include "client/backprop/convert.h"
 #include "grpc/health/v1/health.grpc.pb.h"
@@ -23,6 +24,10 @@ namespace backprop {
 
 inline std::string ResourceName(const std::string& model) {
   return model.rfind("models/", 0) == 0 ? model : "models/" + model;
+}
+
+inline std::string DatasetName(const std::string& dataset) {
+  return dataset.rfind("datasets/", 0) == 0 ? dataset : "datasets/" + dataset;
 }
 
 inline std::string RandomId() {
@@ -71,7 +76,7 @@ class Attempts {
   }
 
   void Prepare(grpc::ClientContext* context) const {
-    if (deadline_.has_value()) context->set_deadline(*deadline_);
+    if (deadline_ != kNever) context->set_deadline(deadline_);
   }
 
   // Whether to try again after `status`; sleeps if so.
@@ -85,8 +90,7 @@ class Attempts {
     const auto half = pause_.count() / 2;
     const auto pause = std::chrono::milliseconds(half + static_cast<int64_t>(random()) %
                                                             std::max<int64_t>(half, 1));
-    if (deadline_.has_value() && std::chrono::system_clock::now() + pause >= *deadline_)
-      return false;
+    if (std::chrono::system_clock::now() + pause >= deadline_) return false;
     std::this_thread::sleep_for(pause);
     pause_ = std::min(pause_ * 2, retry_.last_pause);
     return true;
@@ -103,7 +107,8 @@ class Attempts {
   const RetryOptions& retry_;
   const CallOptions& call_;
   std::chrono::milliseconds pause_;
-  std::optional<std::chrono::system_clock::time_point> deadline_;
+  static constexpr auto kNever = std::chrono::system_clock::time_point::max();
+  std::chrono::system_clock::time_point deadline_ = kNever;
   int made_ = 0;
 };
 
@@ -117,6 +122,7 @@ struct Client::Impl {
   ClientOptions options;
   std::shared_ptr<grpc::Channel> channel;
   std::unique_ptr<v1::TrainingService::Stub> stub;
+  std::unique_ptr<v1::AdminService::Stub> admin;
   std::unique_ptr<grpc::health::v1::Health::Stub> health;
 
   // A unary call with its retries: the same request, byte for byte.

@@ -14,6 +14,7 @@ Client::Client(const std::string& address, ClientOptions options)
   impl_->channel =
       grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
   impl_->stub = v1::TrainingService::NewStub(impl_->channel);
+  impl_->admin = v1::AdminService::NewStub(impl_->channel);
   impl_->health = grpc::health::v1::Health::NewStub(impl_->channel);
 }
 Client::~Client() = default;
@@ -101,7 +102,11 @@ Result<Evaluation> Client::Evaluate(const std::string& model, const Batch& data,
                                     const EvaluateOptions& options, const CallOptions& call) {
   v1::EvaluateRequest request;
   request.set_model(ResourceName(model));
-  ToMessage(data, request.mutable_data());
+  if (options.dataset.empty()) {
+    ToMessage(data, request.mutable_data());
+  } else {
+    request.set_dataset(DatasetName(options.dataset));
+  }
   if (options.top_k.has_value()) request.set_top_k(*options.top_k);
   request.set_summary_only(options.summary_only);
   v1::EvaluateResponse response;

@@ -21,6 +21,7 @@
 
 #include "backprop/call_options.h"
 #include "backprop/model.h"
+#include "backprop/resources.h"
 #include "backprop/status.h"
 #include "backprop/tensor.h"
 #include "backprop/training.h"
@@ -147,6 +148,39 @@ class Client {
   Result<int64_t> SetParameters(const std::string& model, const Parameters& parameters,
                                 std::optional<int64_t> expected_step = std::nullopt,
                                 const CallOptions& call = {});
+
+  // Keeps the model's parameters, optimiser state and step count under an id; also during a run.
+  Result<CheckpointInfo> CreateCheckpoint(const std::string& model, const std::string& id,
+                                          const CallOptions& call = {});
+  // All of them, by name.
+  Result<std::vector<CheckpointInfo>> ListCheckpoints(const std::string& model,
+                                                      const CallOptions& call = {});
+  // Makes the model what it was; returns its step count. `id`: of one of the model's checkpoints.
+  Result<int64_t> RestoreCheckpoint(const std::string& model, const std::string& id,
+                                    std::optional<int64_t> expected_step = std::nullopt,
+                                    const CallOptions& call = {});
+  Status DeleteCheckpoint(const std::string& model, const std::string& id,
+                          const CallOptions& call = {});
+
+  // Sends rows, in chunks with checksums, and goes on where the server is when the connection
+  // breaks.
+  Result<DatasetInfo> UploadDataset(const std::string& id, const RowSource& rows,
+                                    const UploadOptions& upload = {}, const CallOptions& call = {});
+  Result<DatasetInfo> UploadDataset(const std::string& id, const Batch& rows,
+                                    const UploadOptions& upload = {}, const CallOptions& call = {});
+  Result<DatasetInfo> GetDataset(const std::string& id, const CallOptions& call = {});
+  // All of them, by name.
+  Result<std::vector<DatasetInfo>> ListDatasets(const CallOptions& call = {});
+  Status DeleteDataset(const std::string& id, const CallOptions& call = {});
+
+  // A model as a file, and a model from one. Not retried once bytes have moved.
+  Status ExportModel(const std::string& model, const ByteSink& sink, const CallOptions& call = {});
+  Result<ModelInfo> ImportModel(const ByteSource& source, const ImportOptions& import = {},
+                                const CallOptions& call = {});
+
+  // Everything a server stores as a file, and an empty server from one. Not retried.
+  Status CreateBackup(const ByteSink& sink, const CallOptions& call = {});
+  Result<RestoredBackup> RestoreBackup(const ByteSource& source, const CallOptions& call = {});
 
   // Whether the server serves `service`; empty: the server as a whole.
   Result<bool> CheckHealth(const std::string& service = "", const CallOptions& call = {});

@@ -27,8 +27,16 @@ Result<TrainingSummary> Client::Train(const std::string& model, const Batch& dat
   v1::TrainRequest request;
   request.set_model(ResourceName(model));
   ToMessage(train, request.mutable_config());
-  ToMessage(data, request.mutable_data());
-  if (train.validation.has_value()) ToMessage(*train.validation, request.mutable_validation());
+  if (train.dataset.empty()) {
+    ToMessage(data, request.mutable_data());
+  } else {
+    request.set_dataset(DatasetName(train.dataset));
+  }
+  if (!train.validation_dataset.empty()) {
+    request.set_validation_dataset(DatasetName(train.validation_dataset));
+  } else if (train.validation.has_value()) {
+    ToMessage(*train.validation, request.mutable_validation());
+  }
   request.set_detach(train.detach);
   request.set_wait(train.wait);
   request.set_request_id(RequestId(call));

@@ -12,6 +12,12 @@ std::chrono::nanoseconds FromDuration(const google::protobuf::Duration& duration
   return std::chrono::seconds(duration.seconds()) + std::chrono::nanoseconds(duration.nanos());
 }
 
+std::chrono::system_clock::time_point FromTimestamp(const google::protobuf::Timestamp& time) {
+  return std::chrono::system_clock::time_point(
+      std::chrono::duration_cast<std::chrono::system_clock::duration>(
+          std::chrono::seconds(time.seconds()) + std::chrono::nanoseconds(time.nanos())));
+}
+
 }  // namespace
 
 v1::DataType ToMessage(DataType type) {
@@ -116,12 +122,51 @@ void ToMessage(const TrainOptions& options, v1::TrainingConfig* message) {
   if (options.validation_split.has_value()) {
     message->set_validation_split(*options.validation_split);
   }
+  if (options.checkpoints.has_value()) {
+    v1::CheckpointConfig* checkpoints = message->mutable_checkpoints();
+    const CheckpointOptions& from = *options.checkpoints;
+    if (from.every_iterations.has_value()) {
+      checkpoints->set_every_iterations(*from.every_iterations);
+    }
+    if (from.keep_last.has_value()) checkpoints->set_keep_last(*from.keep_last);
+    checkpoints->set_keep_best(from.keep_best);
+  }
   if (options.early_stopping.has_value()) {
     v1::EarlyStopping* stopping = message->mutable_early_stopping();
     stopping->set_patience(options.early_stopping->patience);
     stopping->set_min_delta(options.early_stopping->min_delta);
     stopping->set_restore_best(options.early_stopping->restore_best);
   }
+}
+
+CheckpointInfo FromMessage(const v1::Checkpoint& message) {
+  CheckpointInfo info;
+  info.name = message.name();
+  info.step = message.step();
+  info.create_time = FromTimestamp(message.create_time());
+  info.size_bytes = message.size_bytes();
+  info.run = message.run();
+  info.iteration = message.iteration();
+  info.best = message.best();
+  if (message.has_metrics()) info.metrics = FromMessage(message.metrics());
+  if (message.has_validation()) info.validation = FromMessage(message.validation());
+  return info;
+}
+
+DatasetInfo FromMessage(const v1::Dataset& message) {
+  DatasetInfo info;
+  info.name = message.name();
+  info.ready = message.state() == v1::DATASET_STATE_READY;
+  info.rows = message.rows();
+  info.input_size = message.input_size();
+  info.target_size = message.target_size();
+  info.has_sample_weights = message.has_sample_weights();
+  info.data_type = FromMessage(message.data_type());
+  info.class_names.assign(message.class_names().begin(), message.class_names().end());
+  info.labels.insert(message.labels().begin(), message.labels().end());
+  info.create_time = FromTimestamp(message.create_time());
+  info.size_bytes = message.size_bytes();
+  return info;
 }
 
 ModelInfo FromMessage(const v1::Model& message) {
@@ -131,10 +176,7 @@ ModelInfo FromMessage(const v1::Model& message) {
   info.step = message.step();
   info.parameter_count = message.parameter_count();
   info.labels.insert(message.labels().begin(), message.labels().end());
-  info.create_time = std::chrono::system_clock::time_point(
-      std::chrono::duration_cast<std::chrono::system_clock::duration>(
-          std::chrono::seconds(message.create_time().seconds()) +
-          std::chrono::nanoseconds(message.create_time().nanos())));
+  info.create_time = FromTimestamp(message.create_time());
   if (message.has_ttl()) info.ttl = FromDuration(message.ttl());
   info.durability = static_cast<Durability>(message.durability());
   info.active_run = message.active_run();

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "backprop/model.h"
+#include "backprop/resources.h"
 #include "backprop/status.h"
 #include "backprop/training.h"
 #include "backprop/v1/training_service.pb.h"
@@ -42,6 +43,8 @@ Metrics FromMessage(const v1::Metrics& message);
 StepResult FromMessage(const v1::StepResponse& message);
 TrainingSummary FromMessage(const v1::TrainingSummary& message);
 TrainingEvent FromMessage(const v1::TrainingEvent& message);
+CheckpointInfo FromMessage(const v1::Checkpoint& message);
+DatasetInfo FromMessage(const v1::Dataset& message);
 Evaluation FromMessage(const v1::EvaluateResponse& message);
 GradCheckResult FromMessage(const v1::GradCheckResponse& message);
 

@@ -28,6 +28,13 @@ struct EarlyStopping {
   bool restore_best = true;
 };
 
+// Which checkpoints a run makes: at least one of the two kinds.
+struct CheckpointOptions {
+  std::optional<int64_t> every_iterations{};
+  std::optional<int32_t> keep_last{};  // of these; default 3
+  bool keep_best = false;              // the epoch with the lowest loss
+};
+
 // Exactly one of iterations and epochs is given.
 struct TrainOptions {
   std::optional<int64_t> iterations{};
@@ -41,6 +48,11 @@ struct TrainOptions {
   std::optional<Batch> validation{};
   std::optional<double> validation_split{};
   std::optional<EarlyStopping> early_stopping{};
+  // datasets/{id}, or just the id, instead of rows of the call's: `data` and `validation` are not
+  // sent.
+  std::string dataset{};
+  std::string validation_dataset{};
+  std::optional<CheckpointOptions> checkpoints{};  // that the run makes by itself
 };
 
 enum class StopReason {
@@ -51,7 +63,8 @@ enum class StopReason {
   kDiverged,
   kModelDeleted,
   kServerShutdown,
-  kEarlyStopped
+  kEarlyStopped,
+  kDataLost
 };
 const char* StopReasonName(StopReason reason);  // "completed"
 
@@ -125,6 +138,7 @@ struct Prediction {
 struct EvaluateOptions {
   std::optional<int32_t> top_k{};  // of top-k accuracy; default 2
   bool summary_only = false;       // `metrics` alone
+  std::string dataset{};           // datasets/{id}, or just the id, instead of rows of the call's
 };
 
 struct ClassMetrics {

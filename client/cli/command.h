@@ -38,6 +38,9 @@ void AddTrainingCommands(CLI::App* app, Globals* globals, Command* chosen);
 void AddStepCommands(CLI::App* app, Globals* globals, Command* chosen);
 void AddReadingCommands(CLI::App* app, Globals* globals, Command* chosen);
 void AddParametersCommands(CLI::App* app, Globals* globals, Command* chosen);
+void AddCheckpointCommands(CLI::App* app, Globals* globals, Command* chosen);
+void AddDatasetCommands(CLI::App* app, Globals* globals, Command* chosen);
+void AddFileCommands(CLI::App* app, Globals* globals, Command* chosen);
 void AddServerCommands(CLI::App* app, Globals* globals, Command* chosen);
 void AddDemoCommand(CLI::App* app, Globals* globals, Command* chosen);
 

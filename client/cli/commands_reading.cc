@@ -85,11 +85,13 @@ void Print(const ClassificationMetrics& metrics) {
 }
 
 int Evaluate(const Globals& globals, const std::string& model, const DataSource& source,
-             const EvaluateOptions& options) {
+             EvaluateOptions options) {
   Client client = globals.Connect();
   const auto info = Client(globals.server).GetModel(model, globals.Call());
   if (!info.ok()) return globals.Fail(info.status());
-  const auto evaluation = client.Evaluate(model, source.Load(*info), options, globals.Call());
+  options.dataset = source.dataset;
+  const Batch rows = source.dataset.empty() ? source.Load(*info) : Batch();
+  const auto evaluation = client.Evaluate(model, rows, options, globals.Call());
   if (!evaluation.ok()) return globals.Fail(evaluation.status());
   if (globals.json) return kOk;
   const Metrics& metrics = evaluation->metrics;
@@ -129,7 +131,7 @@ void AddReadingCommands(CLI::App* app, Globals* globals, Command* chosen) {
   predict->add_flag("--logits", outputs->logits, "Print what the last layer gives");
   predict->add_flag("--probabilities", outputs->probabilities, "Print probabilities");
   predict->add_flag("--classes", outputs->classes, "Print classes");
-  source->AddTo(predict, true);
+  source->AddTo(predict, DataSource::Instead::kRows);
   predict->callback(
       [=] { *chosen = [=] { return Predict(*globals, *model, *source, *outputs); }; });
 
@@ -138,7 +140,7 @@ void AddReadingCommands(CLI::App* app, Globals* globals, Command* chosen) {
   auto evaluate_options = std::make_shared<EvaluateOptions>();
   evaluate->add_option("--top-k", evaluate_options->top_k, "The k of top-k accuracy; default 2");
   evaluate->add_flag("--summary-only", evaluate_options->summary_only, "Loss and accuracy alone");
-  source->AddTo(evaluate, false);
+  source->AddTo(evaluate, DataSource::Instead::kDataset);
   evaluate->callback(
       [=] { *chosen = [=] { return Evaluate(*globals, *model, *source, *evaluate_options); }; });
 
@@ -152,7 +154,7 @@ void AddReadingCommands(CLI::App* app, Globals* globals, Command* chosen) {
   check->add_option("--max-entries", options->max_entries_per_tensor,
                     "Entries checked in each tensor; default 256");
   check->add_option("--sample-seed", options->seed, "Seed of the sampling");
-  source->AddTo(check, false);
+  source->AddTo(check, DataSource::Instead::kNothing);
   check->callback(
       [=] { *chosen = [=] { return GradCheck(*globals, *model, *source, *options); }; });
 }

@@ -154,7 +154,7 @@ void AddStepCommands(CLI::App* app, Globals* globals, Command* chosen) {
   auto* step = app->add_subcommand("step", "Make one optimiser step");
   step->add_option("model", *model, "Id of the model")->required();
   with_expected(step);
-  source->AddTo(step, false);
+  source->AddTo(step, DataSource::Instead::kNothing);
   step->callback([=] { *chosen = [=] { return Step(*globals, *model, *source, *expected); }; });
 
   auto* stream = app->add_subcommand("step-stream", "Make many steps, several of them in flight");
@@ -169,7 +169,7 @@ void AddStepCommands(CLI::App* app, Globals* globals, Command* chosen) {
   stream->add_option("--in-flight", options->in_flight, "Unanswered steps at most")
       ->check(CLI::Range(1, 64))
       ->capture_default_str();
-  source->AddTo(stream, false);
+  source->AddTo(stream, DataSource::Instead::kNothing);
   stream->callback([=] { *chosen = [=] { return Stream(*globals, *model, *source, *options); }; });
 
   auto* gradients = app->add_subcommand("gradients", "The two halves of a step");
@@ -178,7 +178,7 @@ void AddStepCommands(CLI::App* app, Globals* globals, Command* chosen) {
   auto output = std::make_shared<std::string>("-");
   compute->add_option("model", *model, "Id of the model")->required();
   compute->add_option("--output", *output, "Write it to this file instead")->type_name("FILE");
-  source->AddTo(compute, false);
+  source->AddTo(compute, DataSource::Instead::kNothing);
   compute->callback([=] { *chosen = [=] { return Compute(*globals, *model, *source, *output); }; });
 
   auto* apply = gradients->add_subcommand(

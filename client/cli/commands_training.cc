@@ -34,7 +34,8 @@ int Train(const Globals& globals, const std::string& model, const DataSource& so
   Client quiet(globals.server);
   const auto info = quiet.GetModel(model, globals.Call());
   if (!info.ok()) return globals.Fail(info.status());
-  const Batch data = source.Load(*info);
+  options.dataset = source.dataset;
+  const Batch data = source.dataset.empty() ? source.Load(*info) : Batch();
   if (!source.validation_file.empty()) options.validation = source.LoadValidation(*info);
   ProgressView view(IsTerminal());
   bool detached = false;
@@ -103,6 +104,11 @@ void AddTrainingCommands(CLI::App* app, Globals* globals, Command* chosen) {
   train->add_option("--validation-data", source->validation_file, "Rows to validate on")
       ->type_name("FILE.csv")
       ->excludes(split);
+  train
+      ->add_option("--validation-dataset", options->validation_dataset,
+                   "A dataset that was uploaded, to validate on")
+      ->type_name("ID")
+      ->excludes(split);
   auto stopping = std::make_shared<EarlyStopping>();
   auto wants_stopping = std::make_shared<bool>(false);
   auto* early = train->add_flag("--early-stopping", *wants_stopping,
@@ -119,12 +125,22 @@ void AddTrainingCommands(CLI::App* app, Globals* globals, Command* chosen) {
           "--no-restore-best", [stopping] { stopping->restore_best = false; },
           "Keep the last parameters instead of the best epoch's")
       ->needs(early);
+  auto checkpoints = std::make_shared<CheckpointOptions>();
+  auto* every = train->add_option("--checkpoint-every", checkpoints->every_iterations,
+                                  "Make a checkpoint after every so many iterations");
+  train->add_option("--keep-last", checkpoints->keep_last, "So many of these are kept; default 3")
+      ->needs(every);
+  train->add_flag("--keep-best", checkpoints->keep_best,
+                  "Keep a checkpoint of the epoch with the lowest loss");
   train->add_flag("--detach", options->detach, "Start the run and leave it to the server");
   train->add_flag("--wait", options->wait, "Wait for a run under way");
-  source->AddTo(train, false);
+  source->AddTo(train, DataSource::Instead::kDataset);
   train->callback([=] {
     if (!options->iterations.has_value() && !options->epochs.has_value()) {
       throw CLI::RequiredError("--iterations or --epochs");
+    }
+    if (checkpoints->every_iterations.has_value() || checkpoints->keep_best) {
+      options->checkpoints = *checkpoints;
     }
     if (*wants_stopping) options->early_stopping = *stopping;
     *chosen = [=] { return Train(*globals, *model, *source, *options); };

@@ -107,6 +107,19 @@ void Labels(const CsvTable& table, size_t column, const ModelSpec& spec, Batch* 
   }
 }
 
+// The different fields of a column, unless all are whole numbers.
+std::vector<std::string> NamesIn(const CsvTable& table, size_t column) {
+  std::vector<std::string> names;
+  bool numbers = true;
+  for (const auto& row : table.rows) {
+    const std::string& field = row[column];
+    numbers = numbers && !field.empty() &&
+              std::all_of(field.begin(), field.end(), [](char c) { return c >= '0' && c <= '9'; });
+    if (std::find(names.begin(), names.end(), field) == names.end()) names.push_back(field);
+  }
+  return numbers ? std::vector<std::string>() : names;
+}
+
 Tensor FromNpy(const NpyArray& array) {
   if (!array.is_float32) return Tensor(array.rows, array.cols, array.values);
   return Tensor(array.rows, array.cols,
@@ -124,12 +137,18 @@ Tensor FromRows(const std::vector<std::string>& rows) {
 
 }  // namespace
 
-void DataSource::AddTo(CLI::App* command, bool with_rows) {
+void DataSource::AddTo(CLI::App* command, Instead instead) {
   auto* source = command->add_option("--data", data,
                                      "xor, spirals, circles or blobs; a CSV file; a .npy file; - "
                                      "for CSV on standard input");
   source->type_name("SOURCE");
-  if (with_rows) {
+  if (instead == Instead::kDataset) {
+    auto* of_server = command
+                          ->add_option("--dataset", dataset,
+                                       "A dataset that was uploaded: backprop dataset upload")
+                          ->type_name("ID");
+    of_server->excludes(source);
+  } else if (instead == Instead::kRows) {
     auto* row = command->add_option("--row", rows, "A row, as numbers with commas; may be repeated")
                     ->type_name("x1,x2,…");
     row->excludes(source);
@@ -176,6 +195,7 @@ void DataSource::AddTo(CLI::App* command, bool with_rows) {
 }
 
 Batch DataSource::Load(const ModelInfo& model) const {
+  if (data.empty()) throw CLI::RequiredError("--data or --dataset");
   DatasetOptions options{n, noise, seed};
   if (auto batch = MakeDataset(data, options)) return *std::move(batch);
   Batch batch;
@@ -195,6 +215,28 @@ Batch DataSource::Load(const ModelInfo& model) const {
     return batch;
   }
   return FromCsv(ReadCsv(data, header), model);
+}
+
+Batch DataSource::LoadForAnyModel(int64_t targets) const {
+  ModelInfo model;
+  model.name = "the dataset";
+  model.spec.layers = {{static_cast<int32_t>(std::max<int64_t>(targets, 2))}};
+  if (targets > 0) model.spec.loss = MeanSquaredError();
+  const bool table_file = !EndsWith(data, ".npy") && !MakeDataset(data, {}).has_value();
+  if (!table_file) return Load(model);
+  const CsvTable table = ReadCsv(data, header);
+  const size_t others =
+      (targets > 0 ? static_cast<size_t>(targets) : 1) + (weight_column.empty() ? 0 : 1);
+  if (table.columns() <= others) {
+    throw DataError{table.file + ": has " + std::to_string(table.columns()) +
+                    " columns, which leaves none for features"};
+  }
+  model.spec.input_size = static_cast<int32_t>(table.columns() - others);
+  if (targets == 0) {
+    const size_t label = TellApart(table, model, *this, /*inputs_alone=*/false).wanted[0];
+    model.spec.class_names = NamesIn(table, label);
+  }
+  return FromCsv(table, model);
 }
 
 Batch DataSource::LoadValidation(const ModelInfo& model) const {

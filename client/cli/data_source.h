@@ -25,13 +25,18 @@ struct DataSource {
   std::string weight_column;      // name or index from 0; empty: none
   std::string weights_file;       // .npy
   std::string validation_file;    // CSV; set by the command that has it
+  std::string dataset;            // id of a dataset of the server's
   std::vector<std::string> rows;  // "0.5,-1"
 
-  // Adds the flags. `with_rows` for commands that can take rows on the command line.
-  void AddTo(CLI::App* command, bool with_rows);
+  // Adds the flags; what may stand instead of --data depends on the command.
+  enum class Instead { kNothing, kRows, kDataset };
+  void AddTo(CLI::App* command, Instead instead);
 
   // Rows with what is wanted of them, as the model takes it. Throws DataError.
   Batch Load(const ModelInfo& model) const;
+  // The same without a model that says which columns are what: the last `targets` ones are targets,
+  // or with 0 the label is in the last one (or --label-column). Throws DataError.
+  Batch LoadForAnyModel(int64_t targets) const;
   // The rows of validation_file, read as those of `data` are. Throws DataError.
   Batch LoadValidation(const ModelInfo& model) const;
   // Inputs alone; a label column that is there too is left out. Throws DataError.

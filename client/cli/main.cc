@@ -58,6 +58,9 @@ int main(int argc, char** argv) {
   backprop::cli::AddStepCommands(&app, &globals, &chosen);
   backprop::cli::AddReadingCommands(&app, &globals, &chosen);
   backprop::cli::AddParametersCommands(&app, &globals, &chosen);
+  backprop::cli::AddCheckpointCommands(&app, &globals, &chosen);
+  backprop::cli::AddDatasetCommands(&app, &globals, &chosen);
+  backprop::cli::AddFileCommands(&app, &globals, &chosen);
   backprop::cli::AddServerCommands(&app, &globals, &chosen);
   // Errors are told once, as a Status.
   gpr_set_log_function(+[](gpr_log_func_args*) {});

@@ -216,7 +216,6 @@ Trainer::Phase Trainer::Step() {
 void Trainer::EndEpoch(const engine::LossResult& measured) {
   const double loss =
       measured.weight > 0 ? measured.mean() : std::numeric_limits<double>::quiet_NaN();
-  epoch_loss_ = {};
   const engine::OptimizerSpec& optimizer = network_->spec().optimizer;
   if (optimizer.schedule.kind == engine::ScheduleKind::kReduceOnPlateau) {
     ChangeState([&](engine::State* state) {
@@ -225,6 +224,7 @@ void Trainer::EndEpoch(const engine::LossResult& measured) {
     });
   }
   if (run_->config().checkpoints.keep_best) KeepIfBest(loss, measured);
+  epoch_loss_ = {};  // which `measured` may be
   if (!stopper_.has_value()) return;
   const MutexLock lock(&state_mu_);
   shared_ = stopper_->EndEpoch(loss, iteration_, state_) || shared_;

@@ -260,6 +260,15 @@ TEST_F(CheckpointTest, ARunKeepsItsBestEpoch) {
   EXPECT_EQ(Values(*Read(session.get())), Values(*Read(other.get())));
 }
 
+TEST_F(CheckpointTest, WithoutValidationTheBestEpochIsThatOfItsBatches) {
+  auto session = Create("m");
+  WaitFor(Start(session.get(), Run(4, {0, 3, true})));
+  const auto best = session->ListCheckpoints("", 1).front();
+  EXPECT_EQ(best->metrics->rows, 200);
+  EXPECT_GT(best->metrics->loss, 0.1);
+  EXPECT_LT(best->metrics->loss, 1);
+}
+
 // A run that goes on after restarts leaves the checkpoints of one that was never cut.
 TEST_F(CheckpointTest, ARunThatGoesOnLeavesTheSame) {
   limits.mark_interval = absl::ZeroDuration();

@@ -1,0 +1,215 @@
+// What is streamed: uploads of datasets, models and backups as files.
+#include <zlib.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "backprop/client.h"
+#include "client/backprop/calls.h"
+
+namespace backprop {
+namespace {
+
+constexpr int64_t kChunkBytes = int64_t{1} << 20;
+constexpr size_t kPieceBytes = size_t{1} << 20;
+
+// As the server keeps the numbers.
+uint32_t AddNumbers(uLong crc, const std::vector<double>& numbers, DataType type) {
+  if (type == DataType::kFloat64) {
+    return static_cast<uint32_t>(crc32_z(crc, reinterpret_cast<const Bytef*>(numbers.data()),
+                                         numbers.size() * sizeof(double)));
+  }
+  const std::vector<float> floats(numbers.begin(), numbers.end());
+  return static_cast<uint32_t>(
+      crc32_z(crc, reinterpret_cast<const Bytef*>(floats.data()), floats.size() * sizeof(float)));
+}
+
+uint32_t AddNumbers(uLong crc, const Tensor& tensor, DataType type) {
+  if (tensor.type() != type) return AddNumbers(crc, tensor.ToDoubles(), type);
+  return static_cast<uint32_t>(
+      crc32_z(crc, reinterpret_cast<const Bytef*>(tensor.bytes().data()), tensor.bytes().size()));
+}
+
+// Of rows whose classes have numbers.
+uint32_t ChecksumOf(const Batch& rows, DataType type) {
+  uLong crc = AddNumbers(crc32_z(0, nullptr, 0), rows.inputs, type);
+  if (!rows.labels.empty()) {
+    crc = crc32_z(crc, reinterpret_cast<const Bytef*>(rows.labels.data()),
+                  rows.labels.size() * sizeof(int32_t));
+  }
+  if (!rows.targets.empty()) crc = AddNumbers(crc, rows.targets, type);
+  if (!rows.sample_weights.empty()) crc = AddNumbers(crc, rows.sample_weights, type);
+  return static_cast<uint32_t>(crc);
+}
+
+// A stream of requests with one answer: its context, deadline and cancellation.
+template <class Request, class Response>
+class Upload {
+ public:
+  template <class Open>
+  Upload(const CallOptions& call, const Open& open) : call_(call), scope_(call, &context_) {
+    if (call.timeout.has_value()) {
+      context_.set_deadline(std::chrono::system_clock::now() + *call.timeout);
+    }
+    writer_ = open(&context_, &response_);
+  }
+  // False when the call has ended.
+  bool Write(const Request& request) { return writer_->Write(request); }
+  grpc::Status Finish() {
+    writer_->WritesDone();
+    return Plain(writer_->Finish(), Cancelled(call_));
+  }
+  const Response& response() const { return response_; }
+
+ private:
+  const CallOptions& call_;
+  grpc::ClientContext context_;
+  const CancelScope scope_;
+  Response response_;
+  std::unique_ptr<grpc::ClientWriter<Request>> writer_;
+};
+
+// Hands every piece of a stream to `sink`.
+template <class Response, class Open>
+Status Download(const CallOptions& call, const ByteSink& sink, const Open& open) {
+  grpc::ClientContext context;
+  const CancelScope scope(call, &context);
+  if (call.timeout.has_value()) {
+    context.set_deadline(std::chrono::system_clock::now() + *call.timeout);
+  }
+  const auto reader = open(&context);
+  Response response;
+  bool wanted = true;
+  while (reader->Read(&response)) {
+    if (wanted && !sink(response.data())) {
+      wanted = false;
+      context.TryCancel();
+    }
+  }
+  return FromGrpc(Plain(reader->Finish(), !wanted || Cancelled(call)));
+}
+
+// Sends what `source` brings, in pieces that fit a message; `first` is filled in for the first one.
+template <class Request, class Response>
+grpc::Status SendFile(Upload<Request, Response>* upload, Request first, const ByteSource& source) {
+  Request request = std::move(first);
+  bool open = true;
+  while (open) {
+    auto bytes = source();
+    if (!bytes.has_value()) break;
+    for (size_t at = 0; open && at < bytes->size(); at += kPieceBytes) {
+      request.set_data(bytes->substr(at, kPieceBytes));
+      open = upload->Write(request);
+      request.Clear();
+    }
+  }
+  return upload->Finish();
+}
+
+}  // namespace
+
+Result<DatasetInfo> Client::UploadDataset(const std::string& id, const RowSource& rows,
+                                          const UploadOptions& upload, const CallOptions& call) {
+  v1::UploadDatasetRequest header;
+  const std::string prefix = "datasets/";
+  header.mutable_header()->set_dataset_id(DatasetName(id).substr(prefix.size()));
+  header.mutable_header()->set_data_type(ToMessage(upload.data_type));
+  header.mutable_header()->mutable_labels()->insert(upload.labels.begin(), upload.labels.end());
+  header.mutable_header()->set_request_id(RequestId(call));
+  Attempts attempts(impl_->options.retry, call);
+  int64_t known = 0;  // rows that the server has
+  for (;;) {
+    Upload<v1::UploadDatasetRequest, v1::UploadDatasetResponse> stream(
+        call, [&](grpc::ClientContext* context, v1::UploadDatasetResponse* response) {
+          return impl_->stub->UploadDataset(context, response);
+        });
+    bool open = stream.Write(header);
+    int64_t sent = known;
+    while (open) {
+      const auto chunk = rows(sent);
+      v1::UploadDatasetRequest request;
+      if (!chunk.has_value()) {
+        request.mutable_commit()->set_rows(sent);
+        stream.Write(request);
+        break;
+      }
+      request.mutable_chunk()->set_first_row(sent);
+      ToMessage(*chunk, request.mutable_chunk()->mutable_rows());
+      // The numbers of names are the server's to give.
+      if (chunk->label_names.empty()) {
+        request.mutable_chunk()->set_crc32(ChecksumOf(*chunk, upload.data_type));
+      }
+      sent += chunk->inputs.rows();
+      open = stream.Write(request);
+      if (open && upload.on_progress) upload.on_progress(sent);
+    }
+    const grpc::Status status = stream.Finish();
+    if (status.ok()) {
+      if (impl_->options.on_reply) impl_->options.on_reply(stream.response());
+      return FromMessage(stream.response().dataset());
+    }
+    if (!attempts.Again(status)) return FromGrpc(status);
+    const auto there = GetDataset(id, call);
+    const int64_t now = there.ok() ? there->rows : 0;
+    if (now > known) attempts.Reset();
+    known = now;
+  }
+}
+
+Result<DatasetInfo> Client::UploadDataset(const std::string& id, const Batch& rows,
+                                          const UploadOptions& upload, const CallOptions& call) {
+  const int64_t all = rows.inputs.rows();
+  const int64_t row_bytes = 8 * (rows.inputs.cols() + rows.targets.cols() + 2);
+  const int64_t at_once = std::max<int64_t>(1, kChunkBytes / row_bytes);
+  return UploadDataset(
+      id,
+      [&](int64_t first) -> std::optional<Batch> {
+        if (first >= all) return std::nullopt;
+        return Rows(rows, first, std::min(at_once, all - first));
+      },
+      upload, call);
+}
+
+Status Client::ExportModel(const std::string& model, const ByteSink& sink,
+                           const CallOptions& call) {
+  v1::ExportModelRequest request;
+  request.set_model(ResourceName(model));
+  return Download<v1::ExportModelResponse>(call, sink, [&](grpc::ClientContext* context) {
+    return impl_->stub->ExportModel(context, request);
+  });
+}
+
+Result<ModelInfo> Client::ImportModel(const ByteSource& source, const ImportOptions& import,
+                                      const CallOptions& call) {
+  Upload<v1::ImportModelRequest, v1::ImportModelResponse> stream(
+      call, [&](grpc::ClientContext* context, v1::ImportModelResponse* response) {
+        return impl_->stub->ImportModel(context, response);
+      });
+  v1::ImportModelRequest first;
+  first.set_model_id(import.model_id);
+  first.set_durability(static_cast<v1::Durability>(import.durability));
+  first.set_request_id(RequestId(call));
+  const grpc::Status status = SendFile(&stream, std::move(first), source);
+  if (!status.ok()) return FromGrpc(status);
+  if (impl_->options.on_reply) impl_->options.on_reply(stream.response());
+  return FromMessage(stream.response().model());
+}
+
+Status Client::CreateBackup(const ByteSink& sink, const CallOptions& call) {
+  return Download<v1::CreateBackupResponse>(call, sink, [&](grpc::ClientContext* context) {
+    return impl_->admin->CreateBackup(context, v1::CreateBackupRequest());
+  });
+}
+
+Result<RestoredBackup> Client::RestoreBackup(const ByteSource& source, const CallOptions& call) {
+  Upload<v1::RestoreBackupRequest, v1::RestoreBackupResponse> stream(
+      call, [&](grpc::ClientContext* context, v1::RestoreBackupResponse* response) {
+        return impl_->admin->RestoreBackup(context, response);
+      });
+  const grpc::Status status = SendFile(&stream, v1::RestoreBackupRequest(), source);
+  if (!status.ok()) return FromGrpc(status);
+  if (impl_->options.on_reply) impl_->options.on_reply(stream.response());
+  return RestoredBackup{stream.response().models(), stream.response().runs()};
+}
+
+}  // namespace backprop

@@ -1,0 +1,100 @@
+// Checkpoints, and datasets but their upload.
+#include <utility>
+
+#include "backprop/client.h"
+#include "client/backprop/calls.h"
+
+namespace backprop {
+namespace {
+
+using Stub = v1::TrainingService::Stub;
+
+std::string CheckpointName(const std::string& model, const std::string& id) {
+  if (id.rfind("models/", 0) == 0) return id;
+  return ResourceName(model) + "/checkpoints/" + id;
+}
+
+}  // namespace
+
+Result<CheckpointInfo> Client::CreateCheckpoint(const std::string& model, const std::string& id,
+                                                const CallOptions& call) {
+  v1::CreateCheckpointRequest request;
+  request.set_model(ResourceName(model));
+  request.set_checkpoint_id(id);
+  request.set_request_id(RequestId(call));
+  v1::CreateCheckpointResponse response;
+  Status status = impl_->Call(impl_->stub.get(), &Stub::CreateCheckpoint, request, call, &response);
+  if (!status.ok()) return status;
+  return FromMessage(response.checkpoint());
+}
+
+Result<std::vector<CheckpointInfo>> Client::ListCheckpoints(const std::string& model,
+                                                            const CallOptions& call) {
+  v1::ListCheckpointsRequest request;
+  request.set_model(ResourceName(model));
+  std::vector<CheckpointInfo> all;
+  for (;;) {
+    v1::ListCheckpointsResponse response;
+    Status status =
+        impl_->Call(impl_->stub.get(), &Stub::ListCheckpoints, request, call, &response);
+    if (!status.ok()) return status;
+    for (const auto& checkpoint : response.checkpoints()) all.push_back(FromMessage(checkpoint));
+    if (response.next_page_token().empty()) return all;
+    request.set_page_token(response.next_page_token());
+  }
+}
+
+Result<int64_t> Client::RestoreCheckpoint(const std::string& model, const std::string& id,
+                                          std::optional<int64_t> expected_step,
+                                          const CallOptions& call) {
+  v1::RestoreCheckpointRequest request;
+  request.set_name(CheckpointName(model, id));
+  if (expected_step.has_value()) request.set_expected_step(*expected_step);
+  request.set_request_id(RequestId(call));
+  v1::RestoreCheckpointResponse response;
+  Status status =
+      impl_->Call(impl_->stub.get(), &Stub::RestoreCheckpoint, request, call, &response);
+  if (!status.ok()) return status;
+  return response.step();
+}
+
+Status Client::DeleteCheckpoint(const std::string& model, const std::string& id,
+                                const CallOptions& call) {
+  v1::DeleteCheckpointRequest request;
+  request.set_name(CheckpointName(model, id));
+  request.set_request_id(RequestId(call));
+  v1::DeleteCheckpointResponse response;
+  return impl_->Call(impl_->stub.get(), &Stub::DeleteCheckpoint, request, call, &response);
+}
+
+Result<DatasetInfo> Client::GetDataset(const std::string& id, const CallOptions& call) {
+  v1::GetDatasetRequest request;
+  request.set_name(DatasetName(id));
+  v1::GetDatasetResponse response;
+  Status status = impl_->Call(impl_->stub.get(), &Stub::GetDataset, request, call, &response);
+  if (!status.ok()) return status;
+  return FromMessage(response.dataset());
+}
+
+Result<std::vector<DatasetInfo>> Client::ListDatasets(const CallOptions& call) {
+  v1::ListDatasetsRequest request;
+  std::vector<DatasetInfo> all;
+  for (;;) {
+    v1::ListDatasetsResponse response;
+    Status status = impl_->Call(impl_->stub.get(), &Stub::ListDatasets, request, call, &response);
+    if (!status.ok()) return status;
+    for (const auto& dataset : response.datasets()) all.push_back(FromMessage(dataset));
+    if (response.next_page_token().empty()) return all;
+    request.set_page_token(response.next_page_token());
+  }
+}
+
+Status Client::DeleteDataset(const std::string& id, const CallOptions& call) {
+  v1::DeleteDatasetRequest request;
+  request.set_name(DatasetName(id));
+  request.set_request_id(RequestId(call));
+  v1::DeleteDatasetResponse response;
+  return impl_->Call(impl_->stub.get(), &Stub::DeleteDataset, request, call, &response);
+}
+
+}  // namespace backprop

@@ -1,0 +1,146 @@
+// export, import, backup, restore: models and whole servers as files.
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstring>
+#include <fstream>
+#include <iostream>
+#include <memory>
+
+#include "client/cli/command.h"
+#include "client/cli/table.h"
+
+namespace backprop::cli {
+namespace {
+
+// How many bytes have moved, on a terminal.
+class Counter {
+ public:
+  ~Counter() {
+    if (shows_ && bytes_ > 0) std::fprintf(stderr, "\r\033[K");
+  }
+  void Add(size_t bytes) {
+    bytes_ += bytes;
+    if (shows_) std::fprintf(stderr, "\r\033[K%.1f MB", static_cast<double>(bytes_) / 1e6);
+  }
+  size_t bytes() const { return bytes_; }
+
+ private:
+  const bool shows_ = isatty(STDERR_FILENO) == 1;
+  size_t bytes_ = 0;
+};
+
+// Brings a download to a file, which is there whole or not at all; "-" is standard output.
+int Save(const Globals& globals, const std::string& path,
+         const std::function<Status(const ByteSink&)>& download) {
+  Counter counter;
+  if (path == "-") {
+    const Status status = download([&](std::string_view bytes) {
+      return std::fwrite(bytes.data(), 1, bytes.size(), stdout) == bytes.size();
+    });
+    return status.ok() ? kOk : globals.Fail(status);
+  }
+  const std::string partial = path + ".partial";
+  std::ofstream file(partial, std::ios::binary | std::ios::trunc);
+  if (!file) throw DataError{path + ": cannot write: " + std::strerror(errno)};
+  const Status status = download([&](std::string_view bytes) {
+    file.write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
+    counter.Add(bytes.size());
+    return file.good();
+  });
+  file.close();
+  const bool written = file.good();
+  if (status.ok() && written && std::rename(partial.c_str(), path.c_str()) == 0) {
+    if (!globals.json) std::printf("%s: %zu bytes\n", path.c_str(), counter.bytes());
+    return kOk;
+  }
+  const int error = errno;
+  std::remove(partial.c_str());
+  if (!status.ok() && written) return globals.Fail(status);
+  throw DataError{path + ": cannot write: " + std::strerror(error)};
+}
+
+// The bytes of a file, a megabyte at a time; "-" is standard input.
+ByteSource Open(const std::string& path, Counter* counter) {
+  std::shared_ptr<std::istream> file;
+  if (path == "-") {
+    file = std::shared_ptr<std::istream>(&std::cin, [](std::istream*) {});
+  } else {
+    file = std::make_shared<std::ifstream>(path, std::ios::binary);
+    if (!*file) throw DataError{path + ": cannot read: " + std::strerror(errno)};
+  }
+  return [file, counter]() -> std::optional<std::string> {
+    std::string bytes(size_t{1} << 20, '\0');
+    file->read(bytes.data(), static_cast<std::streamsize>(bytes.size()));
+    bytes.resize(static_cast<size_t>(file->gcount()));
+    if (bytes.empty()) return std::nullopt;
+    counter->Add(bytes.size());
+    return bytes;
+  };
+}
+
+int Import(const Globals& globals, const std::string& path, const ImportOptions& options) {
+  Client client = globals.Connect();
+  Counter counter;
+  const auto model = client.ImportModel(Open(path, &counter), options, globals.Call());
+  if (!model.ok()) return globals.Fail(model.status());
+  if (!globals.json) {
+    std::printf("%s: %lld parameters, step %lld\n", model->name.c_str(),
+                static_cast<long long>(model->parameter_count),
+                static_cast<long long>(model->step));
+  }
+  return kOk;
+}
+
+int Restore(const Globals& globals, const std::string& path) {
+  Client client = globals.Connect();
+  Counter counter;
+  const auto restored = client.RestoreBackup(Open(path, &counter), globals.Call());
+  if (!restored.ok()) return globals.Fail(restored.status());
+  if (!globals.json) {
+    std::printf("%lld models are there again; %lld runs go on\n",
+                static_cast<long long>(restored->models), static_cast<long long>(restored->runs));
+  }
+  return kOk;
+}
+
+}  // namespace
+
+void AddFileCommands(CLI::App* app, Globals* globals, Command* chosen) {
+  auto model = std::make_shared<std::string>();
+  auto file = std::make_shared<std::string>();
+
+  auto* to_file = app->add_subcommand("export", "Write a model to a file, exactly");
+  to_file->add_option("model", *model, "Id of the model")->required();
+  to_file->add_option("file", *file, "The file; - for standard output")->required();
+  to_file->callback([=] {
+    *chosen = [=] {
+      Client client = globals->Connect();
+      return Save(*globals, *file, [&](const ByteSink& sink) {
+        return client.ExportModel(*model, sink, globals->Call());
+      });
+    };
+  });
+
+  auto* from_file = app->add_subcommand("import", "Create a model from a file of export");
+  auto options = std::make_shared<ImportOptions>();
+  from_file->add_option("file", *file, "The file; - for standard input")->required();
+  from_file->add_option("id", options->model_id, "Id of the model; default: one is drawn");
+  from_file->callback([=] { *chosen = [=] { return Import(*globals, *file, *options); }; });
+
+  auto* backup = app->add_subcommand("backup", "Write everything a server stores to a file");
+  backup->add_option("file", *file, "The file; - for standard output")->required();
+  backup->callback([=] {
+    *chosen = [=] {
+      Client client = globals->Connect();
+      return Save(*globals, *file,
+                  [&](const ByteSink& sink) { return client.CreateBackup(sink, globals->Call()); });
+    };
+  });
+
+  auto* restore = app->add_subcommand("restore", "Fill an empty server with a backup");
+  restore->add_option("file", *file, "The file; - for standard input")->required();
+  restore->callback([=] { *chosen = [=] { return Restore(*globals, *file); }; });
+}
+
+}  // namespace backprop::cli
