@@ -59,6 +59,7 @@ class EvaluateWork {
         EncodeRegression(collector_->Regression(), response_->mutable_regression());
       }
     }
+    data_ = nullptr;  // who has the answer can delete their dataset
     call->Done(absl::OkStatus());
   }
 
@@ -67,7 +68,7 @@ class EvaluateWork {
 
   const ModelPtr model_;
   const StatePtr state_;
-  const std::shared_ptr<const engine::Dataset> data_;
+  std::shared_ptr<const engine::Dataset> data_;
   const int64_t top_k_;
   v1::EvaluateResponse* const response_;
   const int64_t at_once_;

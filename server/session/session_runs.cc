@@ -329,18 +329,24 @@ void Session::AddEnd(const RunSummary& summary, store::Batch* batch) {
 
 void Session::EndRun(const RunSummary& summary) {
   std::shared_ptr<Run> run;
-  std::unique_ptr<Trainer> trainer;  // its memory is freed outside of the lock
+  std::unique_ptr<Trainer> trainer;
   std::vector<WaitingTrain> next;
   bool stores = false;
+  store::Batch batch;
   {
     const MutexLock lock(&mu_);
-    store::Batch batch;
     if (trainer_ != nullptr) {
       state_ = trainer_->state();
       step_ = state_->step;
       if (!closed_) AddBest(&batch);
+      trainer = std::move(trainer_);
     }
-    trainer = std::move(trainer_);
+  }
+  // Its memory is freed outside of the lock, and before anybody knows that the run has ended: who then
+  // deletes its dataset can.
+  trainer = nullptr;
+  {
+    const MutexLock lock(&mu_);
     stores = journal_.has_value() && !closed_;
     if (stores) AddEnd(summary, &batch);
     run = TakeRun();

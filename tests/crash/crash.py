@@ -1,8 +1,8 @@
 """Kills a server at random moments and looks for what was lost or done twice.
 
-Workers drive models with steps, gradients, parameters, runs, deletions, each change with a request id and
-repeated until it is answered, and write what was answered into a ledger. The server is killed with
-SIGKILL, also while it starts, and started again on the same directory. At the end the ledger is replayed
+Workers drive models with steps, gradients, parameters, runs, checkpoints, datasets and deletions, each
+change with a request id and repeated until it is answered, and write what was answered into a ledger. Some
+steps are abandoned instead: they may have been made once, or not. The server is killed with SIGKILL, also while it starts, and started again on the same directory. At the end the ledger is replayed
 in another server, in memory, one change after the other: every answer and the final parameters of every
 model must be equal to the last bit.
 
@@ -12,6 +12,7 @@ model must be equal to the last bit.
 import argparse
 import array
 import atexit
+import collections
 import pathlib
 import random
 import shutil
@@ -25,7 +26,7 @@ import time
 import grpc
 
 from harness import BIN
-from stubs import model, service, service_grpc, tensor, training
+from stubs import dataset, model, service, service_grpc, tensor, training
 
 OF_ITS_OWN = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_receive_message_length", -1)]
 # What a caller can see of a server that died; it says nothing of the change.
@@ -102,9 +103,11 @@ class Worker:
         self.name = f"models/w{number}"
         self.ledger = []  # (method, request, answer)
         self.step = None  # None: there is no model
+        self.checkpoints = {}  # name: step
+        self.dataset = None
         self.changes = 0
         self.retries = 0
-        self.unknown = 0
+        self.abandoned = 0
 
     def request_id(self):
         self.changes += 1
@@ -119,13 +122,25 @@ class Worker:
             return "CreateModel", service.CreateModelRequest(
                 model_id=f"w{self.number}", spec=spec, request_id=self.request_id())
         kind = self.rng.random()
-        rows = self.rng.choice([1, 5, 16])
-        if kind < 0.85:
-            request = service.StepRequest(model=self.name, request_id=self.request_id(),
-                                          batch=batch(self.rng, rows, self.inputs, self.units[-1]))
+        if kind < 0.74:
+            request = self.a_step()
             if self.rng.random() < 0.5:
                 request.expected_step = self.step
             return "Step", request
+        if kind < 0.78:
+            if self.rng.random() < 0.5 or len(self.checkpoints) > 20:
+                return "ListCheckpoints", service.ListCheckpointsRequest(model=self.name, page_size=1000)
+            return "CreateCheckpoint", service.CreateCheckpointRequest(
+                model=self.name, checkpoint_id=f"c{self.changes}", request_id=self.request_id())
+        if kind < 0.82 and self.checkpoints:
+            name = self.rng.choice(sorted(self.checkpoints))
+            if self.rng.random() < 0.4:
+                return "DeleteCheckpoint", service.DeleteCheckpointRequest(
+                    name=name, request_id=self.request_id())
+            return "RestoreCheckpoint", service.RestoreCheckpointRequest(
+                name=name, expected_step=self.step, request_id=self.request_id())
+        if kind < 0.85:
+            return self.about_a_dataset()
         if kind < 0.93:
             gradients, inputs = [], self.inputs
             for i, units in enumerate(self.units):
@@ -145,10 +160,37 @@ class Worker:
             if self.rng.random() < 0.5:
                 config.validation_split = 0.25
                 config.early_stopping.patience = 1000000
-            return "Train", service.TrainRequest(
-                model=self.name, config=config, detach=True, request_id=self.request_id(),
-                data=batch(self.rng, 40, self.inputs, self.units[-1]))
+            if self.rng.random() < 0.5:
+                config.checkpoints.every_iterations = self.rng.choice([20, 500])
+                config.checkpoints.keep_last = 2
+                config.checkpoints.keep_best = len(self.checkpoints) < 50
+            request = service.TrainRequest(model=self.name, config=config, detach=True,
+                                           request_id=self.request_id())
+            if self.dataset is not None:
+                request.dataset = self.dataset
+            else:
+                request.data.CopyFrom(batch(self.rng, 40, self.inputs, self.units[-1]))
+            return "Train", request
         return "DeleteModel", service.DeleteModelRequest(name=self.name, request_id=self.request_id())
+
+    def a_step(self):
+        rows = self.rng.choice([1, 5, 16])
+        return service.StepRequest(model=self.name, request_id=self.request_id(),
+                                   batch=batch(self.rng, rows, self.inputs, self.units[-1]))
+
+    def about_a_dataset(self):
+        if self.dataset is not None:
+            return "DeleteDataset", service.DeleteDatasetRequest(name=self.dataset,
+                                                                 request_id=self.request_id())
+        header = dataset.DatasetHeader(dataset_id=f"w{self.number}", request_id=self.request_id())
+        messages = [service.UploadDatasetRequest(header=header)]
+        rows = 0
+        for _ in range(self.rng.choice([1, 4, 9])):
+            chunk = dataset.DatasetChunk(first_row=rows, rows=batch(self.rng, 20, self.inputs, self.units[-1]))
+            messages.append(service.UploadDatasetRequest(chunk=chunk))
+            rows += 20
+        messages.append(service.UploadDatasetRequest(commit=dataset.DatasetCommit(rows=rows)))
+        return "UploadDataset", messages
 
     def expect(self, method, request, answer):
         """The step count that the answer must tell, and what it means for the next change."""
@@ -157,45 +199,105 @@ class Worker:
             return answer.model.step
         if method == "DeleteModel":
             self.step = None
+            self.checkpoints = {}
             return None
+        if method == "CreateCheckpoint":
+            self.checkpoints[answer.checkpoint.name] = answer.checkpoint.step
+            return answer.checkpoint.step
+        if method == "ListCheckpoints":
+            for checkpoint in answer.checkpoints:
+                known = self.checkpoints.get(checkpoint.name, checkpoint.step)
+                if known != checkpoint.step:
+                    raise AssertionError(f"{checkpoint.name} is of step {checkpoint.step}, was of {known}")
+            missing = self.checkpoints.keys() - {checkpoint.name for checkpoint in answer.checkpoints}
+            if any("/run-" not in name for name in missing):
+                raise AssertionError(f"{self.name} has lost {missing}")
+            self.checkpoints = {checkpoint.name: checkpoint.step for checkpoint in answer.checkpoints}
+            return self.step
+        if method == "RestoreCheckpoint":
+            self.step = self.checkpoints[request.name]
+            return answer.step
+        if method == "DeleteCheckpoint":
+            del self.checkpoints[request.name]
+            return self.step
+        if method == "UploadDataset":
+            self.dataset = answer.dataset.name
+            return self.step
+        if method == "DeleteDataset":
+            self.dataset = None
+            return self.step
         if method in ("Step", "ApplyGradients"):
             self.step += 1
         if method == "Train":
             self.step += request.config.iterations
+            # Which of the periodic ones are left is seen when they are listed.
+            self.checkpoints = {n: s for n, s in self.checkpoints.items() if "/run-" not in n}
         return answer.step
 
     def run(self, address, stop):
         self.address = address
         self.connect()
         while not stop.is_set():
+            if self.step is not None and self.rng.random() < 0.05:
+                self.abandon_a_step()
+                continue
             method, request = self.next_change()
             answer = self.until_answered(method, request)
             told = self.expect(method, request, answer)
             if told != self.step:
-                raise AssertionError(f"{self.name}: {method} {request.request_id} answered step {told}, "
+                raise AssertionError(f"{self.name}: {method} {id_of(request)} answered step {told}, "
                                      f"the ledger is at {self.step}")
             self.ledger.append((method, request, comparable(method, answer)))
             time.sleep(self.rng.random() * 0.01)
+
+    def abandon_a_step(self):
+        """Makes a step and does not wait for its answer. Whether it was made is seen by the next one."""
+        request = self.a_step()
+        lost = self.stub.Step.future(request, timeout=60)
+        time.sleep(self.rng.random() * 0.002)
+        lost.cancel()
+        self.abandoned += 1
+        time.sleep(0.02)
+        probe = self.a_step()
+        probe.expected_step = self.step
+        try:
+            answer = self.until_answered("Step", probe, {grpc.StatusCode.ABORTED})
+        except grpc.RpcError:  # it was made: the model is a step further
+            self.ledger.append(("Step", request, None))
+            self.step += 1
+            return
+        self.step += 1
+        if answer.step != self.step:
+            raise AssertionError(f"{self.name}: step {answer.step} after an abandoned one, expected {self.step}")
+        self.ledger.append(("Step", probe, comparable("Step", answer)))
 
     def connect(self):
         self.channel = grpc.insecure_channel(self.address, options=OF_ITS_OWN)
         self.stub = service_grpc.TrainingServiceStub(self.channel)
 
-    def until_answered(self, method, request):
+    def until_answered(self, method, request, expected=()):
         while True:
             try:
                 return call(self.stub, method, request)
             except grpc.RpcError as error:
+                if error.code() in expected:
+                    raise
                 if error.code() not in RETRIABLE:
-                    raise AssertionError(f"{self.name}: {method} {request.request_id}: {error}") from None
+                    raise AssertionError(f"{self.name}: {method} {id_of(request)}: {error}") from None
                 self.retries += 1
                 time.sleep(0.01)
                 self.channel.close()  # a new one tries at once, where an old one waits longer each time
                 self.connect()
 
 
+def id_of(request):
+    return request[0].header.request_id if isinstance(request, list) else getattr(request, "request_id", "")
+
+
 def call(stub, method, request):
     """The answer; of a run its summary."""
+    if method == "UploadDataset":
+        return stub.UploadDataset(iter(request), timeout=60)
     if method != "Train":
         return getattr(stub, method)(request, timeout=60)
     sequence, summary = 0, None
@@ -217,6 +319,13 @@ def comparable(method, answer):
         return answer.model.spec.SerializeToString(deterministic=True)
     if method == "Train":
         answer.ClearField("elapsed")
+    if method == "CreateCheckpoint":
+        answer.checkpoint.ClearField("create_time")
+    if method == "ListCheckpoints":
+        for checkpoint in answer.checkpoints:
+            checkpoint.ClearField("create_time")
+    if method == "UploadDataset":
+        answer.dataset.ClearField("create_time")
     return answer.SerializeToString(deterministic=True)
 
 
@@ -245,8 +354,8 @@ def replay(workers, finals, folder):
         for worker in workers:
             for method, request, answer in worker.ledger:
                 again = comparable(method, call(stub, method, request))
-                if again != answer:
-                    raise AssertionError(f"{worker.name}: {method} {request.request_id} was answered otherwise "
+                if answer is not None and again != answer:
+                    raise AssertionError(f"{worker.name}: {method} {id_of(request)} was answered otherwise "
                                          "than in the replay")
             if final_parameters(stub, worker) != finals[worker.number]:
                 raise AssertionError(f"{worker.name}: the final parameters differ from the replay's")
@@ -330,9 +439,11 @@ def main():
         print(server.tail())
         sys.exit(f"FAILED with seed {seed}; everything is in {folder}\n" +
                  "\n".join(str(failure) for failure in failures[:3]))
-    runs = sum(method == "Train" for w in workers for method, _, _ in w.ledger)
+    of = collections.Counter(method for w in workers for method, _, _ in w.ledger)
     print(f"{options.kills} kills and {while_starting} more while starting, {changes} changes answered "
-          f"({runs} runs), {sum(w.retries for w in workers)} calls cut off and repeated: "
+          f"({of['Train']} runs, {of['CreateCheckpoint']} checkpoints, {of['RestoreCheckpoint']} restored, "
+          f"{of['UploadDataset']} datasets), {sum(w.retries for w in workers)} calls cut off and repeated, "
+          f"{sum(w.abandoned for w in workers)} steps abandoned: "
           "nothing lost, nothing twice, every bit equal to the replay")
     shutil.rmtree(folder)
 
