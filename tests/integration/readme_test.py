@@ -106,9 +106,11 @@ class ReadmeTest(unittest.TestCase):
             log = server.log()
         for rpc in ("CreateModel", "GetModel", "ListModels", "DeleteModel", "Train", "WatchTraining",
                     "StopTraining", "Step", "StepStream", "ComputeGradients", "ApplyGradients", "Predict",
-                    "Evaluate", "GradCheck", "GetParameters", "SetParameters"):
+                    "Evaluate", "GradCheck", "GetParameters", "SetParameters", "CreateCheckpoint", "ListCheckpoints",
+                    "RestoreCheckpoint", "DeleteCheckpoint", "UploadDataset", "GetDataset", "ListDatasets",
+                    "DeleteDataset", "ExportModel", "ImportModel", "CreateBackup", "RestoreBackup"):
             with self.subTest(rpc):
-                self.assertTrue(any(f"TrainingService/{rpc}" in c for c in ran),
+                self.assertTrue(any(f"Service/{rpc}" in c for c in ran),
                                 "a grpcurl example for each RPC")
                 self.assertRegex(log, rf"debug {rpc} ")
 
