@@ -1,0 +1,259 @@
+// One byte of a small store is flipped, in turn: the server refuses to start, or says which record
+// is damaged, or nothing has changed. Never is an answer another one. BP_FLIPS bytes are tried,
+// spread over all files; 0: every byte (scripts/flip).
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "server/session/datasets.h"
+#include "server/session/registry.h"
+#include "server/store/rocks_store.h"
+#include "tests/engine/cases.h"
+#include "tests/session/fixture.h"
+#include "tests/temporary_directory.h"
+
+namespace backprop::session {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr int kHarmless = 0, kWrong = 1, kRefused = 2, kNamed = 3;
+
+engine::NetworkSpec SpecOf(const std::string& id) {
+  auto spec = engine::XorSpec(1, engine::DataType::kFloat32);
+  if (id == "logged") {  // larger than its batches: its steps are logged
+    spec.layers.front().units = 64;
+    spec.optimizer.kind = engine::OptimizerKind::kAdam;
+  }
+  return spec;
+}
+
+// A server's sessions on a real store. Lives in a process of its own: RocksDB's threads do not
+// fork.
+struct Stored {
+  explicit Stored(const std::string& directory) {
+    store::RocksOptions options;
+    options.directory = directory;
+    options.memory_bytes = 8 << 20;
+    auto opened_store = store::OpenRocksStore(options);
+    status = opened_store.status();
+    if (!status.ok()) return;
+    store = *std::move(opened_store);
+    environment.store = environment.archive = store.get();
+    environment.decode_spec = [](absl::string_view id) {
+      return DecodedSpec{SpecOf(std::string(id)), {}, {}};
+    };
+    environment.datasets = &datasets;
+    status = datasets.Open().status();
+    if (status.ok()) status = registry.Open().status();
+  }
+  ~Stored() {
+    if (store == nullptr) return;
+    registry.Drain();
+    pool.reset();
+    store::WaitForAnswers(store.get());
+  }
+
+  SystemClock clock;
+  std::unique_ptr<ComputePool> pool = std::make_unique<ComputePool>(1);
+  std::unique_ptr<store::Store> store;
+  Environment environment{pool.get(), &clock, {}, {}, {}, {}, {}, {}};
+  Datasets datasets{&environment, ""};
+  Registry registry{&environment};
+  absl::Status status;
+};
+
+class Access : public SessionFixture {
+ public:
+  using SessionFixture::Step;
+  using SessionFixture::TrainArgsFor;
+  using SessionFixture::Values;
+  using SessionFixture::WaitFor;
+  void TestBody() override {}
+};
+
+void Fill(const std::string& directory) {
+  Stored stored(directory);
+  if (!stored.status.ok()) std::abort();
+  for (const std::string id : {"plain", "logged"}) {
+    Registry::CreateArgs args;
+    args.info.id = id;
+    args.network = std::make_shared<engine::Network>(SpecOf(id));
+    args.spec_record = id;
+    args.initial = [network = args.network] { return engine::InitialState(*network); };
+    Waiter<std::shared_ptr<Session>> created;
+    stored.registry.Create(std::move(args), created.callback());
+    const auto session = *created.Wait();
+    for (int i = 0; i < 3; ++i) Access::Step(session.get(), {absl::StrCat("r", i), 1}).value();
+    Waiter<CheckpointPtr> kept;
+    session->CreateCheckpoint({"c", {}, [] { return false; }}, kept.callback());
+    kept.Wait().value();
+    Access::Step(session.get()).value();
+    auto train = Access::TrainArgsFor(10);
+    Waiter<RunPtr> run;
+    session->Train(std::move(train), run.callback());
+    Access::WaitFor(*run.Wait());
+    Access::Step(session.get()).value();
+  }
+  const auto rows = engine::XorData(20, 1, engine::DataType::kFloat32);
+  const auto info = *stored.datasets.BeginUpload({"d", "r", engine::DataType::kFloat32, {}});
+  Datasets::AppendArgs append;
+  append.uid = info.uid;
+  append.rows = engine::XorData(20, 1, engine::DataType::kFloat32);
+  append.check = [](const auto&, auto*, auto*) { return absl::OkStatus(); };
+  Waiter<DatasetInfo> appended, complete;
+  stored.datasets.Append(std::move(append), appended.callback());
+  appended.Wait().value();
+  stored.datasets.Complete(info.uid, 20, complete.callback());
+  complete.Wait().value();
+}
+
+// All that can be asked, each as text; DATA_LOSS where it is refused as damaged.
+std::map<std::string, std::string> Ask(Stored* stored) {
+  std::map<std::string, std::string> answers;
+  const auto note = [&](const std::string& what, const absl::Status& status, std::string answer) {
+    answers[what] = status.ok()                ? std::move(answer)
+                    : absl::IsDataLoss(status) ? "DATA_LOSS"
+                                               : "REFUSED " + status.ToString();
+  };
+  const auto text = [](const engine::State& state) {
+    std::string numbers = absl::StrCat(state.step, ":", state.optimizer_step);
+    for (const double value : Access::Values(state)) absl::StrAppend(&numbers, " ", value);
+    return numbers;
+  };
+  for (const std::string id : {"plain", "logged"}) {
+    const auto session = stored->registry.Find(id);
+    note(id, session.status(), session.ok() ? text(*(*session)->Read()) : "");
+    if (!session.ok()) continue;
+    Waiter<StepOutcome> retried;
+    const auto run = (*session)->FindRun(0);
+    note(id + " run", run.status(), run.ok() ? (*run)->name() : "");
+    // The answer to a retry, then a checkpoint.
+    const auto again = Access::Step(session->get(), {"r1", 1});
+    note(id + " retry", again.status(), again.ok() ? absl::StrCat(again->step) : "");
+    Waiter<int64_t> restored;
+    (*session)->RestoreCheckpoint({"c", {}, [] { return false; }}, {}, restored.callback());
+    note(id + " checkpoint", restored.Wait().status(),
+         restored.Wait().ok() ? text(*(*session)->Read()) : "");
+  }
+  ModelInfo model;
+  Waiter<RowsInUse> rows;
+  stored->datasets.Use("d", model, engine::Network(SpecOf("plain")), "dataset", rows.callback());
+  std::string numbers;
+  if (rows.Wait().ok()) {
+    for (const double value : engine::ToDoubles(rows.Wait()->rows->inputs, 0, 40)) {
+      absl::StrAppend(&numbers, " ", value);
+    }
+    for (const int32_t c : rows.Wait()->rows->classes) absl::StrAppend(&numbers, " ", c);
+  }
+  note("dataset", rows.Wait().status(), numbers);
+  return answers;
+}
+
+int Examine(const std::string& directory, const std::map<std::string, std::string>& expected) {
+  Stored stored(directory);
+  if (!stored.status.ok()) return kRefused;
+  int result = kHarmless;
+  for (const auto& [what, answer] : Ask(&stored)) {
+    if (answer == expected.at(what)) continue;
+    if (answer == "DATA_LOSS") {
+      result = kNamed;
+      continue;
+    }
+    std::fprintf(stderr, "%s: %s\n", what.c_str(), answer.substr(0, 300).c_str());
+    return kWrong;
+  }
+  return result;
+}
+
+// Runs `work` in a process of its own; its exit status, or -signal.
+template <class Work>
+int InChild(const Work& work) {
+  std::fflush(nullptr);
+  const pid_t child = fork();
+  if (child == 0) _exit(work());
+  int status = 0;
+  waitpid(child, &status, 0);
+  return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
+}
+
+TEST(FlippedBytesTest, AreDetectedOrHarmless) {
+  TemporaryDirectory directory;
+  const std::string original = directory.path() + "/original";
+  const std::string answers = directory.path() + "/answers";
+  ASSERT_EQ(InChild([&] {
+              Fill(original);
+              return 0;
+            }),
+            0);
+  // Started and stopped: some of it in tables, some in the log.
+  ASSERT_EQ(InChild([&] {
+              fs::copy(original, directory.path() + "/asked", fs::copy_options::recursive);
+              Stored stored(directory.path() + "/asked");
+              std::ofstream file(answers);
+              for (const auto& [what, answer] : Ask(&stored))
+                file << what << "\n" << answer << "\n";
+              return stored.status.ok() ? 0 : 1;
+            }),
+            0);
+  std::map<std::string, std::string> expected;
+  std::ifstream file(answers);
+  for (std::string what, answer; std::getline(file, what) && std::getline(file, answer);) {
+    EXPECT_NE(answer, "DATA_LOSS") << what;
+    EXPECT_EQ(answer.find("REFUSED"), std::string::npos) << what << ": " << answer;
+    expected[what] = answer;
+  }
+  ASSERT_EQ(expected.size(), 9u);
+
+  std::vector<std::pair<fs::path, int64_t>> bytes;
+  for (const auto& entry : fs::directory_iterator(original)) {
+    for (int64_t at = 0; at < static_cast<int64_t>(entry.file_size()); ++at) {
+      bytes.emplace_back(entry.path().filename(), at);
+    }
+  }
+  const char* const wanted = std::getenv("BP_FLIPS");
+  const size_t flips = wanted == nullptr ? 100 : static_cast<size_t>(std::atoll(wanted));
+  const size_t stride = flips == 0 ? 1 : std::max<size_t>(1, bytes.size() / flips);
+  std::map<int, int> outcomes;
+  const std::string copy = directory.path() + "/copy";
+  // Several processes can share the work: BP_FLIP_PART of BP_FLIP_PARTS.
+  const char* const part = std::getenv("BP_FLIP_PART");
+  const char* const parts = std::getenv("BP_FLIP_PARTS");
+  const size_t all_parts = parts == nullptr ? 1 : static_cast<size_t>(std::atoll(parts));
+  const size_t mine = part == nullptr ? 0 : static_cast<size_t>(std::atoll(part));
+  for (size_t i = 0; i < bytes.size(); i += stride) {
+    if (i / stride % all_parts != mine) continue;
+    const auto& [name, at] = bytes[i];
+    fs::remove_all(copy);
+    fs::copy(original, copy, fs::copy_options::recursive);
+    {
+      std::fstream flipped(fs::path(copy) / name, std::ios::in | std::ios::out | std::ios::binary);
+      flipped.seekg(at);
+      const char byte = static_cast<char>(flipped.get() ^ (1 << (i % 8)));
+      flipped.seekp(at);
+      flipped.put(byte);
+    }
+    const int outcome = InChild([&] { return Examine(copy, expected); });
+    ++outcomes[outcome];
+    EXPECT_NE(outcome, kWrong) << name << " byte " << at;
+    // Debian's RocksDB has its assertions on, which may end the process: that is no wrong answer.
+    EXPECT_TRUE(outcome >= 0 || outcome == -SIGABRT) << name << " byte " << at << ": " << outcome;
+  }
+  std::printf(
+      "%zu bytes in all: %d flips harmless, %d named as DATA_LOSS, %d refused at the start, "
+      "%d ended by an assertion of RocksDB's\n",
+      bytes.size(), outcomes[kHarmless], outcomes[kNamed], outcomes[kRefused], outcomes[-SIGABRT]);
+}
+
+}  // namespace
+}  // namespace backprop::session
