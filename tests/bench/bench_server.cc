@@ -58,7 +58,7 @@ class EchoService final : public Echo::CallbackService {
 
 }  // namespace
 
-int Serve(const std::string& data_dir) {
+int Serve(const std::string& data_dir, int64_t memory_limit) {
   // As the server does it.
   mallopt(M_MMAP_THRESHOLD, 1 << 30);
   mallopt(M_TRIM_THRESHOLD, 256 << 20);
@@ -80,6 +80,7 @@ int Serve(const std::string& data_dir) {
       std::make_unique<session::ComputePool>(static_cast<int>(std::thread::hardware_concurrency()));
   session::Environment environment{
       pool.get(), &clock, {}, {}, store.get(), archive, rpc::DecodeSpecRecord, nullptr};
+  environment.limits.memory_limit_bytes = memory_limit;
   session::Datasets datasets(&environment, data_dir);
   environment.datasets = &datasets;
   session::Registry registry(&environment);
@@ -106,19 +107,20 @@ int Serve(const std::string& data_dir) {
   return 0;
 }
 
-BenchServer::BenchServer(const std::string& data_dir) {
+BenchServer::BenchServer(const std::string& data_dir, int64_t memory_limit) {
   int input[2], output[2];
   if (pipe(input) != 0 || pipe(output) != 0) {
     std::perror("pipe");
     std::exit(1);
   }
+  const std::string limit = std::to_string(memory_limit);
   pid_ = fork();
   if (pid_ == 0) {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     dup2(input[0], 0);
     dup2(output[1], 1);
     for (int fd : {input[0], input[1], output[0], output[1]}) close(fd);
-    execl("/proc/self/exe", "bench", kServe, data_dir.c_str(), nullptr);
+    execl("/proc/self/exe", "bench", kServe, data_dir.c_str(), limit.c_str(), nullptr);
     std::perror("exec");
     _exit(1);
   }
@@ -150,6 +152,16 @@ int64_t BenchServer::ResidentBytes() const {
   int64_t size = 0, resident = 0;
   statm >> size >> resident;
   return resident * sysconf(_SC_PAGESIZE);
+}
+
+int64_t BenchServer::WrittenBytes() const {
+  std::ifstream io("/proc/" + std::to_string(pid_) + "/io");
+  std::string name;
+  int64_t value = 0;
+  while (io >> name >> value) {
+    if (name == "write_bytes:") return value;
+  }
+  return 0;
 }
 
 Connection::Connection(const std::string& address) {

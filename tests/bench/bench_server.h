@@ -5,6 +5,7 @@
 #include <grpcpp/grpcpp.h>
 #include <sys/types.h>
 
+#include <cstdint>
 #include <memory>
 #include <string>
 
@@ -16,14 +17,15 @@ namespace backprop::bench {
 // The argument with which the benchmark's program is this server.
 inline constexpr char kServe[] = "--serve";
 
-// Serves until standard input ends. Prints its addresses, TCP first. `data_dir` may be empty.
-int Serve(const std::string& data_dir);
+// Serves until standard input ends. Prints its addresses, TCP first. `data_dir` may be empty;
+// `memory_limit` is in bytes, 0 for none.
+int Serve(const std::string& data_dir, int64_t memory_limit);
 
 // Starts this program again as a server, and ends it when destroyed. Exits when that fails.
 class BenchServer {
  public:
   // Without a directory its models live in memory.
-  explicit BenchServer(const std::string& data_dir = "");
+  explicit BenchServer(const std::string& data_dir = "", int64_t memory_limit = 0);
   ~BenchServer();
   BenchServer(const BenchServer&) = delete;
   BenchServer& operator=(const BenchServer&) = delete;
@@ -31,6 +33,7 @@ class BenchServer {
   const std::string& tcp() const { return tcp_; }
   const std::string& unix_socket() const { return unix_; }
   int64_t ResidentBytes() const;
+  int64_t WrittenBytes() const;  // to disk, since it began
   // As a crash would, instead of in good order.
   void Kill();
 

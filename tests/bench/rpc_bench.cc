@@ -3,7 +3,9 @@
 
 int main(int argc, char** argv) {
   using namespace backprop::bench;
-  if (argc == 3 && std::strcmp(argv[1], kServe) == 0) return Serve(argv[2]);
+  if (argc == 4 && std::strcmp(argv[1], kServe) == 0) {
+    return Serve(argv[2], std::atoll(argv[3]));
+  }
   const Options options = ParseOptions(argc, argv);
   StepRows(options);
   TrainingRows(options);
