@@ -204,6 +204,7 @@ int Serve(const ops::Config& config, const sigset_t& signals) {
                                    store.get(), archive, rpc::DecodeSpecRecord, nullptr};
   session::Datasets datasets(&environment, config.data_dir);
   environment.datasets = &datasets;
+  environment.on_warning = [](const std::string& line) { spdlog::warn("{}", line); };
   session::Registry registry(&environment);
   rpc::Context context{&environment, &registry, {}, {}, {}};
   if (spdlog::should_log(spdlog::level::debug)) context.observer = ops::LogCall;

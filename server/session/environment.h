@@ -44,6 +44,8 @@ struct Environment {
   std::function<absl::StatusOr<DecodedSpec>(absl::string_view)> decode_spec = {};
   // For runs that go on. Null: there are none in this process.
   Datasets* datasets = nullptr;
+  // Is told what an operator should know, in a line.
+  std::function<void(const std::string&)> on_warning = {};
   std::atomic<int64_t> runs_under_way{0};
   std::atomic<bool> draining{false};   // no run starts any more
   std::atomic<bool> restoring{false};  // a backup is being restored: there are no models

@@ -90,6 +90,9 @@ class Loader {
             status = logged.status();
             return false;
           }
+          if (logged->instruction_set != engine::InstructionSet()) {
+            made_by_ = logged->instruction_set;
+          }
           if (const auto* batch = std::get_if<engine::Dataset>(&logged->work)) {
             engine::TrainStep(network(), *state_, batch->All(), &workspace, next.get());
           } else {
@@ -103,6 +106,11 @@ class Loader {
         });
     if (!scanned.ok()) return scanned;
     if (!status.ok()) return status;
+    if (!made_by_.empty() && environment_->on_warning) {
+      environment_->on_warning(absl::StrCat(
+          name_, ": steps that were made by the engine for ", made_by_, " are repeated by that for ",
+          engine::InstructionSet(), ": its parameters may differ in their last bits"));
+    }
     logged_steps_ = steps;
     logged_bytes_ = bytes;
     start_.state = state_;
@@ -224,6 +232,7 @@ class Loader {
   Uid uid_ = 0;
   SessionStart start_;
   std::shared_ptr<engine::State> state_;
+  std::string made_by_;  // the other instruction set of logged steps, if any
   int64_t logged_steps_ = 0;
   int64_t logged_bytes_ = 0;
   std::optional<Session::ResumeArgs> resume_;

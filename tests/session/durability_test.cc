@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "server/session/journal.h"
 #include "server/session/records.h"
+#include "server/store/records.pb.h"
 #include "tests/session/durable_fixture.h"
 
 namespace backprop::session {
@@ -50,6 +51,32 @@ TEST_F(DurabilityTest, StepsWithRestartsEqualStepsWithout) {
     }
   }
   EXPECT_EQ(Values(*Read(Find("large")->get())), Values(*Read(alone.get())));
+}
+
+TEST_F(DurabilityTest, StepsOfAnotherInstructionSetAreRepeatedWithAWarning) {
+  ASSERT_TRUE(Step(Make("large")->get()).ok());
+  std::string key, value;
+  ASSERT_TRUE(store
+                  .Scan(store::Table::kLog, "", "",
+                        [&](absl::string_view k, absl::string_view v) {
+                          key = std::string(k);
+                          value = std::string(v);
+                          return true;
+                        })
+                  .ok());
+  store::v1::LoggedStep logged;
+  ASSERT_TRUE(Open(value, "", &logged).ok());
+  logged.set_instruction_set("z80");
+  store::Batch batch;
+  batch.Put(store::Table::kLog, key, Seal(logged));
+  store.Commit(std::move(batch), store::Durability::kNone, nullptr, [](const absl::Status&) {});
+  store::WaitForAnswers(&store);
+  Restart();
+  std::string warning;
+  server->environment.on_warning = [&](const std::string& line) { warning = line; };
+  EXPECT_EQ(Read(Find("large")->get())->step, 1);
+  EXPECT_NE(warning.find("models/large"), std::string::npos) << warning;
+  EXPECT_NE(warning.find("z80"), std::string::npos) << warning;
 }
 
 TEST_F(DurabilityTest, ARetryAfterARestartGetsTheFirstAnswer) {
