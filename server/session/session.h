@@ -239,7 +239,8 @@ class Session : public std::enable_shared_from_this<Session> {
   void AddRunCheckpoint(const DueCheckpoint& due, std::string state, store::Batch* batch)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void AddBest(store::Batch* batch) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  bool KeepPeriodic();
+  void KeepPeriodic();
+  bool WaitForCheckpoints();
   void DoTrain(TrainArgs args, Callback<std::shared_ptr<Run>> done);
   absl::StatusOr<std::shared_ptr<Run>> LookUpRunOf(const RequestKey& key) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);

@@ -188,14 +188,13 @@ void Session::AddBest(store::Batch* batch) {
   }
 }
 
-// Hands the run's periodic checkpoint, if one is due, to the store. Whether the run may go on; else
-// the store posts its next slice.
-bool Session::KeepPeriodic() {
+// Hands the run's periodic checkpoint, if one is due, to the store.
+void Session::KeepPeriodic() {
   const auto due = trainer_->TakePeriodic();
-  if (!due.has_value()) return true;
+  if (!due.has_value()) return;
   std::string state = EncodeState(*due->state);
   const MutexLock lock(&mu_);
-  if (closed_) return true;
+  if (closed_) return;
   store::Batch batch;
   AddRunCheckpoint(*due, std::move(state), &batch);
   checkpoints_.KeepNewest(uid_, run_->config().checkpoints.keep_last, &batch);
@@ -208,8 +207,14 @@ bool Session::KeepPeriodic() {
     }
     self->PostSlice();
   });
+}
+
+// Whether so many checkpoints are on their way that the run has to wait: the store then posts its
+// next slice.
+bool Session::WaitForCheckpoints() {
+  const MutexLock lock(&mu_);
   waits_for_checkpoints_ = pending_checkpoints_ >= kMostPendingCheckpoints;
-  return !waits_for_checkpoints_;
+  return waits_for_checkpoints_;
 }
 
 }  // namespace backprop::session

@@ -233,9 +233,10 @@ void Session::RunSlice() {
     EndRun(*summary);
     return;
   }
-  const bool goes_on = KeepPeriodic();
+  KeepPeriodic();
   MarkRun();
-  if (goes_on) PostSlice();
+  // Last: once the run waits, another thread goes on with it.
+  if (!WaitForCheckpoints()) PostSlice();
 }
 
 // The run's state, and for a run that resumes how far it is.
@@ -342,8 +343,8 @@ void Session::EndRun(const RunSummary& summary) {
       trainer = std::move(trainer_);
     }
   }
-  // Its memory is freed outside of the lock, and before anybody knows that the run has ended: who then
-  // deletes its dataset can.
+  // Its memory is freed outside of the lock, and before anybody knows that the run has ended: who
+  // then deletes its dataset can.
   trainer = nullptr;
   {
     const MutexLock lock(&mu_);

@@ -235,6 +235,16 @@ TEST_F(CheckpointTest, ARunKeepsItsNewest) {
   }
 }
 
+// Faster than they are stored: the run waits, and ends.
+TEST_F(CheckpointTest, ARunWaitsForItsCheckpoints) {
+  for (int i = 0; i < 20; ++i) {
+    auto session = Create(absl::StrCat("m", i));
+    EXPECT_EQ(WaitFor(Start(session.get(), Run(300, {1, 2, true}))).stop_reason,
+              StopReason::kCompleted);
+    EXPECT_EQ(Ids(session.get()).size(), 3u);
+  }
+}
+
 TEST_F(CheckpointTest, ARunKeepsItsBestEpoch) {
   auto session = *Make("m");
   auto args = Run(40, {0, 3, true});
