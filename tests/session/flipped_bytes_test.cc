@@ -64,7 +64,7 @@ struct Stored {
     store::WaitForAnswers(store.get());
   }
 
-  SystemClock clock;
+  FakeClock clock;  // stands: a campaign takes longer than answers are remembered
   std::unique_ptr<ComputePool> pool = std::make_unique<ComputePool>(1);
   std::unique_ptr<store::Store> store;
   Environment environment{pool.get(), &clock, {}, {}, {}, {}, {}, {}};
