@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <chrono>
 #include <cstring>
 #include <mutex>
@@ -23,6 +24,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "server/store/group_commit.h"
+#include "server/store/reclaimer.h"
 #include "server/store/rocks_logger.h"
 #include "server/store/rocks_status.h"
 #include "server/store/watermark.h"
@@ -81,7 +83,14 @@ rocksdb::ColumnFamilyOptions TableOptions(Table table,
   family.write_buffer_size = size_t{32} << 20;
   family.level_compaction_dynamic_level_bytes = true;
   family.paranoid_file_checks = true;
-  const bool numbers = table == Table::kStates || table == Table::kChunks;  // do not compress
+  const bool large = table == Table::kCheckpoints || table == Table::kDatasetRows;
+  if (large) {  // in files of their own, which compaction does not write again
+    family.enable_blob_files = true;
+    family.min_blob_size = 4096;
+    family.enable_blob_garbage_collection = true;
+  }
+  const bool numbers =  // do not compress
+      large || table == Table::kStates || table == Table::kChunks;
   family.compression = numbers ? rocksdb::kNoCompression : rocksdb::kLZ4Compression;
   return family;
 }
@@ -165,6 +174,7 @@ class RocksStore final : public Store {
 
   ~RocksStore() override {
     commits_.reset();
+    reclaimer_.reset();
     // The next start finds tables and an empty log.
     if (database_ != nullptr && health().ok()) {
       (*database_)->Flush(rocksdb::FlushOptions(), database_->families()).PermitUncheckedError();
@@ -176,6 +186,8 @@ class RocksStore final : public Store {
     if (!checked.ok()) return checked;
     absl::Status reached = ReadGroup();
     if (!reached.ok()) return reached;
+    reclaimer_.emplace([this](Table table, const std::string& prefix,
+                              std::atomic<bool>* cancelled) { Reclaim(table, prefix, cancelled); });
     commits_.emplace([this](const auto& batches, bool sync) { return WriteGroup(batches, sync); },
                      [this] { return SyncOrRecover(); });
     return absl::OkStatus();
@@ -334,8 +346,36 @@ class RocksStore final : public Store {
       if (status.ok()) group_ = number;
     }
     if (status.ok() && sync) watermark_.Raise(group_);
+    if (status.ok()) ReclaimDeleted(batches);
     SetHealth(FromRocks(status, options_.directory));
     return health();
+  }
+
+  // The rows of a dataset that was deleted: without this its files would stay until something else
+  // is written to their table.
+  void ReclaimDeleted(const std::vector<const Batch*>& batches) {
+    for (const Batch* batch : batches) {
+      for (const Batch::Op& op : batch->ops()) {
+        if (op.kind == Batch::Kind::kDeletePrefix && op.table == Table::kDatasetRows) {
+          reclaimer_->Add(op.table, op.key);
+        }
+      }
+    }
+  }
+  void Reclaim(Table table, const std::string& prefix, std::atomic<bool>* cancelled) {
+    const std::shared_lock lock(database_mu_);
+    if (database_ == nullptr) return;
+    rocksdb::CompactRangeOptions options;
+    options.exclusive_manual_compaction = false;
+    options.bottommost_level_compaction = rocksdb::BottommostLevelCompaction::kForce;
+    options.canceled = cancelled;
+    const std::string end = EndOfPrefix(prefix);
+    const rocksdb::Slice first(prefix), last(end);
+    // What fails is tried again when RocksDB next compacts.
+    (*database_)
+        ->CompactRange(options, database_->FamilyOf(table), prefix.empty() ? nullptr : &first,
+                       end.empty() ? nullptr : &last)
+        .PermitUncheckedError();
   }
 
   absl::Status SyncOrRecover() {
@@ -370,6 +410,7 @@ class RocksStore final : public Store {
 
   absl::Status OpenAnew() {
     {
+      const Reclaimer::Pause pause(&*reclaimer_);  // which may hold the database for long
       const std::unique_lock lock(database_mu_);
       database_ = nullptr;
       auto opened = Database::Open(options_, cache_);
@@ -404,6 +445,7 @@ class RocksStore final : public Store {
   std::chrono::steady_clock::time_point next_recovery_;
   mutable std::mutex health_mu_;
   absl::Status health_;  // under health_mu_
+  std::optional<Reclaimer> reclaimer_;
   std::optional<GroupCommit> commits_;
 };
 

@@ -2,10 +2,12 @@
 
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <filesystem>
 #include <fstream>
 #include <memory>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "server/store/memory_store.h"
@@ -259,6 +261,39 @@ TEST_F(RocksStoreTest, AFlippedByteOfTheLogIsSeen) {
     EXPECT_EQ(Keys(flipped->get(), "", ""), (std::vector<std::string>{"a", "b", "c"})) << at;
   }
   EXPECT_GT(refused, 0);
+}
+
+// The rows of a deleted dataset are given back to the disk, without anything else being written.
+TEST(ReclaimTest, WhatWasDeletedLeavesTheDisk) {
+  TemporaryDirectory directory;
+  RocksOptions options;
+  options.directory = directory.path() + "/data";
+  const auto size = [&] {
+    uintmax_t bytes = 0;
+    std::error_code gone;  // a file may go while it is looked at
+    for (const auto& entry : std::filesystem::directory_iterator(options.directory)) {
+      const auto file = entry.file_size(gone);
+      if (!gone && entry.path().extension() != ".log") bytes += file;
+    }
+    return bytes;
+  };
+  {
+    const auto store = *OpenRocksStore(options);
+    for (int i = 0; i < 40; ++i) {
+      ASSERT_TRUE(Commit(store.get(), Put("d" + std::to_string(100 + i),
+                                          std::string(size_t{1} << 20, 'x'), Table::kDatasetRows))
+                      .ok());
+    }
+  }
+  const auto store = *OpenRocksStore(options);
+  EXPECT_GT(size(), uintmax_t{40} << 20);
+  Batch batch;
+  batch.DeletePrefix(Table::kDatasetRows, "d");
+  ASSERT_TRUE(Commit(store.get(), std::move(batch)).ok());
+  for (int i = 0; i < 2000 && size() > (uintmax_t{2} << 20); ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
+  EXPECT_LT(size(), uintmax_t{2} << 20);
 }
 
 }  // namespace
