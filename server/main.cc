@@ -24,11 +24,11 @@
 #include "server/ops/logging.h"
 #include "server/rpc/server.h"
 #include "server/rpc/spec_codec.h"
+#include "server/session/backup.h"
 #include "server/session/compute_pool.h"
 #include "server/session/datasets.h"
 #include "server/session/mutex.h"
 #include "server/session/registry.h"
-#include "server/store/backup.h"
 #include "server/store/memory_store.h"
 #include "server/store/rocks_store.h"
 
@@ -192,7 +192,7 @@ int Serve(const ops::Config& config, const sigset_t& signals) {
     store = *std::move(opened);
   }
   if (store != nullptr) {
-    const auto dropped = store::DropUnfinishedRestore(store.get());
+    const auto dropped = session::DropUnfinishedRestore(store.get());
     if (!dropped.ok()) return Fail(dropped.status());
     if (*dropped) spdlog::warn("a restore was cut short: what it had brought was dropped");
   }

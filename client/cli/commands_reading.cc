@@ -141,8 +141,10 @@ void AddReadingCommands(CLI::App* app, Globals* globals, Command* chosen) {
   evaluate->add_option("--top-k", evaluate_options->top_k, "The k of top-k accuracy; default 2");
   evaluate->add_flag("--summary-only", evaluate_options->summary_only, "Loss and accuracy alone");
   source->AddTo(evaluate, DataSource::Instead::kDataset);
-  evaluate->callback(
-      [=] { *chosen = [=] { return Evaluate(*globals, *model, *source, *evaluate_options); }; });
+  evaluate->callback([=] {
+    source->CheckGiven();
+    *chosen = [=] { return Evaluate(*globals, *model, *source, *evaluate_options); };
+  });
 
   auto* check = app->add_subcommand("grad-check", "Prove the gradients by finite differences");
   auto options = std::make_shared<GradCheckOptions>();

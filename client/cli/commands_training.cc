@@ -142,6 +142,7 @@ void AddTrainingCommands(CLI::App* app, Globals* globals, Command* chosen) {
     if (checkpoints->every_iterations.has_value() || checkpoints->keep_best) {
       options->checkpoints = *checkpoints;
     }
+    source->CheckGiven();
     if (*wants_stopping) options->early_stopping = *stopping;
     *chosen = [=] { return Train(*globals, *model, *source, *options); };
   });

@@ -194,8 +194,11 @@ void DataSource::AddTo(CLI::App* command, Instead instead) {
       ->group(group);
 }
 
+void DataSource::CheckGiven() const {
+  if (data.empty() && dataset.empty()) throw CLI::RequiredError("--data or --dataset");
+}
+
 Batch DataSource::Load(const ModelInfo& model) const {
-  if (data.empty()) throw CLI::RequiredError("--data or --dataset");
   DatasetOptions options{n, noise, seed};
   if (auto batch = MakeDataset(data, options)) return *std::move(batch);
   Batch batch;
@@ -220,7 +223,7 @@ Batch DataSource::Load(const ModelInfo& model) const {
 Batch DataSource::LoadForAnyModel(int64_t targets) const {
   ModelInfo model;
   model.name = "the dataset";
-  model.spec.layers = {{static_cast<int32_t>(std::max<int64_t>(targets, 2))}};
+  model.spec.layers = {{static_cast<int32_t>(targets > 0 ? targets : 2)}};
   if (targets > 0) model.spec.loss = MeanSquaredError();
   const bool table_file = !EndsWith(data, ".npy") && !MakeDataset(data, {}).has_value();
   if (!table_file) return Load(model);

@@ -31,6 +31,8 @@ struct DataSource {
   // Adds the flags; what may stand instead of --data depends on the command.
   enum class Instead { kNothing, kRows, kDataset };
   void AddTo(CLI::App* command, Instead instead);
+  // Throws CLI::RequiredError unless --data or --dataset is given.
+  void CheckGiven() const;
 
   // Rows with what is wanted of them, as the model takes it. Throws DataError.
   Batch Load(const ModelInfo& model) const;

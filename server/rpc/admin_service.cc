@@ -7,9 +7,9 @@
 
 #include "server/rpc/download_stream.h"
 #include "server/rpc/upload_stream.h"
+#include "server/session/backup.h"
 #include "server/session/datasets.h"
 #include "server/session/status.h"
-#include "server/store/backup.h"
 
 namespace backprop::rpc {
 namespace {
@@ -28,7 +28,7 @@ class BackupSource final : public PieceSource {
   absl::StatusOr<std::optional<std::string>> Next() override { return reader_.Next(); }
 
  private:
-  store::BackupReader reader_;
+  session::BackupReader reader_;
 };
 
 absl::StatusOr<std::unique_ptr<PieceSource>> BackupOf(Context* context) {
@@ -47,7 +47,7 @@ class RestoreReceiver final : public Receiver<v1::RestoreBackupRequest> {
   ~RestoreReceiver() override {
     if (!begun_) return;
     if (!restored_) {
-      store::DropUnfinishedRestore(environment()->store).status().IgnoreError();
+      session::DropUnfinishedRestore(environment()->store).status().IgnoreError();
     }
     environment()->restoring = false;
   }
@@ -104,7 +104,7 @@ class RestoreReceiver final : public Receiver<v1::RestoreBackupRequest> {
   }
 
   // What is wrong with the file is wrong with `data`.
-  static store::BackupWriter::Done Answer(Next next) {
+  static session::BackupWriter::Done Answer(Next next) {
     return [next = std::move(next)](absl::Status status) mutable {
       if (absl::IsInvalidArgument(status)) {
         return next(session::FieldError("data", status.message()));
@@ -119,7 +119,7 @@ class RestoreReceiver final : public Receiver<v1::RestoreBackupRequest> {
 
   Context* const context_;
   v1::RestoreBackupResponse* const response_;
-  store::BackupWriter writer_;
+  session::BackupWriter writer_;
   bool begun_ = false;
   bool restored_ = false;
 };

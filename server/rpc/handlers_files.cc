@@ -10,15 +10,15 @@
 #include "server/rpc/handlers.h"
 #include "server/rpc/model_codec.h"
 #include "server/rpc/parameters_codec.h"
+#include "server/session/framed.h"
 #include "server/session/status.h"
-#include "server/store/framed.h"
 
 namespace backprop::rpc {
 namespace {
 
 constexpr absl::string_view kMagic("BPMODEL\x01",
-                                   store::kMagicBytes);     // the last byte: its version
-constexpr size_t kPieceBytes = store::kMaxFrameBytes - 64;  // with its header below 1 MiB
+                                   session::kMagicBytes);     // the last byte: its version
+constexpr size_t kPieceBytes = session::kMaxFrameBytes - 64;  // with its header below 1 MiB
 
 // A model's file. It is made whole when it is first asked for.
 class ModelSource final : public PieceSource {
@@ -37,7 +37,7 @@ class ModelSource final : public PieceSource {
         return session::LimitError("model", "its file would exceed 2 GiB");
       }
       state_ = nullptr;
-      return store::FrameWriter::Begin(kMagic);
+      return session::FrameWriter::Begin(kMagic);
     }
     if (at_ < content_.size()) {
       const auto piece = absl::string_view(content_).substr(at_, kPieceBytes);
@@ -54,7 +54,7 @@ class ModelSource final : public PieceSource {
   std::string content_;
   size_t at_ = 0;
   bool ended_ = false;
-  store::FrameWriter writer_;
+  session::FrameWriter writer_;
 };
 
 // Collects a file, checks it, and creates its model as CreateModel would.
@@ -115,7 +115,7 @@ class ModelReceiver final : public Receiver<v1::ImportModelRequest> {
   v1::ImportModelResponse* const response_;
   const size_t most_bytes_;
   bool begun_ = false;
-  store::FrameReader reader_{std::string(kMagic)};
+  session::FrameReader reader_{std::string(kMagic)};
   std::string content_;
   v1::CreateModelRequest create_;
 };

@@ -12,7 +12,6 @@
 #include "server/rpc/context.h"
 #include "server/rpc/fields.h"
 #include "server/session/session.h"
-#include "server/store/store.h"
 
 namespace backprop::rpc {
 

@@ -308,6 +308,37 @@ TEST_F(CheckpointTest, ARunThatGoesOnLeavesTheSame) {
   }
 }
 
+// Validated on the opposite of what it learns it is best at the beginning, also when it is cut
+// later.
+TEST_F(CheckpointTest, ARunThatGoesOnKnowsItsBestEpoch) {
+  limits.mark_interval = absl::ZeroDuration();
+  Restart();
+  auto opposite = engine::XorData(200, 1, engine::DataType::kFloat32);
+  for (int32_t& c : opposite.classes) c = 1 - c;
+  const auto validation = std::make_shared<const engine::Dataset>(std::move(opposite));
+  const auto args = [&] {
+    auto run = Run(40'000, {0, 3, true}, true);
+    run.validation.rows = validation;
+    return run;
+  };
+  const auto steady = Create("steady");
+  WaitFor(Start(steady.get(), args()));
+  const auto expected = steady->ListCheckpoints("", 1).front();
+  EXPECT_LT(expected->iteration, 100);
+  auto session = *Make("m");
+  RunPtr run = Start(session.get(), args());
+  session = nullptr;
+  run = nullptr;
+  Restart();
+  session = *Find("m");
+  run = *session->FindRun(0);
+  EXPECT_EQ(WaitFor(run).iterations, 40'000);
+  const auto best = session->ListCheckpoints("", 10);
+  ASSERT_EQ(best.size(), 1u);
+  EXPECT_EQ(best.front()->iteration, expected->iteration);
+  EXPECT_EQ(best.front()->state_hash, expected->state_hash);
+}
+
 TEST_F(CheckpointTest, ADamagedOneIsNamedAndAlone) {
   auto session = *Make("m");
   ASSERT_TRUE(Keep(session.get(), "a").ok());

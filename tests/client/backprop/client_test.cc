@@ -5,7 +5,11 @@
 
 #include <atomic>
 #include <iterator>
+#include <optional>
+#include <string>
 #include <thread>
+#include <utility>
+#include <vector>
 
 #include "backprop/datasets.h"
 #include "client/backprop/convert.h"
@@ -298,6 +302,129 @@ TEST_F(ClientTest, TheSameRequestIdAppliesOnce) {
   EXPECT_EQ(client.Step("m", data, std::nullopt, once)->step, 1);
   EXPECT_EQ(client.Step("m", data)->step, 2);
   EXPECT_EQ(client.Step("m", data)->step, 3) << "without one, each call is its own";
+}
+
+std::vector<Tensor> Tensors(const Result<Parameters>& parameters) {
+  std::vector<Tensor> tensors;
+  for (const NamedTensor& tensor : parameters->tensors) tensors.push_back(tensor.tensor);
+  return tensors;
+}
+
+TEST_F(ClientTest, CheckpointsBringTheModelBack) {
+  ASSERT_TRUE(client.CreateModel(XorSpec(), {.model_id = "m"}).ok());
+  const auto before = client.GetParameters("m");
+  const auto kept = client.CreateCheckpoint("m", "a");
+  ASSERT_TRUE(kept.ok()) << kept.status().ToString();
+  EXPECT_EQ(kept->name, "models/m/checkpoints/a");
+  TrainOptions options{.iterations = 10};
+  options.checkpoints = CheckpointOptions{.every_iterations = 4, .keep_last = 1, .keep_best = true};
+  ASSERT_TRUE(client.Train("m", data, options).ok());
+  const auto all = client.ListCheckpoints("models/m");
+  ASSERT_TRUE(all.ok());
+  ASSERT_EQ(all->size(), 3U);
+  EXPECT_TRUE((*all)[1].best);
+  EXPECT_EQ((*all)[2].name, "models/m/checkpoints/run-1-iteration-8");
+  EXPECT_EQ((*all)[2].run, "models/m/runs/1");
+  EXPECT_EQ(client.RestoreCheckpoint("m", "a", 9).status().code, StatusCode::kAborted);
+  EXPECT_EQ(*client.RestoreCheckpoint("m", "models/m/checkpoints/a", 10), 0);
+  EXPECT_EQ(Tensors(client.GetParameters("m")), Tensors(before));
+  EXPECT_TRUE(client.DeleteCheckpoint("m", "a").ok());
+  EXPECT_EQ(client.RestoreCheckpoint("m", "a").status().reason, "CHECKPOINT_NOT_FOUND");
+}
+
+TEST_F(ClientTest, DatasetsAreUploadedWithChecksumsAndUsedByName) {
+  ASSERT_TRUE(client.CreateModel(XorSpec(), {.model_id = "named"}).ok());
+  ASSERT_TRUE(client.CreateModel(XorSpec(), {.model_id = "sent"}).ok());
+  int64_t seen = 0;
+  UploadOptions upload{.labels = {{"k", "v"}}, .on_progress = [&](int64_t rows) { seen = rows; }};
+  const auto uploaded = client.UploadDataset("d", data, upload);
+  ASSERT_TRUE(uploaded.ok()) << uploaded.status().ToString();
+  EXPECT_TRUE(uploaded->ready);
+  EXPECT_EQ(uploaded->rows, 200);
+  EXPECT_EQ(seen, 200);
+  EXPECT_EQ(uploaded->labels.at("k"), "v");
+  TrainOptions options{.iterations = 20, .batch_size = 30};
+  ASSERT_TRUE(client.Train("sent", data, options).ok());
+  options.dataset = "d";
+  ASSERT_TRUE(client.Train("named", {}, options).ok());
+  EXPECT_EQ(Tensors(client.GetParameters("named")), Tensors(client.GetParameters("sent")));
+  EvaluateOptions by_name{.dataset = "datasets/d"};
+  EXPECT_EQ(client.Evaluate("named", {}, by_name)->metrics.rows, 200);
+  // In the other precision, with targets and weights: the checksum is of what is kept.
+  Batch regression{.inputs = Tensor(2, 1, std::vector<float>{1, 2}),
+                   .targets = Tensor(2, 1, std::vector<double>{0.1, 0.2}),
+                   .sample_weights = {1, 0.1}};
+  for (const DataType type : {DataType::kFloat32, DataType::kFloat64}) {
+    const std::string id = type == DataType::kFloat32 ? "single" : "double";
+    const auto kept = client.UploadDataset(id, regression, {.data_type = type});
+    ASSERT_TRUE(kept.ok()) << kept.status().ToString();
+    EXPECT_EQ(kept->data_type, type);
+    EXPECT_TRUE(kept->has_sample_weights);
+  }
+  EXPECT_EQ(client.ListDatasets()->size(), 3U);
+  EXPECT_EQ(client.GetDataset("d")->input_size, 2);
+  EXPECT_TRUE(client.DeleteDataset("d").ok());
+  EXPECT_EQ(client.GetDataset("d").status().reason, "DATASET_NOT_FOUND");
+}
+
+// The server asks for no row twice: the source is asked from where the server is.
+TEST(ClientRetryTest, AnUploadGoesOnBehindWhatTheServerHas) {
+  const std::string path = testing::TempDir() + "bp_client_upload.sock";
+  rpc::TestServer server({}, path);
+  Client client("unix:" + path);
+  const Batch data = *MakeDataset("xor");
+  // An upload that was cut behind its first 50 rows, under the same request id.
+  {
+    grpc::ClientContext context;
+    backprop::v1::UploadDatasetResponse response;
+    const auto writer = server.stub->UploadDataset(&context, &response);
+    backprop::v1::UploadDatasetRequest request;
+    request.mutable_header()->set_dataset_id("d");
+    request.mutable_header()->set_request_id("r");
+    writer->Write(request);
+    ToMessage(Rows(data, 0, 50), request.mutable_chunk()->mutable_rows());
+    writer->Write(request);
+    writer->WritesDone();
+    ASSERT_TRUE(writer->Finish().ok());
+    EXPECT_EQ(response.dataset().rows(), 50);
+  }
+  std::vector<int64_t> asked;
+  const auto uploaded =
+      client.UploadDataset("d",
+                           [&](int64_t first) -> std::optional<Batch> {
+                             asked.push_back(first);
+                             if (first >= 200) return std::nullopt;
+                             return Rows(data, first, std::min<int64_t>(80, 200 - first));
+                           },
+                           {}, {.request_id = "r"});
+  ASSERT_TRUE(uploaded.ok()) << uploaded.status().ToString();
+  EXPECT_EQ(uploaded->rows, 200);
+  EXPECT_EQ(asked.back(), 200);
+}
+
+TEST_F(ClientTest, ModelsAreFiles) {
+  ASSERT_TRUE(client.CreateModel(XorSpec(), {.model_id = "m"}).ok());
+  ASSERT_TRUE(client.Step("m", data).ok());
+  std::string file;
+  ASSERT_TRUE(client
+                  .ExportModel("m",
+                               [&](std::string_view bytes) {
+                                 file += bytes;
+                                 return true;
+                               })
+                  .ok());
+  bool sent = false;
+  const auto source = [&]() -> std::optional<std::string> {
+    if (std::exchange(sent, true)) return std::nullopt;
+    return file;
+  };
+  const auto imported = client.ImportModel(source, {.model_id = "copy"});
+  ASSERT_TRUE(imported.ok()) << imported.status().ToString();
+  EXPECT_EQ(imported->step, 1);
+  EXPECT_EQ(Tensors(client.GetParameters("copy")), Tensors(client.GetParameters("m")));
+  EXPECT_EQ(client.ExportModel("m", [](std::string_view) { return false; }).code,
+            StatusCode::kCancelled);
+  EXPECT_EQ(client.CreateBackup([](std::string_view) { return true; }).reason, "NO_DATA_DIR");
 }
 
 TEST_F(ClientTest, HealthIsAsked) {

@@ -132,6 +132,40 @@ class CliTest(unittest.TestCase):
         predicted = json.loads(self.ok("predict", "json", "--row", "1,1", "--json"))
         self.assertEqual(len(predicted["classes"]), 1)
 
+    def test_datasets_come_from_what_train_takes(self):
+        self.file("points.csv", "x,y,kind\n0,0,low\n1,1,high\n2,2,high\n")
+        self.assertIn("3 rows of 2 inputs and one of 2 classes",
+                      self.ok("dataset", "upload", "points", "--data", "points.csv"))
+        self.file("line.csv", "x,t,w\n1,2,1\n2,4,0.5\n")
+        self.assertIn("2 rows of 1 inputs and 1 targets, weighted, float64",
+                      self.ok("dataset", "upload", "line", "--data", "line.csv", "--target-columns", 1,
+                              "--weight-column", "w", "--float64"))
+        self.assertIn("exists already",
+                      self.fails(1, "dataset", "upload", "line", "--data", "xor"))
+        self.assertEqual(len(self.ok("dataset", "list").splitlines()), 2)
+        self.assertIn("no such dataset", self.fails(1, "dataset", "get", "none"))
+        self.create("by-name")
+        self.assertIn("the model has no class", self.fails(1, "train", "by-name", "--dataset", "points",
+                                                           "--iterations", 1))
+        self.fails(2, "train", "by-name", "--dataset", "points", "--data", "xor", "--iterations", 1)
+        self.fails(2, "train", "by-name", "--iterations", 1)
+        for name in ("points", "line"):
+            self.assertEqual(self.ok("dataset", "delete", name), "deleted\n")
+
+    def test_checkpoints(self):
+        self.create("points")
+        self.assertIn("step 0", self.ok("checkpoint", "create", "points", "start"))
+        self.ok("train", "points", "--data", "xor", "--iterations", 10, "--checkpoint-every", 5,
+                "--keep-last", 1, "--keep-best")
+        names = [line.split()[0] for line in self.ok("checkpoint", "list", "points").splitlines()]
+        self.assertEqual(names, [f"models/points/checkpoints/{n}" for n in
+                                 ("run-1-best", "run-1-iteration-10", "start")])
+        self.assertIn("ABORTED", self.fails(1, "checkpoint", "restore", "points", "start", "--expected-step", 3))
+        self.assertEqual(self.ok("checkpoint", "restore", "points", "start"), "restored; step 0\n")
+        self.assertEqual(self.ok("checkpoint", "delete", "points", "start"), "deleted\n")
+        self.assertIn("no such checkpoint", self.fails(1, "checkpoint", "restore", "points", "start"))
+        self.fails(2, "train", "points", "--data", "xor", "--iterations", 1, "--keep-last", 1)
+
     def test_a_diverging_run_fails(self):
         self.ok("create", "wild", "--inputs", 1, "--layers", "1", "--loss", "mean_squared_error",
                 "--learning-rate", 1e6)

@@ -1,6 +1,6 @@
 // Everything a store holds as a file, and back. docs/durability.md describes the file.
-#ifndef BACKPROP_SERVER_STORE_BACKUP_H_
-#define BACKPROP_SERVER_STORE_BACKUP_H_
+#ifndef BACKPROP_SERVER_SESSION_BACKUP_H_
+#define BACKPROP_SERVER_SESSION_BACKUP_H_
 
 #include <cstdint>
 #include <memory>
@@ -10,15 +10,16 @@
 #include "absl/functional/any_invocable.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
-#include "server/store/framed.h"
+#include "server/session/framed.h"
 #include "server/store/store.h"
 
-namespace backprop::store {
+namespace backprop::session {
 
 // Reads a snapshot from beginning to end. Thread-compatible.
 class BackupReader {
  public:
-  explicit BackupReader(std::unique_ptr<Snapshot> snapshot) : snapshot_(std::move(snapshot)) {}
+  explicit BackupReader(std::unique_ptr<store::Snapshot> snapshot)
+      : snapshot_(std::move(snapshot)) {}
 
   // The next bytes of the file, at most 1 MiB; nothing at the end.
   absl::StatusOr<std::optional<std::string>> Next();
@@ -26,7 +27,7 @@ class BackupReader {
  private:
   absl::Status ReadRecords();
 
-  const std::unique_ptr<Snapshot> snapshot_;
+  const std::unique_ptr<store::Snapshot> snapshot_;
   FrameWriter frames_;
   int table_ = 1;          // whose records come next; table 0 is about the store itself
   std::string next_key_;   // from where on
@@ -42,7 +43,7 @@ class BackupWriter {
  public:
   using Done = absl::AnyInvocable<void(absl::Status)>;
 
-  explicit BackupWriter(Store* store) : store_(store) {}
+  explicit BackupWriter(store::Store* store) : store_(store) {}
 
   // Takes the next bytes of the file, of any number. `done` is called when more can be taken.
   void Add(absl::string_view bytes, Done done);
@@ -52,19 +53,19 @@ class BackupWriter {
  private:
   absl::Status TakeRecords(absl::string_view payload);
 
-  Store* const store_;
+  store::Store* const store_;
   FrameReader frames_{MagicOfBackups()};
   static std::string MagicOfBackups();
   std::string rest_;  // of a record that is not complete
   bool has_format_ = false;
   bool marked_ = false;
-  Batch batch_;
+  store::Batch batch_;
 };
 
 // Drops what a restore that did not finish has left, if there is any. Blocks. Returns whether there
 // was.
-absl::StatusOr<bool> DropUnfinishedRestore(Store* store);
+absl::StatusOr<bool> DropUnfinishedRestore(store::Store* store);
 
-}  // namespace backprop::store
+}  // namespace backprop::session
 
-#endif  // BACKPROP_SERVER_STORE_BACKUP_H_
+#endif  // BACKPROP_SERVER_SESSION_BACKUP_H_

@@ -1,6 +1,6 @@
 // Files of frames, each with its checksum: models and backups. docs/model_format.md describes them.
-#ifndef BACKPROP_SERVER_STORE_FRAMED_H_
-#define BACKPROP_SERVER_STORE_FRAMED_H_
+#ifndef BACKPROP_SERVER_SESSION_FRAMED_H_
+#define BACKPROP_SERVER_SESSION_FRAMED_H_
 
 #include <cstddef>
 #include <cstdint>
@@ -13,7 +13,7 @@
 
 struct XXH3_state_s;
 
-namespace backprop::store {
+namespace backprop::session {
 
 inline constexpr size_t kMagicBytes = 8;
 inline constexpr size_t kMaxFrameBytes = size_t{1} << 20;  // of what a frame brings
@@ -64,6 +64,6 @@ class FrameReader {
   bool ended_ = false;
 };
 
-}  // namespace backprop::store
+}  // namespace backprop::session
 
-#endif  // BACKPROP_SERVER_STORE_FRAMED_H_
+#endif  // BACKPROP_SERVER_SESSION_FRAMED_H_

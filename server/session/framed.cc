@@ -1,4 +1,4 @@
-#include "server/store/framed.h"
+#include "server/session/framed.h"
 
 #define XXH_STATIC_LINKING_ONLY
 #include <xxhash.h>
@@ -9,7 +9,7 @@
 
 #include "absl/strings/str_cat.h"
 
-namespace backprop::store {
+namespace backprop::session {
 namespace {
 
 // Length (4 bytes) and XXH3-64 of the payload (8 bytes), little-endian.
@@ -97,4 +97,4 @@ absl::Status FrameReader::CheckComplete() const {
       "byte ", offset_ + static_cast<int64_t>(rest_.size()), ": the file is cut short here"));
 }
 
-}  // namespace backprop::store
+}  // namespace backprop::session

@@ -1,5 +1,5 @@
 // A store as a file, and back.
-#include "server/store/backup.h"
+#include "server/session/backup.h"
 
 #include <gtest/gtest.h>
 
@@ -13,21 +13,21 @@
 #include "server/store/rocks_store.h"
 #include "tests/temporary_directory.h"
 
-namespace backprop::store {
+namespace backprop::session {
 namespace {
 
-absl::Status Commit(Store* store, Batch batch) {
+absl::Status Commit(store::Store* store, store::Batch batch) {
   std::promise<absl::Status> done;
-  store->Commit(std::move(batch), Durability::kSync, nullptr,
+  store->Commit(std::move(batch), store::Durability::kSync, nullptr,
                 [&](const absl::Status& status) { done.set_value(status); });
   return done.get_future().get();
 }
 
-std::string Everything(Store* store) {
+std::string Everything(store::Store* store) {
   std::string all;
-  for (int table = 1; table < kTables; ++table) {
+  for (int table = 1; table < store::kTables; ++table) {
     EXPECT_TRUE(store
-                    ->Scan(static_cast<Table>(table), "", "",
+                    ->Scan(static_cast<store::Table>(table), "", "",
                            [&](absl::string_view key, absl::string_view value) {
                              absl::StrAppend(&all, table, ":", key, "=", value, ";");
                              return true;
@@ -38,20 +38,20 @@ std::string Everything(Store* store) {
 }
 
 // Records of all sizes up to one that needs several frames, in every table.
-void Fill(Store* store) {
-  Batch batch;
-  for (int table = 1; table < kTables; ++table) {
+void Fill(store::Store* store) {
+  store::Batch batch;
+  for (int table = 1; table < store::kTables; ++table) {
     for (int i = 0; i < 50; ++i) {
-      batch.Put(static_cast<Table>(table), absl::StrCat("key ", i),
+      batch.Put(static_cast<store::Table>(table), absl::StrCat("key ", i),
                 std::string(static_cast<size_t>(i * i), static_cast<char>(i)));
     }
   }
-  batch.Put(Table::kStates, "large", std::string(size_t{5} << 20, 'x'));
-  batch.Put(Table::kStates, "empty", "");
+  batch.Put(store::Table::kStates, "large", std::string(size_t{5} << 20, 'x'));
+  batch.Put(store::Table::kStates, "empty", "");
   ASSERT_TRUE(Commit(store, std::move(batch)).ok());
 }
 
-std::string FileOf(Store* store) {
+std::string FileOf(store::Store* store) {
   BackupReader reader(*store->TakeSnapshot());
   std::string file;
   for (;;) {
@@ -64,7 +64,7 @@ std::string FileOf(Store* store) {
   }
 }
 
-absl::Status Restore(Store* store, absl::string_view file, size_t at_once) {
+absl::Status Restore(store::Store* store, absl::string_view file, size_t at_once) {
   BackupWriter writer(store);
   for (size_t at = 0; at < file.size(); at += at_once) {
     std::promise<absl::Status> added;
@@ -80,16 +80,16 @@ absl::Status Restore(Store* store, absl::string_view file, size_t at_once) {
 
 TEST(BackupTest, ARoundTripIsExactAndTheFileIsTheSame) {
   TemporaryDirectory directory;
-  RocksOptions options;
+  store::RocksOptions options;
   options.directory = directory.path() + "/data";
-  const auto rocks = *OpenRocksStore(options);
-  MemoryStore memory, other;
+  const auto rocks = *store::OpenRocksStore(options);
+  store::MemoryStore memory, other;
   Fill(rocks.get());
   Fill(&memory);
   const std::string file = FileOf(rocks.get());
   EXPECT_EQ(file, FileOf(&memory));
-  Batch stale;
-  stale.Put(Table::kRequests, "stale", "1");
+  store::Batch stale;
+  stale.Put(store::Table::kRequests, "stale", "1");
   ASSERT_TRUE(Commit(&other, std::move(stale)).ok());
   ASSERT_TRUE(Restore(&other, file, 1000).ok());
   EXPECT_EQ(Everything(&other), Everything(&memory));
@@ -97,20 +97,20 @@ TEST(BackupTest, ARoundTripIsExactAndTheFileIsTheSame) {
 }
 
 TEST(BackupTest, AnEmptyStoreHasABackup) {
-  MemoryStore empty, other;
+  store::MemoryStore empty, other;
   EXPECT_TRUE(Restore(&other, FileOf(&empty), 10).ok());
   EXPECT_EQ(Everything(&other), "");
 }
 
 TEST(BackupTest, WhatIsDamagedOrCutIsRefusedAndDropped) {
-  MemoryStore store;
-  Batch batch;
-  for (int i = 0; i < 20; ++i) batch.Put(Table::kModels, absl::StrCat(i), "some value");
+  store::MemoryStore store;
+  store::Batch batch;
+  for (int i = 0; i < 20; ++i) batch.Put(store::Table::kModels, absl::StrCat(i), "some value");
   ASSERT_TRUE(Commit(&store, std::move(batch)).ok());
   const std::string file = FileOf(&store);
   for (size_t at = 0; at < file.size(); ++at) {
     SCOPED_TRACE(at);
-    MemoryStore other;
+    store::MemoryStore other;
     std::string flipped = file;
     flipped[at] = static_cast<char>(flipped[at] ^ 1);
     EXPECT_EQ(Restore(&other, flipped, 100).code(), absl::StatusCode::kInvalidArgument);
@@ -123,12 +123,12 @@ TEST(BackupTest, WhatIsDamagedOrCutIsRefusedAndDropped) {
 TEST(BackupTest, ANewerFormatIsRefused) {
   FrameWriter frames;
   std::string file = FrameWriter::Begin(absl::string_view("BPBACKU\x01", 8));
-  file += frames.Frame(absl::StrCat("format ", kFormatVersion + 1));
+  file += frames.Frame(absl::StrCat("format ", store::kFormatVersion + 1));
   file += frames.End();
-  MemoryStore store;
+  store::MemoryStore store;
   const absl::Status refused = Restore(&store, file, 1000);
   EXPECT_EQ(refused.code(), absl::StatusCode::kFailedPrecondition) << refused;
 }
 
 }  // namespace
-}  // namespace backprop::store
+}  // namespace backprop::session

@@ -1,4 +1,4 @@
-#include "server/store/backup.h"
+#include "server/session/backup.h"
 
 #include <cstring>
 #include <future>
@@ -9,7 +9,7 @@
 #include "absl/strings/strip.h"
 #include "server/store/rocks_store.h"
 
-namespace backprop::store {
+namespace backprop::session {
 namespace {
 
 constexpr absl::string_view kMagic("BPBACKU\x01", kMagicBytes);  // the last byte: its version
@@ -22,7 +22,8 @@ constexpr size_t kMaxRecordBytes = size_t{1} << 30;
 // Before each record: its table (1 byte), the lengths of key (4) and value (8), little-endian.
 constexpr size_t kRecordHeaderBytes = 13;
 
-void AppendRecord(Table table, absl::string_view key, absl::string_view value, std::string* out) {
+void AppendRecord(store::Table table, absl::string_view key, absl::string_view value,
+                  std::string* out) {
   const auto key_bytes = static_cast<uint32_t>(key.size());
   const auto value_bytes = static_cast<uint64_t>(value.size());
   char header[kRecordHeaderBytes];
@@ -34,9 +35,10 @@ void AppendRecord(Table table, absl::string_view key, absl::string_view value, s
   out->append(value.data(), value.size());
 }
 
-Batch Wipe() {
-  Batch batch;
-  for (int table = 1; table < kTables; ++table) batch.DeletePrefix(static_cast<Table>(table), "");
+store::Batch Wipe() {
+  store::Batch batch;
+  for (int table = 1; table < store::kTables; ++table)
+    batch.DeletePrefix(static_cast<store::Table>(table), "");
   return batch;
 }
 
@@ -46,8 +48,8 @@ Batch Wipe() {
 absl::Status BackupReader::ReadRecords() {
   records_.erase(0, handed_out_);
   handed_out_ = 0;
-  while (records_.size() < kReadAtOnce && table_ < kTables) {
-    const auto table = static_cast<Table>(table_);
+  while (records_.size() < kReadAtOnce && table_ < store::kTables) {
+    const auto table = static_cast<store::Table>(table_);
     bool more = false;
     absl::Status scanned =
         snapshot_->Scan(table, next_key_, "", [&](absl::string_view key, absl::string_view value) {
@@ -70,7 +72,7 @@ absl::Status BackupReader::ReadRecords() {
 absl::StatusOr<std::optional<std::string>> BackupReader::Next() {
   if (!std::exchange(begun_, true)) {
     return absl::StrCat(FrameWriter::Begin(kMagic),
-                        frames_.Frame(absl::StrCat(kFormatPrefix, kFormatVersion)));
+                        frames_.Frame(absl::StrCat(kFormatPrefix, store::kFormatVersion)));
   }
   if (handed_out_ == records_.size()) {
     absl::Status read = ReadRecords();
@@ -91,10 +93,10 @@ absl::Status BackupWriter::TakeRecords(absl::string_view payload) {
     if (!absl::ConsumePrefix(&payload, kFormatPrefix) || !absl::SimpleAtoi(payload, &format)) {
       return absl::InvalidArgumentError("does not say its format");
     }
-    if (format <= kFormatVersion) return absl::OkStatus();
-    return absl::FailedPreconditionError(
-        absl::StrCat("the backup is of format ", format, ", this server knows formats up to ",
-                     kFormatVersion, "; restore it with the version that made it, or a later one"));
+    if (format <= store::kFormatVersion) return absl::OkStatus();
+    return absl::FailedPreconditionError(absl::StrCat(
+        "the backup is of format ", format, ", this server knows formats up to ",
+        store::kFormatVersion, "; restore it with the version that made it, or a later one"));
   }
   rest_.append(payload.data(), payload.size());
   absl::string_view left = rest_;
@@ -104,13 +106,13 @@ absl::Status BackupWriter::TakeRecords(absl::string_view payload) {
     uint64_t value_bytes = 0;
     std::memcpy(&key_bytes, left.data() + 1, sizeof key_bytes);
     std::memcpy(&value_bytes, left.data() + 5, sizeof value_bytes);
-    if (table < 1 || table >= kTables || value_bytes > kMaxRecordBytes ||
+    if (table < 1 || table >= store::kTables || value_bytes > kMaxRecordBytes ||
         key_bytes > kMaxRecordBytes) {
       return absl::InvalidArgumentError("holds a record of no known kind");
     }
     if (left.size() - kRecordHeaderBytes < key_bytes + value_bytes) break;
     left.remove_prefix(kRecordHeaderBytes);
-    batch_.Put(static_cast<Table>(table), std::string(left.substr(0, key_bytes)),
+    batch_.Put(static_cast<store::Table>(table), std::string(left.substr(0, key_bytes)),
                std::string(left.substr(key_bytes, value_bytes)));
     left.remove_prefix(key_bytes + value_bytes);
   }
@@ -124,11 +126,11 @@ void BackupWriter::Add(absl::string_view bytes, Done done) {
   if (!taken.ok()) return done(std::move(taken));
   if (batch_.ops().empty()) return done(absl::OkStatus());
   if (!std::exchange(marked_, true)) {
-    Batch first = Wipe();  // answers to retries may be there
-    first.Put(Table::kMeta, kRestoringKey, "1");
-    store_->Commit(std::move(first), Durability::kNone, nullptr, [](const absl::Status&) {});
+    store::Batch first = Wipe();  // answers to retries may be there
+    first.Put(store::Table::kMeta, kRestoringKey, "1");
+    store_->Commit(std::move(first), store::Durability::kNone, nullptr, [](const absl::Status&) {});
   }
-  store_->Commit(std::exchange(batch_, {}), Durability::kNone, nullptr,
+  store_->Commit(std::exchange(batch_, {}), store::Durability::kNone, nullptr,
                  [done = std::move(done)](const absl::Status& status) mutable { done(status); });
 }
 
@@ -138,24 +140,24 @@ void BackupWriter::Finish(Done done) {
     complete = absl::InvalidArgumentError("ends within a record");
   }
   if (!complete.ok()) return done(std::move(complete));
-  Batch batch;
-  batch.Delete(Table::kMeta, kRestoringKey);
-  store_->Commit(std::move(batch), Durability::kSync, nullptr,
+  store::Batch batch;
+  batch.Delete(store::Table::kMeta, kRestoringKey);
+  store_->Commit(std::move(batch), store::Durability::kSync, nullptr,
                  [done = std::move(done)](const absl::Status& status) mutable { done(status); });
 }
 
-absl::StatusOr<bool> DropUnfinishedRestore(Store* store) {
-  const auto mark = store->Get(Table::kMeta, kRestoringKey);
+absl::StatusOr<bool> DropUnfinishedRestore(store::Store* store) {
+  const auto mark = store->Get(store::Table::kMeta, kRestoringKey);
   if (!mark.ok()) return mark.status();
   if (!mark->has_value()) return false;
-  Batch batch = Wipe();
-  batch.Delete(Table::kMeta, kRestoringKey);
+  store::Batch batch = Wipe();
+  batch.Delete(store::Table::kMeta, kRestoringKey);
   std::promise<absl::Status> wiped;
-  store->Commit(std::move(batch), Durability::kSync, nullptr,
+  store->Commit(std::move(batch), store::Durability::kSync, nullptr,
                 [&](const absl::Status& status) { wiped.set_value(status); });
   absl::Status status = wiped.get_future().get();
   if (!status.ok()) return status;
   return true;
 }
 
-}  // namespace backprop::store
+}  // namespace backprop::session
