@@ -51,8 +51,9 @@ void Gather(const Dataset& source, std::span<const int32_t> order, Dataset* out)
 class RowSet {
  public:
   RowSet() = default;
-  RowSet(std::shared_ptr<const Dataset> data) : data_(std::move(data)) {}
-  // `data` must outlive the set.
+  explicit RowSet(std::shared_ptr<const Dataset> data) : data_(std::move(data)) {}
+  // `data` must outlive the set. Implicit: a dataset is the set of all its rows.
+  // NOLINTNEXTLINE(google-explicit-constructor)
   RowSet(const Dataset& data) : data_(std::shared_ptr<const Dataset>(), &data) {}
   // Those with the numbers `rows`, in that order.
   RowSet(std::shared_ptr<const Dataset> data, std::vector<int32_t> rows)

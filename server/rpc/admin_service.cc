@@ -65,8 +65,8 @@ class RestoreReceiver final : public Receiver<v1::RestoreBackupRequest> {
 
   void End(Next done) override {
     if (!begun_) return done(session::FieldError("data", "is required"));
-    writer_.Finish([this, done = std::move(done)](absl::Status status) mutable {
-      if (!status.ok()) return Answer(std::move(done))(std::move(status));
+    writer_.Finish([this, done = std::move(done)](const absl::Status& status) mutable {
+      if (!status.ok()) return Answer(std::move(done))(status);
       environment()->pool->Post(session::Priority::kInteractive,
                                 [this, done = std::move(done)]() mutable { done(Open()); });
     });
@@ -76,7 +76,7 @@ class RestoreReceiver final : public Receiver<v1::RestoreBackupRequest> {
   session::Environment* environment() const { return context_->environment; }
 
   absl::Status Begin() {
-    const absl::Status stores = CheckStores(*context_);
+    absl::Status stores = CheckStores(*context_);
     if (!stores.ok()) return stores;
     if (environment()->restoring.exchange(true)) return session::Restoring();
     if (context_->registry->size() == 0 && environment()->datasets->empty()) {
@@ -105,7 +105,7 @@ class RestoreReceiver final : public Receiver<v1::RestoreBackupRequest> {
 
   // What is wrong with the file is wrong with `data`.
   static session::BackupWriter::Done Answer(Next next) {
-    return [next = std::move(next)](absl::Status status) mutable {
+    return [next = std::move(next)](const absl::Status& status) mutable {
       if (absl::IsInvalidArgument(status)) {
         return next(session::FieldError("data", status.message()));
       }

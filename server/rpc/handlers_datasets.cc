@@ -90,8 +90,9 @@ class DatasetReceiver final : public Receiver<v1::UploadDatasetRequest> {
 
   Datasets::Callback<session::DatasetInfo> Answer(Next next) {
     return [this, next = std::move(next)](absl::StatusOr<session::DatasetInfo> info) mutable {
-      if (info.ok()) info_ = *std::move(info);
-      next(info.status());
+      if (!info.ok()) return next(info.status());
+      info_ = *std::move(info);
+      next(absl::OkStatus());
     };
   }
 

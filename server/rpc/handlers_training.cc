@@ -20,7 +20,7 @@ struct PendingTrain {
   session::Session::TrainArgs args;
 };
 
-void StartTrain(std::shared_ptr<PendingTrain> train) {
+void StartTrain(const std::shared_ptr<PendingTrain>& train) {
   const bool has_validation = train->args.validation.rows != nullptr;
   const auto config =
       DecodeTrainingConfig(train->config, train->args.data.rows->rows, has_validation);

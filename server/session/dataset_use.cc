@@ -27,14 +27,14 @@ void Datasets::Stop() {
 }
 
 void Datasets::Use(absl::string_view id, const ModelInfo& model, const engine::Network& network,
-                   std::string field, Callback<RowsInUse> done) {
+                   const std::string& field, Callback<RowsInUse> done) {
   EntryPtr entry;
   {
     const MutexLock lock(&mu_);
     entry = Find(id);
   }
   if (entry == nullptr) return done(DatasetNotFound(absl::StrCat("datasets/", id)));
-  Read(std::move(entry), model, network, field, std::move(done));
+  Read(entry, model, network, field, std::move(done));
 }
 
 void Datasets::UseAgain(Uid uid, const ModelInfo& model, const engine::Network& network,
@@ -45,10 +45,10 @@ void Datasets::UseAgain(Uid uid, const ModelInfo& model, const engine::Network& 
     entry = FindByUid(uid);
   }
   if (entry == nullptr) return done(DatasetNotFound("the dataset of the run"));
-  Read(std::move(entry), model, network, "dataset", std::move(done));
+  Read(entry, model, network, "dataset", std::move(done));
 }
 
-void Datasets::Read(EntryPtr entry, const ModelInfo& model, const engine::Network& network,
+void Datasets::Read(const EntryPtr& entry, const ModelInfo& model, const engine::Network& network,
                     absl::string_view field, Callback<RowsInUse> done) {
   const absl::Status fresh = Refresh(entry);
   if (!fresh.ok()) return done(fresh);

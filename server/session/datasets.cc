@@ -30,26 +30,27 @@ engine::Dataset Behind(const engine::Dataset& rows, int64_t skipped) {
 }  // namespace
 
 absl::StatusOr<int64_t> Datasets::Open() {
-  const MutexLock lock(&mu_);
   const absl::Time now = environment_->clock->Now();
-  absl::Status status;
-  absl::Status scanned = archive()->Scan(store::Table::kDatasets, "", "",
-                                         [&](absl::string_view id, absl::string_view value) {
-                                           auto info = DecodeDataset(value, id);
-                                           auto entry = std::make_shared<Entry>();
-                                           entry->last_append = now;
-                                           if (info.ok()) {
-                                             entry->info = *std::move(info);
-                                           } else {  // it answers DATA_LOSS, and can be deleted
-                                             entry->info.id = std::string(id);
-                                             entry->doubtful = true;
-                                           }
-                                           entries_[std::string(id)] = std::move(entry);
-                                           return true;
-                                         });
+  std::map<std::string, EntryPtr, std::less<>> found;
+  const auto visit = [&](absl::string_view id, absl::string_view value) {
+    auto info = DecodeDataset(value, id);
+    auto entry = std::make_shared<Entry>();
+    entry->last_append = now;
+    if (info.ok()) {
+      entry->info = *std::move(info);
+    } else {  // it answers DATA_LOSS, and can be deleted
+      entry->info.id = std::string(id);
+      entry->doubtful = true;
+    }
+    found[std::string(id)] = std::move(entry);
+    return true;
+  };
+  absl::Status scanned = archive()->Scan(store::Table::kDatasets, "", "", visit);
   if (!scanned.ok()) return scanned;
   const auto answers = ReadRegistryAnswers(archive(), RegistryAnswerKind::kDeleteDataset);
   if (!answers.ok()) return answers.status();
+  const MutexLock lock(&mu_);
+  entries_ = std::move(found);
   for (const RegistryAnswer& answer : *answers) {
     deletions_.Record(answer.key, answer.time, 0);
     deletion_count_ = answer.sequence + 1;

@@ -77,7 +77,7 @@ class Datasets {
 
   // Reads the rows, as a model takes them, for `user` (a model's name). `field` is named in errors.
   void Use(absl::string_view id, const ModelInfo& model, const engine::Network& network,
-           std::string field, Callback<RowsInUse> done);
+           const std::string& field, Callback<RowsInUse> done);
   // The same for a run that goes on.
   void UseAgain(Uid uid, const ModelInfo& model, const engine::Network& network,
                 Callback<RowsInUse> done);
@@ -126,7 +126,7 @@ class Datasets {
   void Remove(const EntryPtr& entry, store::Batch batch,
               absl::AnyInvocable<void(absl::Status)> done);
   absl::Status CheckUnused(const EntryPtr& entry);
-  void Read(EntryPtr entry, const ModelInfo& model, const engine::Network& network,
+  void Read(const EntryPtr& entry, const ModelInfo& model, const engine::Network& network,
             absl::string_view field, Callback<RowsInUse> done);
   void ReadLoop();
   RowsInUse Hold(const EntryPtr& entry, std::shared_ptr<const engine::Dataset> rows,

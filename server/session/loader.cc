@@ -107,9 +107,10 @@ class Loader {
     if (!scanned.ok()) return scanned;
     if (!status.ok()) return status;
     if (!made_by_.empty() && environment_->on_warning) {
-      environment_->on_warning(absl::StrCat(
-          name_, ": steps that were made by the engine for ", made_by_, " are repeated by that for ",
-          engine::InstructionSet(), ": its parameters may differ in their last bits"));
+      environment_->on_warning(absl::StrCat(name_, ": steps that were made by the engine for ",
+                                            made_by_, " are repeated by that for ",
+                                            engine::InstructionSet(),
+                                            ": its parameters may differ in their last bits"));
     }
     logged_steps_ = steps;
     logged_bytes_ = bytes;

@@ -86,7 +86,7 @@ absl::Status Session::CheckOpen(const IsCancelled& cancelled) const {
 
 absl::Status Session::CheckMutable(const IsCancelled& cancelled,
                                    const std::optional<int64_t>& expected_step) const {
-  const absl::Status open = CheckOpen(cancelled);
+  absl::Status open = CheckOpen(cancelled);
   if (!open.ok()) return open;
   if (run_ != nullptr) return RunUnderWay(run_->name());
   if (expected_step.has_value() && *expected_step != state_->step) {

@@ -29,7 +29,7 @@ void Session::CreateCheckpoint(CheckpointArgs args, Callback<CheckpointPtr> done
 }
 
 absl::Status Session::CheckNewCheckpoint(const CheckpointArgs& args) const {
-  const absl::Status open = CheckOpen(args.cancelled);
+  absl::Status open = CheckOpen(args.cancelled);
   if (!open.ok()) return open;
   if (checkpoints_.Find(args.id) != nullptr) {
     const std::string checkpoint = absl::StrCat(name(), "/checkpoints/", args.id);
