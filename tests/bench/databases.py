@@ -51,8 +51,12 @@ class Postgres:
         versions = sorted(pathlib.Path("/usr/lib/postgresql").glob("*/bin"))
         self.bin = versions[-1]
         self.folder = folder
-        user = pwd.getpwnam("postgres")
-        os.chown(folder, user.pw_uid, user.pw_gid)
+        # It refuses to run as root.
+        self.prefix = []
+        if os.geteuid() == 0:
+            user = pwd.getpwnam("postgres")
+            os.chown(folder, user.pw_uid, user.pw_gid)
+            self.prefix = ["runuser", "-u", "postgres", "--"]
         self.data = folder / "pg"
         self.run("initdb", "-D", self.data, "--auth", "trust", "-E", "UTF8", "--locale", "C")
         self.run("pg_ctl", "-D", self.data, "-w", "-l", folder / "log", "-o",
@@ -68,7 +72,7 @@ class Postgres:
 
     def run(self, program, *arguments):
         command = [self.bin / program, *arguments]
-        return subprocess.run(["runuser", "-u", "postgres", "--", *map(str, command)], check=True,
+        return subprocess.run([*self.prefix, *map(str, command)], check=True,
                               capture_output=True, text=True, cwd=self.folder).stdout
 
     def sql(self, text):
