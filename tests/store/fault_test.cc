@@ -27,9 +27,10 @@ constexpr int kStride = 1;
 absl::Status Put(Store* store, int number) {
   Batch batch;
   const std::string key = std::to_string(number);
-  // Two tables: both or neither.
+  // Three tables, one of them with blob files: all or none.
   batch.Put(Table::kModels, key, "m" + key);
   batch.Put(Table::kStates, key, std::string(3000, 's'));
+  batch.Put(Table::kCheckpoints, key, std::string(5000, 'c'));
   Notification committed;
   absl::Status answer;
   store->Commit(std::move(batch), Durability::kSync, nullptr, [&](const absl::Status& status) {
@@ -96,8 +97,10 @@ TEST_P(FaultTest, NothingAnsweredIsLostWhicheverCallFails) {
     for (int i = 0; i < kCommits; ++i) {
       const auto model = (*store)->Get(Table::kModels, std::to_string(i));
       const auto state = (*store)->Get(Table::kStates, std::to_string(i));
-      ASSERT_TRUE(model.ok() && state.ok());
+      const auto checkpoint = (*store)->Get(Table::kCheckpoints, std::to_string(i));
+      ASSERT_TRUE(model.ok() && state.ok() && checkpoint.ok());
       EXPECT_EQ(model->has_value(), state->has_value()) << i << " is torn";
+      EXPECT_EQ(model->has_value(), checkpoint->has_value()) << i << " is torn";
       if (outcome.answered.count(i) > 0) {
         EXPECT_TRUE(model->has_value()) << i << " was answered";
       }
