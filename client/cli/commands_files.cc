@@ -1,4 +1,5 @@
 // export, import, backup, restore: models and whole servers as files.
+#include <fcntl.h>
 #include <unistd.h>
 
 #include <cstdio>
@@ -30,6 +31,15 @@ class Counter {
   size_t bytes_ = 0;
 };
 
+// Brings what was written to disk: who is told that the file is there may rely on it.
+bool SyncFile(const std::string& path) {
+  const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return false;
+  const bool synced = fsync(fd) == 0;
+  close(fd);
+  return synced;
+}
+
 // Brings a download to a file, which is there whole or not at all; "-" is standard output.
 int Save(const Globals& globals, const std::string& path,
          const std::function<Status(const ByteSink&)>& download) {
@@ -49,7 +59,7 @@ int Save(const Globals& globals, const std::string& path,
     return file.good();
   });
   file.close();
-  const bool written = file.good();
+  const bool written = file.good() && SyncFile(partial);
   if (status.ok() && written && std::rename(partial.c_str(), path.c_str()) == 0) {
     if (!globals.json) std::printf("%s: %zu bytes\n", path.c_str(), counter.bytes());
     return kOk;

@@ -74,8 +74,10 @@ class ModelReceiver final : public Receiver<v1::ImportModelRequest> {
       create_.set_durability(message.durability());
     } else if (!message.model_id().empty() || !message.request_id().empty() ||
                message.durability() != v1::DURABILITY_UNSPECIFIED) {
-      return next(
-          session::FieldError("model_id, request_id, durability", "belong into the first message"));
+      const char* const field = !message.model_id().empty()     ? "model_id"
+                                : !message.request_id().empty() ? "request_id"
+                                                                : "durability";
+      return next(session::FieldError(field, "belongs into the first message"));
     }
     next(Add(message.data()));
   }

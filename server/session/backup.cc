@@ -85,7 +85,7 @@ absl::StatusOr<std::optional<std::string>> BackupReader::Next() {
   return frames_.End();
 }
 
-std::string BackupWriter::MagicOfBackups() { return std::string(kMagic); }
+BackupWriter::BackupWriter(store::Store* store) : store_(store), frames_(std::string(kMagic)) {}
 
 absl::Status BackupWriter::TakeRecords(absl::string_view payload) {
   if (!std::exchange(has_format_, true)) {
@@ -116,7 +116,7 @@ absl::Status BackupWriter::TakeRecords(absl::string_view payload) {
                std::string(left.substr(key_bytes, value_bytes)));
     left.remove_prefix(key_bytes + value_bytes);
   }
-  rest_ = std::string(left);
+  rest_.erase(0, rest_.size() - left.size());  // of a large record nothing, piece after piece
   return absl::OkStatus();
 }
 

@@ -43,7 +43,7 @@ class BackupWriter {
  public:
   using Done = absl::AnyInvocable<void(absl::Status)>;
 
-  explicit BackupWriter(store::Store* store) : store_(store) {}
+  explicit BackupWriter(store::Store* store);
 
   // Takes the next bytes of the file, of any number. `done` is called when more can be taken.
   void Add(absl::string_view bytes, Done done);
@@ -54,8 +54,7 @@ class BackupWriter {
   absl::Status TakeRecords(absl::string_view payload);
 
   store::Store* const store_;
-  FrameReader frames_{MagicOfBackups()};
-  static std::string MagicOfBackups();
+  FrameReader frames_;
   std::string rest_;  // of a record that is not complete
   bool has_format_ = false;
   bool marked_ = false;

@@ -1,6 +1,7 @@
 #include "server/session/dataset_reader.h"
 
 #include <fcntl.h>
+#include <stdlib.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -19,10 +20,21 @@ namespace {
 void Unmap(std::byte* data, size_t bytes) { munmap(data, bytes); }
 
 absl::Status ScratchError(const std::string& directory, int error) {
-  const std::string message =
-      absl::StrCat("rows are read into ", directory, ": ", std::strerror(error));
-  return error == ENOSPC || error == EDQUOT ? absl::ResourceExhaustedError(message)
-                                            : absl::UnavailableError(message);
+  const bool full = error == ENOSPC || error == EDQUOT;
+  return ReasonError(
+      full ? absl::StatusCode::kResourceExhausted : absl::StatusCode::kUnavailable,
+      absl::StrCat("rows are read into a file in ", directory, ": ", std::strerror(error)),
+      {"NO_SCRATCH_FILE", {{"directory", directory}}});
+}
+
+// Not every file system can make one without a name; there it loses it at once. -1 and errno.
+int OpenNameless(const std::string& directory) {
+  const int fd = open(directory.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+  if (fd >= 0 || (errno != EOPNOTSUPP && errno != EISDIR && errno != EINVAL)) return fd;
+  std::string name = directory + "/scratch-XXXXXX";
+  const int named = mkostemp(name.data(), O_CLOEXEC);
+  if (named >= 0) unlink(name.c_str());
+  return named;
 }
 
 // Memory of a file that has no name and goes with the mapping. Its blocks are taken at once, so
@@ -30,7 +42,7 @@ absl::Status ScratchError(const std::string& directory, int error) {
 absl::StatusOr<engine::Buffer> ScratchBuffer(const std::string& directory, engine::DataType type,
                                              int64_t count) {
   const auto bytes = static_cast<size_t>(count * engine::SizeOf(type));
-  const int fd = open(directory.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+  const int fd = OpenNameless(directory);
   if (fd < 0) return ScratchError(directory, errno);
   int error = posix_fallocate(fd, 0, static_cast<off_t>(bytes));
   void* data = MAP_FAILED;

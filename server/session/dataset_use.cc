@@ -34,7 +34,7 @@ void Datasets::Use(absl::string_view id, const ModelInfo& model, const engine::N
     entry = Find(id);
   }
   if (entry == nullptr) return done(DatasetNotFound(absl::StrCat("datasets/", id)));
-  Read(entry, model, network, field, std::move(done));
+  Read(entry, model, network, field, User::kNew, std::move(done));
 }
 
 void Datasets::UseAgain(Uid uid, const ModelInfo& model, const engine::Network& network,
@@ -45,11 +45,19 @@ void Datasets::UseAgain(Uid uid, const ModelInfo& model, const engine::Network& 
     entry = FindByUid(uid);
   }
   if (entry == nullptr) return done(DatasetNotFound("the dataset of the run"));
-  Read(entry, model, network, "dataset", std::move(done));
+  Read(entry, model, network, "dataset", User::kGoesOn, std::move(done));
+}
+
+absl::Status Datasets::CheckUsable(const Entry& entry, User user) const {
+  if (entry.removed) return DatasetNotFound(entry.info.name());
+  if (!entry.deleting || user == User::kGoesOn) return absl::OkStatus();
+  return ReasonError(absl::StatusCode::kUnavailable,
+                     absl::StrCat(entry.info.name(), ": is about to be deleted"),
+                     {"DATASET_BEING_DELETED", {{"dataset", entry.info.name()}}});
 }
 
 void Datasets::Read(const EntryPtr& entry, const ModelInfo& model, const engine::Network& network,
-                    absl::string_view field, Callback<RowsInUse> done) {
+                    absl::string_view field, User user, Callback<RowsInUse> done) {
   const absl::Status fresh = Refresh(entry);
   if (!fresh.ok()) return done(fresh);
   Reading reading;
@@ -66,15 +74,15 @@ void Datasets::Read(const EntryPtr& entry, const ModelInfo& model, const engine:
   if (!classes.ok()) return done(classes.status());
   reading.form = {network.spec().data_type, *std::move(classes)};
   reading.user = absl::StrCat("models/", model.id);
-  std::shared_ptr<const engine::Dataset> rows;
+  absl::Status usable;
   RowsInUse in_use;
   {
     const MutexLock lock(&mu_);
-    if (entry->deleting) {
-      rows = nullptr;
-    } else if ((rows = entry->read[reading.form].lock()) != nullptr) {
-      in_use = Hold(entry, rows, reading.user);
-    } else {
+    usable = CheckUsable(*entry, user);
+    auto rows = usable.ok() ? entry->read[reading.form].lock() : nullptr;
+    if (rows != nullptr) {
+      in_use = Hold(entry, std::move(rows), reading.user);
+    } else if (usable.ok()) {
       entry->users.insert(reading.user);  // while they are read
       reading.entry = entry;
       reading.done = std::move(done);
@@ -83,7 +91,7 @@ void Datasets::Read(const EntryPtr& entry, const ModelInfo& model, const engine:
       return;
     }
   }
-  if (rows == nullptr) return done(DatasetNotFound(reading.info.name()));
+  if (!usable.ok()) return done(usable);
   done(std::move(in_use));
 }
 

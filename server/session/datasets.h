@@ -71,7 +71,8 @@ class Datasets {
   }
   absl::StatusOr<DatasetInfo> Get(absl::string_view id);
   std::vector<DatasetInfo> List(const std::string& after, size_t count) const;
-  // NOT_FOUND; FAILED_PRECONDITION (DATASET_IN_USE).
+  // NOT_FOUND; FAILED_PRECONDITION (DATASET_IN_USE). While it is found out whether a run in the
+  // store uses it, who wants to use it gets UNAVAILABLE.
   void Delete(absl::string_view id, const RequestKey& key,
               absl::AnyInvocable<void(absl::Status)> done);
 
@@ -96,7 +97,8 @@ class Datasets {
     absl::Time last_append;
     bool busy = false;      // a change is on its way to the store
     bool doubtful = false;  // the store refused a change, which it may hold after all
-    bool deleting = false;
+    bool deleting = false;  // whether it can be is being found out: nobody begins to use it
+    bool removed = false;   // it is not in entries_ any more
     std::deque<absl::AnyInvocable<void()>> waiting;  // changes, until it is not busy
     std::multiset<std::string> users;
     std::map<Form, std::weak_ptr<const engine::Dataset>> read;
@@ -125,9 +127,13 @@ class Datasets {
                 absl::AnyInvocable<void(absl::Status)> done);
   void Remove(const EntryPtr& entry, store::Batch batch,
               absl::AnyInvocable<void(absl::Status)> done);
-  absl::Status CheckUnused(const EntryPtr& entry);
+  absl::Status CheckUsers(const EntryPtr& entry);
+  absl::Status CheckStoredRuns(const EntryPtr& entry);
+  // Why a use cannot begin. A run that goes on has not ceased to use it.
+  enum class User { kNew, kGoesOn };
+  absl::Status CheckUsable(const Entry& entry, User user) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void Read(const EntryPtr& entry, const ModelInfo& model, const engine::Network& network,
-            absl::string_view field, Callback<RowsInUse> done);
+            absl::string_view field, User user, Callback<RowsInUse> done);
   void ReadLoop();
   RowsInUse Hold(const EntryPtr& entry, std::shared_ptr<const engine::Dataset> rows,
                  const std::string& user) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);

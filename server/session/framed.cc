@@ -87,7 +87,7 @@ absl::Status FrameReader::Add(absl::string_view bytes, Visitor visit) {
     take(kHeaderBytes + length);
   }
   if (ended_ && !left.empty()) return wrong("the file goes on behind its end");
-  rest_ = std::string(left);
+  rest_.erase(0, rest_.size() - left.size());
   return absl::OkStatus();
 }
 

@@ -80,6 +80,7 @@ std::shared_ptr<Session> Registry::Lookup(absl::string_view id) {
 // Null if there is no such model. A session whose changes the store refused is replaced by what the
 // store holds.
 absl::StatusOr<std::shared_ptr<Session>> Registry::FindOrLoad(absl::string_view id) {
+  if (environment_->restoring) return Restoring();
   auto session = Lookup(id);
   if (environment_->store == nullptr) return session;
   if (session != nullptr && !session->broken()) return session;
@@ -116,7 +117,6 @@ absl::StatusOr<std::shared_ptr<Session>> Registry::FindOrLoad(absl::string_view 
 
 absl::StatusOr<std::shared_ptr<Session>> Registry::Find(absl::string_view id) {
   if (environment_->draining) return ShuttingDown();
-  if (environment_->restoring) return Restoring();
   auto session = FindOrLoad(id);
   if (!session.ok()) return session;
   if (*session == nullptr) return ModelNotFound(absl::StrCat("models/", id));
@@ -328,7 +328,6 @@ void Registry::RemoveStored(const std::shared_ptr<Session>& session, store::Batc
 
 void Registry::Delete(absl::string_view id, const RequestKey& key, Done done) {
   if (environment_->draining) return done(ShuttingDown());
-  if (environment_->restoring) return done(Restoring());
   Shard& shard = ShardOf(key.id);
   const absl::Time now = environment_->clock->Now();
   bool repeated = false;
@@ -412,6 +411,7 @@ absl::StatusOr<std::vector<std::string>> Registry::StoredIds(absl::string_view a
 absl::StatusOr<std::vector<std::shared_ptr<Session>>> Registry::List(absl::string_view after,
                                                                      size_t count,
                                                                      const Labels& labels) {
+  if (environment_->restoring) return Restoring();
   std::vector<std::shared_ptr<Session>> all;
   if (environment_->store != nullptr) {
     // Until there are enough: some cannot be loaded, or are being deleted.

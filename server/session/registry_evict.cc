@@ -58,6 +58,7 @@ int64_t Registry::ResumeParked() {
   int64_t resumed = 0;
   for (const std::string& id : environment_->TakeParked()) {
     const auto session = FindOrLoad(id);  // which goes on with its run
+    if (absl::IsUnavailable(session.status())) environment_->AddParked(id);  // failed again
     resumed += session.ok() && *session != nullptr ? 1 : 0;
   }
   return resumed;
