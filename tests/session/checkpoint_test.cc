@@ -37,15 +37,7 @@ class CheckpointTest : public DurableFixture {
     for (const auto& checkpoint : session->ListCheckpoints("", 1000)) ids.push_back(checkpoint->id);
     return ids;
   }
-  size_t Records(store::Store* in) {
-    size_t count = 0;
-    EXPECT_TRUE(
-        in->Scan(store::Table::kCheckpoints, "", "", [&](absl::string_view, absl::string_view) {
-            ++count;
-            return true;
-          }).ok());
-    return count;
-  }
+  static size_t Records(store::Store* in) { return RecordsIn(in, {store::Table::kCheckpoints}); }
   static Session::TrainArgs Run(int64_t iterations, CheckpointPolicy policy, bool resumes = false) {
     auto args = TrainArgsFor(iterations);
     args.config.batch_size = 50;  // four steps in an epoch
@@ -53,12 +45,6 @@ class CheckpointTest : public DurableFixture {
     args.config.checkpoints = policy;
     args.resumes = resumes;
     return args;
-  }
-  static RunPtr Start(Session* session, Session::TrainArgs args) {
-    Waiter<RunPtr> waiter;
-    session->Train(std::move(args), waiter.callback());
-    EXPECT_TRUE(waiter.Wait().ok()) << waiter.Wait().status();
-    return *waiter.Wait();
   }
 };
 

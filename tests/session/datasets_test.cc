@@ -69,17 +69,7 @@ class DatasetsTest : public DurableFixture {
     return waiter.Wait();
   }
   size_t Records() {
-    size_t count = 0;
-    for (const auto table : {store::Table::kDatasets, store::Table::kDatasetRows}) {
-      EXPECT_TRUE(store
-                      .Scan(table, "", "",
-                            [&](absl::string_view, absl::string_view) {
-                              ++count;
-                              return true;
-                            })
-                      .ok());
-    }
-    return count;
+    return RecordsIn(&store, {store::Table::kDatasets, store::Table::kDatasetRows});
   }
   static Session::TrainArgs Run(RowsInUse rows, int64_t iterations, bool resumes = false) {
     auto args = TrainArgsFor(iterations);
@@ -89,12 +79,6 @@ class DatasetsTest : public DurableFixture {
     args.config.validation_split = 0.2;
     args.resumes = resumes;
     return args;
-  }
-  static RunPtr Start(Session* session, Session::TrainArgs args) {
-    Waiter<RunPtr> waiter;
-    session->Train(std::move(args), waiter.callback());
-    EXPECT_TRUE(waiter.Wait().ok()) << waiter.Wait().status();
-    return *waiter.Wait();
   }
 };
 
@@ -184,6 +168,30 @@ TEST_F(DatasetsTest, CannotBeDeletedUnderARun) {
   WaitFor(run);
   EXPECT_TRUE(Drop("d").ok());
   EXPECT_EQ(Records(), 0u);
+}
+
+// It is there until it is gone: only who would begin to use it has to wait.
+TEST_F(DatasetsTest, WhileItIsFoundOutWhetherItCanBeDeleted) {
+  Upload("d");
+  const auto model = *Make("m");
+  const Uid uid = all().Get("d")->uid;
+  held.Hold();
+  Waiter<int> deleted;
+  all().Delete("d", {}, [done = deleted.callback()](const absl::Status& status) mutable {
+    if (status.ok()) return done(1);
+    done(status);
+  });
+  const auto refused = Use("d", *model);
+  EXPECT_EQ(refused.status().code(), absl::StatusCode::kUnavailable);
+  EXPECT_EQ(ReasonOf(refused.status())->reason, "DATASET_BEING_DELETED");
+  EXPECT_TRUE(all().Get("d").ok());
+  Waiter<RowsInUse> goes_on;
+  all().UseAgain(uid, model->info(), model->network(), goes_on.callback());
+  EXPECT_TRUE(goes_on.Wait().ok()) << goes_on.Wait().status();
+  held.Release(absl::OkStatus());
+  EXPECT_TRUE(deleted.Wait().ok()) << deleted.Wait().status();
+  EXPECT_EQ(all().Get("d").status().code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(Use("d", *model).status().code(), absl::StatusCode::kNotFound);
 }
 
 TEST_F(DatasetsTest, ARunGoesOnWithItsDataset) {

@@ -145,6 +145,36 @@ TEST_F(DurabilityTest, WhatTheStoreRefusesWasNeverDone) {
   EXPECT_EQ(Step(session.get(), {"r2", 1})->step, 3);
 }
 
+// Nobody has to ask for the model.
+TEST_F(DurabilityTest, AParkedRunGoesOnWhenTheStoreWorksAgain) {
+  limits.mark_interval = absl::ZeroDuration();
+  Restart();
+  auto args = TrainArgsFor(200'000);
+  args.resumes = true;
+  auto session = *Make("m");
+  const RunPtr parked = Start(session.get(), std::move(args));
+  held.Hold();
+  while (held.waiting() == 0) std::this_thread::yield();  // a mark
+  held.Release(absl::ResourceExhaustedError("the disk is full"));
+  Waiter<int> told;
+  parked->OnFinish([done = told.callback()](const absl::StatusOr<RunSummary>& end) mutable {
+    if (end.ok()) return done(1);
+    done(end.status());
+  });
+  EXPECT_EQ(ReasonOf(told.Wait().status())->reason, "NOT_STORED");
+  session = nullptr;
+  int64_t resumed = 0;
+  for (int i = 0; i < 1000 && resumed == 0; ++i) resumed = server->registry.ResumeParked();
+  EXPECT_EQ(resumed, 1);
+  EXPECT_EQ(server->environment.runs_under_way.load(), 1);
+  EXPECT_EQ(server->registry.ResumeParked(), 0);
+  EXPECT_EQ(WaitFor(*(*Find("m"))->FindRun(0)).iterations, 200'000);
+  // With the bits of one that was not parked.
+  const auto alone = SessionOf(Spec("m"));
+  WaitFor(Start(alone.get(), TrainArgsFor(200'000)));
+  EXPECT_EQ(Values(*Read(Find("m")->get())), Values(*Read(alone.get())));
+}
+
 TEST_F(DurabilityTest, AModelThatCannotBeStoredIsNotCreatedAndOneThatCannotBeDeletedStays) {
   held.Hold();
   Waiter<std::shared_ptr<Session>> made;

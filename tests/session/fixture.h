@@ -136,6 +136,13 @@ class SessionFixture : public testing::Test {
     session->Train(TrainArgsFor(iterations, wait, key), waiter.callback());
     return waiter.Wait();
   }
+  // The same of a run that must start.
+  static RunPtr Start(Session* session, Session::TrainArgs args) {
+    Waiter<RunPtr> waiter;
+    session->Train(std::move(args), waiter.callback());
+    EXPECT_TRUE(waiter.Wait().ok()) << waiter.Wait().status();
+    return *waiter.Wait();
+  }
   static RunSummary WaitFor(const RunPtr& run) {
     Notification done;
     RunSummary summary;
@@ -146,6 +153,16 @@ class SessionFixture : public testing::Test {
     });
     done.WaitForNotification();
     return summary;
+  }
+  static size_t RecordsIn(store::Store* in, std::initializer_list<store::Table> tables) {
+    size_t count = 0;
+    for (const store::Table table : tables) {
+      EXPECT_TRUE(in->Scan(table, "", "", [&](absl::string_view, absl::string_view) {
+                      ++count;
+                      return true;
+                    }).ok());
+    }
+    return count;
   }
   static std::shared_ptr<const engine::State> Read(Session* session) { return session->Read(); }
   static std::vector<double> Values(const engine::State& state) {

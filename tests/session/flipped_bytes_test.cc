@@ -105,7 +105,6 @@ void Fill(const std::string& directory) {
     Access::WaitFor(*run.Wait());
     Access::Step(session.get()).value();
   }
-  const auto rows = engine::XorData(20, 1, engine::DataType::kFloat32);
   const auto info = *stored.datasets.BeginUpload({"d", "r", engine::DataType::kFloat32, {}});
   Datasets::AppendArgs append;
   append.uid = info.uid;
@@ -135,7 +134,6 @@ std::map<std::string, std::string> Ask(Stored* stored) {
     const auto session = stored->registry.Find(id);
     note(id, session.status(), session.ok() ? text(*(*session)->Read()) : "");
     if (!session.ok()) continue;
-    Waiter<StepOutcome> retried;
     const auto run = (*session)->FindRun(0);
     note(id + " run", run.status(), run.ok() ? (*run)->name() : "");
     // The answer to a retry, then a checkpoint.

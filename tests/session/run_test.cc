@@ -39,12 +39,6 @@ class RunTest : public SessionFixture {
     args.cancelled = Never();
     return args;
   }
-  static RunPtr Start(Session* session, Session::TrainArgs args) {
-    Waiter<RunPtr> waiter;
-    session->Train(std::move(args), waiter.callback());
-    EXPECT_TRUE(waiter.Wait().ok()) << waiter.Wait().status();
-    return *waiter.Wait();
-  }
   static std::vector<Progress> ProgressOf(const RunPtr& run) {
     std::vector<Progress> all;
     int64_t next = 1;

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <atomic>
 #include <iterator>
 #include <optional>
@@ -13,6 +14,7 @@
 
 #include "backprop/datasets.h"
 #include "client/backprop/convert.h"
+#include "tests/client/backprop/cutting_proxy.h"
 #include "tests/rpc/test_server.h"
 
 namespace backprop {
@@ -367,39 +369,40 @@ TEST_F(ClientTest, DatasetsAreUploadedWithChecksumsAndUsedByName) {
   EXPECT_EQ(client.GetDataset("d").status().reason, "DATASET_NOT_FOUND");
 }
 
-// The server asks for no row twice: the source is asked from where the server is.
+// The connection breaks in the middle: the rest is sent on another one, and no row twice.
 TEST(ClientRetryTest, AnUploadGoesOnBehindWhatTheServerHas) {
   const std::string path = testing::TempDir() + "bp_client_upload.sock";
-  rpc::TestServer server({}, path);
-  Client client("unix:" + path);
+  const std::string behind = testing::TempDir() + "bp_client_upload_behind.sock";
+  rpc::TestServer server({}, behind);
+  CuttingProxy proxy(path, behind);
+  Client client("unix:" + path,
+                {.retry = {.max_attempts = 50, .first_pause = std::chrono::milliseconds(10)}});
   const Batch data = *MakeDataset("xor");
-  // An upload that was cut behind its first 50 rows, under the same request id.
-  {
-    grpc::ClientContext context;
-    backprop::v1::UploadDatasetResponse response;
-    const auto writer = server.stub->UploadDataset(&context, &response);
-    backprop::v1::UploadDatasetRequest request;
-    request.mutable_header()->set_dataset_id("d");
-    request.mutable_header()->set_request_id("r");
-    writer->Write(request);
-    ToMessage(Rows(data, 0, 50), request.mutable_chunk()->mutable_rows());
-    writer->Write(request);
-    writer->WritesDone();
-    ASSERT_TRUE(writer->Finish().ok());
-    EXPECT_EQ(response.dataset().rows(), 50);
-  }
+  const auto rows_there = [&] {
+    Client direct("unix:" + behind);
+    const auto dataset = direct.GetDataset("d");
+    return dataset.ok() ? dataset->rows : 0;
+  };
   std::vector<int64_t> asked;
-  const auto uploaded =
-      client.UploadDataset("d",
-                           [&](int64_t first) -> std::optional<Batch> {
-                             asked.push_back(first);
-                             if (first >= 200) return std::nullopt;
-                             return Rows(data, first, std::min<int64_t>(80, 200 - first));
-                           },
-                           {}, {.request_id = "r"});
+  const auto uploaded = client.UploadDataset("d", [&](int64_t first) -> std::optional<Batch> {
+    asked.push_back(first);
+    if (first >= 200) return std::nullopt;
+    if (asked.size() == 3) {  // 100 rows were sent
+      while (rows_there() < 100) std::this_thread::yield();
+      proxy.Cut();
+    }
+    return Rows(data, first, 50);
+  });
   ASSERT_TRUE(uploaded.ok()) << uploaded.status().ToString();
+  EXPECT_TRUE(uploaded->ready);
   EXPECT_EQ(uploaded->rows, 200);
-  EXPECT_EQ(asked.back(), 200);
+  // From the beginning, then, where it was cut, from what the server has.
+  ASSERT_GE(asked.size(), 6U);
+  EXPECT_EQ((std::vector<int64_t>(asked.begin(), asked.begin() + 3)),
+            (std::vector<int64_t>{0, 50, 100}));
+  EXPECT_EQ((std::vector<int64_t>(asked.end() - 3, asked.end())),
+            (std::vector<int64_t>{100, 150, 200}));
+  EXPECT_EQ(std::count(asked.begin(), asked.end(), 0), 1);
 }
 
 TEST_F(ClientTest, ModelsAreFiles) {
