@@ -43,9 +43,10 @@ struct CallOptions {
 };
 
 // What every call of a client does when the server is UNAVAILABLE: it tries again, with the same
-// request_id, after a pause that doubles from `first_pause` to `last_pause`.
+// request_id, after a pause that doubles from `first_pause` to `last_pause`. The default bears a
+// server that is away for about three seconds.
 struct RetryOptions {
-  int max_attempts = 5;  // 1: no retries
+  int max_attempts = 8;  // 1: no retries
   std::chrono::milliseconds first_pause{50};
   std::chrono::milliseconds last_pause{1000};
 };

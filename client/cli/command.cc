@@ -7,7 +7,7 @@
 
 namespace backprop::cli {
 
-Client Globals::Connect() const {
+Client Globals::Connect(int attempts) const {
   ClientOptions options;
   if (json) {
     options.on_reply = [](const google::protobuf::Message& message) {
@@ -15,6 +15,7 @@ Client Globals::Connect() const {
       std::fflush(stdout);
     };
   }
+  options.retry.max_attempts = attempts;
   return Client(server, options);
 }
 

@@ -23,8 +23,11 @@ struct Globals {
   bool json = false;
   Cancellation interrupt;  // is cancelled by Ctrl-C
 
-  // With --json every reply is printed as it comes.
-  Client Connect() const;
+  // With --json every reply is printed as it comes. By default a server that is not there is told
+  // soon; long work bears that it is away for some seconds.
+  static constexpr int kSoon = 5;
+  static constexpr int kPatiently = 8;
+  Client Connect(int attempts = kSoon) const;
   CallOptions Call() const;
   // Prints "CODE: message" to standard error and returns the exit status.
   int Fail(const Status& status) const;

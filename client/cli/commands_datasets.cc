@@ -28,7 +28,7 @@ void Print(const DatasetInfo& dataset) {
 
 int Upload(const Globals& globals, const std::string& id, const DataSource& source, int64_t targets,
            UploadOptions options) {
-  Client client = globals.Connect();
+  Client client = globals.Connect(Globals::kPatiently);
   const Batch rows = source.LoadForAnyModel(targets);
   const bool shows = isatty(STDERR_FILENO) == 1;
   if (shows) {

@@ -30,7 +30,7 @@ int Conclude(const Globals& globals, Client* client, const std::string& model,
 
 int Train(const Globals& globals, const std::string& model, const DataSource& source,
           TrainOptions options) {
-  Client client = globals.Connect();
+  Client client = globals.Connect(Globals::kPatiently);
   Client quiet(globals.server);
   const auto info = quiet.GetModel(model, globals.Call());
   if (!info.ok()) return globals.Fail(info.status());
@@ -57,7 +57,7 @@ int Train(const Globals& globals, const std::string& model, const DataSource& so
 }
 
 int Watch(const Globals& globals, const std::string& model, const WatchOptions& options) {
-  Client client = globals.Connect();
+  Client client = globals.Connect(Globals::kPatiently);
   ProgressView view(IsTerminal());
   const auto summary = client.WatchTraining(
       model, options,

@@ -122,11 +122,20 @@ absl::StatusOr<DatasetInfo> Datasets::Get(absl::string_view id) {
   return entry->info;
 }
 
-std::vector<DatasetInfo> Datasets::List(const std::string& after, size_t count) const {
-  const MutexLock lock(&mu_);
+std::vector<DatasetInfo> Datasets::List(const std::string& after, size_t count) {
+  std::vector<EntryPtr> entries;
+  {
+    const MutexLock lock(&mu_);
+    for (auto it = entries_.upper_bound(after); it != entries_.end(); ++it) {
+      entries.push_back(it->second);
+    }
+  }
   std::vector<DatasetInfo> list;
-  for (auto it = entries_.upper_bound(after); it != entries_.end() && list.size() < count; ++it) {
-    if (!it->second->doubtful) list.push_back(it->second->info);
+  for (const EntryPtr& entry : entries) {
+    if (list.size() == count) break;
+    if (!Refresh(entry).ok()) continue;
+    const MutexLock lock(&mu_);
+    if (!entry->removed) list.push_back(entry->info);
   }
   return list;
 }

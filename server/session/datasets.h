@@ -70,7 +70,8 @@ class Datasets {
     return entries_.empty();
   }
   absl::StatusOr<DatasetInfo> Get(absl::string_view id);
-  std::vector<DatasetInfo> List(const std::string& after, size_t count) const;
+  // Those that are damaged are left out.
+  std::vector<DatasetInfo> List(const std::string& after, size_t count);
   // NOT_FOUND; FAILED_PRECONDITION (DATASET_IN_USE). While it is found out whether a run in the
   // store uses it, who wants to use it gets UNAVAILABLE.
   void Delete(absl::string_view id, const RequestKey& key,

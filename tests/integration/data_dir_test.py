@@ -1,7 +1,9 @@
 """--data-dir as a user meets it: restarts, a second server, a disk that is full."""
 
+import array
 import os
 import pathlib
+import struct
 import subprocess
 import sys
 import tempfile
@@ -119,6 +121,48 @@ class DataDirTest(unittest.TestCase):
             watched = cli("watch", "m", server=server.address)
             self.assertEqual(watched.returncode, 0, watched.stderr)
             self.assertIn("completed after 400000 iterations", watched.stdout)
+
+    def test_an_upload_goes_on_after_a_kill(self):
+        rows, inputs = 300000, 50
+        header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({rows}, {inputs}), }}".ljust(117) + "\n"
+        labels = f"{{'descr': '<i4', 'fortran_order': False, 'shape': ({rows},), }}".ljust(117) + "\n"
+        numbers = array.array("f", ((i * 7919 % 1000) / 500 - 1 for i in range(1000 * inputs)))
+        classes = array.array("i", (i % 2 for i in range(1000)))
+        folder = pathlib.Path(self.folder.name)
+        for name, head, values in (("x", header, numbers), ("y", labels, classes)):
+            with open(folder / f"{name}.npy", "wb") as file:
+                file.write(b"\x93NUMPY\x01\x00" + struct.pack("<H", len(head)) + head.encode())
+                for _ in range(rows // 1000):
+                    file.write(values.tobytes())
+        killed = self.server(expect_exit=-9)
+        with killed:
+            address = killed.address
+            upload = subprocess.Popen([BIN / "backprop", "--server", address, "dataset", "upload", "d", "--data",
+                                       folder / "x.npy", "--labels", folder / "y.npy"],
+                                      stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            stub, there = self.stub(killed), 0
+            while there < rows // 10:
+                try:
+                    there = stub.GetDataset(service.GetDatasetRequest(name="datasets/d"), timeout=30).dataset.rows
+                except grpc.RpcError as error:
+                    self.assertEqual(error.code(), grpc.StatusCode.NOT_FOUND)
+            killed.process.kill()
+            killed.process.wait()
+        self.assertLess(there, rows, "it was killed in the middle")
+        with self.server(listen=address) as server:
+            out, err = upload.communicate(timeout=60)
+            self.assertEqual(upload.returncode, 0, err)
+            self.assertIn(f"{rows} rows of {inputs} inputs", out)
+            # The rows of the first server, and behind them those of the second: they are what was sent.
+            spec = model.ModelSpec(input_size=inputs, layers=[model.Layer(units=2)])
+            self.stub(server).CreateModel(service.CreateModelRequest(model_id="m", spec=spec), timeout=30)
+            evaluated = [self.stub(server).Evaluate(request, timeout=60).metrics.loss for request in (
+                service.EvaluateRequest(model="models/m", dataset="datasets/d", summary_only=True),
+                service.EvaluateRequest(model="models/m", summary_only=True, data=tensor.Batch(
+                    inputs=tensor.Tensor(shape=[1000, inputs], raw=numbers.tobytes(),
+                                         data_type=tensor.DATA_TYPE_FLOAT32),
+                    labels=tensor.Tensor(values=list(classes)))))]
+            self.assertAlmostEqual(*evaluated, places=6)
 
     @unittest.skipIf(os.geteuid() != 0, "mounting needs root")
     def test_a_full_disk_refuses_changes_and_heals(self):
