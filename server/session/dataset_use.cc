@@ -15,6 +15,11 @@ Datasets::Datasets(Environment* environment, std::string scratch_dir)
 
 Datasets::~Datasets() {
   Stop();
+  {
+    const MutexLock lock(&mu_);
+    ended_ = true;
+    changed_.NotifyAll();
+  }
   reader_.join();
 }
 
@@ -133,8 +138,10 @@ void Datasets::ReadLoop() {
     std::shared_ptr<const engine::Dataset> known;
     {
       const MutexLock lock(&mu_);
-      changed_.Wait(
-          &mu_, [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) { return stop_ || !to_read_.empty(); });
+      // After Stop() too: a call that was under way may still ask, and must be told.
+      changed_.Wait(&mu_, [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
+        return ended_ || !to_read_.empty();
+      });
       if (to_read_.empty()) return;
       reading_ = true;
       reading = std::move(to_read_.front());

@@ -150,6 +150,7 @@ class Datasets {
   uint64_t deletion_count_ ABSL_GUARDED_BY(mu_) = 0;
   std::deque<Reading> to_read_ ABSL_GUARDED_BY(mu_);
   bool reading_ ABSL_GUARDED_BY(mu_) = false;
+  bool ended_ ABSL_GUARDED_BY(mu_) = false;
   std::thread reader_;  // last
 };
 

@@ -5,6 +5,7 @@ import pathlib
 import re
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 
@@ -53,7 +54,9 @@ class Server:
             self.log_file.close()
             log = self.log()
             self.folder.cleanup()
-        if exc[0] is None and self.process.returncode != self.expect_exit:
+        if exc[0] is not None:
+            print(f"the server ended with {self.process.returncode}:\n{log}", file=sys.stderr)
+        elif self.process.returncode != self.expect_exit:
             raise AssertionError(f"the server ended with {self.process.returncode}:\n{log}")
 
     def log(self):

@@ -194,6 +194,16 @@ TEST_F(DatasetsTest, WhileItIsFoundOutWhetherItCanBeDeleted) {
   EXPECT_EQ(Use("d", *model).status().code(), absl::StatusCode::kNotFound);
 }
 
+// A call under way when the server begins to stop may ask only after that.
+TEST_F(DatasetsTest, WhoAsksForRowsAfterTheEndOfReadingIsTold) {
+  Upload("d");
+  const auto model = *Make("m");
+  all().Stop();
+  for (int turn = 0; turn < 3; ++turn) {
+    EXPECT_EQ(Use("d", *model).status().code(), absl::StatusCode::kUnavailable);
+  }
+}
+
 TEST_F(DatasetsTest, ARunGoesOnWithItsDataset) {
   limits.mark_interval = absl::ZeroDuration();
   Restart();
