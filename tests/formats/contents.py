@@ -1,0 +1,48 @@
+"""What a server of any version holds: how the fixtures of tests/formats are described."""
+
+import base64
+import struct
+
+import grpc
+
+from stubs import service as pb, service_grpc, tensor
+
+RUNNING = "running"  # its run was under way when the server was killed
+
+
+def stub_of(server):
+    return service_grpc.TrainingServiceStub(grpc.insecure_channel(server.address))
+
+
+def parameters(stub, name):
+    """All tensors, as little-endian float32 in base64."""
+    request = pb.GetParametersRequest(model=name, encoding=tensor.TENSOR_ENCODING_RAW)
+    tensors = stub.GetParameters(request, timeout=30).parameters.tensors
+    return base64.b64encode(b"".join(t.tensor.raw for t in tensors)).decode()
+
+
+def step(stub, name, request_id=""):
+    batch = tensor.Batch(inputs=tensor.Tensor(values=[0.5, -0.5]), labels=tensor.Tensor(values=[1]))
+    stub.Step(pb.StepRequest(model=name, batch=batch, request_id=request_id), timeout=30)
+
+
+def floats(text):
+    raw = base64.b64decode(text)
+    return struct.unpack(f"<{len(raw) // 4}f", raw)
+
+
+def contents(stub):
+    """Models with their numbers and checkpoints, datasets and how models do on them."""
+    models = {}
+    for model in stub.ListModels(pb.ListModelsRequest(page_size=100), timeout=30).models:
+        if model.name == f"models/{RUNNING}":
+            continue
+        kept = stub.ListCheckpoints(pb.ListCheckpointsRequest(model=model.name), timeout=30).checkpoints
+        loss = stub.Evaluate(pb.EvaluateRequest(model=model.name, dataset="datasets/d"), timeout=30).metrics.loss
+        models[model.name] = {
+            "step": model.step, "labels": dict(model.labels), "loss": loss,
+            "optimizer": model.spec.optimizer.WhichOneof("kind"),
+            "checkpoints": {c.name: c.step for c in kept}, "parameters": parameters(stub, model.name)}
+    datasets = stub.ListDatasets(pb.ListDatasetsRequest(), timeout=30).datasets
+    return {"models": models,
+            "datasets": {d.name: {"rows": d.rows, "classes": list(d.class_names)} for d in datasets}}

@@ -1,0 +1,83 @@
+"""What servers of every format that was released have left is opened by this one: their directories
+after a kill, their backups, their exported models. The fixtures are generate.py's."""
+
+import contextlib
+import json
+import pathlib
+import sys
+import tarfile
+import tempfile
+import unittest
+
+from contents import RUNNING, contents, floats, parameters, step, stub_of
+from harness import Server, cli
+from stubs import service as pb
+
+FIXTURES = sorted(pathlib.Path(__file__).resolve().parent.glob("*.tar.gz"))
+assert FIXTURES
+# Logged steps are repeated by this machine's instruction set, which rounds as it does.
+TOLERANCE = 1e-5
+
+
+class FormatsTest(unittest.TestCase):
+    @contextlib.contextmanager
+    def unpacked(self, fixture):
+        """Its folder, and what was in the server that left it."""
+        with self.subTest(fixture.name), tempfile.TemporaryDirectory() as folder:
+            with tarfile.open(fixture) as tar:
+                tar.extractall(folder)
+            path = pathlib.Path(folder) / fixture.name.removesuffix(".tar.gz")
+            yield path, json.loads((path / "expected.json").read_text())
+
+    def assert_close(self, found, expected, what):
+        self.assertEqual(len(found), len(expected), what)
+        for a, b in zip(found, expected):
+            self.assertAlmostEqual(a, b, delta=TOLERANCE * max(1, abs(b)), msg=what)
+
+    def check(self, server, expected):
+        stub = stub_of(server)
+        found = contents(stub)
+        self.assertEqual(found["datasets"], expected["datasets"])
+        self.assertEqual(found["models"].keys(), expected["models"].keys())
+        for name, model in expected["models"].items():
+            other = found["models"][name]
+            self.assert_close([other.pop("loss")], [model.pop("loss")], name)
+            self.assert_close(floats(other.pop("parameters")), floats(model.pop("parameters")), name)
+            self.assertEqual(other, model, name)
+        self.assertEqual(cli("checkpoint", "restore", "a", "at-40", server=server.address).returncode, 0)
+        self.assertEqual(parameters(stub, "models/a"), expected["at-40"], "to the last bit")
+        step(stub, "models/a")  # with what the optimiser remembers
+        self.assert_close(floats(parameters(stub, "models/a")), floats(expected["at-41"]), "at-41")
+        stopped = stub.StopTraining(pb.StopTrainingRequest(model=f"models/{RUNNING}"), timeout=30)
+        self.assertGreater(stopped.summary.iterations, 0, "the run went on")
+
+    def test_a_directory_after_a_kill(self):
+        for fixture in FIXTURES:
+            with self.unpacked(fixture) as (path, expected):
+                with Server("--data-dir", str(path / "data")) as server:
+                    self.assertIn("1 runs go on", server.log())
+                    self.check(server, expected)
+                with Server("--data-dir", str(path / "data")) as server:
+                    self.assert_close(floats(parameters(stub_of(server), "models/a")),
+                                      floats(expected["at-41"]), "after a stop")
+
+    def test_a_backup(self):
+        for fixture in FIXTURES:
+            with self.unpacked(fixture) as (path, expected):
+                with Server("--data-dir", str(path / "new")) as server:
+                    restored = cli("restore", path / "all.backup", server=server.address)
+                    self.assertEqual(restored.returncode, 0, restored.stderr)
+                    self.check(server, expected)
+
+    def test_an_exported_model(self):
+        for fixture in FIXTURES:
+            with self.unpacked(fixture) as (path, expected):
+                with Server() as server:
+                    imported = cli("import", path / "a.model", "a", server=server.address)
+                    self.assertEqual(imported.returncode, 0, imported.stderr)
+                    self.assertEqual(parameters(stub_of(server), "models/a"),
+                                     expected["models"]["models/a"]["parameters"])
+
+
+if __name__ == "__main__":
+    unittest.main(argv=sys.argv[:1], verbosity=2)

@@ -1,0 +1,68 @@
+"""Makes the fixture of the present format: what a killed server, a backup and an export leave, and
+what is in them. Run by scripts/format-fixture at a release; formats_test.py reads it ever after."""
+
+import json
+import pathlib
+import sys
+import tarfile
+import tempfile
+
+from contents import contents, parameters, step, stub_of
+from harness import Server, cli
+
+HERE = pathlib.Path(__file__).resolve().parent
+
+
+def ok(server, *arguments):
+    result = cli(*arguments, server=server.address)
+    assert result.returncode == 0, result.stderr
+
+
+def at_rest(server):
+    """What a stop writes into tables."""
+    for model_id, optimizer in (("a", "adam"), ("b", "sgd")):
+        ok(server, "create", model_id, "--inputs", 2, "--layers", "8,2", "--optimizer", optimizer,
+           "--learning-rate", 0.01, "--label", f"kind={optimizer}")
+        ok(server, "train", model_id, "--data", "xor", "--iterations", 40)
+        ok(server, "checkpoint", "create", model_id, "at-40")
+    ok(server, "dataset", "upload", "d", "--data", "spirals", "--n", 3000)
+    ok(server, "create", "gone", "--inputs", 2, "--layers", "2")
+    ok(server, "delete", "gone")
+
+
+def in_the_log(server):
+    """What a kill leaves in the log: states, steps to repeat, a run under way."""
+    ok(server, "train", "a", "--data", "xor", "--iterations", 10)
+    ok(server, "create", "steps", "--inputs", 2, "--layers", "48:tanh,2", "--momentum", 0.9)
+    for i in range(7):
+        step(stub_of(server), "models/steps", f"r{i}")
+    ok(server, "create", "running", "--inputs", 2, "--layers", "8,2")
+    ok(server, "train", "running", "--dataset", "d", "--iterations", 10**12, "--batch-size", 16,
+       "--validation-split", 0.2, "--report-every", 1000, "--checkpoint-every", 100000, "--detach")
+
+
+def main():
+    version = sys.argv[1]
+    with tempfile.TemporaryDirectory() as folder:
+        out = pathlib.Path(folder) / version
+        out.mkdir()
+        data = ["--data-dir", str(out / "data"), "--mark-interval", "0.1"]
+        with Server(*data) as server:
+            at_rest(server)
+            expected = {"at-40": parameters(stub_of(server), "models/a")}
+            step(stub_of(server), "models/a")
+            expected["at-41"] = parameters(stub_of(server), "models/a")
+        with Server(*data, expect_exit=-9) as server:
+            in_the_log(server)
+            ok(server, "backup", out / "all.backup")
+            ok(server, "export", "a", out / "a.model")
+            expected |= contents(stub_of(server))
+            server.process.kill()
+            server.process.wait()
+        (out / "expected.json").write_text(json.dumps(expected, indent=1, sort_keys=True) + "\n")
+        with tarfile.open(HERE / f"{version}.tar.gz", "w:gz") as tar:
+            tar.add(out, version)
+
+
+if __name__ == "__main__":
+    main()
