@@ -110,3 +110,12 @@ stop_server() {
   fi
   rm -rf "${SERVER_DIR:-}"
 }
+
+# What programs that were built with a sanitizer read; others do not.
+sanitizer_options() {
+  export ASAN_OPTIONS=detect_stack_use_after_return=1:strict_string_checks=1
+  export LSAN_OPTIONS=suppressions=$ROOT/tests/sanitizers/lsan.supp:print_suppressions=0
+  # Calls that libraries without instrumentation make to memcpy and the like say nothing about us.
+  export TSAN_OPTIONS=suppressions=$ROOT/tests/sanitizers/tsan.supp:halt_on_error=1:second_deadlock_stack=1:ignore_noninstrumented_modules=1:print_suppressions=0
+  export UBSAN_OPTIONS=print_stacktrace=1
+}

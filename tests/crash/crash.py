@@ -61,11 +61,14 @@ class Server:
         self.ready.unlink()
 
     def kill(self, how=signal.SIGKILL):
+        """Ends it, and makes sure that it had not ended by itself."""
         self.process.send_signal(how)
-        self.process.wait()
+        ended = self.process.wait()
         self.log.close()
         if self.ready.exists():
             self.ready.unlink()
+        if ended != (0 if how == signal.SIGTERM else -how):
+            raise AssertionError(f"the server ended by itself, with {ended}:\n{self.tail()}")
 
     def tail(self):
         return "\n".join((self.folder / "log").read_text().splitlines()[-20:])
@@ -392,21 +395,21 @@ def main():
             failures.append(error)
             stop.set()
 
-    threads = [threading.Thread(target=work, args=(worker,)) for worker in workers]
+    threads = [threading.Thread(target=work, args=(worker,), daemon=True) for worker in workers]
     for thread in threads:
         thread.start()
     for kill in range(options.kills):
         if failures:
             break
         time.sleep(rng.choice([0.01, 0.1, 0.5, 1.0]) * rng.random())
-        server.kill()
-        server.launch()
-        if rng.random() < 0.25:  # in the middle of its start
-            time.sleep(rng.random() * 0.15)
-            while_starting += 1
+        try:
             server.kill()
             server.launch()
-        try:
+            if rng.random() < 0.25:  # in the middle of its start
+                time.sleep(rng.random() * 0.15)
+                while_starting += 1
+                server.kill()
+                server.launch()
             server.wait_ready()
         except AssertionError as error:
             failures.append(error)
@@ -415,27 +418,30 @@ def main():
         progress(f"{kill + 1} of {options.kills} kills, {sum(len(w.ledger) for w in workers)} changes answered")
     stop.set()
     for thread in threads:
+        if failures:  # nobody answers them any more
+            break
         thread.join(timeout=180)
         if thread.is_alive():
             failures.append(AssertionError("a worker is never answered"))
     changes = sum(len(w.ledger) for w in workers)
     if not failures:
-        # And once more from the disk.
-        server.kill()
-        server.launch()
-        server.wait_ready()
-        with grpc.insecure_channel(server.address, options=OF_ITS_OWN) as channel:
-            stub = service_grpc.TrainingServiceStub(channel)
-            finals = [final_parameters(stub, worker) for worker in workers]
-        server.kill(signal.SIGTERM)
-        progress(f"replaying {changes} changes", end="\n")
         try:
+            # And once more from the disk.
+            server.kill()
+            server.launch()
+            server.wait_ready()
+            with grpc.insecure_channel(server.address, options=OF_ITS_OWN) as channel:
+                stub = service_grpc.TrainingServiceStub(channel)
+                finals = [final_parameters(stub, worker) for worker in workers]
+            server.kill(signal.SIGTERM)
+            progress(f"replaying {changes} changes", end="\n")
             replay(workers, finals, tempfile.mkdtemp(dir=folder))
         except AssertionError as error:
             failures.append(error)
     if failures:
         if server.process.poll() is None:
-            server.kill()
+            server.process.kill()
+            server.process.wait()
         print(server.tail())
         sys.exit(f"FAILED with seed {seed}; everything is in {folder}\n" +
                  "\n".join(str(failure) for failure in failures[:3]))
