@@ -26,6 +26,11 @@ def step(stub, name, request_id=""):
     stub.Step(pb.StepRequest(model=name, batch=batch, request_id=request_id), timeout=30)
 
 
+def steps_of_run(stub):
+    """How many steps the model has whose run is under way."""
+    return stub.GetModel(pb.GetModelRequest(name=f"models/{RUNNING}"), timeout=30).model.step
+
+
 def floats(text):
     raw = base64.b64decode(text)
     return struct.unpack(f"<{len(raw) // 4}f", raw)

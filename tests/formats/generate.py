@@ -6,8 +6,9 @@ import pathlib
 import sys
 import tarfile
 import tempfile
+import time
 
-from contents import contents, parameters, step, stub_of
+from contents import contents, parameters, step, steps_of_run, stub_of
 from harness import Server, cli
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -42,9 +43,9 @@ def in_the_log(server):
 
 
 def main():
-    version = sys.argv[1]
+    store_format = sys.argv[1]
     with tempfile.TemporaryDirectory() as folder:
-        out = pathlib.Path(folder) / version
+        out = pathlib.Path(folder) / store_format
         out.mkdir()
         data = ["--data-dir", str(out / "data"), "--mark-interval", "0.1"]
         with Server(*data) as server:
@@ -54,14 +55,17 @@ def main():
             expected["at-41"] = parameters(stub_of(server), "models/a")
         with Server(*data, expect_exit=-9) as server:
             in_the_log(server)
+            time.sleep(0.5)
+            expected["steps_of_run"] = steps_of_run(stub_of(server))
+            time.sleep(0.5)  # several marks later
             ok(server, "backup", out / "all.backup")
             ok(server, "export", "a", out / "a.model")
             expected |= contents(stub_of(server))
             server.process.kill()
             server.process.wait()
         (out / "expected.json").write_text(json.dumps(expected, indent=1, sort_keys=True) + "\n")
-        with tarfile.open(HERE / f"{version}.tar.gz", "w:gz") as tar:
-            tar.add(out, version)
+        with tarfile.open(HERE / f"{store_format}.tar.gz", "w:gz") as tar:
+            tar.add(out, store_format)
 
 
 if __name__ == "__main__":
