@@ -1,4 +1,7 @@
-"""The contract for Python, made from the .proto files alone: what a client in another language has."""
+"""The contract for Python, made from the .proto files alone: what a client in another language has.
+
+google.rpc comes from googleapis-common-protos, as everywhere in Python: a second copy would hide it.
+"""
 
 import subprocess
 import sys
@@ -7,8 +10,7 @@ import tempfile
 from harness import ROOT
 
 _GENERATED = tempfile.TemporaryDirectory()
-_PROTOS = sorted(str(p.relative_to(ROOT / "proto")) for folder in ("backprop", "google")
-                 for p in (ROOT / "proto" / folder).rglob("*.proto"))
+_PROTOS = sorted(str(p.relative_to(ROOT / "proto")) for p in (ROOT / "proto/backprop").rglob("*.proto"))
 subprocess.run([sys.executable, "-m", "grpc_tools.protoc", "-I", ROOT / "proto",
                 f"--python_out={_GENERATED.name}", f"--grpc_python_out={_GENERATED.name}", *_PROTOS],
                check=True, cwd=ROOT / "proto")
