@@ -59,6 +59,7 @@ void ToMessage(const Tensor& tensor, v1::Tensor* message) {
   message->add_shape(static_cast<int32_t>(tensor.cols()));
   message->set_raw(tensor.bytes());
   message->set_data_type(ToMessage(tensor.type()));
+  message->set_byte_order(v1::BYTE_ORDER_LITTLE_ENDIAN);
 }
 
 void ToMessage(const Batch& batch, v1::Batch* message) {
@@ -68,6 +69,7 @@ void ToMessage(const Batch& batch, v1::Batch* message) {
     labels->add_shape(static_cast<int32_t>(batch.labels.size()));
     labels->set_raw(batch.labels.data(), batch.labels.size() * sizeof(int32_t));
     labels->set_data_type(v1::DATA_TYPE_INT32);
+    labels->set_byte_order(v1::BYTE_ORDER_LITTLE_ENDIAN);
   }
   message->mutable_label_names()->Add(batch.label_names.begin(), batch.label_names.end());
   if (!batch.targets.empty()) ToMessage(batch.targets, message->mutable_targets());

@@ -70,6 +70,7 @@ absl::Status DecodeSampleWeights(const v1::Tensor& tensor, const std::string& fi
   rules.field = field;
   rules.rows = data->rows;
   rules.type = data->inputs.type();
+  rules.is_data = true;
   auto weights = DecodeMatrix(tensor, rules);
   if (!weights.ok()) return weights.status();
   double sum = 0;
@@ -96,6 +97,7 @@ absl::StatusOr<engine::Dataset> DecodeInputs(const v1::Tensor& inputs, absl::str
   rules.max_rows = limits.max_rows;
   rules.type = model.network().spec().data_type;
   rules.column_names = &model.info().feature_names;
+  rules.is_data = true;
   auto matrix = DecodeMatrix(inputs, rules);
   if (!matrix.ok()) return matrix.status();
   engine::Dataset data;
@@ -143,6 +145,7 @@ absl::StatusOr<engine::Dataset> DecodeBatch(const v1::Batch& batch, absl::string
   rules.rows = data->rows;
   rules.cols = network.outputs();
   rules.type = network.spec().data_type;
+  rules.is_data = true;
   auto targets = DecodeMatrix(batch.targets(), rules);
   if (!targets.ok()) return targets.status();
   data->targets_per_row = rules.cols;

@@ -44,6 +44,7 @@ absl::StatusOr<Matrix> DecodeShaped(const v1::Tensor& tensor, const char* field,
   rules.cols = tensor.shape(1);
   rules.max_rows = limits.max_rows;
   rules.type = type;
+  rules.is_data = true;
   if (rules.cols < 1 || rules.cols > limits.max_parameters) {
     return FieldError(
         absl::StrCat(field, ".shape[1]"),

@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "server/rpc/byte_order.h"
 #include "server/session/status.h"
 
 namespace backprop::rpc {
@@ -50,6 +51,15 @@ absl::StatusOr<int64_t> CountElements(const v1::Tensor& tensor, absl::string_vie
   if (!v1::DataType_IsValid(tensor.data_type())) {
     return FieldError(absl::StrCat(field, ".data_type"),
                       absl::StrCat("is not a known type, got ", tensor.data_type()));
+  }
+  if (!v1::ByteOrder_IsValid(tensor.byte_order())) {
+    return FieldError(absl::StrCat(field, ".byte_order"),
+                      absl::StrCat("is not a known order, got ", tensor.byte_order()));
+  }
+  if (typed && tensor.byte_order() != v1::BYTE_ORDER_UNSPECIFIED) {
+    return FieldError(absl::StrCat(field, ".byte_order"),
+                      absl::StrCat("belongs to raw, got ", v1::ByteOrder_Name(tensor.byte_order()),
+                                   " with values"));
   }
   if (typed) return tensor.values_size();
   const v1::DataType type = tensor.data_type();
@@ -141,36 +151,36 @@ absl::StatusOr<int64_t> CheckShape(const v1::Tensor& tensor, const MatrixRules& 
   return rows;
 }
 
-absl::Status BadElement(const MatrixRules& rules, int64_t index, double value) {
+absl::Status BadElement(const v1::Tensor& tensor, const MatrixRules& rules, int64_t index,
+                        double value) {
   const int64_t col = index % rules.cols;
   std::string field = absl::StrCat(rules.field, "[", index / rules.cols, "][", col, "]");
   const bool named = rules.column_names != nullptr && !rules.column_names->empty();
   if (named) {
     absl::StrAppend(&field, " (", (*rules.column_names)[static_cast<size_t>(col)], ")");
   }
+  const std::string hint = BigEndianHint(tensor, /*classes=*/0);
   if (std::isfinite(value)) {
-    return FieldError(field, absl::StrCat("does not fit float32, got ", value));
+    return FieldError(field, absl::StrCat("does not fit float32, got ", value, hint));
   }
-  return FieldError(field, absl::StrCat("must be finite, got ", value));
+  return FieldError(field, absl::StrCat("must be finite, got ", value, hint));
 }
 
-// Copies `count` elements into `out`, converting, and checks that each is finite there.
-template <class From, class To>
-absl::Status CopyFinite(const char* from, const MatrixRules& rules, std::span<To> out) {
+// Copies the elements into `out`, converting, and checks that each is finite there.
+template <class From, bool swapped, class To>
+absl::Status CopyFinite(const v1::Tensor& tensor, const char* from, const MatrixRules& rules,
+                        std::span<To> out) {
   // A sum of products with 0 is 0 if and only if all are finite; only then is the culprit sought.
   To check = 0;
   for (size_t i = 0; i < out.size(); ++i) {
-    From element;
-    std::memcpy(&element, from + i * sizeof(From), sizeof(From));
-    out[i] = static_cast<To>(element);
+    out[i] = static_cast<To>(Load<From>(from + i * sizeof(From), swapped));
     check += out[i] * To(0);
   }
   if (check == 0) return absl::OkStatus();
   for (size_t i = 0; i < out.size(); ++i) {
     if (std::isfinite(out[i])) continue;
-    From element;
-    std::memcpy(&element, from + i * sizeof(From), sizeof(From));
-    return BadElement(rules, static_cast<int64_t>(i), static_cast<double>(element));
+    const From element = Load<From>(from + i * sizeof(From), swapped);
+    return BadElement(tensor, rules, static_cast<int64_t>(i), static_cast<double>(element));
   }
   return absl::OkStatus();
 }
@@ -178,12 +188,17 @@ absl::Status CopyFinite(const char* from, const MatrixRules& rules, std::span<To
 template <class To>
 absl::Status CopyInto(const v1::Tensor& tensor, const MatrixRules& rules, std::span<To> out) {
   if (tensor.raw().empty()) {
-    return CopyFinite<double, To>(reinterpret_cast<const char*>(tensor.values().data()), rules,
-                                  out);
+    const char* values = reinterpret_cast<const char*>(tensor.values().data());
+    return CopyFinite<double, false, To>(tensor, values, rules, out);
   }
-  return tensor.data_type() == v1::DATA_TYPE_FLOAT32
-             ? CopyFinite<float, To>(tensor.raw().data(), rules, out)
-             : CopyFinite<double, To>(tensor.raw().data(), rules, out);
+  const char* raw = tensor.raw().data();
+  const bool narrow = tensor.data_type() == v1::DATA_TYPE_FLOAT32;
+  if (tensor.byte_order() == v1::BYTE_ORDER_BIG_ENDIAN) {
+    return narrow ? CopyFinite<float, true, To>(tensor, raw, rules, out)
+                  : CopyFinite<double, true, To>(tensor, raw, rules, out);
+  }
+  return narrow ? CopyFinite<float, false, To>(tensor, raw, rules, out)
+                : CopyFinite<double, false, To>(tensor, raw, rules, out);
 }
 
 }  // namespace
@@ -193,6 +208,10 @@ absl::StatusOr<Matrix> DecodeMatrix(const v1::Tensor& tensor, const MatrixRules&
   if (!count.ok()) return count.status();
   const auto rows = CheckShape(tensor, rules, *count);
   if (!rows.ok()) return rows.status();
+  if (rules.is_data) {
+    const std::string complaint = LooksBigEndian(tensor);
+    if (!complaint.empty()) return FieldError(absl::StrCat(rules.field, ".byte_order"), complaint);
+  }
   Matrix matrix{*rows, engine::Buffer(rules.type, *count)};
   const absl::Status status = rules.type == DataType::kFloat32
                                   ? CopyInto(tensor, rules, matrix.elements.as<float>())
@@ -213,8 +232,10 @@ absl::StatusOr<std::vector<int32_t>> DecodeClasses(const v1::Tensor& tensor,
   if (!shape.ok()) return shape.status();
   const auto bad = [&](size_t i, const std::string& got) {
     return FieldError(absl::StrCat(field, "[", i, "]"),
-                      absl::StrCat("must be a class index in [0, ", classes, "), got ", got));
+                      absl::StrCat("must be a class index in [0, ", classes, "), got ", got,
+                                   BigEndianHint(tensor, classes)));
   };
+  const bool swapped = tensor.byte_order() == v1::BYTE_ORDER_BIG_ENDIAN;
   std::vector<int32_t> decoded(static_cast<size_t>(rows));
   for (size_t i = 0; i < decoded.size(); ++i) {
     if (tensor.raw().empty()) {
@@ -226,17 +247,15 @@ absl::StatusOr<std::vector<int32_t>> DecodeClasses(const v1::Tensor& tensor,
       decoded[i] = static_cast<int32_t>(value);
       continue;
     }
-    int64_t value = 0;
-    if (tensor.data_type() == v1::DATA_TYPE_INT32) {
-      int32_t narrow = 0;
-      std::memcpy(&narrow, tensor.raw().data() + i * sizeof(narrow), sizeof(narrow));
-      value = narrow;
-    } else {
-      std::memcpy(&value, tensor.raw().data() + i * sizeof(value), sizeof(value));
-    }
+    const char* raw = tensor.raw().data();
+    const int64_t value = tensor.data_type() == v1::DATA_TYPE_INT32
+                              ? Load<int32_t>(raw + i * sizeof(int32_t), swapped)
+                              : Load<int64_t>(raw + i * sizeof(int64_t), swapped);
     if (value < 0 || value >= classes) return bad(i, absl::StrCat(value));
     decoded[i] = static_cast<int32_t>(value);
   }
+  const std::string complaint = LooksBigEndian(tensor);
+  if (!complaint.empty()) return FieldError(absl::StrCat(field, ".byte_order"), complaint);
   return decoded;
 }
 
