@@ -124,20 +124,26 @@ class RestoreReceiver final : public Receiver<v1::RestoreBackupRequest> {
   bool restored_ = false;
 };
 
-}  // namespace
+grpc::ServerWriteReactor<v1::CreateBackupResponse>* StartBackup(Context* context,
+                                                                const v1::CreateBackupRequest&,
+                                                                const absl::Status& parsed) {
+  using Stream = DownloadStream<v1::CreateBackupResponse>;
+  if (!parsed.ok()) return Stream::Start(context, "CreateBackup", "", parsed).get();
+  return Stream::Start(context, "CreateBackup", "", BackupOf(context)).get();
+}
 
-grpc::ServerWriteReactor<v1::CreateBackupResponse>* AdminService::CreateBackup(
-    grpc::CallbackServerContext*, const v1::CreateBackupRequest*) {
-  return DownloadStream<v1::CreateBackupResponse>::Start(context_, "CreateBackup", "",
-                                                         BackupOf(context_))
+grpc::ServerReadReactor<Incoming<v1::RestoreBackupRequest>>* StartRestore(
+    Context* context, v1::RestoreBackupResponse* response) {
+  return UploadStream<v1::RestoreBackupRequest>::Start(
+             context, "RestoreBackup", std::make_unique<RestoreReceiver>(context, response))
       .get();
 }
 
-grpc::ServerReadReactor<v1::RestoreBackupRequest>* AdminService::RestoreBackup(
-    grpc::CallbackServerContext*, v1::RestoreBackupResponse* response) {
-  return UploadStream<v1::RestoreBackupRequest>::Start(
-             context_, "RestoreBackup", std::make_unique<RestoreReceiver>(context_, response))
-      .get();
+}  // namespace
+
+AdminService::AdminService(Context* context) : ServiceBase(context) {
+  ServerStreaming("CreateBackup", StartBackup);
+  ClientStreaming("RestoreBackup", StartRestore);
 }
 
 }  // namespace backprop::rpc

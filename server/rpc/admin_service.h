@@ -4,21 +4,14 @@
 
 #include "backprop/v1/admin_service.grpc.pb.h"
 #include "server/rpc/context.h"
+#include "server/rpc/service.h"
 
 namespace backprop::rpc {
 
-class AdminService final : public v1::AdminService::CallbackService {
+class AdminService final : public ServiceBase<v1::AdminService> {
  public:
   // `context` must outlive the service.
-  explicit AdminService(Context* context) : context_(context) {}
-
-  grpc::ServerWriteReactor<v1::CreateBackupResponse>* CreateBackup(
-      grpc::CallbackServerContext*, const v1::CreateBackupRequest* request) override;
-  grpc::ServerReadReactor<v1::RestoreBackupRequest>* RestoreBackup(
-      grpc::CallbackServerContext*, v1::RestoreBackupResponse* response) override;
-
- private:
-  Context* const context_;
+  explicit AdminService(Context* context);
 };
 
 }  // namespace backprop::rpc

@@ -16,6 +16,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/clock.h"
+#include "server/rpc/incoming.h"
 
 namespace backprop::rpc {
 namespace {
@@ -27,6 +28,7 @@ void EnableSideServices() {
     // gRPC's locks are absl::Mutex, and Debian builds Abseil so that every one of them looks for
     // cycles of locks: a search for errors in gRPC that costs two percent of a call.
     absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);
+    CaptureParseErrors();
     grpc::EnableDefaultHealthCheckService(true);
     grpc::reflection::InitProtoReflectionServerBuilderPlugin();
     grpc::channelz::experimental::InitChannelzService();

@@ -21,34 +21,37 @@ std::shared_ptr<StepStream> StepStream::Start(Context* context) {
 void StepStream::OnReadDone(bool ok) {
   TakeOver(this);
   const auto self = shared_from_this();
+  const absl::Status parsed = ok ? request_.Parse() : absl::OkStatus();
+  ok = ok && parsed.ok();
   int64_t sequence = 0;
   {
     const session::MutexLock lock(&mu_);
     if (finished_) return;
     if (ok) {
-      const auto bytes = static_cast<int64_t>(request_.ByteSizeLong());
+      const auto bytes = static_cast<int64_t>(request_.message().ByteSizeLong());
       slots_.push_back({bytes, std::nullopt});
       unanswered_bytes_ += bytes;
       sequence = first_ + static_cast<int64_t>(slots_.size()) - 1;
     } else {
       half_closed_ = true;
+      last_ = AboutMessage(first_ + static_cast<int64_t>(slots_.size()), parsed);
       reading_ = false;
     }
   }
   if (ok) {
     // No other read is started before this one is with its model: that keeps their order.
-    Begin(sequence);
+    Begin(request_.message(), sequence);
     const session::MutexLock lock(&mu_);
     reading_ = false;
   }
   Pump();
 }
 
-void StepStream::Begin(int64_t sequence) {
-  if (!request_.has_step()) {
+void StepStream::Begin(const v1::StepStreamRequest& request, int64_t sequence) {
+  if (!request.has_step()) {
     return Answer(sequence, nullptr, session::FieldError("step", "is required"));
   }
-  const v1::StepRequest& step = request_.step();
+  const v1::StepRequest& step = request.step();
   if (!step.model().empty()) model_ = step.model();
   auto work = DecodeStep(context_, step, model_);
   if (!work.ok()) return Answer(sequence, nullptr, work.status());
@@ -84,7 +87,7 @@ std::optional<absl::Status> StepStream::EndStatus() const {
   if (cancelled_) return CallerGone();
   if (!slots_.empty()) return std::nullopt;
   if (stopping_) return session::ShuttingDown();
-  if (half_closed_) return absl::OkStatus();
+  if (half_closed_) return last_;
   return std::nullopt;
 }
 

@@ -14,17 +14,19 @@
 #include "absl/time/clock.h"
 #include "backprop/v1/training_service.pb.h"
 #include "server/rpc/context.h"
+#include "server/rpc/incoming.h"
 #include "server/session/mutex.h"
 #include "server/session/session.h"
 
 namespace backprop::rpc {
 
 // Reads steps, hands each to its model in the order in which they come, and writes the answers in
-// that order. Reads on only while few enough are unanswered. Keeps itself alive until OnDone; steps
-// under way hold a reference. gRPC's operations are started without the lock, because they may call
-// back.
+// that order. Reads on only while few enough are unanswered. A message that cannot be parsed ends
+// the stream with an error, once those before it are answered. Keeps itself alive until OnDone;
+// steps under way hold a reference. gRPC's operations are started without the lock, because they
+// may call back.
 class StepStream final
-    : public grpc::ServerBidiReactor<v1::StepStreamRequest, v1::StepStreamResponse>,
+    : public grpc::ServerBidiReactor<Incoming<v1::StepStreamRequest>, v1::StepStreamResponse>,
       public OpenCall,
       public std::enable_shared_from_this<StepStream> {
  public:
@@ -47,7 +49,7 @@ class StepStream final
     std::optional<v1::StepStreamResponse> response;
   };
 
-  void Begin(int64_t sequence);
+  void Begin(const v1::StepStreamRequest& request, int64_t sequence);
   void Answer(int64_t sequence, const session::Session* model,
               const absl::StatusOr<session::StepOutcome>& outcome);
   // Starts the operations that are due, if any.
@@ -64,9 +66,9 @@ class StepStream final
   Context* const context_;
   const absl::Time begin_ = absl::Now();
   std::shared_ptr<StepStream> self_;
-  v1::StepStreamRequest request_;    // owned by gRPC while reading_, else by OnReadDone
-  v1::StepStreamResponse response_;  // owned by gRPC while writing_, else guarded by mu_
-  std::string model_;                // of the last request; used by OnReadDone alone
+  Incoming<v1::StepStreamRequest> request_;  // owned by gRPC while reading_, else by OnReadDone
+  v1::StepStreamResponse response_;          // owned by gRPC while writing_, else guarded by mu_
+  std::string model_;                        // of the last request; used by OnReadDone alone
 
   mutable session::Mutex mu_;
   std::deque<Slot> slots_ ABSL_GUARDED_BY(mu_);  // unanswered, in order
@@ -74,7 +76,8 @@ class StepStream final
   int64_t unanswered_bytes_ ABSL_GUARDED_BY(mu_) = 0;
   bool reading_ ABSL_GUARDED_BY(mu_) = false;
   bool writing_ ABSL_GUARDED_BY(mu_) = false;
-  bool half_closed_ ABSL_GUARDED_BY(mu_) = false;  // the caller sends no more
+  bool half_closed_ ABSL_GUARDED_BY(mu_) = false;  // nothing more is read
+  absl::Status last_ ABSL_GUARDED_BY(mu_);         // how the stream ends once it is half closed
   bool cancelled_ ABSL_GUARDED_BY(mu_) = false;
   bool stopping_ ABSL_GUARDED_BY(mu_) = false;
   bool finished_ ABSL_GUARDED_BY(mu_) = false;

@@ -15,6 +15,7 @@
 #include "absl/time/clock.h"
 #include "server/rpc/context.h"
 #include "server/rpc/hand_over.h"
+#include "server/rpc/incoming.h"
 #include "server/rpc/status.h"
 #include "server/rpc/unary_call.h"
 #include "server/session/mutex.h"
@@ -40,7 +41,7 @@ class Receiver {
 // Reads one message at a time and the next when that was taken: who sends faster feels it. Keeps
 // itself alive until OnDone; one thread at a time starts its operations.
 template <class Request>
-class UploadStream final : public grpc::ServerReadReactor<Request>,
+class UploadStream final : public grpc::ServerReadReactor<Incoming<Request>>,
                            public OpenCall,
                            public std::enable_shared_from_this<UploadStream<Request>> {
  public:
@@ -72,7 +73,10 @@ class UploadStream final : public grpc::ServerReadReactor<Request>,
       }
     }
     if (!ok) return Pump();
-    receiver_->Take(request_, [self](const absl::Status& status) { self->Taken(status); });
+    const absl::Status parsed = AboutMessage(++messages_, request_.Parse());
+    if (!parsed.ok()) return Taken(parsed);
+    receiver_->Take(request_.message(),
+                    [self](const absl::Status& status) { self->Taken(status); });
   }
 
   void OnCancel() override {
@@ -172,7 +176,7 @@ class UploadStream final : public grpc::ServerReadReactor<Request>,
       const std::string nothing;
       context_->observer({method_, nothing, status.code(), status.message(), absl::Now() - begin_});
     }
-    grpc::ServerReadReactor<Request>::Finish(ToGrpc(status));
+    grpc::ServerReadReactor<Incoming<Request>>::Finish(ToGrpc(status));
   }
 
   Context* const context_;
@@ -180,7 +184,8 @@ class UploadStream final : public grpc::ServerReadReactor<Request>,
   const std::unique_ptr<Receiver<Request>> receiver_;
   const absl::Time begin_ = absl::Now();
   std::shared_ptr<UploadStream> self_;
-  Request request_;  // gRPC's while reading_, the receiver's while busy_
+  int64_t messages_ = 0;       // read so far; used by OnReadDone alone
+  Incoming<Request> request_;  // gRPC's while reading_, the receiver's while busy_
 
   session::Mutex mu_;
   bool reading_ ABSL_GUARDED_BY(mu_) = false;

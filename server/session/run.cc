@@ -28,6 +28,8 @@ void Run::Finish(const RunSummary& summary) {
     summary_ = summary;
     callbacks.swap(on_finish_);
   }
+  // Once more: who waits for a later event than this learns only now that there will be none.
+  log_.TellListeners();
   for (FinishCallback& callback : callbacks) callback(summary);
 }
 

@@ -39,6 +39,7 @@ class TrainingTest : public ServiceTest {
 
   grpc::Status Watch(const std::string& json, std::vector<v1::TrainingEvent>* events) {
     grpc::ClientContext call;
+    call.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(60));
     const auto reader = server->stub->WatchTraining(&call, Json<v1::WatchTrainingRequest>(json));
     v1::WatchTrainingResponse response;
     while (reader->Read(&response)) events->push_back(response.event());
@@ -164,6 +165,28 @@ TEST_F(TrainingTest, ADetachedRunOutlivesItsCallerAndIsWatchedAndStopped) {
   EXPECT_TRUE(Watch(R"({"model":"models/m","fromSequence":1000000000000})", &late).ok());
   ASSERT_EQ(late.size(), 1U);
   EXPECT_EQ(late[0].SerializeAsString(), first.back().SerializeAsString()) << "the last event";
+}
+
+// A watcher that wants what a run under way never comes to gets the run's last event.
+TEST_F(TrainingTest, AWatcherOfWhatNeverComesGetsTheLastEvent) {
+  CreateModel("m", kXorSpec);
+  for (int round = 1; round <= 20; ++round) {
+    auto stream = Start(RequestFor("m", kForever));
+    ASSERT_TRUE(stream.Read());
+    std::vector<v1::TrainingEvent> late;
+    std::thread watcher([&] {
+      EXPECT_TRUE(Watch(R"({"model":"models/m","fromSequence":1000000000000})", &late).ok());
+    });
+    // As a rule the watcher has begun by then; one that has not sees a run that has ended.
+    for (int i = 0; i < 50; ++i) GetModel("m");
+    v1::StopTrainingResponse stopped;
+    ASSERT_TRUE(Stop("m", &stopped).ok());
+    watcher.join();
+    ASSERT_EQ(late.size(), 1U);
+    EXPECT_EQ(late[0].run(), "models/m/runs/" + std::to_string(round));
+    EXPECT_EQ(late[0].summary().SerializeAsString(), stopped.summary().SerializeAsString());
+    EXPECT_TRUE(stream.Finish().ok());
+  }
 }
 
 TEST_F(TrainingTest, ARepeatedTrainAttachesAndStreamsFromTheBeginning) {

@@ -5,6 +5,8 @@
 #include <atomic>
 #include <thread>
 
+#include "server/session/run.h"
+
 namespace backprop::session {
 namespace {
 
@@ -71,6 +73,25 @@ TEST(RunLogTest, ListenersAreToldWhileTheyLive) {
   EXPECT_EQ(counter->events, 1);
   counter.reset();
   log.Append(At(1));  // must not touch it
+}
+
+// A listener that wants a later event than the run comes to has nothing else to wake it.
+class FinishedWatcher : public RunListener {
+ public:
+  explicit FinishedWatcher(const Run* run) : run_(run) {}
+  void OnRunEvent() override { saw_finished = saw_finished || run_->finished(); }
+  std::atomic<bool> saw_finished{false};
+
+ private:
+  const Run* const run_;
+};
+
+TEST(RunLogTest, ListenersAreToldOnceTheRunHasFinished) {
+  session::Run run("models/m/runs/1", 1, RunConfig());
+  const auto watcher = std::make_shared<FinishedWatcher>(&run);
+  run.log().Listen(watcher);
+  run.Finish(RunSummary());
+  EXPECT_TRUE(watcher->saw_finished);
 }
 
 TEST(RunLogTest, ReadersAndTheWriterRunSideBySide) {
