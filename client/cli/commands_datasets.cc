@@ -26,10 +26,17 @@ void Print(const DatasetInfo& dataset) {
               dataset.ready ? "" : "; its upload is not complete");
 }
 
-int Upload(const Globals& globals, const std::string& id, const DataSource& source, int64_t targets,
-           UploadOptions options) {
+int Upload(const Globals& globals, const std::string& id, const DataSource& source,
+           const std::string& model, int64_t targets, UploadOptions options) {
   Client client = globals.Connect(Globals::kPatiently);
-  const Batch rows = source.LoadForAnyModel(targets);
+  Batch rows;
+  if (model.empty()) {
+    rows = source.LoadForAnyModel(targets);
+  } else {
+    const auto info = Client(globals.server).GetModel(model, globals.Call());
+    if (!info.ok()) return globals.Fail(info.status());
+    rows = source.Load(*info);
+  }
   const bool shows = isatty(STDERR_FILENO) == 1;
   if (shows) {
     options.on_progress = [all = rows.inputs.rows()](int64_t sent) {
@@ -83,16 +90,24 @@ void AddDatasetCommands(CLI::App* app, Globals* globals, Command* chosen) {
   auto options = std::make_shared<UploadOptions>();
   upload->add_option("dataset", *id, "Id of the dataset")->required();
   source->AddTo(upload, DataSource::Instead::kNothing);
+  auto model = std::make_shared<std::string>();
+  auto* for_model = upload
+                        ->add_option("--model", *model,
+                                     "Take the columns of a CSV as this model does, its features "
+                                     "by name")
+                        ->type_name("ID");
   upload
       ->add_option("--target-columns", *targets,
                    "So many columns at the end of a CSV are targets; default: the last one is a "
                    "label")
-      ->check(CLI::Range(1, 1000000));
+      ->check(CLI::Range(1, 1000000))
+      ->excludes(for_model);
   upload->add_flag_callback(
       "--float64", [options] { options->data_type = DataType::kFloat64; },
       "Keep the rows in double precision");
-  upload->callback(
-      [=] { *chosen = [=] { return Upload(*globals, *id, *source, *targets, *options); }; });
+  upload->callback([=] {
+    *chosen = [=] { return Upload(*globals, *id, *source, *model, *targets, *options); };
+  });
 
   auto* list = group->add_subcommand("list", "List datasets");
   list->callback([=] { *chosen = [=] { return List(*globals); }; });

@@ -1,11 +1,10 @@
-#include <cerrno>
+#include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <cstdio>
+#include <cstdlib>
 #include <cstring>
-#include <fstream>
-#include <iostream>
-#include <iterator>
-#include <sstream>
+#include <limits>
 
 #include "client/cli/table.h"
 
@@ -18,15 +17,6 @@ std::string Trim(const std::string& s) {
   return s.substr(begin, s.find_last_not_of(" \t") - begin + 1);
 }
 
-std::optional<double> ToNumber(const std::string& field) {
-  double value = 0;
-  const char* begin = field.data() + (!field.empty() && field[0] == '+' ? 1 : 0);
-  const char* end = field.data() + field.size();
-  const auto [stopped, error] = std::from_chars(begin, end, value);
-  if (error != std::errc() || stopped != end || field.empty()) return std::nullopt;
-  return value;
-}
-
 // Splits text into records, one call a record.
 class Reader {
  public:
@@ -37,7 +27,7 @@ class Reader {
   // False at the end. `line` is where the record begins.
   bool Next(std::vector<std::string>* fields, int64_t* line) {
     fields->clear();
-    while (at_ < text_.size() && (text_[at_] == '\n' || text_[at_] == '\r')) Skip();
+    SkipBlankLines();
     if (at_ >= text_.size()) return false;
     *line = line_;
     for (;;) {
@@ -57,8 +47,24 @@ class Reader {
     ++at_;
   }
 
+  void SkipBlankLines() {
+    for (;;) {
+      const size_t end = text_.find_first_not_of(" \t", at_);
+      if (end == std::string::npos) {
+        at_ = text_.size();
+        return;
+      }
+      if (text_[end] != '\n' && text_[end] != '\r') return;
+      at_ = end;
+      Skip();
+    }
+  }
+
+  void SkipSpaces() { at_ = std::min(text_.find_first_not_of(" \t", at_), text_.size()); }
+
   // Up to the comma or the end of the line.
   std::string Field(size_t column) {
+    SkipSpaces();
     if (at_ < text_.size() && text_[at_] == '"') return Quoted(column);
     const size_t end = std::min(text_.find_first_of(",\r\n", at_), text_.size());
     std::string field = Trim(text_.substr(at_, end - at_));
@@ -79,6 +85,7 @@ class Reader {
         field += c;
         Skip();
       } else {
+        SkipSpaces();
         const bool ends = at_ >= text_.size() || std::strchr(",\r\n", text_[at_]) != nullptr;
         if (ends) return field;
         throw Error(begin_line, column, "text after the closing quote");
@@ -97,7 +104,73 @@ class Reader {
   int64_t line_ = 1;
 };
 
+// What pandas and spreadsheets write over columns that have no names: 0, 1, 2, … or 1, 2, 3, …
+bool LooksLikeNames(const std::vector<std::string>& fields) {
+  for (const int first : {0, 1}) {
+    bool counts = fields.size() >= 3;
+    for (size_t i = 0; i < fields.size(); ++i) {
+      counts = counts && fields[i] == std::to_string(static_cast<size_t>(first) + i);
+    }
+    if (counts) return true;
+  }
+  return false;
+}
+
+bool AllEmpty(const std::vector<std::string>& fields) {
+  return std::all_of(fields.begin(), fields.end(), [](const auto& field) { return field.empty(); });
+}
+
+// Rows that a spreadsheet writes for cells that were used once.
+void DropEmptyEnd(CsvTable* table) {
+  while (!table->rows.empty() && AllEmpty(table->rows.back())) {
+    table->rows.pop_back();
+    table->lines.pop_back();
+  }
+}
+
+// Another separator than the comma, where there is one column.
+std::string OtherSeparator(const std::vector<std::string>& fields) {
+  if (fields.size() != 1) return "";
+  if (fields[0].find(';') != std::string::npos) return "semicolons";
+  if (fields[0].find('\t') != std::string::npos) return "tabs";
+  return "";
+}
+
 }  // namespace
+
+std::optional<int32_t> ClassIndex(double value) {
+  const bool fits = value >= 0 && value <= std::numeric_limits<int32_t>::max();
+  if (!fits || value != std::floor(value)) return std::nullopt;
+  return static_cast<int32_t>(value);
+}
+
+std::optional<double> ToNumber(const std::string& text) {
+  const std::string field = Trim(text);
+  const bool plus = !field.empty() && field[0] == '+';
+  const char* begin = field.data() + (plus ? 1 : 0);
+  const char* end = field.data() + field.size();
+  if (begin == end || (plus && *begin == '-')) return std::nullopt;
+  double value = 0;
+  const auto [stopped, error] = std::from_chars(begin, end, value);
+  if (stopped != end) return std::nullopt;
+  // Too small or too large: 0, the nearest denormal or infinity, which strtod tells apart.
+  if (error == std::errc::result_out_of_range) return std::strtod(begin, nullptr);
+  if (error != std::errc()) return std::nullopt;
+  return value;
+}
+
+std::string CsvTable::ColumnNames() const {
+  if (header.empty()) {
+    return std::to_string(columns()) + " columns without names, counted from 0";
+  }
+  constexpr size_t kShown = 20;
+  std::string names;
+  for (size_t i = 0; i < std::min(header.size(), kShown); ++i) {
+    names += (i == 0 ? "" : ", ") + header[i].substr(0, 80);
+  }
+  if (header.size() > kShown) names += ", … (" + std::to_string(header.size()) + " columns)";
+  return names;
+}
 
 DataError CsvTable::Error(size_t row, size_t column, const std::string& message) const {
   return {file + ":" + std::to_string(lines[row]) + ":" + std::to_string(column + 1) + ": " +
@@ -107,7 +180,12 @@ DataError CsvTable::Error(size_t row, size_t column, const std::string& message)
 double CsvTable::Number(size_t row, size_t column) const {
   const std::string& field = rows[row][column];
   const auto value = ToNumber(field);
-  if (!value.has_value()) throw Error(row, column, "expected a number, got \"" + field + "\"");
+  if (!value.has_value()) {
+    const bool first = row == 0 && header.empty() && guessed;
+    throw Error(row, column,
+                "expected a number, got \"" + field + "\"" +
+                    (first ? "; if this line names the columns, say --header" : ""));
+  }
   if (!std::isfinite(*value)) {
     throw Error(row, column, "expected a finite number, got \"" + field + "\"");
   }
@@ -115,8 +193,13 @@ double CsvTable::Number(size_t row, size_t column) const {
 }
 
 CsvTable ParseCsv(const std::string& file, const std::string& text, std::optional<bool> header) {
+  if (text.compare(0, 6, "\x93NUMPY") == 0) {
+    throw DataError{file + ": is a .npy file; give it a name that ends in .npy"};
+  }
+  if (text.find('\0') != std::string::npos) throw DataError{file + ": is not text"};
   CsvTable table;
   table.file = file;
+  table.guessed = !header.has_value();
   Reader reader(table.file, text);
   std::vector<std::string> fields;
   int64_t line = 0;
@@ -128,6 +211,16 @@ CsvTable ParseCsv(const std::string& file, const std::string& text, std::optiona
       bool any_number = false;
       for (const std::string& field : fields) any_number |= ToNumber(field).has_value();
       first = false;
+      if (const std::string other = OtherSeparator(fields); !other.empty()) {
+        throw DataError{file + ":1: has no commas but " + other +
+                        "; separate the fields by commas"};
+      }
+      if (!header.has_value() && LooksLikeNames(fields)) {
+        std::fprintf(stderr,
+                     "note: %s: the first line counts the columns but is taken for data; say "
+                     "--header if it names them, --no-header if not\n",
+                     file.c_str());
+      }
       if (header.value_or(!any_number)) {
         table.header = fields;
         continue;
@@ -140,27 +233,13 @@ CsvTable ParseCsv(const std::string& file, const std::string& text, std::optiona
     table.rows.push_back(fields);
     table.lines.push_back(line);
   }
+  DropEmptyEnd(&table);
   if (table.rows.empty()) throw DataError{file + ": has no rows of data"};
   return table;
 }
 
 CsvTable ReadCsv(const std::string& file, std::optional<bool> header) {
   return ParseCsv(file == "-" ? "stdin" : file, ReadFile(file), header);
-}
-
-std::string ReadFile(const std::string& file) {
-  if (file == "-") {
-    return {std::istreambuf_iterator<char>(std::cin), std::istreambuf_iterator<char>()};
-  }
-  std::ifstream stream(file, std::ios::binary);
-  std::ostringstream bytes;
-  bytes << stream.rdbuf();
-  if (!stream || bytes.fail()) {
-    // An empty file fails the copy without an error of the system's.
-    if (stream.is_open() && bytes.str().empty() && stream.peek() == EOF) return "";
-    throw DataError{file + ": " + std::strerror(errno)};
-  }
-  return bytes.str();
 }
 
 }  // namespace backprop::cli

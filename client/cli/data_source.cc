@@ -1,123 +1,16 @@
 #include "client/cli/data_source.h"
 
 #include <algorithm>
-#include <cmath>
-#include <optional>
-#include <variant>
+#include <cstdio>
+#include <limits>
 
 #include "backprop/datasets.h"
-#include "client/cli/table.h"
 
 namespace backprop::cli {
 namespace {
 
-bool Binary(const ModelSpec& spec) { return std::holds_alternative<BinaryCrossEntropy>(spec.loss); }
-
-// Whether one column says which class a row has; else each output has a column.
-bool WantsLabel(const ModelSpec& spec) {
-  return std::holds_alternative<SoftmaxCrossEntropy>(spec.loss) ||
-         (Binary(spec) && spec.layers.back().units == 1);
-}
-
-// Columns at the end of a table that say what is wanted, when nobody says which.
-size_t WantedColumns(const ModelSpec& spec) {
-  return WantsLabel(spec) ? 1 : static_cast<size_t>(spec.layers.back().units);
-}
-
 bool EndsWith(const std::string& s, const std::string& end) {
   return s.size() >= end.size() && s.compare(s.size() - end.size(), end.size(), end) == 0;
-}
-
-size_t ColumnIndex(const CsvTable& table, const std::string& column) {
-  const auto named = std::find(table.header.begin(), table.header.end(), column);
-  if (named != table.header.end()) return static_cast<size_t>(named - table.header.begin());
-  const bool digits =
-      !column.empty() && column.size() < 9 &&
-      std::all_of(column.begin(), column.end(), [](char c) { return c >= '0' && c <= '9'; });
-  if (digits && std::stoul(column) < table.columns()) return std::stoul(column);
-  throw DataError{table.file + ": has no column \"" + column + "\"; it has " +
-                  std::to_string(table.columns()) + " columns" +
-                  (table.header.empty() ? " without names, counted from 0" : "")};
-}
-
-// The columns of a table, told apart.
-struct Columns {
-  std::vector<size_t> inputs;
-  std::vector<size_t> wanted;
-  std::optional<size_t> weight;
-};
-
-Columns TellApart(const CsvTable& table, const ModelInfo& model, const DataSource& source,
-                  bool inputs_alone) {
-  const auto features = static_cast<size_t>(model.spec.input_size);
-  const size_t wanted = WantedColumns(model.spec);
-  Columns columns;
-  if (!source.weight_column.empty()) columns.weight = ColumnIndex(table, source.weight_column);
-  std::vector<size_t> left;  // that are not the weight
-  for (size_t i = 0; i < table.columns(); ++i) {
-    if (columns.weight != i) left.push_back(i);
-  }
-  if (!source.label_column.empty()) {
-    columns.wanted = {ColumnIndex(table, source.label_column)};
-  } else if (!(inputs_alone && left.size() == features)) {
-    columns.wanted.assign(left.end() - static_cast<int64_t>(std::min(wanted, left.size())),
-                          left.end());
-  }
-  for (size_t i : left) {
-    if (std::count(columns.wanted.begin(), columns.wanted.end(), i) == 0)
-      columns.inputs.push_back(i);
-  }
-  if (columns.inputs.size() != features) {
-    throw DataError{
-        table.file + ": has " + std::to_string(columns.inputs.size()) + " columns of features" +
-        (columns.wanted.empty()
-             ? ""
-             : " beside " + std::to_string(columns.wanted.size()) + " for what is wanted") +
-        ", but " + model.name + " takes " + std::to_string(features)};
-  }
-  return columns;
-}
-
-Tensor Numbers(const CsvTable& table, const std::vector<size_t>& columns) {
-  std::vector<double> values;
-  for (size_t row = 0; row < table.rows.size(); ++row) {
-    for (size_t column : columns) values.push_back(table.Number(row, column));
-  }
-  return Tensor(static_cast<int64_t>(table.rows.size()), static_cast<int64_t>(columns.size()),
-                values);
-}
-
-void Labels(const CsvTable& table, size_t column, const ModelSpec& spec, Batch* batch) {
-  for (size_t row = 0; row < table.rows.size(); ++row) {
-    const std::string& field = table.rows[row][column];
-    if (!spec.class_names.empty()) {
-      const auto& names = spec.class_names;
-      if (std::find(names.begin(), names.end(), field) == names.end()) {
-        throw table.Error(row, column,
-                          "is not one of the model's class_names, got \"" + field + "\"");
-      }
-      batch->label_names.push_back(field);
-      continue;
-    }
-    const double value = table.Number(row, column);
-    if (value != std::floor(value) || std::abs(value) > 2e9) {
-      throw table.Error(row, column, "expected a class index, got \"" + field + "\"");
-    }
-    batch->labels.push_back(static_cast<int32_t>(value));
-  }
-}
-
-// The different fields of a column, unless all are whole numbers.
-std::vector<std::string> NamesIn(const CsvTable& table, size_t column) {
-  std::vector<std::string> names;
-  bool numbers = true;
-  for (const auto& row : table.rows) {
-    const std::string& field = row[column];
-    numbers = numbers && !field.empty() &&
-              std::all_of(field.begin(), field.end(), [](char c) { return c >= '0' && c <= '9'; });
-    if (std::find(names.begin(), names.end(), field) == names.end()) names.push_back(field);
-  }
-  return numbers ? std::vector<std::string>() : names;
 }
 
 Tensor FromNpy(const NpyArray& array) {
@@ -133,6 +26,23 @@ Tensor FromRows(const std::vector<std::string>& rows) {
   std::vector<size_t> columns;
   for (size_t i = 0; i < table.columns(); ++i) columns.push_back(i);
   return Numbers(table, columns);
+}
+
+// The names of columns, if each has one of its own.
+std::vector<std::string> NamesToMatch(const CsvTable& table, const std::vector<size_t>& columns) {
+  std::vector<std::string> names;
+  for (const size_t i : columns) {
+    const std::string name = table.header.empty() ? "" : table.header[i];
+    const bool again = std::count(table.header.begin(), table.header.end(), name) > 1;
+    if (name.empty() || again) return {};
+    names.push_back(name);
+  }
+  return names;
+}
+
+// They do not mix with what a command answers.
+void PrintNotes(const Columns& columns) {
+  for (const std::string& note : columns.notes) std::fprintf(stderr, "note: %s\n", note.c_str());
 }
 
 }  // namespace
@@ -201,30 +111,33 @@ void DataSource::CheckGiven() const {
 Batch DataSource::Load(const ModelInfo& model) const {
   DatasetOptions options{n, noise, seed};
   if (auto batch = MakeDataset(data, options)) return *std::move(batch);
+  if (!EndsWith(data, ".npy")) return FromCsv(ReadCsv(data, header), model.name, model.spec);
   Batch batch;
-  if (EndsWith(data, ".npy")) {
-    batch.inputs = FromNpy(ReadNpy(data));
-    if (!weights_file.empty()) batch.sample_weights = ReadNpy(weights_file).values;
-    if (labels_file.empty() == targets_file.empty()) {
-      throw DataError{data + ": give --labels or --targets with it"};
-    }
-    if (!targets_file.empty()) {
-      batch.targets = FromNpy(ReadNpy(targets_file));
-      return batch;
-    }
-    const NpyArray labels = ReadNpy(labels_file);
-    if (!labels.is_integer) throw DataError{labels_file + ": labels must be integers"};
-    batch.labels.assign(labels.values.begin(), labels.values.end());
-    return batch;
+  batch.inputs = FromNpy(ReadNpy(data));
+  if (!weights_file.empty()) {
+    const NpyArray weights = ReadNpy(weights_file);
+    if (weights.cols != 1) throw DataError{weights_file + ": weights must have one dimension"};
+    batch.sample_weights = weights.values;
   }
-  return FromCsv(ReadCsv(data, header), model);
+  if (labels_file.empty() == targets_file.empty()) {
+    throw DataError{data + ": give --labels or --targets with it"};
+  }
+  if (!targets_file.empty()) {
+    batch.targets = FromNpy(ReadNpy(targets_file));
+  } else {
+    batch.labels = ReadNpy(labels_file).Classes();
+  }
+  return batch;
 }
 
 Batch DataSource::LoadForAnyModel(int64_t targets) const {
   ModelInfo model;
   model.name = "the dataset";
-  model.spec.layers = {{static_cast<int32_t>(targets > 0 ? targets : 2)}};
-  if (targets > 0) model.spec.loss = MeanSquaredError();
+  model.spec.layers = {{std::numeric_limits<int32_t>::max()}};
+  if (targets > 0) {
+    model.spec.layers[0].units = static_cast<int32_t>(targets);
+    model.spec.loss = MeanSquaredError();
+  }
   const bool table_file = !EndsWith(data, ".npy") && !MakeDataset(data, {}).has_value();
   if (!table_file) return Load(model);
   const CsvTable table = ReadCsv(data, header);
@@ -236,28 +149,40 @@ Batch DataSource::LoadForAnyModel(int64_t targets) const {
   }
   model.spec.input_size = static_cast<int32_t>(table.columns() - others);
   if (targets == 0) {
-    const size_t label = TellApart(table, model, *this, /*inputs_alone=*/false).wanted[0];
-    model.spec.class_names = NamesIn(table, label);
+    const Columns columns = TellApart(table, model.name, model.spec, Flags(), false);
+    model.spec.class_names = NamesIn(table, columns.wanted[0]);
   }
-  return FromCsv(table, model);
+  if (!table.header.empty()) {
+    const Columns columns = TellApart(table, model.name, model.spec, Flags(), false);
+    std::fprintf(stderr, "note: %s: the features are, in this order, %s; the %s %s\n",
+                 table.file.c_str(), NamesOf(table, columns.inputs).c_str(),
+                 targets > 0 ? "targets are" : "label is", NamesOf(table, columns.wanted).c_str());
+  }
+  return FromCsv(table, model.name, model.spec);
 }
 
 Batch DataSource::LoadValidation(const ModelInfo& model) const {
-  return FromCsv(ReadCsv(validation_file, header), model);
+  ModelSpec spec = model.spec;
+  // Columns of both files that have names mean the same.
+  if (spec.feature_names.empty()) spec.feature_names = input_names_;
+  return FromCsv(ReadCsv(validation_file, header), model.name, spec);
 }
 
-Batch DataSource::FromCsv(const CsvTable& table, const ModelInfo& model) const {
-  const Columns columns = TellApart(table, model, *this, /*inputs_alone=*/false);
+Batch DataSource::FromCsv(const CsvTable& table, const std::string& model,
+                          const ModelSpec& spec) const {
+  const Columns columns = TellApart(table, model, spec, Flags(), /*inputs_alone=*/false);
+  PrintNotes(columns);
   Batch batch;
   batch.inputs = Numbers(table, columns.inputs);
   if (columns.weight.has_value()) {
     batch.sample_weights = Numbers(table, {*columns.weight}).ToDoubles();
   }
-  if (WantsLabel(model.spec)) {
-    Labels(table, columns.wanted[0], model.spec, &batch);
+  if (WantsLabel(spec)) {
+    Labels(table, columns.wanted[0], spec, &batch);
   } else {
     batch.targets = Numbers(table, columns.wanted);
   }
+  input_names_ = NamesToMatch(table, columns.inputs);
   return batch;
 }
 
@@ -267,7 +192,9 @@ Tensor DataSource::LoadInputs(const ModelInfo& model) const {
   if (auto batch = MakeDataset(data, DatasetOptions{n, noise, seed})) return batch->inputs;
   if (EndsWith(data, ".npy")) return FromNpy(ReadNpy(data));
   const CsvTable table = ReadCsv(data, header);
-  return Numbers(table, TellApart(table, model, *this, /*inputs_alone=*/true).inputs);
+  const Columns columns = TellApart(table, model.name, model.spec, Flags(), /*inputs_alone=*/true);
+  PrintNotes(columns);
+  return Numbers(table, columns.inputs);
 }
 
 }  // namespace backprop::cli

@@ -9,6 +9,7 @@
 
 #include "backprop/model.h"
 #include "backprop/tensor.h"
+#include "client/cli/columns.h"
 #include "client/cli/table.h"
 
 namespace backprop::cli {
@@ -45,7 +46,10 @@ struct DataSource {
   Tensor LoadInputs(const ModelInfo& model) const;
 
  private:
-  Batch FromCsv(const CsvTable& table, const ModelInfo& model) const;
+  ColumnFlags Flags() const { return {label_column, weight_column}; }
+  Batch FromCsv(const CsvTable& table, const std::string& model, const ModelSpec& spec) const;
+
+  mutable std::vector<std::string> input_names_;  // of the last CSV; none without a header
 };
 
 }  // namespace backprop::cli

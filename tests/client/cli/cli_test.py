@@ -1,5 +1,6 @@
 """The command line against a real server: golden outputs, bad data, wrong servers, Ctrl-C."""
 
+import gzip
 import json
 import os
 import pathlib
@@ -12,6 +13,8 @@ import sys
 import tempfile
 import time
 import unittest
+
+import numpy as np
 
 from harness import BIN, Server, cli
 
@@ -152,6 +155,97 @@ class CliTest(unittest.TestCase):
         for name in ("points", "line"):
             self.assertEqual(self.ok("dataset", "delete", name), "deleted\n")
 
+    def test_columns_are_found_by_their_names(self):
+        self.create("names", "--feature-names", "width,height", "--class-names", "no,yes")
+        self.file("straight.csv", "width,height,kind\n0,3,no\n1,-2,yes\n4,1,no\n")
+        self.file("mixed.csv", "id,kind,height,width\n7,no,3,0\n8,yes,-2,1\n9,no,1,4\n")
+        straight = self.ok("predict", "names", "--data", "straight.csv", "--logits")
+        mixed = self.run_cli("predict", "names", "--data", "mixed.csv", "--logits")
+        self.assertEqual(mixed.stdout, straight)
+        self.assertEqual(mixed.stderr, "note: mixed.csv: ignores id, kind\n")
+        evaluate = ("evaluate", "names", "--label-column", "kind", "--summary-only", "--data")
+        result = self.run_cli(*evaluate, "mixed.csv")
+        self.assertEqual(result.stderr, "note: mixed.csv: ignores id; the label is kind\n")
+        self.assertEqual(result.stdout, self.ok(*evaluate, "straight.csv"))
+        self.file("short.csv", "id,width,kind\n7,0,no\n")
+        self.assertEqual(self.fails(1, "predict", "names", "--data", "short.csv"),
+                         "short.csv: has no column \"height\", which models/names takes; it has id, width, kind\n")
+        self.assertIn("has no column \"sort\"; it has width, height, kind",
+                      self.fails(1, "evaluate", "names", "--data", "straight.csv", "--label-column", "sort"))
+        # A dataset for the model has its order, and gives the same measurement.
+        self.ok("dataset", "upload", "mixed", "--data", "mixed.csv", "--model", "names", "--label-column", "kind")
+        self.assertEqual(self.ok("evaluate", "names", "--dataset", "mixed", "--summary-only"), result.stdout)
+        self.fails(2, "dataset", "upload", "x", "--data", "mixed.csv", "--model", "names", "--target-columns", 1)
+        plain = self.run_cli("dataset", "upload", "plain", "--data", "straight.csv")
+        self.assertEqual(plain.stderr, "note: straight.csv: the features are, in this order, width, height; "
+                                       "the label is kind\n")
+        for name in ("mixed", "plain"):
+            self.ok("dataset", "delete", name)
+
+    def test_validation_data_has_the_columns_of_the_training_data(self):
+        for name in ("same", "swapped"):
+            self.create(name)
+        self.file("train.csv", "a,b,y\n0,5,0\n1,-5,1\n")
+        self.file("same.csv", "a,b,y\n0,4,0\n3,-1,1\n")
+        self.file("swapped.csv", "b,y,a\n4,0,0\n-1,1,3\n")
+        def losses(model, validation):
+            out = self.ok("--json", "train", model, "--data", "train.csv", "--validation-data", validation,
+                          "--iterations", 3, "--report-every", 1)
+            return re.findall(r'"validation\w*": ?({[^}]*})', out)
+        self.assertTrue(losses("same", "same.csv"))
+        self.create("other")
+        self.assertEqual(losses("other", "swapped.csv"), losses("swapped", "same.csv"))
+
+    def test_float_labels_mean_the_same_everywhere(self):
+        self.file("float.csv", "0,1,0.0\n1,0,1.0\n")
+        self.file("whole.csv", "0,1,0\n1,0,1\n")
+        for name in ("data", "set", "whole"):
+            self.create(f"float-{name}")
+        self.ok("dataset", "upload", "float", "--data", "float.csv")
+        self.ok("step", "float-data", "--data", "float.csv")
+        self.ok("step", "float-whole", "--data", "whole.csv")
+        self.ok("train", "float-set", "--dataset", "float", "--iterations", 1)
+        self.ok("dataset", "delete", "float")
+        weights = [self.ok("parameters", "get", f"float-{name}", "--weights-only") for name in
+                   ("data", "set", "whole")]
+        self.assertEqual(weights[0], weights[1])
+        self.assertEqual(weights[0], weights[2])
+
+    def test_numpys_own_files(self):
+        self.create("numpy")
+        rows = np.array([[0, 1], [3, 2], [1, 0]])
+        def predict(array):
+            np.save(self.path / "x.npy", array)
+            return self.ok("predict", "numpy", "--data", "x.npy", "--logits")
+        expected = predict(rows.astype("<f8"))
+        for kind in ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8"):
+            for order in "<>":
+                with self.subTest(kind, order=order):
+                    self.assertEqual(predict(rows.astype(order + kind)), expected)
+        self.assertEqual(predict(np.asfortranarray(rows)), expected)
+        self.assertEqual(predict(rows > 0), predict((rows > 0).astype("f8")))
+        np.save(self.path / "x.npy", rows)
+        def measured(labels):
+            np.save(self.path / "y.npy", labels)
+            return self.ok("evaluate", "numpy", "--data", "x.npy", "--labels", "y.npy", "--summary-only")
+        for kind in ("bool", "u1", "<i2", ">i8", "<u8", "<f4"):
+            self.assertEqual(measured(np.array([0, 1, 1]).astype(kind)), measured(np.array([0, 1, 1])), kind)
+        np.save(self.path / "y.npy", np.array([0, 1, 2**40]))
+        self.assertIn("y.npy[2]: expected a class index, a whole number from 0 to 2147483647, got 1099511627776",
+                      self.fails(1, "evaluate", "numpy", "--data", "x.npy", "--labels", "y.npy"))
+        for array, named in ((rows.astype("c16"), "complex numbers (<c16)"), (rows.astype("U3"), "text (<U3)"),
+                             (np.zeros(2, "M8[s]"), "dates or times (<M8[s])"),
+                             (np.zeros(2, [("a", "f4" )]), "elements of several fields"),
+                             (np.zeros((1, 1, 2)), "must have one or two dimensions, has 3")):
+            np.save(self.path / "x.npy", array)
+            self.assertIn(named, self.fails(1, "predict", "numpy", "--data", "x.npy"))
+        np.savez(self.path / "z.npz", rows)
+        self.assertIn("z.npz: is a zip archive", self.fails(1, "predict", "numpy", "--data", "z.npz"))
+        with gzip.open(self.path / "g.csv", "wt") as file:
+            file.write("1,2\n")
+        self.assertIn("g.csv: is compressed by gzip", self.fails(1, "predict", "numpy", "--data", "g.csv"))
+        self.assertEqual(self.fails(1, "predict", "numpy", "--data", "."), ".: is a directory\n")
+
     def test_checkpoints(self):
         self.create("points")
         self.assertIn("step 0", self.ok("checkpoint", "create", "points", "start"))
@@ -264,14 +358,14 @@ class CliTest(unittest.TestCase):
                                                      "--label-column", column))
         self.file("cow.csv", "0,1,cat\n1,0,cow\n")
         self.assertEqual(self.fails(1, "evaluate", "pets", "--data", "cow.csv"),
-                         'cow.csv:2:3: is not one of the model\'s class_names, got "cow"\n')
+                         'cow.csv:2:3: expected one of the model\'s class_names cat, dog, got "cow"\n')
 
     def test_csv_errors_name_file_line_and_column(self):
         self.create("csv")
         for text, message in (
                 ("1,2,0\n3,x,1\n", 'd.csv:2:2: expected a number, got "x"\n'),
                 ("1,2,0\n3,4\n", "d.csv:2: expected 3 columns, got 2\n"),
-                ("1,2,0.5\n", 'd.csv:1:3: expected a class index, got "0.5"\n'),
+                ("1,2,0.5\n", 'd.csv:1:3: expected a class index from 0 to 1, got "0.5"\n'),
                 ("1,2,3,0\n", "d.csv: has 3 columns of features beside 1 for what is wanted, but "
                               "models/csv takes 2\n"),
                 ("", "d.csv: has no rows of data\n")):

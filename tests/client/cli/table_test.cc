@@ -2,7 +2,11 @@
 
 #include <gtest/gtest.h>
 
-#include <cstring>
+#include <cmath>
+#include <cstdio>
+#include <fstream>
+
+#include "tests/temporary_directory.h"
 
 namespace backprop::cli {
 namespace {
@@ -47,6 +51,106 @@ TEST(CsvTest, NumbersAreReadWholeAndFinite) {
   EXPECT_THROW(table.Number(0, 2), DataError);
 }
 
+TEST(CsvTest, SpacesQuotesAndBlankLinesDoNotCount) {
+  const CsvTable table =
+      Parse(" 1 ,\"2\", \" 3 \" ,\t4\r\n   \r\n\"5\" ,6,7,8\n\n \t\n,,,\n,, ,\n");
+  ASSERT_EQ(table.rows.size(), 2U);
+  for (size_t column = 0; column < 4; ++column) {
+    EXPECT_EQ(table.Number(0, column), static_cast<double>(column) + 1);
+    EXPECT_EQ(table.Number(1, column), static_cast<double>(column) + 5);
+  }
+  EXPECT_EQ(table.lines, (std::vector<int64_t>{1, 3}));
+  // Inside a quote spaces are part of a name.
+  EXPECT_EQ(Parse("a\n\" x \"\n").rows[0][0], " x ");
+  // In the middle an empty row is an error.
+  EXPECT_EQ(ErrorOf("1,2\n,\n3,4\n"), "f.csv:2:1: expected a number, got \"\"");
+}
+
+TEST(CsvTest, VerySmallNumbersAreZeroAndVeryLargeOnesAreRefused) {
+  const CsvTable table = Parse("1e-400,-1e-400,4.9e-324,1e-310,1e400,-1e400\n");
+  EXPECT_EQ(table.Number(0, 0), 0);
+  EXPECT_TRUE(std::signbit(table.Number(0, 1)));
+  EXPECT_EQ(table.Number(0, 2), 4.9e-324);
+  EXPECT_EQ(table.Number(0, 3), 1e-310);
+  EXPECT_EQ(ErrorOf("1e400\n"), "f.csv:1:1: expected a finite number, got \"1e400\"");
+  EXPECT_EQ(ErrorOf("1,-1e400\n"), "f.csv:1:2: expected a finite number, got \"-1e400\"");
+}
+
+TEST(CsvTest, WhatIsNoNumber) {
+  for (const char* text : {"+-5", "++5", "-+5", "--5", "+", "-", "", "1,5e", "0x10", "1_000", "5 6",
+                           "1e", "e5", "1.2.3", "+nanx"}) {
+    EXPECT_FALSE(ToNumber(text).has_value()) << text;
+  }
+  EXPECT_EQ(ToNumber(" +5 "), 5);
+  EXPECT_EQ(ToNumber(".5"), 0.5);
+  EXPECT_EQ(ToNumber("5."), 5);
+}
+
+TEST(CsvTest, AFirstLineThatMayNameTheColumnsIsPointedOut) {
+  EXPECT_EQ(
+      ErrorOf("id,1,2\n5,6,7\n"),
+      "f.csv:1:1: expected a number, got \"id\"; if this line names the columns, say --header");
+  EXPECT_EQ(ErrorOf("1,2\nid,6\n"), "f.csv:2:1: expected a number, got \"id\"");
+  const auto note = [](const std::string& text, std::optional<bool> header) {
+    testing::internal::CaptureStderr();
+    Parse(text, header);
+    return testing::internal::GetCapturedStderr();
+  };
+  const std::string said =
+      "note: f.csv: the first line counts the columns but is taken for data; say --header if it "
+      "names them, --no-header if not\n";
+  EXPECT_EQ(note("0,1,2\n5,6,7\n", std::nullopt), said);
+  EXPECT_EQ(note("1,2,3,4\n5,6,7,8\n", std::nullopt), said);
+  EXPECT_EQ(note("0,1,2\n5,6,7\n", false), "");
+  EXPECT_EQ(note("0,1,2\n5,6,7\n", true), "");
+  EXPECT_EQ(note("0,1\n5,6\n", std::nullopt), "");
+  EXPECT_EQ(note("0,1,1\n5,6,7\n", std::nullopt), "");
+}
+
+TEST(CsvTest, OtherSeparatorsAndBytesAreNamed) {
+  EXPECT_EQ(ErrorOf("a;b\n1;2\n"),
+            "f.csv:1: has no commas but semicolons; separate the fields by commas");
+  EXPECT_EQ(ErrorOf("1\t2\n"), "f.csv:1: has no commas but tabs; separate the fields by commas");
+  EXPECT_EQ(ErrorOf(std::string("1,\0002\n", 5)), "f.csv: is not text");
+  EXPECT_EQ(ErrorOf("\x93NUMPY\x01"), "f.csv: is a .npy file; give it a name that ends in .npy");
+}
+
+TEST(ReadFileTest, WhatIsNoFileOfNumbersIsNamed) {
+  const TemporaryDirectory folder;
+  const auto error_of = [&](const std::string& bytes) {
+    const std::string file = folder.path() + "/f";
+    std::ofstream(file, std::ios::binary) << bytes;
+    try {
+      ReadFile(file);
+    } catch (const DataError& error) {
+      return error.message.substr(file.size());
+    }
+    return std::string("none");
+  };
+  EXPECT_EQ(error_of("1,2\n"), "none");
+  EXPECT_EQ(error_of(""), "none");
+  EXPECT_EQ(error_of("\x1f\x8b\x08 and so on"),
+            ": is compressed by gzip; decompress it first: gunzip");
+  EXPECT_NE(error_of("PK\x03\x04 and so on").find("is a zip archive"), std::string::npos);
+  EXPECT_NE(error_of("PAR1 and so on").find("is a Parquet file"), std::string::npos);
+  EXPECT_NE(error_of("\xff\xfe"
+                     "1")
+                .find("UTF-16"),
+            std::string::npos);
+  try {
+    ReadFile(folder.path());
+    FAIL();
+  } catch (const DataError& error) {
+    EXPECT_EQ(error.message, folder.path() + ": is a directory");
+  }
+  try {
+    ReadFile(folder.path() + "/none");
+    FAIL();
+  } catch (const DataError& error) {
+    EXPECT_EQ(error.message, folder.path() + "/none: No such file or directory");
+  }
+}
+
 TEST(CsvTest, ErrorsSayWhere) {
   EXPECT_EQ(ErrorOf("1,2\n3,x\n"), "f.csv:2:2: expected a number, got \"x\"");
   EXPECT_EQ(ErrorOf("1,2\n\n3,\n"), "f.csv:3:2: expected a number, got \"\"");
@@ -57,65 +161,6 @@ TEST(CsvTest, ErrorsSayWhere) {
   EXPECT_EQ(ErrorOf(""), "f.csv: has no rows of data");
   EXPECT_EQ(ErrorOf("a,b\n"), "f.csv: has no rows of data");
   EXPECT_EQ(ErrorOf("1,2\n"), "none");
-}
-
-std::string Npy(const std::string& header, const std::string& data) {
-  std::string bytes("\x93NUMPY\x01\x00", 8);
-  const auto size = static_cast<uint16_t>(header.size());
-  bytes.append(reinterpret_cast<const char*>(&size), 2);
-  return bytes + header + data;
-}
-std::string Doubles(std::vector<double> values) {
-  return std::string(reinterpret_cast<const char*>(values.data()), values.size() * 8);
-}
-std::string NpyError(const std::string& bytes) {
-  try {
-    ParseNpy("f.npy", bytes);
-  } catch (const DataError& error) {
-    return error.message;
-  }
-  return "none";
-}
-
-TEST(NpyTest, MatricesAndVectors) {
-  const NpyArray matrix =
-      ParseNpy("f.npy", Npy("{'descr': '<f8', 'fortran_order': False, 'shape': (2, 3), }\n",
-                            Doubles({1, 2, 3, 4, 5, 6})));
-  EXPECT_EQ(matrix.rows, 2);
-  EXPECT_EQ(matrix.cols, 3);
-  EXPECT_EQ(matrix.values[5], 6);
-  const NpyArray vector = ParseNpy(
-      "f.npy", Npy("{'descr': '<f8', 'fortran_order': False, 'shape': (2,), }\n", Doubles({1, 2})));
-  EXPECT_EQ(vector.rows, 2);
-  EXPECT_EQ(vector.cols, 1);
-}
-
-TEST(NpyTest, WhatIsWrongIsSaid) {
-  const std::string ok = "{'descr': '<f8', 'fortran_order': False, 'shape': (2, 3), }\n";
-  EXPECT_EQ(NpyError("hello world"), "f.npy: is not a .npy file");
-  EXPECT_NE(NpyError(Npy(ok, Doubles({1}))).find("is cut off"), std::string::npos);
-  EXPECT_NE(
-      NpyError(Npy("{'descr': '<f8', 'fortran_order': True, 'shape': (1, 1), }", Doubles({1})))
-          .find("Fortran"),
-      std::string::npos);
-  EXPECT_NE(
-      NpyError(Npy("{'descr': '<c16', 'fortran_order': False, 'shape': (1, 1), }", Doubles({1, 1})))
-          .find("got <c16"),
-      std::string::npos);
-  EXPECT_NE(
-      NpyError(Npy("{'descr': '<f8', 'fortran_order': False, 'shape': (1, 1, 1), }", Doubles({1})))
-          .find("one or two dimensions"),
-      std::string::npos);
-  EXPECT_NE(
-      NpyError(Npy("{'descr': '<f8', 'fortran_order': False, 'shape': (99999999999999999999, 1), }",
-                   Doubles({1})))
-          .find("too large"),
-      std::string::npos);
-  EXPECT_NE(NpyError(Npy("{'descr': '<f8', 'fortran_order': False, 'shape': (9223372036854775807, "
-                         "9223372036854775807), }",
-                         Doubles({1})))
-                .find("is cut off"),
-            std::string::npos);
 }
 
 }  // namespace
