@@ -6,13 +6,16 @@
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <cstdio>
 #include <cstring>
 #include <fstream>
 #include <memory>
+#include <new>
 #include <string>
+#include <system_error>
 #include <thread>
 
 #include "absl/strings/str_cat.h"
@@ -22,6 +25,7 @@
 #include "server/engine/step.h"
 #include "server/ops/config.h"
 #include "server/ops/logging.h"
+#include "server/ops/system_limits.h"
 #include "server/rpc/server.h"
 #include "server/rpc/spec_codec.h"
 #include "server/session/backup.h"
@@ -57,7 +61,10 @@ absl::Status WritePortFile(const std::string& path, const std::string& address) 
 
 // For a container's health check: 0 if the server at `address` serves.
 int CheckHealth(const std::string& address) {
-  const auto channel = grpc::CreateChannel(address, grpc::InsecureChannelCredentials());
+  grpc::ChannelArguments arguments;
+  arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);  // a server beside this process
+  const auto channel =
+      grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
   const auto stub = grpc::health::v1::Health::NewStub(channel);
   grpc::ClientContext context;
   context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(2));
@@ -112,14 +119,44 @@ class Janitor {
   std::thread thread_;
 };
 
-// Waits for the first SIGTERM or SIGINT, then watches for a second one, which ends the process.
+bool EndsTheServer(int signal) {
+  return signal == SIGTERM || signal == SIGINT || signal == SIGQUIT || signal == SIGXCPU;
+}
+
+// Signals that would end the process, though nobody who sends them means that, have no effect.
+// Blocks those that WaitForSignal waits for; before any thread exists.
+sigset_t TakeSignals() {
+  for (const int ignored : {SIGPIPE, SIGALRM, SIGVTALRM, SIGPROF, SIGIO, SIGPWR, SIGSTKFLT,
+                            SIGXFSZ}) {  // that one: a write beyond `ulimit -f` fails instead
+    signal(ignored, SIG_IGN);
+  }
+  for (int realtime = SIGRTMIN; realtime <= SIGRTMAX; ++realtime) signal(realtime, SIG_IGN);
+  sigset_t signals;
+  sigemptyset(&signals);
+  for (const int waited : {SIGTERM, SIGINT, SIGQUIT, SIGXCPU, SIGHUP, SIGUSR1, SIGUSR2}) {
+    sigaddset(&signals, waited);
+  }
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  return signals;
+}
+
+// Waits for a signal that ends the server. SIGHUP is kept for reading configuration again.
+int WaitForEnd(const sigset_t& signals) {
+  for (;;) {
+    int signal = 0;
+    sigwait(&signals, &signal);
+    if (EndsTheServer(signal)) return signal;
+    spdlog::info("{}: {}", strsignal(signal),
+                 signal == SIGHUP ? "there is nothing to reload yet" : "ignored");
+  }
+}
+
+// Waits for the first signal that ends the server, then watches for a second one, which ends the
+// process.
 void WaitForSignal(const sigset_t& signals) {
-  int signal = 0;
-  sigwait(&signals, &signal);
-  spdlog::info("{}: stopping", strsignal(signal));
+  spdlog::info("{}: stopping", strsignal(WaitForEnd(signals)));
   std::thread([signals] {
-    int second = 0;
-    sigwait(&signals, &second);
+    const int second = WaitForEnd(signals);
     spdlog::warn("{} again: stopping at once", strsignal(second));
     _exit(128 + second);
   }).detach();
@@ -183,6 +220,10 @@ void KeepLargeMemory() {
 constexpr size_t kMemoryArchiveBytes = size_t{4} << 30;
 
 int Serve(const ops::Config& config, const sigset_t& signals) {
+  const ops::Descriptors descriptors = ops::RaiseDescriptorLimit();
+  const absl::Status possible = ops::CheckSystemLimits(descriptors, config.threads);
+  if (!possible.ok()) return Fail(possible);
+  auto starting = std::make_unique<ops::AbortIsAFailedStart>();
   const session::SystemClock clock;
   WritableServer writable;
   std::unique_ptr<store::Store> store;  // outlives all who write to it
@@ -213,13 +254,22 @@ int Serve(const ops::Config& config, const sigset_t& signals) {
   if (!found.ok()) return Fail(found.status());
   LogFound(*found, config.data_dir);
 
-  auto server = rpc::Server::Start({config.listen, config.unix_socket, {}}, &context);
+  rpc::ServerOptions options{config.listen, config.unix_socket, {}, config.keepalive, {}};
+  options.connections.max_connections = std::min(
+      config.max_connections.value_or(descriptors.max_connections), descriptors.for_connections);
+  options.connections.max_descriptor = static_cast<int>(descriptors.for_connections);
+  if (config.max_connections.value_or(0) > descriptors.for_connections) {
+    spdlog::warn("--max-connections {}: the limit of open files ({}) leaves room for {}",
+                 *config.max_connections, descriptors.allowed, descriptors.for_connections);
+  }
+  auto server = rpc::Server::Start(options, &context);
   if (!server.ok()) return Fail(server.status());
   if (!config.port_file.empty()) {
     const absl::Status written = WritePortFile(config.port_file, (*server)->addresses().front());
     if (!written.ok()) return Fail(written);
   }
   writable.Set(server->get());
+  starting.reset();
   spdlog::info("{} listens on {} with {} compute threads; models {}", Version(),
                absl::StrJoin((*server)->addresses(), ", "), config.threads,
                config.data_dir.empty() ? "live in memory and end with the process"
@@ -242,22 +292,23 @@ int Serve(const ops::Config& config, const sigset_t& signals) {
 }  // namespace
 }  // namespace backprop
 
-int main(int argc, char** argv) {
+int main(int argc, char** argv) try {
   const auto parsed = backprop::ops::ParseCommandLine(argc, argv, backprop::Version());
   if (!parsed.config.has_value()) return parsed.exit_status;
   if (!parsed.config->health_check.empty()) {
     return backprop::CheckHealth(parsed.config->health_check);
   }
   backprop::KeepLargeMemory();
-  // Blocked before any thread exists, so that only WaitForSignal sees them.
-  sigset_t signals;
-  sigemptyset(&signals);
-  sigaddset(&signals, SIGTERM);
-  sigaddset(&signals, SIGINT);
-  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
-  signal(SIGPIPE, SIG_IGN);
+  const sigset_t signals = backprop::TakeSignals();
   backprop::ops::SetUpLogging(parsed.config->log_level, parsed.config->log_format);
   // gRPC's own lines are for its developers.
   gpr_set_log_function(+[](gpr_log_func_args* line) { spdlog::debug("grpc: {}", line->message); });
   return backprop::Serve(*parsed.config, signals);
+} catch (const std::system_error& error) {
+  // The system refused a thread.
+  return backprop::Fail(absl::UnavailableError(
+      absl::StrCat(error.what(), ": a limit of the system is too low (ulimit -u, -v)")));
+} catch (const std::bad_alloc&) {
+  return backprop::Fail(absl::UnavailableError(
+      "no memory is left: a limit of the system is too low (ulimit -v, or the cgroup's)"));
 }

@@ -7,6 +7,8 @@
 #include <map>
 #include <thread>
 
+#include "absl/strings/str_cat.h"
+
 namespace backprop::ops {
 namespace {
 
@@ -48,6 +50,42 @@ void AddLimits(CLI::App* app, session::Limits* limits) {
         ->check(CLI::Range(int64_t{1}, limit.most))
         ->type_name("N")
         ->capture_default_str();
+  }
+}
+
+// `zero`: what 0 stands for.
+void AddConnectionFlags(CLI::App* app, Config* config) {
+  Add(app->add_option("--max-connections", config->max_connections,
+                      "Connections open at once; more are closed as they come. Default: three "
+                      "quarters of the open files that the system allows, at most 10,000"),
+      "--max-connections", "Listening")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 20))
+      ->type_name("N");
+  struct Seconds {
+    const char* flag;
+    absl::Duration* value;
+    absl::Duration zero;
+    const char* help;
+  };
+  rpc::KeepaliveOptions& keepalive = config->keepalive;
+  const Seconds all[] = {
+      {"--keepalive-time", &keepalive.time, absl::InfiniteDuration(),
+       "Seconds without a byte on a connection after which the server pings it. 0: never"},
+      {"--keepalive-timeout", &keepalive.timeout, absl::InfiniteDuration(),
+       "Seconds after a ping without an answer until the connection is closed and its runs stop. "
+       "0: never"},
+      {"--min-ping-interval", &keepalive.min_client_interval, absl::ZeroDuration(),
+       "A client that pings more often than every so many seconds is disconnected. 0: it may"},
+  };
+  for (const Seconds& seconds : all) {
+    const auto set = [value = seconds.value, zero = seconds.zero](const double& given) {
+      *value = given > 0 ? absl::Seconds(given) : zero;
+    };
+    Add(app->add_option_function<double>(seconds.flag, set, seconds.help), seconds.flag,
+        "Listening")
+        ->check(CLI::Range(0.0, 86400.0))
+        ->type_name("SECONDS")
+        ->default_str(absl::StrCat(absl::ToDoubleSeconds(*seconds.value)));
   }
 }
 
@@ -99,6 +137,7 @@ Parsed ParseCommandLine(int argc, char** argv, const std::string& version) {
                      "Write the first bound address here once the server takes calls"),
       "--port-file", "Listening")
       ->type_name("PATH");
+  AddConnectionFlags(&app, &config);
   Add(app.add_option("--data-dir", config.data_dir,
                      "Directory that keeps the models; made if there is none. What was answered is "
                      "on disk. Without it models live in memory"),
@@ -146,7 +185,7 @@ Parsed ParseCommandLine(int argc, char** argv, const std::string& version) {
   app.footer(
       "Every flag can be set in the environment too: --max-models as BACKPROPD_MAX_MODELS.\n"
       "Flags go before the environment, the environment before --config.\n"
-      "SIGTERM and SIGINT stop in good order; a second one stops at once.");
+      "SIGTERM, SIGINT and SIGQUIT stop in good order; a second one stops at once.");
 
   try {
     // CLI11 would let a file go before the environment; as flags the variables go before it.

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "absl/time/time.h"
+#include "server/rpc/server.h"
 #include "server/session/limits.h"
 
 namespace backprop::ops {
@@ -23,7 +24,9 @@ struct Config {
   LogFormat log_format = LogFormat::kText;
   absl::Duration grace;
   session::Limits limits;
-  std::string health_check;  // an address: ask its health instead of serving
+  rpc::KeepaliveOptions keepalive;
+  std::optional<int64_t> max_connections;  // default: what the limit of open files leaves
+  std::string health_check;                // an address: ask its health instead of serving
 };
 
 // Either a configuration, or an exit status after --help, --version or an error has been printed:

@@ -3,20 +3,18 @@
 #include <grpcpp/ext/channelz_service_plugin.h>
 #include <grpcpp/ext/proto_server_reflection_plugin.h>
 #include <grpcpp/health_check_service_interface.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
-#include <cstring>
+#include <climits>
 #include <mutex>
 #include <utility>
 
-#include "absl/strings/str_cat.h"
+#include "absl/strings/match.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/clock.h"
 #include "server/rpc/incoming.h"
+#include "server/rpc/sockets.h"
 
 namespace backprop::rpc {
 namespace {
@@ -35,27 +33,45 @@ void EnableSideServices() {
   });
 }
 
-// gRPC replaces a socket file without asking whether a server still listens on it.
-absl::Status CheckUnixSocket(const std::string& path) {
-  sockaddr_un address = {};
-  address.sun_family = AF_UNIX;
-  if (path.size() >= sizeof(address.sun_path)) {
-    return absl::InvalidArgumentError(absl::StrCat("--unix-socket ", path,
-                                                   ": a path must have at most ",
-                                                   sizeof(address.sun_path) - 1, " bytes"));
-  }
-  std::memcpy(address.sun_path, path.data(), path.size());
-  const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  if (fd < 0) return absl::UnavailableError(absl::StrCat("socket: ", std::strerror(errno)));
-  const bool answered =
-      connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof(address)) == 0;
-  close(fd);
-  if (!answered) return absl::OkStatus();
-  return absl::UnavailableError(absl::StrCat(
-      "--unix-socket ", path, ": another server listens there; stop it or choose another path"));
+int Milliseconds(absl::Duration duration) {
+  return static_cast<int>(std::min<int64_t>(absl::ToInt64Milliseconds(duration), INT_MAX));
 }
 
-std::string HostOf(const std::string& address) { return address.substr(0, address.rfind(':')); }
+// gRPC inflates a message before it looks at its size, so that a megabyte takes a gigabyte. Without
+// the inflater, and with no algorithm allowed, such a call ends with UNIMPLEMENTED.
+void RefuseCompressedRequests(grpc::ServerBuilder* builder) {
+  builder->AddChannelArgument(GRPC_ARG_ENABLE_PER_MESSAGE_DECOMPRESSION, 0);
+  for (const auto algorithm : {GRPC_COMPRESS_DEFLATE, GRPC_COMPRESS_GZIP}) {
+    builder->SetCompressionAlgorithmSupportStatus(algorithm, false);
+  }
+}
+
+void SetKeepalive(const KeepaliveOptions& keepalive, grpc::ServerBuilder* builder) {
+  builder->AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, Milliseconds(keepalive.time));
+  builder->AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, Milliseconds(keepalive.timeout));
+  // Both ways: the server pings idle connections, and clients may.
+  builder->AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
+  builder->AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS,
+                              Milliseconds(keepalive.min_client_interval));
+}
+
+// A connection that has not said what it is by then is closed: 2 minutes by default.
+constexpr absl::Duration kHandshakeTimeout = absl::Seconds(20);
+
+absl::StatusOr<std::vector<ListeningSockets>> Listen(const ServerOptions& options) {
+  std::vector<ListeningSockets> all;
+  for (const std::string& address : options.listen) {
+    auto listening = ListenOn(address);
+    if (!listening.ok()) return listening.status();
+    all.push_back(*std::move(listening));
+  }
+  if (!options.unix_socket.empty()) {
+    auto listening = ListenOnUnixSocket(options.unix_socket);
+    if (!listening.ok()) return listening.status();
+    all.push_back(*std::move(listening));
+  }
+  return all;
+}
 
 }  // namespace
 
@@ -64,51 +80,43 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerOptions& optio
   EnableSideServices();
   std::unique_ptr<Server> server(new Server(context));
   grpc::ServerBuilder builder;
-  // Two servers on one port would share its connections at random.
-  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
   const auto max_bytes = static_cast<int>(context->limits().max_message_bytes);
   // What surrounds the tensors of a message at the limit.
   constexpr int kEnvelope = 64 << 10;
   builder.SetMaxReceiveMessageSize(max_bytes + kEnvelope);
   builder.SetMaxSendMessageSize(max_bytes + kEnvelope);
-  std::vector<int> ports(options.listen.size(), 0);
-  for (size_t i = 0; i < options.listen.size(); ++i) {
-    builder.AddListeningPort(options.listen[i], grpc::InsecureServerCredentials(), &ports[i]);
-  }
-  int unix_bound = 1;
-  if (!options.unix_socket.empty()) {
-    const absl::Status free = CheckUnixSocket(options.unix_socket);
-    if (!free.ok()) return free;
-    unix_bound = 0;
-    builder.AddListeningPort("unix:" + options.unix_socket, grpc::InsecureServerCredentials(),
-                             &unix_bound);
-  }
+  RefuseCompressedRequests(&builder);
+  SetKeepalive(options.keepalive, &builder);
+  builder.AddChannelArgument("grpc.server_handshake_timeout_ms", Milliseconds(kHandshakeTimeout));
   builder.RegisterService(&server->service_);
   builder.RegisterService(&server->admin_);
   for (grpc::Service* service : options.additional) builder.RegisterService(service);
-  server->server_ = builder.BuildAndStart();
-  for (size_t i = 0; i < ports.size(); ++i) {
-    if (ports[i] != 0) {
-      server->addresses_.push_back(absl::StrCat(HostOf(options.listen[i]), ":", ports[i]));
-      continue;
+  auto listening = Listen(options);
+  if (!listening.ok()) return listening.status();
+  for (const ListeningSockets& sockets : *listening) {
+    server->addresses_.push_back(sockets.address);
+    if (absl::StartsWith(sockets.address, "unix:")) {
+      server->unix_sockets_.push_back(sockets.address.substr(5));
     }
-    return absl::UnavailableError(
-        absl::StrCat("--listen ", options.listen[i],
-                     ": cannot listen there; is the address host:port, and the port free? "
-                     "Port 0 takes a free one"));
   }
-  if (unix_bound == 0) {
-    return absl::UnavailableError(absl::StrCat("--unix-socket ", options.unix_socket,
-                                               ": cannot listen there; is its folder writable?"));
-  }
+  ConnectionLimits limits = options.connections;
+  const absl::Duration noticed = options.keepalive.time + options.keepalive.timeout;
+  if (noticed < absl::Hours(1)) limits.unacknowledged = noticed;
+  server->listener_ = std::make_unique<Listener>(
+      *std::move(listening),
+      builder.experimental().AddExternalConnectionAcceptor(
+          grpc::ServerBuilder::experimental_type::ExternalConnectionType::FROM_FD,
+          grpc::InsecureServerCredentials()),
+      limits, [context](const std::string& line) {
+        if (context->environment->on_warning) context->environment->on_warning(line);
+      });
+  if (!server->listener_->ready()) return absl::UnavailableError("no descriptor is left");
+  server->server_ = builder.BuildAndStart();
   if (server->server_ == nullptr) return absl::UnavailableError("the server could not start");
-  if (!options.unix_socket.empty()) {
-    server->unix_socket_ = options.unix_socket;
-    server->addresses_.push_back("unix:" + options.unix_socket);
-  }
   server->server_->GetHealthCheckService()->SetServingStatus(
       v1::TrainingService::service_full_name(), true);
   server->SetWritable(true);
+  server->listener_->Start();
   return server;
 }
 
@@ -123,11 +131,13 @@ bool Server::Stop(absl::Duration grace) {
   context_->open_calls.TellAll();
   const bool finished = context_->calls.WaitForNone(grace);
   // What is left now: calls that outlived the grace, last messages that a slow reader has not taken
-  // yet, and streams of the side services, which end for no other reason.
-  const absl::Duration flush = std::min(grace, absl::Seconds(1));
-  server_->Shutdown(absl::ToChronoTime(absl::Now() + flush));
+  // yet, streams of the side services, which end for no other reason, and calls that still arrive
+  // and are refused.
+  listener_->Stop();
+  listener_->EndConnections(std::min(grace, absl::Seconds(1)));
+  server_->Shutdown(absl::ToChronoTime(absl::Now()));
   server_->Wait();
-  if (!unix_socket_.empty()) unlink(unix_socket_.c_str());
+  for (const std::string& path : unix_sockets_) unlink(path.c_str());
   return finished;
 }
 

@@ -16,16 +16,17 @@ BIN = pathlib.Path(os.environ["BACKPROP_BIN"])
 class Server:
     """A backpropd on a free port; a context manager that stops it."""
 
-    def __init__(self, *flags, listen="127.0.0.1:0", env=None, expect_exit=0):
+    def __init__(self, *flags, listen="127.0.0.1:0", env=None, expect_exit=0, wrapper=()):
         self.folder = tempfile.TemporaryDirectory()
         self.path = pathlib.Path(self.folder.name)
         self.flags = flags
         self.listen = listen
         self.env = env or {}
         self.expect_exit = expect_exit
+        self.wrapper = wrapper  # a command before the server's, such as ("prlimit", "--nofile=64")
 
     def __enter__(self):
-        command = [BIN / "backpropd", "--port-file", self.path / "address", *self.flags]
+        command = [*self.wrapper, BIN / "backpropd", "--port-file", self.path / "address", *self.flags]
         if self.listen:
             command += ["--listen", self.listen]
         self.log_file = open(self.path / "log", "w")

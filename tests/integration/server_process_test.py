@@ -132,6 +132,37 @@ class ServerProcessTest(unittest.TestCase):
             server.process.send_signal(signal.SIGINT)
             self.assertEqual(server.process.wait(timeout=10), 128 + signal.SIGINT)
 
+    def test_other_signals_do_not_end_the_server(self):
+        ends = {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGXCPU}
+        # Nobody can catch these, they stop the process for a while, or they tell of its own faults.
+        not_ours = {signal.SIGKILL, signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU,
+                    signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGABRT,
+                    signal.SIGTRAP, signal.SIGSYS}
+        with Server() as server:
+            for number in sorted(signal.valid_signals() - ends - not_ours):
+                server.process.send_signal(number)
+            # Handled in the order of their numbers; the last one that is logged.
+            deadline = time.monotonic() + 30
+            while "User defined signal 2: ignored" not in server.log():
+                self.assertLess(time.monotonic(), deadline, server.log())
+                time.sleep(0.01)
+            self.assertIn("Hangup: there is nothing to reload yet", server.log())
+            self.assertIn("User defined signal 1: ignored", server.log())
+            self.assertEqual(cli("health", server=server.address).stdout, "SERVING\n")
+            self.assertEqual(server.terminate_and_wait(), 0)
+        for number in ends:
+            with self.subTest(number), Server() as server:
+                server.process.send_signal(number)
+                self.assertEqual(server.process.wait(timeout=30), 0)
+                self.assertIn("stopped", server.log())
+
+    def test_the_health_check_uses_no_proxy(self):
+        nowhere = "http://127.0.0.1:9"
+        proxies = {"http_proxy": nowhere, "https_proxy": nowhere, "grpc_proxy": nowhere}
+        with Server() as server:
+            healthy = run("--health-check", server.address, env=proxies)
+            self.assertEqual((healthy.returncode, healthy.stdout), (0, "SERVING\n"), healthy.stderr)
+
     def test_calls_that_outlive_the_grace_are_cancelled(self):
         with Server("--grace", "0.5") as server:
             self.long_check(server)

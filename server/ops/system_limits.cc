@@ -1,0 +1,122 @@
+#include "server/ops/system_limits.h"
+
+#include <signal.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <condition_variable>
+#include <mutex>
+#include <new>
+#include <system_error>
+#include <thread>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+
+namespace backprop::ops {
+namespace {
+
+// A server without a data directory and without connections has 12.
+constexpr int64_t kFewestDescriptors = 48;
+// More than that are never needed, and the kernel's tables grow with them.
+constexpr int64_t kMostDescriptors = 1 << 20;
+constexpr int64_t kMostConnections = 10'000;
+// gRPC's threads, the store's, and those that watch and clean, beside two for each core.
+constexpr int kOtherThreads = 24;
+// An idle server with 4 compute threads takes 890 MB of addresses, most of it stacks and arenas.
+constexpr int64_t kLeastAddressSpace = int64_t{1} << 30;
+
+int64_t LimitOf(decltype(RLIMIT_NOFILE) resource) {
+  rlimit limit = {};
+  if (getrlimit(resource, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) return INT64_MAX;
+  return static_cast<int64_t>(std::min<rlim_t>(limit.rlim_cur, static_cast<rlim_t>(INT64_MAX)));
+}
+
+// Starts `count` threads that wait for each other, and ends them. Returns how many there were.
+int StartThreads(int count) {
+  std::mutex mu;
+  std::condition_variable changed;
+  bool over = false;
+  std::vector<std::thread> threads;
+  try {
+    threads.reserve(static_cast<size_t>(count));
+    while (static_cast<int>(threads.size()) < count) {
+      threads.emplace_back([&] {
+        std::unique_lock<std::mutex> lock(mu);
+        changed.wait(lock, [&] { return over; });
+      });
+    }
+  } catch (const std::system_error&) {  // EAGAIN: the limit
+  } catch (const std::bad_alloc&) {
+  }
+  {
+    const std::lock_guard<std::mutex> lock(mu);
+    over = true;
+  }
+  changed.notify_all();
+  for (std::thread& thread : threads) thread.join();
+  return static_cast<int>(threads.size());
+}
+
+void OnAbort(int /*signal*/) {
+  static constexpr char kLine[] =
+      "backpropd: a library gave up while the server started, most likely at a limit of the "
+      "system: "
+      "compare ulimit -n (open files), -u (processes) and -v (address space); --log-level debug "
+      "says "
+      "more\n";
+  (void)!write(STDERR_FILENO, kLine, sizeof(kLine) - 1);
+  _exit(1);
+}
+
+}  // namespace
+
+Descriptors ShareDescriptors(int64_t allowed) {
+  Descriptors share;
+  share.allowed = allowed;
+  const int64_t reserve = std::clamp<int64_t>(allowed / 4, 16, 1024);
+  share.for_connections = std::max<int64_t>(allowed - reserve, 1);
+  share.max_connections = std::clamp<int64_t>(share.for_connections, 1, kMostConnections);
+  return share;
+}
+
+Descriptors RaiseDescriptorLimit() {
+  rlimit limit = {};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return ShareDescriptors(1024);
+  const rlim_t wanted = std::min<rlim_t>(limit.rlim_max, kMostDescriptors);
+  if (limit.rlim_cur < wanted) {
+    const rlim_t before = limit.rlim_cur;
+    limit.rlim_cur = wanted;
+    if (setrlimit(RLIMIT_NOFILE, &limit) != 0) limit.rlim_cur = before;
+  }
+  return ShareDescriptors(static_cast<int64_t>(std::min<rlim_t>(limit.rlim_cur, kMostDescriptors)));
+}
+
+absl::Status CheckSystemLimits(const Descriptors& descriptors, int compute_threads) {
+  if (descriptors.allowed < kFewestDescriptors) {
+    return absl::UnavailableError(absl::StrCat("the limit of open files is ", descriptors.allowed,
+                                               ", and a server needs at least ", kFewestDescriptors,
+                                               ": raise it (ulimit -n, LimitNOFILE=)"));
+  }
+  if (const int64_t space = LimitOf(RLIMIT_AS); space < kLeastAddressSpace) {
+    return absl::UnavailableError(absl::StrCat(
+        "the limit of address space is ", space >> 20, " MB, and a server needs at least ",
+        kLeastAddressSpace >> 20,
+        " MB: raise it (ulimit -v, LimitAS=); to bound memory use --memory-limit or a cgroup"));
+  }
+  const int cores = static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
+  const int needed = compute_threads + 2 * std::min(cores, 32) + kOtherThreads;
+  if (const int started = StartThreads(needed); started < needed) {
+    return absl::UnavailableError(absl::StrCat(
+        "the system allows ", started, " more threads, and a server with --threads ",
+        compute_threads, " needs ", needed,
+        ": raise the limit of processes (ulimit -u, LimitNPROC=, TasksMax=, --pids-limit)"));
+  }
+  return absl::OkStatus();
+}
+
+AbortIsAFailedStart::AbortIsAFailedStart() { signal(SIGABRT, OnAbort); }
+AbortIsAFailedStart::~AbortIsAFailedStart() { signal(SIGABRT, SIG_DFL); }
+
+}  // namespace backprop::ops

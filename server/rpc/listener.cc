@@ -1,0 +1,222 @@
+#include "server/rpc/listener.h"
+
+#include <fcntl.h>
+#include <linux/sockios.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+
+namespace backprop::rpc {
+namespace {
+
+constexpr absl::Duration kReportPeriod = absl::Seconds(10);
+// After an error of accept() that comes back at once.
+constexpr absl::Duration kPause = absl::Milliseconds(100);
+// A sweep takes at most this share of the thread's time.
+constexpr int kSweepShare = 20;
+// So many connections are taken from one socket before the next one has its turn.
+constexpr int kTurn = 64;
+
+constexpr char kTooMany[] = "as many are open as --max-connections allows";
+constexpr char kNoDescriptors[] =
+    "the limit of open files is reached (ulimit -n); a part of it is kept for the store";
+
+int Accept(int listening_fd) {
+  return accept4(listening_fd, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
+}
+
+bool OutOfDescriptors(int error) { return error == EMFILE || error == ENFILE; }
+
+// Errors of the connection that was to be accepted, not of the listening socket: accept(2).
+bool OfTheConnection(int error) {
+  switch (error) {
+    case EINTR:
+    case ECONNABORTED:
+    case EPROTO:
+    case EPERM:
+    case ENETDOWN:
+    case ENOPROTOOPT:
+    case EHOSTDOWN:
+    case ENONET:
+    case EHOSTUNREACH:
+    case EOPNOTSUPP:
+    case ENETUNREACH:
+    case ETIMEDOUT:
+      return true;
+    default:
+      return false;
+  }
+}
+
+// Bytes that the peer has not got yet.
+bool HasUnsent(int fd) {
+  int bytes = 0;
+  return ioctl(fd, SIOCOUTQ, &bytes) == 0 && bytes > 0;
+}
+
+}  // namespace
+
+Listener::Listener(std::vector<ListeningSockets> listening, std::unique_ptr<Acceptor> acceptor,
+                   ConnectionLimits limits, std::function<void(const std::string&)> on_warning)
+    : listening_(std::move(listening)),
+      acceptor_(std::move(acceptor)),
+      limits_(limits),
+      on_warning_(std::move(on_warning)),
+      wake_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
+      spare_(open("/dev/null", O_RDONLY | O_CLOEXEC)) {}
+
+Listener::~Listener() { Stop(); }
+
+void Listener::Start() {
+  thread_ = std::thread([this] { Work(); });
+}
+
+void Listener::Stop() {
+  if (thread_.joinable()) {
+    const uint64_t one = 1;
+    while (write(wake_.get(), &one, sizeof(one)) < 0 && errno == EINTR) {
+    }
+    thread_.join();
+  }
+  listening_.clear();
+}
+
+void Listener::Work() {
+  std::vector<pollfd> polled = {{wake_.get(), POLLIN, 0}};
+  for (const ListeningSockets& listening : listening_) {
+    for (const Descriptor& socket : listening.sockets) polled.push_back({socket.get(), POLLIN, 0});
+  }
+  for (;;) {
+    const int timeout_ms = refusing_ ? 1000 : -1;
+    if (poll(polled.data(), polled.size(), timeout_ms) < 0 && errno != EINTR)
+      absl::SleepFor(kPause);
+    if (polled[0].revents != 0) return;
+    for (size_t i = 1; i < polled.size(); ++i) {
+      if (polled[i].revents != 0) TakeFrom(polled[i].fd);
+    }
+    ReportRefusals();
+  }
+}
+
+void Listener::TakeFrom(int listening_fd) {
+  for (int taken = 0; taken < kTurn; ++taken) {
+    const int fd = Accept(listening_fd);
+    if (fd < 0) {
+      const int error = errno;
+      if (error == EAGAIN || error == EWOULDBLOCK) return;
+      if (OfTheConnection(error)) continue;
+      Refused(OutOfDescriptors(error) ? kNoDescriptors : strerrordesc_np(error));
+      if (!OutOfDescriptors(error) || !RefuseWithSpare(listening_fd)) absl::SleepFor(kPause);
+      continue;
+    }
+    if (const char* reason = Admit(fd); reason != nullptr) {
+      close(fd);
+      Refused(reason);
+      continue;
+    }
+    connections_[fd] = IdentityOf(fd);
+    if (limits_.unacknowledged > absl::ZeroDuration()) {
+      const auto milliseconds =
+          static_cast<unsigned>(absl::ToInt64Milliseconds(limits_.unacknowledged));
+      setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &milliseconds, sizeof(milliseconds));
+    }
+    Acceptor::NewConnectionParameters connection;
+    connection.listener_fd = listening_fd;
+    connection.fd = fd;
+    acceptor_->HandleNewConnection(&connection);
+  }
+}
+
+const char* Listener::Admit(int fd) {
+  if (fd >= limits_.max_descriptor) return kNoDescriptors;
+  // A number that is known was closed by gRPC and handed out again.
+  const bool is_counted = connections_.erase(fd) == 0;
+  if (is_counted && static_cast<int64_t>(connections_.size()) >= limits_.max_connections) Sweep();
+  return static_cast<int64_t>(connections_.size()) >= limits_.max_connections ? kTooMany : nullptr;
+}
+
+bool Listener::RefuseWithSpare(int listening_fd) {
+  spare_.Close();
+  const Descriptor refused(Accept(listening_fd));
+  const bool any = refused.open();
+  spare_ = Descriptor(open("/dev/null", O_RDONLY | O_CLOEXEC));
+  return any;
+}
+
+Listener::Identity Listener::IdentityOf(int fd) {
+  struct stat status = {};
+  if (fstatat(fd, "", &status, AT_EMPTY_PATH) != 0) return {};
+  return {status.st_dev, status.st_ino};
+}
+
+void Listener::Sweep() {
+  const absl::Time begin = absl::Now();
+  if (begin < next_sweep_) return;
+  std::erase_if(connections_, [](const auto& known) {
+    return known.second.inode == 0 || !(IdentityOf(known.first) == known.second);
+  });
+  const absl::Time end = absl::Now();
+  next_sweep_ = end + kSweepShare * (end - begin);
+}
+
+void Listener::Refused(const char* reason) {
+  ++refused_;
+  reason_ = reason;
+  last_refusal_ = absl::Now();
+  refusing_ = true;
+}
+
+void Listener::ReportRefusals() {
+  if (!refusing_) return;
+  const absl::Time now = absl::Now();
+  if (refused_ > 0 && now >= next_report_) {
+    on_warning_(absl::StrCat(refused_, refused_ == 1 ? " connection was" : " connections were",
+                             " refused: ", reason_, "; ", connections_.size(), " are open"));
+    refused_ = 0;
+    next_report_ = now + kReportPeriod;
+  }
+  if (refused_ == 0 && now >= last_refusal_ + kReportPeriod) {
+    refusing_ = false;
+    on_warning_("connections are served again");
+  }
+}
+
+void Listener::EndConnections(absl::Duration flush) {
+  // Twice without anything unsent, because gRPC may hand over more once there is room.
+  constexpr int kQuietLooks = 2;
+  constexpr absl::Duration kLook = absl::Milliseconds(5);
+  const absl::Time flushed = absl::Now() + flush;
+  for (int quiet = 0; quiet < kQuietLooks && absl::Now() < flushed;) {
+    next_sweep_ = absl::InfinitePast();
+    Sweep();
+    const bool unsent = std::any_of(connections_.begin(), connections_.end(),
+                                    [](const auto& known) { return HasUnsent(known.first); });
+    quiet = unsent ? 0 : quiet + 1;
+    absl::SleepFor(kLook);
+  }
+  // gRPC reads the end of the stream, ends the calls, and closes the descriptor.
+  for (const auto& [fd, identity] : connections_) {
+    if (IdentityOf(fd) == identity) shutdown(fd, SHUT_RD);
+  }
+  const absl::Time closed = absl::Now() + absl::Seconds(1);
+  while (!connections_.empty() && absl::Now() < closed) {
+    next_sweep_ = absl::InfinitePast();
+    Sweep();
+    absl::SleepFor(absl::Milliseconds(1));
+  }
+}
+
+}  // namespace backprop::rpc

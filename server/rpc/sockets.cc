@@ -1,0 +1,185 @@
+#include "server/rpc/sockets.h"
+
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <memory>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+
+namespace backprop::rpc {
+namespace {
+
+constexpr int kSocketFlags = SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK;
+// The system cuts it down to its own limit, net.core.somaxconn.
+constexpr int kBacklog = 65535;
+
+absl::Status CannotListen(const std::string& address, const std::string& why) {
+  return absl::UnavailableError(
+      absl::StrCat("--listen ", address, ": cannot listen there (", why,
+                   "); is the address host:port, and the port free? Port 0 takes a free one"));
+}
+
+absl::Status CannotListenOnUnixSocket(const std::string& path, const std::string& why) {
+  return absl::UnavailableError(absl::StrCat("--unix-socket ", path, ": cannot listen there (", why,
+                                             "); is its folder writable?"));
+}
+
+struct HostPort {
+  std::string host;
+  std::string port;
+};
+
+// Empty fields when `address` is not of the form host:port or [IPv6]:port.
+HostPort Split(const std::string& address) {
+  const size_t colon = address.rfind(':');
+  if (colon == std::string::npos || colon == 0 || colon + 1 == address.size()) return {};
+  std::string host = address.substr(0, colon);
+  if (host.front() == '[' && host.back() == ']') {
+    host = host.substr(1, host.size() - 2);
+  } else if (host.find(':') != std::string::npos) {
+    return {};  // an IPv6 address without brackets
+  }
+  return {host, address.substr(colon + 1)};
+}
+
+using Addresses = std::unique_ptr<addrinfo, decltype(&freeaddrinfo)>;
+
+Addresses Resolve(const std::string& host, const std::string& port, std::string* why) {
+  addrinfo hints = {};
+  hints.ai_socktype = SOCK_STREAM;
+  hints.ai_flags = AI_PASSIVE;
+  addrinfo* found = nullptr;
+  if (const int error = getaddrinfo(host.c_str(), port.c_str(), &hints, &found); error != 0) {
+    *why = gai_strerror(error);
+    found = nullptr;
+  }
+  return {found, &freeaddrinfo};
+}
+
+uint16_t PortOf(const sockaddr_storage& address) {
+  if (address.ss_family == AF_INET6) {
+    return ntohs(reinterpret_cast<const sockaddr_in6&>(address).sin6_port);
+  }
+  return ntohs(reinterpret_cast<const sockaddr_in&>(address).sin_port);
+}
+
+void SetPort(sockaddr_storage* address, uint16_t port) {
+  if (address->ss_family == AF_INET6) {
+    reinterpret_cast<sockaddr_in6*>(address)->sin6_port = htons(port);
+  } else {
+    reinterpret_cast<sockaddr_in*>(address)->sin_port = htons(port);
+  }
+}
+
+void SetOption(int fd, int level, int name, int value) {
+  setsockopt(fd, level, name, &value, sizeof(value));
+}
+
+// Listens on one resolved address. `port`: that of an earlier socket, or 0; set to what was bound.
+Descriptor ListenOnTcp(const addrinfo& resolved, bool both_families, uint16_t* port,
+                       std::string* why) {
+  sockaddr_storage address = {};
+  std::memcpy(&address, resolved.ai_addr, resolved.ai_addrlen);
+  if (PortOf(address) == 0) SetPort(&address, *port);
+  Descriptor fd(socket(resolved.ai_family, kSocketFlags, 0));
+  if (fd.open()) {
+    // A restart need not wait for the connections of the server before it. SO_REUSEPORT stays off:
+    // two servers on one port would share its connections at random.
+    SetOption(fd.get(), SOL_SOCKET, SO_REUSEADDR, 1);
+    // Accepted sockets inherit it: without it a small reply waits for an acknowledgement.
+    SetOption(fd.get(), IPPROTO_TCP, TCP_NODELAY, 1);
+    if (resolved.ai_family == AF_INET6) {
+      SetOption(fd.get(), IPPROTO_IPV6, IPV6_V6ONLY, both_families ? 0 : 1);
+    }
+    socklen_t size = sizeof(address);
+    if (bind(fd.get(), reinterpret_cast<const sockaddr*>(&address), resolved.ai_addrlen) == 0 &&
+        listen(fd.get(), kBacklog) == 0 &&
+        getsockname(fd.get(), reinterpret_cast<sockaddr*>(&address), &size) == 0) {
+      *port = PortOf(address);
+      return fd;
+    }
+  }
+  *why = std::strerror(errno);
+  return Descriptor();
+}
+
+// gRPC's servers, and many others, replace a socket file without asking whether a server still
+// listens on it.
+bool AnotherServerListens(const sockaddr_un& address) {
+  const Descriptor fd(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  return fd.open() &&
+         connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) == 0;
+}
+
+}  // namespace
+
+void Descriptor::Close() {
+  if (fd_ >= 0) close(fd_);
+  fd_ = -1;
+}
+
+absl::StatusOr<ListeningSockets> ListenOn(const std::string& address) {
+  if (absl::StartsWith(address, "unix:")) return ListenOnUnixSocket(address.substr(5));
+  const HostPort at = Split(address);
+  if (at.host.empty()) return CannotListen(address, "it is not host:port");
+  std::string why = "no such address";
+  uint16_t port = 0;
+  ListeningSockets listening;
+  const bool wildcard = at.host == "0.0.0.0" || at.host == "::";
+  if (wildcard) {
+    // One socket of IPv6 takes both families, where the system has IPv6.
+    const Addresses any = Resolve("::", at.port, &why);
+    if (any != nullptr) {
+      Descriptor fd = ListenOnTcp(*any, true, &port, &why);
+      if (fd.open()) listening.sockets.push_back(std::move(fd));
+    }
+  }
+  if (listening.sockets.empty()) {
+    const Addresses resolved = Resolve(at.host, at.port, &why);
+    for (const addrinfo* next = resolved.get(); next != nullptr; next = next->ai_next) {
+      Descriptor fd = ListenOnTcp(*next, false, &port, &why);
+      if (fd.open()) listening.sockets.push_back(std::move(fd));
+    }
+  }
+  if (listening.sockets.empty()) return CannotListen(address, why);
+  listening.address = absl::StrCat(address.substr(0, address.rfind(':')), ":", port);
+  return listening;
+}
+
+absl::StatusOr<ListeningSockets> ListenOnUnixSocket(const std::string& path) {
+  sockaddr_un address = {};
+  address.sun_family = AF_UNIX;
+  if (path.empty() || path.size() >= sizeof(address.sun_path)) {
+    return absl::InvalidArgumentError(absl::StrCat("--unix-socket ", path,
+                                                   ": a path must have 1 to ",
+                                                   sizeof(address.sun_path) - 1, " bytes"));
+  }
+  std::memcpy(address.sun_path, path.data(), path.size());
+  if (AnotherServerListens(address)) {
+    return absl::UnavailableError(absl::StrCat(
+        "--unix-socket ", path, ": another server listens there; stop it or choose another path"));
+  }
+  struct stat file = {};
+  if (lstat(path.c_str(), &file) == 0 && S_ISSOCK(file.st_mode)) unlink(path.c_str());
+  Descriptor fd(socket(AF_UNIX, kSocketFlags, 0));
+  if (!fd.open() ||
+      bind(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0 ||
+      listen(fd.get(), kBacklog) != 0) {
+    return CannotListenOnUnixSocket(path, std::strerror(errno));
+  }
+  ListeningSockets listening;
+  listening.sockets.push_back(std::move(fd));
+  listening.address = absl::StrCat("unix:", path);
+  return listening;
+}
+
+}  // namespace backprop::rpc
