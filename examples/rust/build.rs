@@ -1,0 +1,8 @@
+// Needs protoc, which Debian has in protobuf-compiler.
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    tonic_build::configure()
+        .build_server(false)
+        .include_file("protos.rs")
+        .compile_protos(&["../../proto/backprop/v1/training_service.proto"], &["../../proto"])?;
+    Ok(())
+}
