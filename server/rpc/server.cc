@@ -90,6 +90,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerOptions& optio
   builder.AddChannelArgument("grpc.server_handshake_timeout_ms", Milliseconds(kHandshakeTimeout));
   builder.RegisterService(&server->service_);
   builder.RegisterService(&server->admin_);
+  builder.RegisterService(&server->reflection_);
   for (grpc::Service* service : options.additional) builder.RegisterService(service);
   auto listening = Listen(options);
   if (!listening.ok()) return listening.status();

@@ -13,6 +13,7 @@
 #include "server/rpc/admin_service.h"
 #include "server/rpc/context.h"
 #include "server/rpc/listener.h"
+#include "server/rpc/reflection_service.h"
 #include "server/rpc/training_service.h"
 
 namespace backprop::rpc {
@@ -66,11 +67,13 @@ class Server {
   }
 
  private:
-  explicit Server(Context* context) : context_(context), service_(context), admin_(context) {}
+  explicit Server(Context* context)
+      : context_(context), service_(context), admin_(context), reflection_(context) {}
 
   Context* const context_;
   TrainingService service_;
   AdminService admin_;
+  ReflectionService reflection_;
   std::vector<std::string> addresses_;
   std::vector<std::string> unix_sockets_;  // files that end with the server
   std::unique_ptr<grpc::Server> server_;

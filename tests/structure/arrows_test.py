@@ -30,7 +30,7 @@ ENGINE_FORBIDDEN = re.compile(
 
 def folder_of(header):
     """The part of the house that a header belongs to, or None for a system header."""
-    if re.match(r"(backprop/v1|google/rpc|grpc/health)/.*\.pb\.h$", header):
+    if re.match(r"(backprop/v1|google/rpc|grpc/health|grpc/reflection)/.*\.pb\.h$", header):
         return "generated"
     if header.startswith("google/protobuf/"):
         return "generated"
