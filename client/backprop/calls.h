@@ -18,6 +18,7 @@
 #include "backprop/v1/admin_service.grpc.pb.h"
 #include "backprop/v1/training_service.grpc.pb.h"
 #include "client/backprop/convert.h"
+#include "client/backprop/proxy.h"
 #include "grpc/health/v1/health.grpc.pb.h"
 
 namespace backprop {
@@ -120,10 +121,21 @@ inline grpc::Status Plain(const grpc::Status& status, bool cancelled_here) {
 
 struct Client::Impl {
   ClientOptions options;
+  std::optional<ProxyChoice> proxy;  // that connections go through
   std::shared_ptr<grpc::Channel> channel;
   std::unique_ptr<v1::TrainingService::Stub> stub;
   std::unique_ptr<v1::AdminService::Stub> admin;
   std::unique_ptr<grpc::health::v1::Health::Stub> health;
+
+  // How a call ended. An error of the connection names the proxy.
+  Status Ended(const grpc::Status& status) const {
+    Status ended = FromGrpc(status);
+    if (ended.code == StatusCode::kUnavailable && ended.reason.empty() && proxy.has_value()) {
+      ended.message += " (through the proxy " + proxy->url + " of " + proxy->variable +
+                       "; a host in no_proxy is reached without it)";
+    }
+    return ended;
+  }
 
   // A unary call with its retries: the same request, byte for byte.
   template <class Stub, class Request, class Response>
@@ -143,7 +155,7 @@ struct Client::Impl {
         if (options.on_reply) options.on_reply(*response);
         return {};
       }
-      if (!attempts.Again(status)) return FromGrpc(status);
+      if (!attempts.Again(status)) return Ended(status);
     }
   }
 
@@ -188,7 +200,7 @@ struct Client::Impl {
         return *summary;
       }
       if (!goes_on || !attempts.Again(status)) {
-        Status failed = FromGrpc(status);
+        Status failed = Ended(status);
         if (failed.ok()) {
           failed.code = StatusCode::kUnavailable;
           failed.message = "the stream ended without a summary";

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "client/backprop/calls.h"
+#include "client/backprop/proxy.h"
 
 namespace backprop {
 
@@ -14,8 +15,16 @@ Client::Client(const std::string& address, ClientOptions options)
   // gRPC would let every call fail for a second after a connection was refused: our own pauses
   // count.
   arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 50);
-  arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 50);
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 1000);
+  // Despite its name, the time that an attempt to connect may take.
+  arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 5000);
+  if (const auto& keepalive = impl_->options.keepalive; keepalive.has_value()) {
+    arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, static_cast<int>(keepalive->time.count()));
+    arguments.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, static_cast<int>(keepalive->timeout.count()));
+    arguments.SetInt(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);  // no limit: streams are quiet
+  }
+  if (impl_->options.use_proxy) impl_->proxy = ProxyFor(address, SystemEnvironment);
+  arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, impl_->proxy.has_value() ? 1 : 0);
   impl_->channel =
       grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
   impl_->stub = v1::TrainingService::NewStub(impl_->channel);

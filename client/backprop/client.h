@@ -32,8 +32,20 @@ class Message;
 
 namespace backprop {
 
+// Pings while calls are under way. A server or a network that does not answer is noticed within
+// `time` + `timeout`: the connection is closed, and calls that may be retried are.
+struct KeepaliveOptions {
+  std::chrono::milliseconds time{10'000};  // after so long without a byte; at least a second apart
+  std::chrono::milliseconds timeout{10'000};  // for the answer
+};
+
 struct ClientOptions {
   RetryOptions retry{};
+  // Nothing: no pings.
+  std::optional<KeepaliveOptions> keepalive = KeepaliveOptions{};
+  // Whether the variables grpc_proxy, https_proxy, http_proxy and no_proxy count. They never do for
+  // loopback addresses and Unix sockets.
+  bool use_proxy = true;
   // Sees every reply as the message that came, on the calling thread: for tools and logs.
   std::function<void(const google::protobuf::Message&)> on_reply{};
 };

@@ -148,7 +148,7 @@ Result<DatasetInfo> Client::UploadDataset(const std::string& id, const RowSource
       if (impl_->options.on_reply) impl_->options.on_reply(stream.response());
       return FromMessage(stream.response().dataset());
     }
-    if (!attempts.Again(status)) return FromGrpc(status);
+    if (!attempts.Again(status)) return impl_->Ended(status);
     const auto there = GetDataset(id, call);
     const int64_t now = there.ok() ? there->rows : 0;
     if (now > known) attempts.Reset();
@@ -190,7 +190,7 @@ Result<ModelInfo> Client::ImportModel(const ByteSource& source, const ImportOpti
   first.set_durability(static_cast<v1::Durability>(import.durability));
   first.set_request_id(RequestId(call));
   const grpc::Status status = SendFile(&stream, std::move(first), source);
-  if (!status.ok()) return FromGrpc(status);
+  if (!status.ok()) return impl_->Ended(status);
   if (impl_->options.on_reply) impl_->options.on_reply(stream.response());
   return FromMessage(stream.response().model());
 }
@@ -207,7 +207,7 @@ Result<RestoredBackup> Client::RestoreBackup(const ByteSource& source, const Cal
         return impl_->admin->RestoreBackup(context, response);
       });
   const grpc::Status status = SendFile(&stream, v1::RestoreBackupRequest(), source);
-  if (!status.ok()) return FromGrpc(status);
+  if (!status.ok()) return impl_->Ended(status);
   if (impl_->options.on_reply) impl_->options.on_reply(stream.response());
   return RestoredBackup{stream.response().models(), stream.response().runs()};
 }

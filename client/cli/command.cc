@@ -6,6 +6,13 @@
 #include <cstdio>
 
 namespace backprop::cli {
+namespace {
+
+std::chrono::milliseconds Milliseconds(double seconds) {
+  return std::chrono::milliseconds(static_cast<int64_t>(seconds * 1000));
+}
+
+}  // namespace
 
 Client Globals::Connect(int attempts) const {
   ClientOptions options;
@@ -16,13 +23,20 @@ Client Globals::Connect(int attempts) const {
     };
   }
   options.retry.max_attempts = attempts;
+  options.use_proxy = !no_proxy;
+  if (keepalive_time_seconds > 0) {
+    options.keepalive = KeepaliveOptions{Milliseconds(keepalive_time_seconds),
+                                         Milliseconds(keepalive_timeout_seconds)};
+  } else {
+    options.keepalive.reset();
+  }
   return Client(server, options);
 }
 
 CallOptions Globals::Call() const {
   CallOptions call;
   if (timeout_seconds.has_value()) {
-    call.timeout = std::chrono::milliseconds(static_cast<int64_t>(*timeout_seconds * 1000));
+    call.timeout = Milliseconds(*timeout_seconds);
   }
   call.cancellation = interrupt;
   return call;

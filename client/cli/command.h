@@ -20,6 +20,9 @@ inline constexpr int kInterrupted = 130;  // Ctrl-C, as shells say it
 struct Globals {
   std::string server = "127.0.0.1:50051";
   std::optional<double> timeout_seconds;
+  bool no_proxy = false;
+  double keepalive_time_seconds = 10;  // 0: no pings
+  double keepalive_timeout_seconds = 10;
   bool json = false;
   Cancellation interrupt;  // is cancelled by Ctrl-C
 

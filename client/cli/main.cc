@@ -44,6 +44,18 @@ int main(int argc, char** argv) {
   app.add_option("--timeout", globals.timeout_seconds, "Give up after so long")
       ->type_name("SECONDS")
       ->check(CLI::Range(0.001, 1e9));
+  app.add_flag("--no-proxy", globals.no_proxy,
+               "Ignore http_proxy and the like; loopback and unix sockets never use them");
+  app.add_option("--keepalive-time", globals.keepalive_time_seconds,
+                 "Ping a server that says nothing for so long; 0: never")
+      ->type_name("SECONDS")
+      ->check(CLI::Range(0.0, 86400.0))
+      ->capture_default_str();
+  app.add_option("--keepalive-timeout", globals.keepalive_timeout_seconds,
+                 "Connect again when a ping is not answered for so long")
+      ->type_name("SECONDS")
+      ->check(CLI::Range(0.001, 86400.0))
+      ->capture_default_str();
   app.add_flag("--json", globals.json, "Print every reply as a line of JSON");
   app.footer(
       "Try:  backprop demo\n"

@@ -286,6 +286,113 @@ class KeepaliveTest(unittest.TestCase):
             run.cancel()
 
 
+class ClientTest(unittest.TestCase):
+    """The command line, and by it the C++ client."""
+
+    def test_watch_connects_again_after_a_frozen_link(self):
+        with Server() as server, Proxy(server.address) as proxy:
+            with grpc.insecure_channel(server.address) as channel:
+                stub = service_grpc.TrainingServiceStub(channel)
+                create(stub)
+                run = stub.Train(service.TrainRequest(
+                    model="models/m", data=rows(), detach=True,
+                    config=training.TrainingConfig(iterations=10**12, report_every=10**6)))
+                next(run)
+                run.cancel()
+                watch = subprocess.Popen(
+                    [BIN / "backprop", "--server", proxy.address, "--keepalive-time", "1",
+                     "--keepalive-timeout", "0.5", "watch", "m"],
+                    stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+                self.addCleanup(watch.wait)
+                self.addCleanup(watch.kill)
+                watch.stdout.readline()
+                self.assertEqual(proxy.connections, 1)
+                proxy.freeze()
+                wait_until(lambda: proxy.connections > 1, 20, "another connection")
+                self.assertIsNone(watch.poll())
+                proxy.thaw()
+                stub.StopTraining(service.StopTrainingRequest(model="models/m"))
+                out, err = watch.communicate(timeout=60)
+                self.assertEqual(watch.returncode, 0, err)
+                self.assertIn("stopped after", out)
+
+    def test_a_call_to_a_frozen_server_ends(self):
+        with Server() as server, Proxy(server.address) as proxy:
+            with grpc.insecure_channel(server.address) as channel:
+                create(service_grpc.TrainingServiceStub(channel))
+            train = subprocess.Popen(
+                [BIN / "backprop", "--server", proxy.address, "--keepalive-time", "1",
+                 "--keepalive-timeout", "0.5", "train", "m", "--data", "xor", "--iterations",
+                 str(10**12), "--report-every", str(10**6)],
+                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            self.addCleanup(train.wait)
+            self.addCleanup(train.kill)
+            train.stdout.readline()
+            proxy.freeze()
+            wait_until(lambda: proxy.connections > 1, 20, "another connection")
+            proxy.thaw()
+            _, err = train.communicate(timeout=60)
+            self.assertEqual(train.returncode, 1, err)
+            self.assertIn("the connection broke, which stopped the run", err)
+
+    def test_a_slow_link_is_not_given_up(self):
+        with Server() as server, Proxy(server.address, delay_s=0.2) as proxy:
+            healthy = cli("health", server=proxy.address)
+            self.assertEqual(healthy.stdout, "SERVING\n", healthy.stderr)
+            self.assertEqual(proxy.connections, 1)
+
+
+class HttpProxy(Proxy):
+    """An HTTP proxy: takes CONNECT, whatever the host, and connects to the target."""
+
+    def _forward(self, client, server):
+        request = b""
+        while b"\r\n\r\n" not in request:
+            piece = client.recv(4096)
+            if not piece:
+                return
+            request += piece
+        self.asked = request.split()[1].decode()
+        client.sendall(b"HTTP/1.0 200 Connection established\r\n\r\n")
+        super()._forward(client, server)
+
+
+class ProxyVariablesTest(unittest.TestCase):
+    NOWHERE = "http://127.0.0.1:9"
+
+    def test_loopback_and_unix_sockets_use_none(self):
+        proxies = {name: self.NOWHERE for name in ("http_proxy", "https_proxy", "grpc_proxy")}
+        with tempfile.TemporaryDirectory() as folder:
+            path = f"{folder}/s.sock"
+            with Server("--unix-socket", path) as server:
+                port = server.address.rsplit(":", 1)[1]
+                for address in (server.address, f"localhost:{port}", f"unix:{path}"):
+                    healthy = cli("health", server=address, env=proxies)
+                    self.assertEqual(healthy.stdout, "SERVING\n", healthy.stderr)
+
+    def test_others_use_it_unless_told_not_to(self):
+        with Server() as server, HttpProxy(server.address) as proxy:
+            variables = {"http_proxy": f"http://{proxy.address}"}
+            healthy = cli("health", server="model.invalid:50051", env=variables)
+            self.assertEqual(healthy.stdout, "SERVING\n", healthy.stderr)
+            self.assertEqual(proxy.asked, "model.invalid:50051")
+            for flags, more in ((["--no-proxy"], {}), ([], {"no_proxy": "x, .invalid"}),
+                                ([], {"no_proxy": "*"})):
+                with self.subTest(flags=flags, more=more):
+                    failed = cli(*flags, "health", server="model.invalid:50051",
+                                 env={**variables, **more})
+                    self.assertEqual(failed.returncode, 1)
+                    self.assertNotIn("proxy", failed.stderr)
+            self.assertEqual(proxy.connections, 1)
+
+    def test_an_error_names_the_proxy(self):
+        failed = cli("health", server="model.invalid:50051",
+                     env={"https_proxy": "http://me:secret@127.0.0.1:9"})
+        self.assertEqual(failed.returncode, 1)
+        self.assertIn("through the proxy http://127.0.0.1:9 of https_proxy", failed.stderr)
+        self.assertNotIn("secret", failed.stderr)
+
+
 class DrainTest(unittest.TestCase):
     STEPPERS = 16
 
@@ -324,4 +431,4 @@ class DrainTest(unittest.TestCase):
 
 
 if __name__ == "__main__":
-    unittest.main(argv=sys.argv[:1] + ["-v"])
+    unittest.main(argv=sys.argv + ["-v"])

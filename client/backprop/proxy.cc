@@ -1,0 +1,93 @@
+#include "client/backprop/proxy.h"
+
+#include <algorithm>
+#include <cctype>
+#include <cstdlib>
+#include <sstream>
+#include <string_view>
+
+namespace backprop {
+namespace {
+
+std::string Lower(std::string text) {
+  std::transform(text.begin(), text.end(), text.begin(),
+                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  return text;
+}
+
+std::string Trimmed(const std::string& text) {
+  const size_t first = text.find_first_not_of(" \t");
+  if (first == std::string::npos) return "";
+  return text.substr(first, text.find_last_not_of(" \t") - first + 1);
+}
+
+bool EndsWith(std::string_view text, std::string_view end) {
+  return text.size() >= end.size() && text.substr(text.size() - end.size()) == end;
+}
+
+// The host of a TCP address in lower case, without brackets; empty for another kind of address.
+std::string HostOf(const std::string& address) {
+  std::string rest = address;
+  for (const std::string_view scheme : {"unix:", "unix-abstract:", "vsock:"}) {
+    if (rest.rfind(scheme, 0) == 0) return "";
+  }
+  for (const std::string_view scheme : {"dns:", "ipv4:", "ipv6:"}) {
+    if (rest.rfind(scheme, 0) == 0) rest = rest.substr(scheme.size());
+  }
+  if (rest.rfind("//", 0) == 0) {  // dns://resolver/host
+    const size_t slash = rest.find('/', 2);
+    rest = slash == std::string::npos ? "" : rest.substr(slash);
+  }
+  rest.erase(0, rest.find_first_not_of('/'));
+  if (!rest.empty() && rest.front() == '[') return Lower(rest.substr(1, rest.find(']') - 1));
+  const size_t colon = rest.find(':');
+  if (colon != rest.rfind(':')) return Lower(rest);  // an IPv6 address without a port
+  return Lower(rest.substr(0, colon));
+}
+
+bool IsThisMachine(const std::string& host) {
+  return host.empty() || host == "localhost" || EndsWith(host, ".localhost") ||
+         host.rfind("127.", 0) == 0 || host == "::1" || host.rfind("::ffff:127.", 0) == 0 ||
+         host == "0.0.0.0" || host == "::";
+}
+
+bool IsExcepted(const std::string& host, const Environment& environment) {
+  auto entries = environment("no_grpc_proxy");
+  if (!entries.has_value()) entries = environment("no_proxy");
+  std::istringstream all(entries.value_or(""));
+  for (std::string entry; std::getline(all, entry, ',');) {
+    entry = Lower(Trimmed(entry));
+    if (entry.empty()) continue;
+    if (entry == "*" || EndsWith(host, entry) || "." + host == entry) return true;
+  }
+  return false;
+}
+
+std::string WithoutCredentials(const std::string& url) {
+  const size_t at = url.rfind('@');
+  if (at == std::string::npos) return url;
+  const size_t scheme = url.find("://");
+  return (scheme == std::string::npos ? "" : url.substr(0, scheme + 3)) + url.substr(at + 1);
+}
+
+}  // namespace
+
+std::optional<std::string> SystemEnvironment(const std::string& name) {
+  const char* value = std::getenv(name.c_str());
+  if (value == nullptr) return std::nullopt;
+  return value;
+}
+
+std::optional<ProxyChoice> ProxyFor(const std::string& address, const Environment& environment) {
+  const std::string host = HostOf(address);
+  if (IsThisMachine(host)) return std::nullopt;
+  for (const char* variable : {"grpc_proxy", "https_proxy", "http_proxy"}) {
+    const auto url = environment(variable);
+    if (!url.has_value()) continue;
+    if (url->empty() || IsExcepted(host, environment)) return std::nullopt;
+    return ProxyChoice{WithoutCredentials(*url), variable};
+  }
+  return std::nullopt;
+}
+
+}  // namespace backprop

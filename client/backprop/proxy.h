@@ -1,0 +1,28 @@
+// Which proxy a connection uses. Not installed.
+#ifndef BACKPROP_CLIENT_PROXY_H_
+#define BACKPROP_CLIENT_PROXY_H_
+
+#include <functional>
+#include <optional>
+#include <string>
+
+namespace backprop {
+
+// The value of an environment variable, if it is set.
+using Environment = std::function<std::optional<std::string>(const std::string& name)>;
+std::optional<std::string> SystemEnvironment(const std::string& name);
+
+struct ProxyChoice {
+  std::string url;       // without a user name and password
+  std::string variable;  // that names it
+};
+
+// The proxy by which gRPC would reach `address` ("host:port", "dns:///host:port", "unix:path"), by
+// its rules: the first of grpc_proxy, https_proxy and http_proxy that is set, unless the host ends
+// with an entry of no_grpc_proxy or else no_proxy. Loopback addresses and Unix sockets never have
+// one; "*" in no_proxy stands for every host.
+std::optional<ProxyChoice> ProxyFor(const std::string& address, const Environment& environment);
+
+}  // namespace backprop
+
+#endif  // BACKPROP_CLIENT_PROXY_H_
