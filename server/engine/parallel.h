@@ -27,6 +27,9 @@ class Parallel {
   // Runs task(0) … task(parts − 1), each once, in any order, on any threads, and returns when all
   // are done.
   virtual void For(int64_t parts, PartTask task) = 0;
+  // Called now and then by a thread within long work, between two products for example: a moment at
+  // which the layer above may let something else have the processor.
+  virtual void Pause() {}
 };
 
 // Runs the parts one after the other on the calling thread.

@@ -20,7 +20,7 @@ template <class T>
 class Part {
  public:
   Part(const Model<T>& model, const BatchView& batch, std::optional<int64_t> dropout_step,
-       int64_t shard, int64_t first, int64_t count, Workspace* workspace)
+       int64_t shard, int64_t first, int64_t count, Workspace* workspace, Parallel* parallel)
       : model_(model),
         batch_(batch),
         dropout_step_(dropout_step),
@@ -29,12 +29,14 @@ class Part {
         n_(count),
         feature_major_(workspace->layout() == Layout::kFeatureMajor),
         stride_(workspace->stride()),
-        workspace_(*workspace) {}
+        workspace_(*workspace),
+        parallel_(*parallel) {}
 
   void Forward() {
     const T* x = FirstInputs();
     for (size_t l = 0; l < layers().size(); ++l) {
       LayerForward(layers()[l], x, workspace_.z<T>(l), workspace_.a<T>(l));
+      parallel_.Pause();
       x = workspace_.a<T>(l);
       if (!Drops(l)) continue;
       Drop(l);
@@ -65,6 +67,7 @@ class Part {
       const T* x = l == 0         ? first_inputs_
                    : Drops(l - 1) ? workspace_.dropped<T>(l - 1)
                                   : workspace_.a<T>(l - 1);
+      parallel_.Pause();
       LayerBackward(layer, x, dz, l == 0 ? nullptr : Gradient(1 - which, layer.inputs));
     }
     return loss;
@@ -159,6 +162,7 @@ class Part {
       for (int64_t j = 0; j < layer.units; ++j) db[j] += dz[i * layer.units + j];
     }
     if (dx == nullptr) return;
+    parallel_.Pause();
     MatMulTransposedB(dz, W, dx, n_, layer.units, layer.inputs, workspace_.scratch<T>(shard_));
   }
 
@@ -190,12 +194,21 @@ class Part {
   const bool feature_major_;
   const int64_t stride_;
   Workspace& workspace_;
+  Parallel& parallel_;
   const T* first_inputs_ = nullptr;
 };
 
+// Who is told of the pauses of a pass over so many rows. One that takes less than some 50 µs has
+// none: asking what time it is would cost it more than the pause is worth.
+Parallel* PausesOf(const Network& network, int64_t rows, Parallel* parallel) {
+  constexpr int64_t kLeastWork = 512 * 1024;  // multiplications in the forward pass
+  return rows * network.parameter_count() < kLeastWork ? Serial::Get() : parallel;
+}
+
 template <class T>
-Part<T> Whole(const Model<T>& model, const BatchView& batch, Workspace* workspace) {
-  return Part<T>(model, batch, std::nullopt, 0, 0, batch.rows, workspace);
+Part<T> Whole(const Model<T>& model, const BatchView& batch, Workspace* workspace,
+              Parallel* parallel = Serial::Get()) {
+  return Part<T>(model, batch, std::nullopt, 0, 0, batch.rows, workspace, parallel);
 }
 
 // The first shard's gradients become the sum of all, each number's terms in the order of shards.
@@ -228,8 +241,9 @@ void Forward(const Model<T>& model, const BatchView& batch, Workspace* workspace
 }
 
 template <class T>
-LossResult ForwardLoss(const Model<T>& model, const BatchView& batch, Workspace* workspace) {
-  Part<T> all = Whole(model, batch, workspace);
+LossResult ForwardLoss(const Model<T>& model, const BatchView& batch, Workspace* workspace,
+                       Parallel* parallel) {
+  Part<T> all = Whole(model, batch, workspace, PausesOf(model.network, batch.rows, parallel));
   all.Forward();
   return all.Loss(1, nullptr);
 }
@@ -242,10 +256,11 @@ LossResult ForwardBackward(const Model<T>& model, const BatchView& batch,
       LossWeights(model.network.spec().loss, Whole(model, batch, workspace).LossInputOf(nullptr));
   const Shards shards = workspace->shards();
   std::array<LossResult, kMostShards> results;
+  Parallel* const pauses = PausesOf(model.network, batch.rows, parallel);
   const auto compute = [&](int64_t s) {
     const int64_t first = s * shards.rows;
     const int64_t count = std::min(shards.rows, batch.rows - first);
-    Part<T> part(model, batch, dropout_step, s, first, count, workspace);
+    Part<T> part(model, batch, dropout_step, s, first, count, workspace, pauses);
     part.Forward();
     results[static_cast<size_t>(s)] = part.Backward(weights.weight);
   };
@@ -266,8 +281,8 @@ template const float* Outputs(const Network&, int64_t, Workspace*);
 template const double* Outputs(const Network&, int64_t, Workspace*);
 template void Forward(const Model<float>&, const BatchView&, Workspace*);
 template void Forward(const Model<double>&, const BatchView&, Workspace*);
-template LossResult ForwardLoss(const Model<float>&, const BatchView&, Workspace*);
-template LossResult ForwardLoss(const Model<double>&, const BatchView&, Workspace*);
+template LossResult ForwardLoss(const Model<float>&, const BatchView&, Workspace*, Parallel*);
+template LossResult ForwardLoss(const Model<double>&, const BatchView&, Workspace*, Parallel*);
 template LossResult ForwardBackward(const Model<float>&, const BatchView&, std::optional<int64_t>,
                                     Workspace*, Parallel*);
 template LossResult ForwardBackward(const Model<double>&, const BatchView&, std::optional<int64_t>,

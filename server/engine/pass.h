@@ -36,9 +36,10 @@ void Forward(const Model<T>& model, const BatchView& batch, Workspace* workspace
 template <class T>
 const T* Outputs(const Network& network, int64_t rows, Workspace* workspace);
 
-// Forward without dropout, then the loss. No gradients.
+// Forward without dropout, then the loss. No gradients. `parallel` is told of pauses alone.
 template <class T>
-LossResult ForwardLoss(const Model<T>& model, const BatchView& batch, Workspace* workspace);
+LossResult ForwardLoss(const Model<T>& model, const BatchView& batch, Workspace* workspace,
+                       Parallel* parallel = Serial::Get());
 
 // Forward, loss and backward: leaves dL/dp in workspace->gradients<T>(), L = the result's mean().
 // With `dropout_step`, layers drop outputs as in the step that the model makes after so many; else

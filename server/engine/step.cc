@@ -78,9 +78,9 @@ StepResult ApplyStepIn(const Network& network, const State& in, const Buffer& gr
 
 template <class T>
 LossResult EvaluateIn(const Network& network, const State& state, const BatchView& batch,
-                      Workspace* workspace) {
+                      Workspace* workspace, Parallel* parallel) {
   workspace->Prepare(network, batch.rows, PassKind::kForward);
-  return ForwardLoss(ModelOf<T>(network, state), batch, workspace);
+  return ForwardLoss(ModelOf<T>(network, state), batch, workspace, parallel);
 }
 
 template <class T>
@@ -125,10 +125,10 @@ StepResult ApplyStep(const Network& network, const State& in, const Buffer& grad
 }
 
 LossResult Evaluate(const Network& network, const State& state, const BatchView& batch,
-                    Workspace* workspace) {
+                    Workspace* workspace, Parallel* parallel) {
   return network.spec().data_type == DataType::kFloat32
-             ? EvaluateIn<float>(network, state, batch, workspace)
-             : EvaluateIn<double>(network, state, batch, workspace);
+             ? EvaluateIn<float>(network, state, batch, workspace, parallel)
+             : EvaluateIn<double>(network, state, batch, workspace, parallel);
 }
 
 const std::byte* OutputBytes(const Network& network, int64_t rows, Workspace* workspace) {

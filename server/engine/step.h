@@ -45,9 +45,9 @@ StepResult ComputeGradients(const Network& network, const State& state, const Ba
 StepResult ApplyStep(const Network& network, const State& in, const Buffer& gradients,
                      Workspace* workspace, State* out, Parallel* parallel = Serial::Get());
 
-// Sums over the rows of a batch, of a model at rest.
+// Sums over the rows of a batch, of a model at rest. `parallel` is told of pauses alone.
 LossResult Evaluate(const Network& network, const State& state, const BatchView& batch,
-                    Workspace* workspace);
+                    Workspace* workspace, Parallel* parallel = Serial::Get());
 
 // The outputs (n, k), row-major, of the pass over n rows that `workspace` holds, in the network's
 // precision.

@@ -9,6 +9,7 @@
 #include "server/rpc/unary_call.h"
 #include "server/session/compute_pool.h"
 #include "server/session/strand.h"
+#include "server/session/thread_priority.h"
 
 namespace backprop::rpc {
 
@@ -23,7 +24,9 @@ void ContinueSliced(session::ComputePool* pool, UnaryCall* call, std::shared_ptr
   for (;;) {
     if (call->cancelled()) return call->Done(CallerGone());
     if (!work->Advance()) return work->Answer(call);
-    if (Clock::now() >= end) break;
+    const auto now = Clock::now();
+    if (now >= end) break;
+    session::LetOthersRun(now);
   }
   pool->Post(session::Priority::kBackground, [pool, call, work = std::move(work)]() mutable {
     ContinueSliced(pool, call, std::move(work));

@@ -58,6 +58,7 @@ void ComputePool::Work() {
     }
     task();
     task = nullptr;  // what it holds is released before it counts as done
+    LetOthersRun();
     const MutexLock lock(&mu_);
     --running_;
     if (stopping_) changed_.NotifyAll();

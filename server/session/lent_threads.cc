@@ -18,6 +18,7 @@ class Round {
   // Computes parts until none is left.
   void Help() {
     for (int64_t part = next_.fetch_add(1); part < parts_; part = next_.fetch_add(1)) {
+      LetOthersRun();
       task_(part);
       if (done_.fetch_add(1, std::memory_order_acq_rel) + 1 < parts_) continue;
       const MutexLock lock(&mu_);
@@ -46,7 +47,10 @@ class Round {
 void LentThreads::For(int64_t parts, engine::PartTask task) {
   const int64_t helpers = std::min<int64_t>(parts - 1, pool_->idle());
   if (helpers <= 0) {
-    engine::Serial::Get()->For(parts, task);
+    for (int64_t part = 0; part < parts; ++part) {
+      task(part);
+      Pause();
+    }
     return;
   }
   const auto round = std::make_shared<Round>(parts, task);

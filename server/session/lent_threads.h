@@ -6,6 +6,7 @@
 
 #include "server/engine/parallel.h"
 #include "server/session/compute_pool.h"
+#include "server/session/thread_priority.h"
 
 namespace backprop::session {
 
@@ -16,6 +17,7 @@ class LentThreads final : public engine::Parallel {
  public:
   explicit LentThreads(ComputePool* pool) : pool_(pool) {}
   void For(int64_t parts, engine::PartTask task) override;
+  void Pause() override { LetOthersRun(); }
 
  private:
   ComputePool* const pool_;

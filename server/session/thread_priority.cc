@@ -1,5 +1,6 @@
 #include "server/session/thread_priority.h"
 
+#include <sched.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -26,9 +27,21 @@ struct SchedAttr {
   uint64_t period = 0;
 };
 
+constexpr std::chrono::microseconds kBetweenYields{50};
+
+// When this thread is next to yield; one that does not compute never does.
+thread_local auto next_yield = std::chrono::steady_clock::time_point::max();
+
 }  // namespace
 
+void LetOthersRun(std::chrono::steady_clock::time_point now) {
+  if (now < next_yield) return;
+  sched_yield();
+  next_yield = std::chrono::steady_clock::now() + kBetweenYields;
+}
+
 void GiveWayToOthers() {
+  next_yield = {};
   const auto thread = static_cast<id_t>(gettid());
   // A process that was started with a lower priority keeps it.
   const int nice = getpriority(PRIO_PROCESS, thread);

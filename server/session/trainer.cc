@@ -8,6 +8,7 @@
 #include "server/engine/schedule.h"
 #include "server/engine/standardize.h"
 #include "server/session/status.h"
+#include "server/session/thread_priority.h"
 
 namespace backprop::session {
 namespace {
@@ -158,7 +159,9 @@ std::optional<RunSummary> Trainer::Slice(absl::Duration length) {
       case Phase::kEnd:
         break;
     }
-    if (phase_ != Phase::kEnd && SteadyClock::now() >= end) return std::nullopt;
+    const auto now = SteadyClock::now();
+    if (phase_ != Phase::kEnd && now >= end) return std::nullopt;
+    LetOthersRun(now);
   }
   if (!MeasureAll(end)) return std::nullopt;
   return Summary();
@@ -296,10 +299,13 @@ bool Trainer::Measure(const engine::RowSet& rows, SteadyClock::time_point end,
   const int64_t at_once = engine::Workspace::RowsAtOnce(*network_);
   while (measurement->rows < rows.rows()) {
     const int64_t count = std::min(at_once, rows.rows() - measurement->rows);
-    measurement->sum += engine::Evaluate(
-        *network_, *state_, rows.View(measurement->rows, count, &measured_), &workspace_);
+    measurement->sum +=
+        engine::Evaluate(*network_, *state_, rows.View(measurement->rows, count, &measured_),
+                         &workspace_, parallel_);
     measurement->rows += count;
-    if (measurement->rows < rows.rows() && SteadyClock::now() >= end) return false;
+    const auto now = SteadyClock::now();
+    if (measurement->rows < rows.rows() && now >= end) return false;
+    LetOthersRun(now);
   }
   return true;
 }

@@ -46,6 +46,38 @@ class Backwards final : public Parallel {
   const int64_t threads_;
 };
 
+class Pauses final : public Parallel {
+ public:
+  void For(int64_t parts, PartTask task) override { Serial::Get()->For(parts, task); }
+  void Pause() override { ++count; }
+  int64_t count = 0;
+};
+
+int64_t PausesInAStep(const NetworkSpec& spec, int64_t rows) {
+  const Network network(spec);
+  const auto state = InitialState(network);
+  State next(network);
+  Dataset data;
+  data.rows = rows;
+  data.inputs_per_row = spec.input_size;
+  data.inputs = Buffer(spec.data_type, rows * spec.input_size);
+  data.classes.resize(static_cast<size_t>(rows));
+  Workspace workspace;
+  Pauses pauses;
+  TrainStep(network, *state, data.All(), &workspace, &next, &pauses);
+  return pauses.count;
+}
+
+// A layer's three products are apart, in each of four shards; small passes are not slowed down.
+TEST(PauseTest, IsBetweenTheProductsOfLargePassesAlone) {
+  NetworkSpec large;
+  large.input_size = 784;
+  large.layers = {{256, Activation::kRelu}, {128, Activation::kRelu}, {10}};
+  large.loss.kind = Loss::kSoftmaxCrossEntropy;
+  EXPECT_GE(PausesInAStep(large, 1024), 4 * (3 + 3 + 2));
+  EXPECT_EQ(PausesInAStep(XorSpec(1, DataType::kFloat32), 200), 0);
+}
+
 CaseOptions Wide(DataType type, int64_t rows) {
   CaseOptions options;
   options.data_type = type;
