@@ -1,7 +1,6 @@
 // The composition root: the only file that knows all parts.
 #include <grpc/support/log.h>
 #include <grpcpp/grpcpp.h>
-#include <malloc.h>
 #include <signal.h>
 #include <spdlog/spdlog.h>
 #include <unistd.h>
@@ -25,6 +24,7 @@
 #include "server/engine/step.h"
 #include "server/ops/config.h"
 #include "server/ops/logging.h"
+#include "server/ops/process_memory.h"
 #include "server/ops/system_limits.h"
 #include "server/rpc/server.h"
 #include "server/rpc/spec_codec.h"
@@ -80,11 +80,14 @@ int CheckHealth(const std::string& address) {
 }
 
 // Does every second what nobody asks for, until it is destroyed: deletes models whose ttl has
-// passed and uploads that were left, and goes on with parked runs.
+// passed and uploads that were left, goes on with parked runs, and gives memory back.
 class Janitor {
  public:
-  Janitor(session::Registry* registry, session::Datasets* datasets)
-      : registry_(registry), datasets_(datasets), thread_([this] { Work(); }) {}
+  Janitor(session::Registry* registry, session::Datasets* datasets, int64_t memory_limit)
+      : registry_(registry),
+        datasets_(datasets),
+        trimmer_(memory_limit),
+        thread_([this] { Work(); }) {}
   ~Janitor() {
     {
       const session::MutexLock lock(&mu_);
@@ -105,6 +108,8 @@ class Janitor {
       if (const int64_t expired = datasets_->ExpireUploads(); expired > 0) {
         spdlog::info("{} uploads that nobody went on with were deleted", expired);
       }
+      registry_->EvictBeyondLimit();  // work that has begun since may want the memory
+      trimmer_.Tick();
       if (const int64_t resumed = registry_->ResumeParked(); resumed > 0) {
         spdlog::info("{} runs go on, now that changes can be stored again", resumed);
       }
@@ -113,6 +118,7 @@ class Janitor {
 
   session::Registry* const registry_;
   session::Datasets* const datasets_;
+  ops::Trimmer trimmer_;  // of thread_
   session::Mutex mu_;
   session::CondVar stops_;
   bool stop_ ABSL_GUARDED_BY(mu_) = false;
@@ -187,10 +193,11 @@ class WritableServer {
   bool writable_ ABSL_GUARDED_BY(mu_) = true;
 };
 
-absl::StatusOr<std::unique_ptr<store::Store>> OpenStore(const std::string& directory,
+absl::StatusOr<std::unique_ptr<store::Store>> OpenStore(const ops::Config& config,
                                                         WritableServer* writable) {
   store::RocksOptions options;
-  options.directory = directory;
+  options.directory = config.data_dir;
+  options.memory_bytes = config.store_memory_bytes;
   options.on_warning = [](const std::string& line) { spdlog::debug("rocksdb: {}", line); };
   options.on_health = [writable](const absl::Status& health) { writable->OnHealth(health); };
   return store::OpenRocksStore(options);
@@ -209,16 +216,6 @@ int Fail(const absl::Status& status) {
   return 1;
 }
 
-// glibc gives memory of large messages and states back to the system at once, which then has to
-// clear every page again: half of the time that 10 MB of parameters take.
-void KeepLargeMemory() {
-  mallopt(M_MMAP_THRESHOLD, 1 << 30);
-  mallopt(M_TRIM_THRESHOLD, 256 << 20);
-}
-
-// Without a data directory checkpoints and datasets may occupy so much.
-constexpr size_t kMemoryArchiveBytes = size_t{4} << 30;
-
 int Serve(const ops::Config& config, const sigset_t& signals) {
   const ops::Descriptors descriptors = ops::RaiseDescriptorLimit();
   const absl::Status possible = ops::CheckSystemLimits(descriptors, config.threads);
@@ -228,7 +225,7 @@ int Serve(const ops::Config& config, const sigset_t& signals) {
   WritableServer writable;
   std::unique_ptr<store::Store> store;  // outlives all who write to it
   if (!config.data_dir.empty()) {
-    auto opened = OpenStore(config.data_dir, &writable);
+    auto opened = OpenStore(config, &writable);
     if (!opened.ok()) return Fail(opened.status());
     store = *std::move(opened);
   }
@@ -238,7 +235,9 @@ int Serve(const ops::Config& config, const sigset_t& signals) {
     if (*dropped) spdlog::warn("a restore was cut short: what it had brought was dropped");
   }
   std::unique_ptr<store::Store> memory;
-  if (store == nullptr) memory = std::make_unique<store::MemoryStore>(kMemoryArchiveBytes);
+  if (store == nullptr) {
+    memory = std::make_unique<store::MemoryStore>(static_cast<size_t>(config.archive_bytes));
+  }
   store::Store* const archive = store != nullptr ? store.get() : memory.get();
   auto pool = std::make_unique<session::ComputePool>(config.threads);
   session::Environment environment{pool.get(),  &clock,  config.limits,         ops::LogRun,
@@ -274,9 +273,13 @@ int Serve(const ops::Config& config, const sigset_t& signals) {
                absl::StrJoin((*server)->addresses(), ", "), config.threads,
                config.data_dir.empty() ? "live in memory and end with the process"
                                        : "are kept in " + config.data_dir);
+  spdlog::info("memory limit: {}",
+               config.limits.memory_limit_bytes == 0
+                   ? "none"
+                   : absl::StrCat(config.limits.memory_limit_bytes >> 20, " MiB"));
   bool finished = false;
   {
-    const Janitor janitor(&registry, &datasets);
+    const Janitor janitor(&registry, &datasets, config.limits.memory_limit_bytes);
     WaitForSignal(signals);
     finished = (*server)->Stop(config.grace);
   }
@@ -298,7 +301,7 @@ int main(int argc, char** argv) try {
   if (!parsed.config->health_check.empty()) {
     return backprop::CheckHealth(parsed.config->health_check);
   }
-  backprop::KeepLargeMemory();
+  backprop::ops::TuneAllocator(parsed.config->limits.memory_limit_bytes, parsed.config->threads);
   const sigset_t signals = backprop::TakeSignals();
   backprop::ops::SetUpLogging(parsed.config->log_level, parsed.config->log_format);
   // gRPC's own lines are for its developers.

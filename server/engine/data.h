@@ -37,6 +37,11 @@ struct Dataset {
   BatchView View(int64_t first, int64_t count) const;
   BatchView All() const { return View(0, rows); }
 
+  int64_t size_bytes() const {
+    return static_cast<int64_t>(inputs.size_bytes() + targets.size_bytes() +
+                                sample_weights.size_bytes() + classes.size() * sizeof(int32_t));
+  }
+
   // The same rows in another precision.
   Dataset ConvertTo(DataType type) const;
 };

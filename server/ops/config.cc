@@ -3,14 +3,20 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cctype>
+#include <cstdio>
 #include <cstdlib>
+#include <fstream>
 #include <map>
-#include <thread>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
+#include "server/ops/cgroup.h"
+#include "server/ops/process_memory.h"
 
 namespace backprop::ops {
 namespace {
+
+constexpr char kFromPortFile[] = "port-file";  // what --health-check is without a value
 
 // --max-models → BACKPROPD_MAX_MODELS
 std::string EnvironmentName(const std::string& flag) {
@@ -89,6 +95,37 @@ void AddConnectionFlags(CLI::App* app, Config* config) {
   }
 }
 
+// The limit is for the whole process: a part is what the process has before it holds a model, a
+// part is the store's. What one request and one pass may take is bounded by it as well, unless the
+// operator has said otherwise.
+void FitToMemory(const CLI::App& app, Config* config) {
+  session::Limits* const limits = &config->limits;
+  const int64_t limit = limits->memory_limit_bytes;
+  if (limit == 0) return;
+  const bool on_disk = !config->data_dir.empty();
+  int64_t* const store = on_disk ? &config->store_memory_bytes : &config->archive_bytes;
+  *store = StoreShare(limit, *store);
+  limits->memory_fixed_bytes = kProcessBytes + *store;
+  const auto lower = [&](const char* flag, int64_t most, int64_t* value) {
+    if (app.get_option(flag)->count() == 0) *value = std::min(*value, most);
+  };
+  lower("--max-message-bytes", limit / 8, &limits->max_message_bytes);
+  lower("--max-workspace-bytes", limit / 4, &limits->max_workspace_bytes);
+}
+
+// Where the server that wrote the file can be reached from this machine; empty, after a line on
+// standard error, if there is none.
+std::string AddressIn(const std::string& port_file) {
+  std::ifstream file(port_file);
+  std::string address;
+  std::getline(file, address);
+  if (address.empty()) {
+    std::fprintf(stderr, "backpropd: --health-check: no server has written its address to %s\n",
+                 port_file.empty() ? "--port-file, which is not set" : port_file.c_str());
+  }
+  return absl::StrReplaceAll(address, {{"0.0.0.0:", "127.0.0.1:"}, {"[::]:", "[::1]:"}});
+}
+
 // --flag=value for each variable that is set and whose flag is not on the command line.
 std::vector<std::string> FlagsFromEnvironment(const CLI::App& app, int argc, char** argv) {
   std::vector<std::string> flags;
@@ -109,7 +146,8 @@ std::vector<std::string> FlagsFromEnvironment(const CLI::App& app, int argc, cha
 Parsed ParseCommandLine(int argc, char** argv, const std::string& version) {
   Config config;
   config.listen = {"127.0.0.1:50051"};
-  config.threads = static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
+  const CgroupLimits cgroup = ReadCgroupLimits();
+  config.threads = UsableThreads(cgroup);
   config.log_level = "info";
   double grace_seconds = 10;
   double mark_seconds = 1;
@@ -143,14 +181,17 @@ Parsed ParseCommandLine(int argc, char** argv, const std::string& version) {
                      "on disk. Without it models live in memory"),
       "--data-dir", "Storage")
       ->type_name("PATH");
+  config.limits.memory_limit_bytes = DefaultMemoryLimit(cgroup);
   Add(app.add_option(
           "--memory-limit", config.limits.memory_limit_bytes,
-          "Bytes of models in memory, such as 1GB; those used least recently stay on disk "
-          "alone until they are used again. 0: no limit"),
+          "Memory that the server should take, such as 1GB: models used least recently stay on "
+          "disk "
+          "alone until they are used again, and work that does not fit is refused. 0: no limit. "
+          "Default: two thirds of the cgroup's limit, at most half of the machine's memory"),
       "--memory-limit", "Storage")
       ->transform(CLI::AsSizeValue(false))
       ->type_name("BYTES")
-      ->capture_default_str();
+      ->default_str("auto");
   Add(app.add_option("--mark-interval", mark_seconds,
                      "Seconds of a run's work that a crash can cost: so often it is stored"),
       "--mark-interval", "Storage")
@@ -178,8 +219,10 @@ Parsed ParseCommandLine(int argc, char** argv, const std::string& version) {
       ->capture_default_str();
   app.add_option("--health-check", config.health_check,
                  "Ask a running server at this address (host:port or unix:path) whether it serves, "
-                 "and exit 0 or 1")
+                 "and exit 0 or 1. Without an address: where --port-file says that it listens")
       ->type_name("ADDRESS")
+      ->expected(0, 1)
+      ->default_str(kFromPortFile)
       ->group("Running");
   AddLimits(&app, &config.limits);
   app.footer(
@@ -198,9 +241,14 @@ Parsed ParseCommandLine(int argc, char** argv, const std::string& version) {
     const int status = app.exit(error);
     return {std::nullopt, status == 0 ? 0 : 2};
   }
+  if (config.health_check == kFromPortFile) {
+    config.health_check = AddressIn(config.port_file);
+    if (config.health_check.empty()) return {std::nullopt, 1};
+  }
   config.log_format = log_format == "json" ? LogFormat::kJson : LogFormat::kText;
   config.grace = absl::Seconds(grace_seconds);
   config.limits.mark_interval = absl::Seconds(mark_seconds);
+  FitToMemory(app, &config);
   return {config, 0};
 }
 

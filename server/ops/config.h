@@ -2,6 +2,7 @@
 #ifndef BACKPROP_SERVER_OPS_CONFIG_H_
 #define BACKPROP_SERVER_OPS_CONFIG_H_
 
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <vector>
@@ -25,8 +26,10 @@ struct Config {
   absl::Duration grace;
   session::Limits limits;
   rpc::KeepaliveOptions keepalive;
-  std::optional<int64_t> max_connections;  // default: what the limit of open files leaves
-  std::string health_check;                // an address: ask its health instead of serving
+  std::optional<int64_t> max_connections;           // default: what the limit of open files leaves
+  int64_t store_memory_bytes = int64_t{256} << 20;  // of the store's caches, with data_dir
+  int64_t archive_bytes = int64_t{4} << 30;         // of checkpoints and datasets, without
+  std::string health_check;                         // an address: ask its health instead of serving
 };
 
 // Either a configuration, or an exit status after --help, --version or an error has been printed:

@@ -36,6 +36,9 @@ class Incoming {
   // Valid after Parse, until the next one comes.
   const Message& message() const { return message_; }
 
+  // Of what came last, before it is parsed.
+  int64_t size_bytes() const { return static_cast<int64_t>(bytes_.Length()); }
+
   void Take(grpc::ByteBuffer* bytes) { bytes_.Swap(bytes); }
 
  private:

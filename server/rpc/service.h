@@ -6,6 +6,7 @@
 #include <grpcpp/grpcpp.h>
 
 #include <string>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
@@ -31,11 +32,13 @@ class ServiceBase : public Generated::Service {
     const auto start = [context = context_, method, handler, model](
                            grpc::CallbackServerContext* calling, const Incoming<Request>* incoming,
                            Response* response) {
-      const absl::Status parsed = incoming->Parse();
+      auto memory = MemoryOfRequest(context, incoming->size_bytes());
+      const absl::Status parsed = memory.ok() ? incoming->Parse() : memory.status();
       const Request& request = incoming->message();
       auto* call = new UnaryCall(context, calling, method, (request.*model)());
       grpc::ServerUnaryReactor* const reactor = call->reactor();  // the call may end right here
       if (parsed.ok()) {
+        call->Hold(*std::move(memory));
         handler(context, call, request, response);
       } else {
         call->Done(parsed);

@@ -5,6 +5,7 @@
 #include <grpcpp/grpcpp.h>
 
 #include <string>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "absl/time/clock.h"
@@ -33,6 +34,9 @@ class UnaryCall final {
 
   grpc::ServerUnaryReactor* reactor() const { return reactor_; }
 
+  // Has the call count memory until Done.
+  void Hold(session::MemoryBudget::Claim memory) { memory_ = std::move(memory); }
+
   // Whether the caller has gone: it cancelled, its connection broke, or its deadline passed.
   bool cancelled() const { return call_->IsCancelled(); }
 
@@ -54,7 +58,16 @@ class UnaryCall final {
   const char* const method_;
   const std::string& model_;
   const absl::Time begin_ = absl::Now();
+  session::MemoryBudget::Claim memory_;
 };
+
+// Counts the memory of a large request of so many bytes, as a message and decoded.
+// RESOURCE_EXHAUSTED.
+inline absl::StatusOr<session::MemoryBudget::Claim> MemoryOfRequest(Context* context,
+                                                                    int64_t bytes) {
+  if (bytes < session::kUncountedBytes) return session::MemoryBudget::Claim();
+  return context->environment->memory.AskForWork(2 * bytes, "the request");
+}
 
 // What an operation answers with when its caller has gone.
 inline absl::Status CallerGone() { return absl::CancelledError("the caller has gone"); }

@@ -32,6 +32,10 @@ class Checkpoints {
   // How many there are beside the periodic ones of runs.
   int64_t lasting() const;
   bool empty() const { return all_.empty(); }
+  // What they hold in memory, about; their numbers are in the store.
+  int64_t MemoryBytes() const {
+    return static_cast<int64_t>(all_.size()) * (2 * int64_t{sizeof(Checkpoint)});
+  }
 
   // Adds one, or replaces that of the same id. `state`: the record of its numbers.
   CheckpointPtr Add(Uid uid, Checkpoint checkpoint, std::string state, store::Batch* batch);

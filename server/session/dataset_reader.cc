@@ -63,7 +63,13 @@ class Reader {
     absl::Status status = MakeRoom();
     while (status.ok() && next_ < info_.rows) status = ReadSome();
     if (!status.ok()) return status;
-    return std::make_shared<const engine::Dataset>(std::move(rows_));
+    struct Counted {
+      engine::Dataset rows;
+      MemoryBudget::Claim memory;
+    };
+    auto counted = std::make_shared<const Counted>(Counted{std::move(rows_), std::move(memory_)});
+    const engine::Dataset* const rows = &counted->rows;
+    return std::shared_ptr<const engine::Dataset>(std::move(counted), rows);
   }
 
  private:
@@ -73,8 +79,16 @@ class Reader {
     rows_.targets_per_row = info_.targets_per_row;
     const int64_t numbers =
         info_.inputs_per_row + info_.targets_per_row + (info_.sample_weights ? 1 : 0);
-    const bool mapped = !args_.scratch_dir.empty() &&
-                        info_.rows * numbers * engine::SizeOf(args_.type) > kMostHeapBytes;
+    const int64_t bytes = info_.rows * numbers * engine::SizeOf(args_.type);
+    const bool mapped = !args_.scratch_dir.empty() && bytes > kMostHeapBytes;
+    if (args_.memory != nullptr) {
+      auto memory = args_.memory->AskForWork(
+          (mapped ? 0 : bytes) +
+              (info_.targets_per_row == 0 ? info_.rows * int64_t{sizeof(int32_t)} : 0),
+          info_.name());
+      if (!memory.ok()) return memory.status();
+      memory_ = *std::move(memory);
+    }
     const auto make = [&](int64_t per_row, engine::Buffer* buffer) -> absl::Status {
       if (per_row == 0) return absl::OkStatus();
       if (!mapped) {
@@ -154,6 +168,7 @@ class Reader {
   const DatasetInfo& info_;
   const ReadArgs& args_;
   engine::Dataset rows_;
+  MemoryBudget::Claim memory_;
   int64_t next_ = 0;  // row to read
 };
 

@@ -10,6 +10,7 @@
 #include "absl/status/statusor.h"
 #include "server/engine/data.h"
 #include "server/session/dataset_info.h"
+#include "server/session/memory_budget.h"
 #include "server/store/store.h"
 
 namespace backprop::session {
@@ -24,10 +25,12 @@ struct ReadArgs {
   engine::DataType type = engine::DataType::kFloat32;  // wanted
   std::vector<int32_t> classes;                        // what each class becomes; empty: itself
   const std::atomic<bool>* stop = nullptr;             // ends it with UNAVAILABLE
+  MemoryBudget* memory = nullptr;                      // counts rows that go to memory; may be null
 };
 
 // All rows, checked piece by piece. Blocks. Errors: DATA_LOSS naming the dataset,
-// RESOURCE_EXHAUSTED when the scratch directory's disk is full, UNAVAILABLE.
+// RESOURCE_EXHAUSTED when the scratch directory's disk is full or the rows do not fit into memory,
+// UNAVAILABLE.
 absl::StatusOr<std::shared_ptr<const engine::Dataset>> ReadDataset(const DatasetInfo& info,
                                                                    const ReadArgs& args);
 

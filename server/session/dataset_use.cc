@@ -152,7 +152,8 @@ void Datasets::ReadLoop() {
     if (stop_) {
       rows = ShuttingDown();
     } else if (known == nullptr) {
-      ReadArgs args{archive(), scratch_dir_, reading.form.first, reading.form.second, &stop_};
+      ReadArgs args{archive(),           scratch_dir_, reading.form.first,
+                    reading.form.second, &stop_,       &environment_->memory};
       rows = ReadDataset(reading.info, args);
     }
     absl::StatusOr<RowsInUse> in_use = RowsInUse();

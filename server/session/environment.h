@@ -15,6 +15,7 @@
 #include "server/session/clock.h"
 #include "server/session/compute_pool.h"
 #include "server/session/limits.h"
+#include "server/session/memory_budget.h"
 #include "server/session/mutex.h"
 #include "server/session/run.h"
 #include "server/store/store.h"
@@ -46,6 +47,7 @@ struct Environment {
   Datasets* datasets = nullptr;
   // Is told what an operator should know, in a line.
   std::function<void(const std::string&)> on_warning = {};
+  MemoryBudget memory{&limits};
   std::atomic<int64_t> runs_under_way{0};
   std::atomic<bool> draining{false};   // no run starts any more
   std::atomic<bool> restoring{false};  // a backup is being restored: there are no models

@@ -18,14 +18,19 @@ struct Limits {
   int64_t max_workspace_bytes = int64_t{1} << 30;  // of one pass over a batch
   int64_t max_concurrent_runs = 1024;
   int64_t max_message_bytes = int64_t{64} << 20;  // of a request or a reply
-  // Of models in memory; those used least recently stay in the store alone. 0: no limit.
+  // What the process should hold in memory (memory_budget.h): models used least recently stay in
+  // the store alone, work that does not fit is refused. 0: no limit.
   int64_t memory_limit_bytes = 0;
+  int64_t memory_fixed_bytes = 0;  // of it, what the process and the store's caches take
   // How often a run's work is stored: what a crash can cost it.
   absl::Duration mark_interval = absl::Seconds(1);
 };
 
 // Bounds that nobody needs to turn.
-inline constexpr int64_t kSessionBytes = 2'560;  // of a session beside its numbers, about
+inline constexpr int64_t kSessionBytes = 2'560;        // of a session beside its numbers, about
+inline constexpr int64_t kUncountedBytes = 256 << 10;  // requests and steps below are not counted
+inline constexpr int64_t kLayerBytes = 256;            // of each layer's description
+inline constexpr int64_t kLabelBytes = 128;            // of each label beside its text
 inline constexpr size_t kMaxRequestIdBytes = 128;
 inline constexpr size_t kModelRequestWindow = 64;       // remembered request ids of a model
 inline constexpr size_t kRegistryRequestWindow = 1024;  // of each of the registry's 16 shards

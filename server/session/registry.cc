@@ -94,7 +94,6 @@ absl::StatusOr<std::shared_ptr<Session>> Registry::FindOrLoad(absl::string_view 
     const auto it = shard.models.find(id);
     if (it != shard.models.end()) {
       if (!it->second->broken()) return it->second;
-      resident_bytes_.fetch_sub(it->second->MemoryBytes());
       shard.models.erase(it);
     }
     if (shard.deleting.find(id) != shard.deleting.end()) return nullptr;
@@ -174,6 +173,16 @@ absl::Status Registry::TakeRoom(int64_t numbers) {
   return absl::OkStatus();
 }
 
+// For a new model of so many bytes. Until it is stored its numbers are there twice; one that cannot
+// be stored cannot be evicted either.
+absl::StatusOr<MemoryBudget::Claim> Registry::AskForMemory(int64_t bytes,
+                                                           const std::string& model) {
+  if (environment_->store != nullptr) return environment_->memory.AskForWork(bytes, model);
+  const absl::Status fits = environment_->memory.CheckModel(bytes + kSessionBytes, model);
+  if (!fits.ok()) return fits;
+  return MemoryBudget::Claim();
+}
+
 void Registry::GiveRoom(int64_t numbers) {
   models_.fetch_sub(1);
   parameters_.fetch_sub(numbers);
@@ -201,6 +210,12 @@ void Registry::Create(CreateArgs args, Created done) {
   const int64_t numbers = NumbersOf(*args.network);
   const absl::Status room = TakeRoom(numbers);
   if (!room.ok()) return done(room);
+  const int64_t bytes = numbers * engine::SizeOf(args.network->spec().data_type);
+  auto memory = AskForMemory(bytes, absl::StrCat("models/", args.info.id));
+  if (!memory.ok()) {
+    GiveRoom(numbers);
+    return done(memory.status());
+  }
   if (environment_->restoring) {  // asked behind TakeRoom: a restore looks for models first
     GiveRoom(numbers);
     return done(Restoring());
@@ -211,12 +226,16 @@ void Registry::Create(CreateArgs args, Created done) {
     if (environment_->store == nullptr) return;
     session->StoreCreation(
         std::move(args.spec_record), std::move(record),
-        [this, session, key = args.key,
+        [this, session = std::shared_ptr<Session>(session), key = args.key,
+         memory = *std::move(memory),
          done = std::exchange(done, nullptr)](const absl::Status& status) mutable {
-          EvictBeyondLimit();
+          memory = {};
           if (status.ok()) {
             SettleCreation(key, session->info().id);
-            return done(session);
+            done(session);
+            // What is stored can go, this one when its caller has been answered.
+            session = nullptr;
+            return EvictBeyondLimit();
           }
           Remove(session, Removal::kNeverStored);
           session->StopRun(StopReason::kModelDeleted, ModelDeleted(session->name()));
@@ -298,7 +317,6 @@ bool Registry::Remove(const std::shared_ptr<Session>& session, Removal removal) 
     const auto it = shard.models.find(session->info().id);
     if (it == shard.models.end() || it->second != session) return false;
     shard.models.erase(it);
-    resident_bytes_.fetch_sub(session->MemoryBytes());
     if (removal == Removal::kStored && session->journal() != nullptr) {
       ++shard.deleting[session->info().id];
     }

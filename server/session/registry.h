@@ -74,7 +74,8 @@ class Registry {
   void Drain();
 
   int64_t size() const { return models_.load(); }
-  int64_t resident_bytes() const { return resident_bytes_.load(); }
+  // Has models used least recently leave the memory until the limit is kept, as far as they can.
+  void EvictBeyondLimit();
 
  private:
   struct Creation {
@@ -105,6 +106,7 @@ class Registry {
   absl::StatusOr<std::shared_ptr<Session>> Insert(
       CreateArgs* args, absl::FunctionRef<void(const std::shared_ptr<Session>&)> inserted);
   absl::Status TakeRoom(int64_t numbers);
+  absl::StatusOr<MemoryBudget::Claim> AskForMemory(int64_t bytes, const std::string& model);
   void GiveRoom(int64_t numbers);
   store::Batch CreationRecord(const RequestKey& key, const std::string& id);
   void SettleCreation(const RequestKey& key, const std::string& id);
@@ -112,7 +114,6 @@ class Registry {
   bool Remove(const std::shared_ptr<Session>& session, Removal removal);
   void Hold(Shard* shard, const std::shared_ptr<Session>& session)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(shard->mu);
-  void EvictBeyondLimit();
   std::vector<std::shared_ptr<Session>> EvictFrom(Shard* shard);
   void DeleteDamaged(absl::string_view id, store::Batch batch, Done done);
   void RemoveStored(const std::shared_ptr<Session>& session, store::Batch registry_part,
@@ -126,9 +127,8 @@ class Registry {
   Environment* const environment_;
   std::array<Shard, 16> shards_;
   std::atomic<int64_t> models_{0};
-  std::atomic<int64_t> parameters_{0};      // numbers held by all models, optimiser state included
-  std::atomic<int64_t> resident_bytes_{0};  // of the sessions in memory
-  std::atomic<size_t> next_shard_{0};       // to evict from
+  std::atomic<int64_t> parameters_{0};  // numbers held by all models, optimiser state included
+  std::atomic<size_t> next_shard_{0};   // to evict from
 };
 
 }  // namespace backprop::session

@@ -10,7 +10,6 @@ namespace backprop::session {
 
 // A session that was put into the map.
 void Registry::Hold(Shard* shard, const std::shared_ptr<Session>& session) {
-  resident_bytes_.fetch_add(session->MemoryBytes());
   if (!session->info().ttl.has_value()) return;
   shard->mortal.push_back(session);
   shard->dormant.erase(session->info().id);
@@ -19,10 +18,9 @@ void Registry::Hold(Shard* shard, const std::shared_ptr<Session>& session) {
 // Goes round the shards, a few models each, until enough memory is free or all were looked at
 // twice: one that was used since the last look stays this time.
 void Registry::EvictBeyondLimit() {
-  const int64_t limit = environment_->limits.memory_limit_bytes;
-  if (limit == 0 || environment_->store == nullptr) return;
+  if (environment_->store == nullptr) return;
   constexpr int kMostLooks = 64;  // of shards: a bound on what one caller does for all
-  for (int look = 0; look < kMostLooks && resident_bytes_.load() > limit; ++look) {
+  for (int look = 0; look < kMostLooks && environment_->memory.models_exceed(); ++look) {
     // Their memory is freed outside of the lock.
     const auto evicted = EvictFrom(&shards_[next_shard_.fetch_add(1) % shards_.size()]);
   }
@@ -46,7 +44,6 @@ std::vector<std::shared_ptr<Session>> Registry::EvictFrom(Shard* shard) {
     if (const auto expires = session->ExpireTime()) {
       shard->dormant.insert_or_assign(it->first, *expires);
     }
-    resident_bytes_.fetch_sub(session->MemoryBytes());
     evicted.push_back(session);
     it = shard->models.erase(it);
   }

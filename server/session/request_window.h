@@ -38,12 +38,14 @@ class RequestWindow {
     return &it->second.answer;
   }
 
-  // Remembers the answer to a request that Find did not know.
-  void Record(const RequestKey& key, absl::Time now, Answer answer) {
+  // Remembers the answer to a request that Find did not know. `bytes`: what the answer holds beside
+  // itself.
+  void Record(const RequestKey& key, absl::Time now, Answer answer, int64_t bytes = 0) {
     if (key.id.empty()) return;
     if (order_.size() == capacity_) DropOldest();
     order_.push_back({key.id, now});
-    entries_.insert_or_assign(key.id, Entry{key.fingerprint, std::move(answer)});
+    entries_.insert_or_assign(key.id, Entry{key.fingerprint, bytes, std::move(answer)});
+    bytes_ += bytes;
   }
 
   // Changes a remembered answer; nothing if it has been forgotten.
@@ -54,20 +56,34 @@ class RequestWindow {
 
   // As if the request had never been.
   void Drop(const std::string& id) {
-    entries_.erase(id);
+    Erase(id);
     std::erase_if(order_, [&](const auto& entry) { return entry.first == id; });
   }
 
   size_t size() const { return entries_.size(); }
+  // What it holds in memory, about.
+  int64_t MemoryBytes() const {
+    return static_cast<int64_t>(entries_.size()) * kEntryBytes + bytes_;
+  }
 
  private:
   struct Entry {
     uint64_t fingerprint;
+    int64_t bytes;
     Answer answer;
   };
 
+  // The id twice, with the memory that the containers keep free.
+  static constexpr int64_t kEntryBytes = 2 * int64_t{sizeof(Entry)} + 224;
+
+  void Erase(const std::string& id) {
+    const auto it = entries_.find(id);
+    if (it == entries_.end()) return;
+    bytes_ -= it->second.bytes;
+    entries_.erase(it);
+  }
   void DropOldest() {
-    entries_.erase(order_.front().first);
+    Erase(order_.front().first);
     order_.pop_front();
   }
   void Forget(absl::Time now) {
@@ -75,6 +91,7 @@ class RequestWindow {
   }
 
   const size_t capacity_;
+  int64_t bytes_ = 0;
   absl::flat_hash_map<std::string, Entry> entries_;
   std::deque<std::pair<std::string, absl::Time>> order_;
 };

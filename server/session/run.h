@@ -2,6 +2,7 @@
 #ifndef BACKPROP_SERVER_SESSION_RUN_H_
 #define BACKPROP_SERVER_SESSION_RUN_H_
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <memory>
@@ -62,6 +63,11 @@ class Run {
   const RunConfig& config() const { return config_; }
   const RequestKey& key() const { return key_; }
   bool resumes() const { return resumes_; }
+  // What it holds in memory at most, about, with one report an iteration.
+  int64_t MemoryBytes() const {
+    return int64_t{sizeof(Run)} +
+           log_.MostBytes(std::min<int64_t>(config_.iterations, 1 << 20) + 2);
+  }
   RunLog& log() { return log_; }
   const RunLog& log() const { return log_; }
 

@@ -2,6 +2,7 @@
 #ifndef BACKPROP_SERVER_SESSION_RUN_LOG_H_
 #define BACKPROP_SERVER_SESSION_RUN_LOG_H_
 
+#include <algorithm>
 #include <cstdint>
 #include <deque>
 #include <memory>
@@ -100,6 +101,12 @@ class RunLog {
 
   // Has every listener look again, although nothing was appended.
   void TellListeners();
+
+  // What a log holds in memory at most, about, when `events` were appended.
+  int64_t MostBytes(int64_t events) const {
+    const auto most = static_cast<int64_t>(kKeptFirst + capacity_);
+    return std::min(events, most) * int64_t{sizeof(RunEventBody)} + 512;
+  }
 
   RunLogImage Image() const {
     const MutexLock lock(&mu_);

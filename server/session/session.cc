@@ -35,6 +35,7 @@ Session::Session(Environment* environment, SessionStart start)
       create_time_(start.create_time),
       created_by_(std::move(start.created_by)),
       created_at_step_(start.created_at_step),
+      fixed_bytes_(FixedBytes()),
       last_used_unix_nanos_(absl::ToUnixNanos(environment->clock->Now())),
       lent_threads_(environment->pool),
       strand_(environment->pool),
@@ -43,8 +44,33 @@ Session::Session(Environment* environment, SessionStart start)
       step_(state_->step),
       run_count_(start.run_count),
       latest_run_(std::move(start.latest_run)),
-      checkpoints_(std::move(start.checkpoints)) {
+      checkpoints_(std::move(start.checkpoints)),
+      memory_(environment->memory.CountModel(MemoryBytes())) {
   for (KeyedAnswer& answer : start.answers) Remember(std::move(answer));
+  CountMemory();
+}
+
+int64_t Session::FixedBytes() const {
+  const auto bytes_of = [](const std::vector<std::string>& names) {
+    size_t bytes = names.size() * sizeof(std::string);
+    for (const std::string& name : names) bytes += name.size();
+    return static_cast<int64_t>(bytes);
+  };
+  int64_t bytes = kSessionBytes + StateBytes() + bytes_of(info_.class_names) +
+                  bytes_of(info_.feature_names) +
+                  kLayerBytes * static_cast<int64_t>(network_->spec().layers.size());
+  for (const auto& [key, value] : info_.labels) {
+    bytes += kLabelBytes + static_cast<int64_t>(key.size() + value.size());
+  }
+  return bytes;
+}
+
+// Called when any of it has changed.
+void Session::CountMemory() {
+  int64_t bytes = MemoryBytes() + checkpoints_.MemoryBytes();
+  if (window_ != nullptr) bytes += window_->MemoryBytes();
+  if (latest_run_ != nullptr) bytes += latest_run_->MemoryBytes();
+  memory_.Resize(bytes);
 }
 
 void Session::Touch() {
@@ -73,7 +99,10 @@ Session::Status Session::status() const {
 KeyedAnswer Session::Remember(KeyedAnswer answer) {
   if (answer.key.id.empty()) return answer;
   if (window_ == nullptr) window_ = std::make_unique<RequestWindow<Answer>>(kModelRequestWindow);
-  window_->Record(answer.key, answer.time, answer.answer);
+  const auto* run = std::get_if<RunAnswer>(&answer.answer);
+  window_->Record(answer.key, answer.time, answer.answer,
+                  run != nullptr && run->run != nullptr ? run->run->MemoryBytes() : 0);
+  CountMemory();
   return answer;
 }
 
@@ -139,6 +168,13 @@ void Session::DoStep(const StepArgs& args, Callback<StepOutcome> done) {
   if (const auto* recorded = std::get_if<StepOutcome>(&*begin)) {
     return AnswerWhenStored<StepOutcome>(*recorded, std::move(done));
   }
+  int64_t bytes = ChangeBytes();
+  if (const auto* batch = std::get_if<engine::Dataset>(&args.work)) {
+    bytes +=
+        engine::Workspace::BytesNeeded(*network_, batch->rows, engine::PassKind::kForwardBackward);
+  }
+  const absl::Status fits = CountUntilDone(bytes, "a step", &done);
+  if (!fits.ok()) return done(fits);
   const StatePtr& state = std::get<StatePtr>(*begin);
   auto next = std::make_shared<engine::State>(*network_);
   StepOutcome outcome;
@@ -173,6 +209,8 @@ void Session::DoEdit(EditArgs& args, Callback<int64_t> done) {
   if (const auto* recorded = std::get_if<int64_t>(&*begin)) {
     return AnswerWhenStored<int64_t>(*recorded, std::move(done));
   }
+  const absl::Status fits = CountUntilDone(ChangeBytes(), "a change", &done);
+  if (!fits.ok()) return done(fits);
   auto next = args.edit(*std::get<StatePtr>(*begin));
   if (!next.ok()) return done(next.status());
   const int64_t step = (*next)->step;

@@ -75,11 +75,13 @@ class Session : public std::enable_shared_from_this<Session> {
   void Touch();
   // Whether it was touched since this was last asked.
   bool TakeTouched() { return touched_.exchange(false, std::memory_order_relaxed); }
-  // What it holds in memory, about; always the same.
-  int64_t MemoryBytes() const {
+  // What it holds in memory, about, beside what comes with use: remembered answers, its latest run,
+  // what is known of its checkpoints. All of it is counted in Environment::memory.
+  int64_t MemoryBytes() const { return fixed_bytes_; }
+  // Of one state of the model.
+  int64_t StateBytes() const {
     return network_->parameter_count() * (1 + network_->slot_count()) *
-               engine::SizeOf(network_->spec().data_type) +
-           kSessionBytes;
+           engine::SizeOf(network_->spec().data_type);
   }
   // Whether nothing is lost when nobody holds it any more: the store has all of it.
   bool Evictable() const;
@@ -121,6 +123,8 @@ class Session : public std::enable_shared_from_this<Session> {
     bool resumes = false;  // goes on by itself after a restart of the server
     RequestKey key;
     IsCancelled cancelled;
+    MemoryBudget::Claim memory =
+        {};  // of rows that came with the request, until the run counts them
   };
   void Train(TrainArgs args, Callback<std::shared_ptr<Run>> done);
 
@@ -181,6 +185,9 @@ class Session : public std::enable_shared_from_this<Session> {
     // Whose rows have to be read first, instead of those in `data`.
     Uid training_dataset = 0;
     Uid validation_dataset = 0;
+    // Whose rows were read into `data`.
+    Uid training_read = 0;
+    Uid validation_read = 0;
   };
   void ResumeRun(ResumeArgs args);
 
@@ -199,6 +206,10 @@ class Session : public std::enable_shared_from_this<Session> {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // Puts it into the window if it has a key. Returns it.
   KeyedAnswer Remember(KeyedAnswer answer) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  int64_t FixedBytes() const;
+  void CountMemory() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  int64_t RunBytes(const RunConfig& config, const RowsInUse& data,
+                   const RowsInUse& validation) const;
   // Why nothing can be changed now, if so.
   absl::Status CheckOpen(const IsCancelled& cancelled) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // Why a mutation of the state cannot be made now, if so.
@@ -226,6 +237,11 @@ class Session : public std::enable_shared_from_this<Session> {
   template <class T>
   void AnswerWhenStored(absl::StatusOr<T> answer, Callback<T> done);
 
+  // Asks for the memory of a change, which is counted until `done` is called. Small ones are not.
+  template <class T>
+  absl::Status CountUntilDone(int64_t bytes, const char* what, Callback<T>* done);
+  // What the next state takes, and its record until it is stored.
+  int64_t ChangeBytes() const { return StateBytes() * (environment_->store != nullptr ? 2 : 1); }
   void DoStep(const StepArgs& args, Callback<StepOutcome> done);
   void DoEdit(EditArgs& args, Callback<int64_t> done);
   absl::StatusOr<std::variant<CheckpointPtr, StatePtr>> BeginCheckpoint(
@@ -267,6 +283,7 @@ class Session : public std::enable_shared_from_this<Session> {
   const absl::Time create_time_;
   const RequestKey created_by_;
   const int64_t created_at_step_;
+  const int64_t fixed_bytes_;
   std::atomic<int64_t> last_used_unix_nanos_;
   std::atomic<bool> touched_{true};
   LentThreads lent_threads_;
@@ -287,7 +304,9 @@ class Session : public std::enable_shared_from_this<Session> {
   bool mark_pending_ ABSL_GUARDED_BY(mu_) = false;
   std::shared_ptr<const engine::State> stored_best_ ABSL_GUARDED_BY(mu_);
   Checkpoints checkpoints_ ABSL_GUARDED_BY(mu_);
-  int pending_checkpoints_ ABSL_GUARDED_BY(mu_) = 0;  // periodic ones on their way to the disk
+  MemoryBudget::Claim memory_ ABSL_GUARDED_BY(mu_);      // of the session
+  MemoryBudget::Claim run_memory_ ABSL_GUARDED_BY(mu_);  // of run_
+  int pending_checkpoints_ ABSL_GUARDED_BY(mu_) = 0;     // periodic ones on their way to the disk
   bool waits_for_checkpoints_ ABSL_GUARDED_BY(mu_) = false;
   std::vector<WaitingTrain> waiting_ ABSL_GUARDED_BY(mu_);
 };

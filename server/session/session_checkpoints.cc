@@ -63,6 +63,8 @@ void Session::DoCreateCheckpoint(const CheckpointArgs& args, Callback<Checkpoint
     return AnswerWhenStored<CheckpointPtr>(*recorded, std::move(done));
   }
   const StatePtr& state = std::get<StatePtr>(*begin);
+  const absl::Status fits = CountUntilDone(StateBytes(), "a checkpoint", &done);
+  if (!fits.ok()) return done(fits);
   std::string record = EncodeState(*state);  // may take long: outside of the lock
   absl::Status status;
   {

@@ -5,6 +5,7 @@
 
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "server/session/mutex.h"
 #include "server/session/session.h"
 
@@ -31,6 +32,17 @@ absl::StatusOr<std::variant<T, Session::StatePtr>> Session::Begin(
   const absl::Status status = CheckMutable(cancelled, expected_step);
   if (!status.ok()) return status;
   return state_;
+}
+
+template <class T>
+absl::Status Session::CountUntilDone(int64_t bytes, const char* what, Callback<T>* done) {
+  if (bytes < kUncountedBytes) return absl::OkStatus();
+  auto memory = environment_->memory.AskForWork(bytes, absl::StrCat(what, " of ", name()));
+  if (!memory.ok()) return memory.status();
+  *done = [memory = *std::move(memory), done = std::move(*done)](absl::StatusOr<T> answer) mutable {
+    done(std::move(answer));
+  };
+  return absl::OkStatus();
 }
 
 template <class T>

@@ -98,6 +98,7 @@ void Session::ReadRowsAndGoOn(ResumeArgs args) {
         if (!rows.ok()) return self->CannotGoOn(rows.status());
         (training ? args.data.training : args.data.validation) = std::move(rows->rows);
         (training ? args.training_dataset : args.validation_dataset) = 0;
+        (training ? args.training_read : args.validation_read) = rows->dataset;
         self->ReadRowsAndGoOn(std::move(args));
       });
 }
@@ -105,6 +106,10 @@ void Session::ReadRowsAndGoOn(ResumeArgs args) {
 void Session::GoOn(ResumeArgs args) {
   {
     const MutexLock lock(&mu_);
+    // It had been admitted before the restart, and goes on.
+    run_memory_ = environment_->memory.CountWork(
+        RunBytes(run_->config(), {args.data.training, args.training_read},
+                 {args.data.validation, args.validation_read}));
     if (args.mark.has_value()) {
       stored_best_ = args.mark->best_state;
       trainer_ = std::make_unique<Trainer>(network_, run_, std::move(args.data), state_,

@@ -108,6 +108,10 @@ absl::StatusOr<std::shared_ptr<Run>> Session::StartRun(TrainArgs& args, store::B
                       absl::StrCat(name(), " has ", kMaxCheckpoints,
                                    " checkpoints already, which is the limit; delete some"));
   }
+  args.memory = {};
+  auto memory = environment_->memory.AskForWork(RunBytes(args.config, args.data, args.validation),
+                                                absl::StrCat("a run of ", name()));
+  if (!memory.ok()) return memory.status();
   const int64_t limit = environment_->limits.max_concurrent_runs;
   if (environment_->runs_under_way.fetch_add(1) >= limit) {
     environment_->runs_under_way.fetch_sub(1);
@@ -115,6 +119,7 @@ absl::StatusOr<std::shared_ptr<Run>> Session::StartRun(TrainArgs& args, store::B
                        absl::StrCat(limit, " runs are under way already, which is the limit"),
                        {"LIMIT_EXCEEDED", {{"limit", "max_concurrent_runs"}}});
   }
+  run_memory_ = *std::move(memory);
   ++run_count_;
   run_ = std::make_shared<Run>(absl::StrCat(name(), "/runs/", run_count_), run_count_, args.config,
                                args.key, args.resumes && journal_.has_value());
@@ -128,6 +133,26 @@ absl::StatusOr<std::shared_ptr<Run>> Session::StartRun(TrainArgs& args, store::B
       network_, run_, RunData{std::move(args.data.rows), std::move(args.validation.rows)}, state_,
       &lent_threads_);
   return run_;
+}
+
+// What a run holds at most, about: the state that the next step writes, one that a reader or a mark
+// still has, the best one, a pass over a batch, and rows that came with the request. Those of a
+// dataset are counted where they are read.
+int64_t Session::RunBytes(const RunConfig& config, const RowsInUse& data,
+                          const RowsInUse& validation) const {
+  const bool keeps_best = config.early_stopping.has_value() || config.checkpoints.keep_best;
+  int64_t bytes = StateBytes() * (keeps_best ? 3 : 2);
+  bytes += engine::Workspace::BytesNeeded(*network_, config.batch_size,
+                                          engine::PassKind::kForwardBackward);
+  for (const RowsInUse* rows : {&data, &validation}) {
+    if (rows->rows == nullptr) continue;
+    bytes += rows->rows->rows * int64_t{sizeof(int32_t)};  // an order
+    if (rows->dataset == 0) bytes += rows->rows->size_bytes();
+  }
+  if (config.shuffle && data.rows != nullptr && data.rows->rows > 0) {  // a batch is gathered
+    bytes += config.batch_size * (data.rows->size_bytes() / data.rows->rows);
+  }
+  return bytes + int64_t{sizeof(Trainer)} + int64_t{sizeof(Run)};
 }
 
 // A run that resumes needs its rows; of another one only the number counts.
@@ -182,6 +207,8 @@ std::shared_ptr<Run> Session::TakeRun() {
   run_ = nullptr;
   latest_run_ = run;
   stored_best_ = nullptr;
+  run_memory_ = {};
+  CountMemory();
   environment_->runs_under_way.fetch_sub(1);
   return run;
 }

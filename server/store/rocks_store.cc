@@ -39,7 +39,15 @@ constexpr size_t kMostKeyBytes = 128;
 constexpr char kFormatKey[] = "format";
 constexpr char kGroupKey[] = "group";
 
-rocksdb::DBOptions DatabaseOptions(const RocksOptions& options) {
+// Memory for what is not yet in tables: a table of the store may have two of this size, all
+// together have at most half of the memory.
+size_t WriteBufferBytes(const RocksOptions& options) {
+  return std::clamp(static_cast<size_t>(options.memory_bytes) / 8, size_t{1} << 20,
+                    size_t{32} << 20);
+}
+
+rocksdb::DBOptions DatabaseOptions(const RocksOptions& options,
+                                   const std::shared_ptr<rocksdb::Cache>& cache) {
   rocksdb::DBOptions db;
   if (options.env != nullptr) db.env = options.env;
   db.create_if_missing = options.create;
@@ -51,8 +59,9 @@ rocksdb::DBOptions DatabaseOptions(const RocksOptions& options) {
   db.track_and_verify_wals_in_manifest = true;
   db.paranoid_checks = true;
   db.max_total_wal_size = uint64_t{256} << 20;
-  db.write_buffer_manager =
-      std::make_shared<rocksdb::WriteBufferManager>(static_cast<size_t>(options.memory_bytes));
+  // Taken from the cache, so that both together stay within their memory.
+  db.write_buffer_manager = std::make_shared<rocksdb::WriteBufferManager>(
+      static_cast<size_t>(options.memory_bytes) / 2, cache);
   db.max_background_jobs = 2;
   db.rate_limiter.reset(rocksdb::NewGenericRateLimiter(int64_t{64} << 20, 100'000, 10,
                                                        rocksdb::RateLimiter::Mode::kWritesOnly,
@@ -68,7 +77,7 @@ rocksdb::DBOptions DatabaseOptions(const RocksOptions& options) {
   return db;
 }
 
-rocksdb::ColumnFamilyOptions TableOptions(Table table,
+rocksdb::ColumnFamilyOptions TableOptions(const RocksOptions& options, Table table,
                                           const std::shared_ptr<rocksdb::Cache>& cache) {
   rocksdb::BlockBasedTableOptions blocks;
   blocks.block_cache = cache;
@@ -80,7 +89,7 @@ rocksdb::ColumnFamilyOptions TableOptions(Table table,
   blocks.verify_compression = true;
   rocksdb::ColumnFamilyOptions family;
   family.table_factory.reset(rocksdb::NewBlockBasedTableFactory(blocks));
-  family.write_buffer_size = size_t{32} << 20;
+  family.write_buffer_size = WriteBufferBytes(options);
   family.level_compaction_dynamic_level_bytes = true;
   family.paranoid_file_checks = true;
   const bool large = table == Table::kCheckpoints || table == Table::kDatasetRows;
@@ -152,12 +161,12 @@ absl::StatusOr<std::unique_ptr<Database>> Database::Open(
   std::vector<rocksdb::ColumnFamilyDescriptor> descriptors;
   for (int table = 0; table < kTables; ++table) {
     descriptors.emplace_back(kNames[static_cast<size_t>(table)],
-                             TableOptions(static_cast<Table>(table), cache));
+                             TableOptions(options, static_cast<Table>(table), cache));
   }
   auto database = std::make_unique<Database>();
   rocksdb::DB* db = nullptr;
-  const rocksdb::Status opened = rocksdb::DB::Open(DatabaseOptions(options), options.directory,
-                                                   descriptors, &database->families_, &db);
+  const rocksdb::Status opened = rocksdb::DB::Open(
+      DatabaseOptions(options, cache), options.directory, descriptors, &database->families_, &db);
   if (!opened.ok()) return OpenError(opened, options.directory);
   database->db_.reset(db);
   return database;

@@ -21,9 +21,10 @@ inline constexpr uint32_t kFormatVersion = 1;
 
 struct RocksOptions {
   std::string directory;
-  bool create = true;                  // if there is none yet
-  int64_t memory_bytes = 128LL << 20;  // of what is not yet in tables, and as much again for reads
-  rocksdb::Env* env = nullptr;         // below RocksDB; null: the system's
+  bool create = true;  // if there is none yet
+  // Of what is not yet in tables, at most half of it, and of the cache for reads.
+  int64_t memory_bytes = 256LL << 20;
+  rocksdb::Env* env = nullptr;  // below RocksDB; null: the system's
   // Is told RocksDB's warnings, on any thread.
   std::function<void(const std::string&)> on_warning = {};
   // Is told, on any thread, when the store stops or begins again to take batches.

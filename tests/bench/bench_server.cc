@@ -1,6 +1,5 @@
 #include "tests/bench/bench_server.h"
 
-#include <malloc.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
@@ -12,6 +11,7 @@
 #include <thread>
 #include <vector>
 
+#include "server/ops/process_memory.h"
 #include "server/rpc/server.h"
 #include "server/rpc/spec_codec.h"
 #include "server/session/compute_pool.h"
@@ -60,13 +60,16 @@ class EchoService final : public Echo::CallbackService {
 
 int Serve(const std::string& data_dir, int64_t memory_limit) {
   // As the server does it.
-  mallopt(M_MMAP_THRESHOLD, 1 << 30);
-  mallopt(M_TRIM_THRESHOLD, 256 << 20);
+  ops::TuneAllocator(memory_limit, static_cast<int>(std::thread::hardware_concurrency()));
+  constexpr int64_t kStoreBytes = int64_t{256} << 20;
+  const int64_t store_bytes =
+      memory_limit == 0 ? kStoreBytes : ops::StoreShare(memory_limit, kStoreBytes);
   session::SystemClock clock;
   std::unique_ptr<store::Store> store;
   if (!data_dir.empty()) {
     store::RocksOptions options;
     options.directory = data_dir;
+    options.memory_bytes = store_bytes;
     auto opened = store::OpenRocksStore(options);
     if (!opened.ok()) {
       std::fprintf(stderr, "%s\n", opened.status().ToString().c_str());
@@ -81,6 +84,7 @@ int Serve(const std::string& data_dir, int64_t memory_limit) {
   session::Environment environment{
       pool.get(), &clock, {}, {}, store.get(), archive, rpc::DecodeSpecRecord, nullptr};
   environment.limits.memory_limit_bytes = memory_limit;
+  environment.limits.memory_fixed_bytes = ops::kProcessBytes + store_bytes;
   session::Datasets datasets(&environment, data_dir);
   environment.datasets = &datasets;
   session::Registry registry(&environment);

@@ -67,6 +67,22 @@ class ServerProcessTest(unittest.TestCase):
             with Server("--unix-socket", str(path)):
                 self.assertEqual(cli("health", "--server", f"unix:{path}").returncode, 0)
 
+    def test_the_health_check_asks_where_the_server_listens(self):
+        for listen in ("127.0.0.1:0", "0.0.0.0:0"):
+            with self.subTest(listen), Server(listen=listen) as server:
+                port_file = server.path / "address"
+                env = {**os.environ, "BACKPROPD_PORT_FILE": str(port_file), "BACKPROPD_LISTEN": "0.0.0.0:1"}
+                check = subprocess.run([BIN / "backpropd", "--health-check"], capture_output=True, text=True, env=env)
+                self.assertEqual((check.returncode, check.stdout), (0, "SERVING\n"), check.stderr)
+                self.assertEqual(run("--port-file", str(port_file), "--health-check").returncode, 0)
+                server.terminate_and_wait()
+                gone = run("--health-check", "--port-file", str(port_file))
+                self.assertEqual(gone.returncode, 1)
+                self.assertIn(f"no server has written its address to {port_file}", gone.stderr)
+        unset = run("--health-check")
+        self.assertEqual(unset.returncode, 1)
+        self.assertIn("--port-file, which is not set", unset.stderr)
+
     def test_environment_and_config_file(self):
         with tempfile.TemporaryDirectory() as folder:
             config = pathlib.Path(folder) / "backpropd.toml"

@@ -364,7 +364,7 @@ TEST_F(DurabilityTest, ModelsBeyondTheMemoryLimitLiveInTheStore) {
       ASSERT_TRUE(outcome.ok());
       EXPECT_EQ(outcome->step, round + 1);
       EXPECT_EQ(Step(Find(id)->get(), {request, 1})->step, round + 1) << "a retry";
-      EXPECT_LE(server->registry.resident_bytes(), limits.memory_limit_bytes + 2 * each);
+      EXPECT_LE(server->environment.memory.models(), limits.memory_limit_bytes + 2 * each);
     }
   }
   const auto alone = SessionOf(Spec("m0"));
@@ -386,7 +386,7 @@ TEST_F(DurabilityTest, AModelInUseIsNotEvicted) {
   const auto used = *Make("used");
   auto run = Train(used.get(), kForever);
   ASSERT_TRUE(run.ok());
-  limits.memory_limit_bytes = 1;
+  limits.memory_limit_bytes = server->environment.memory.work() + 4 * used->MemoryBytes();
   server->environment.limits = limits;
   for (int i = 0; i < 50; ++i) ASSERT_TRUE(Make("m" + std::to_string(i)).ok());
   EXPECT_EQ(*Find("used"), used);

@@ -5,6 +5,7 @@
 #include <set>
 #include <thread>
 
+#include "absl/strings/match.h"
 #include "tests/session/fixture.h"
 
 namespace backprop::session {
@@ -92,6 +93,51 @@ TEST_F(RegistryTest, TotalParametersAreLimitedAndRoomComesBack) {
   EXPECT_EQ(TryCreate("c").status().code(), StatusCode::kResourceExhausted);
   ASSERT_TRUE(Delete("a", {}).ok());
   EXPECT_TRUE(TryCreate("c").ok());
+}
+
+TEST_F(RegistryTest, WithoutAStoreModelsBeyondTheMemoryLimitAreRefusedAndRoomComesBack) {
+  const int64_t each = Create("a")->MemoryBytes();
+  environment.limits.memory_limit_bytes = 2 * each + each / 2;
+  Create("b");
+  const auto refused = TryCreate("c");
+  EXPECT_EQ(refused.status().code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_TRUE(absl::StrContains(refused.status().message(), "--memory-limit"));
+  EXPECT_EQ(registry.size(), 2);
+  ASSERT_TRUE(Delete("a").ok());
+  EXPECT_TRUE(TryCreate("c").ok());
+  EXPECT_EQ(environment.memory.models(), 2 * each);
+}
+
+TEST_F(RegistryTest, WhatModelsRememberIsCountedToABound) {
+  const auto model = Create("m");
+  const int64_t before = environment.memory.models();
+  EXPECT_EQ(before, model->MemoryBytes());
+  auto steps = [&, number = 0](int count) mutable {
+    for (int i = 0; i < count; ++i) {
+      ASSERT_TRUE(Step(model.get(), {"r" + std::to_string(number++), 1}).ok());
+    }
+  };
+  steps(1);
+  const int64_t one = environment.memory.models() - before;
+  EXPECT_GT(one, int64_t{sizeof(Answer)});
+  constexpr int kWindow = int{kModelRequestWindow};
+  steps(kWindow - 1);
+  EXPECT_EQ(environment.memory.models() - before, kWindow * one);
+  steps(100);
+  EXPECT_EQ(environment.memory.models() - before, kWindow * one);
+}
+
+TEST_F(RegistryTest, LabelsAndNamesAreCounted) {
+  const int64_t plain = Create("m")->MemoryBytes();
+  Registry::CreateArgs args;
+  args.info.id = "labelled";
+  args.info.labels = {{"key", std::string(100, 'x')}};
+  args.info.class_names = {std::string(200, 'y'), "z"};
+  args.network = XorNetwork();
+  args.initial = [network = args.network] { return engine::InitialState(*network); };
+  Waiter<std::shared_ptr<Session>> waiter;
+  registry.Create(std::move(args), waiter.callback());
+  EXPECT_GE((*waiter.Wait())->MemoryBytes(), plain + 300);
 }
 
 TEST_F(RegistryTest, PagesHoldEveryModelOnceInOrder) {

@@ -244,6 +244,34 @@ TEST_F(RunTest, InputsWhoseDeviationOverflowsAreNotFitted) {
 
 // The same requests give the same bytes, on one thread or many, alone or among other runs and
 // readers. Everything that could depend on the moment is in use.
+TEST_F(RunTest, ItsMemoryIsCountedWhileItGoesOn) {
+  const auto model = Create("m");
+  const int64_t models = environment.memory.models();
+  auto args = TrainArgsFor(kForever);
+  const int64_t rows = args.data.rows->size_bytes();
+  const auto run = Start(model.get(), std::move(args));
+  EXPECT_GE(environment.memory.work(), rows + model->StateBytes());
+  run->RequestStop(StopReason::kStopped);
+  WaitFor(run);
+  EXPECT_EQ(environment.memory.work(), 0);
+  EXPECT_GT(environment.memory.models(), models) << "the latest run is kept, with its log";
+}
+
+TEST_F(RunTest, OneThatDoesNotFitIntoTheMemoryIsRefused) {
+  const auto model = Create("m");
+  const auto first = Start(model.get(), TrainArgsFor(kForever));
+  const int64_t each = environment.memory.work();
+  environment.limits.memory_limit_bytes = 2 * each - 1;
+  const auto other = Create("n");
+  const auto refused = Train(other.get(), kForever);
+  EXPECT_EQ(refused.status().code(), absl::StatusCode::kResourceExhausted) << refused.status();
+  EXPECT_EQ(environment.runs_under_way, 1);
+  EXPECT_EQ(environment.memory.work(), each);
+  first->RequestStop(StopReason::kStopped);
+  WaitFor(first);
+  EXPECT_TRUE(Train(other.get(), 10).ok());
+}
+
 TEST_F(RunTest, ResultsDoNotDependOnThreadsSlicesAndLoad) {
   auto spec = Spec();
   spec.layers[0].dropout = 0.2;
