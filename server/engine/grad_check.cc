@@ -3,8 +3,9 @@
 #include <algorithm>
 #include <cmath>
 #include <numeric>
+#include <utility>
 
-#include "server/engine/activation.h"
+#include "server/engine/exact_move.h"
 #include "server/engine/random.h"
 
 namespace backprop::engine {
@@ -16,58 +17,50 @@ Network InFloat64(const Network& network) {
   return Network(spec);
 }
 
-// For every kink of the pass that `workspace` holds, row by row, on which side of it the row is:
-// z > 0 of a unit, or an output above its target.
-template <class T>
-void Sides(const Network& network, const BatchView& batch, Workspace* workspace,
-           std::vector<bool>* sides) {
-  sides->clear();
-  for (int64_t row = 0; row < batch.rows; ++row) {
-    for (size_t l = 0; l < network.layers().size(); ++l) {
-      const LayerPlan& layer = network.layers()[l];
-      if (!HasKink(layer.spec)) continue;
-      // a has the sign of z where it has taken its place.
-      const UnitView<T> z = workspace->View<T>(workspace->z<T>(l), l);
-      for (int64_t j = 0; j < layer.units; ++j) sides->push_back(z(row, j) > 0);
-    }
-    if (!HasKink(network.spec().loss.kind)) continue;
-    const int64_t k = network.outputs();
-    const size_t last = network.layers().size() - 1;
-    const UnitView<T> z = workspace->View<T>(workspace->a<T>(last), last);
-    const T* y = reinterpret_cast<const T*>(batch.targets) + row * k;
-    for (int64_t j = 0; j < k; ++j) sides->push_back(z(row, j) > y[j]);
+// A copy of the parameters with each layer scaled by a power of two, so that the root mean square
+// of its z over all rows and units is below 1, and at most half of what it was. W and b of a layer
+// keep their proportions.
+Buffer ScaledDown(const Network& network, const Buffer& values,
+                  const Standardization* standardization, const Dataset& batch) {
+  Buffer scaled = values.Clone();
+  const auto rows = static_cast<size_t>(batch.rows);
+  std::vector<double> x;
+  for (int64_t i = 0; i < batch.rows * network.inputs(); ++i) {
+    const auto feature = static_cast<size_t>(i % network.inputs());
+    const double raw = batch.inputs.Get(i);
+    x.push_back(standardization == nullptr
+                    ? raw
+                    : (raw - standardization->mean[feature]) / standardization->std[feature]);
   }
-}
-
-template <class T>
-std::vector<double> Gradients(const Model<T>& model, const BatchView& batch, Workspace* workspace) {
-  workspace->Prepare(model.network, batch.rows, PassKind::kForwardBackward);
-  ForwardBackward(model, batch, std::nullopt, workspace);
-  const T* g = workspace->gradients<T>();
-  return {g, g + model.network.parameter_count()};
-}
-
-template <class T>
-std::vector<bool> SidesOf(const Model<T>& model, const BatchView& batch, Workspace* workspace) {
-  workspace->Prepare(model.network, batch.rows, PassKind::kForward);
-  Forward(model, batch, workspace);
-  std::vector<bool> sides;
-  Sides<T>(model.network, batch, workspace, &sides);
-  return sides;
-}
-
-// Rows for which both precisions are on the same side of every kink.
-std::vector<int32_t> AgreeingRows(int64_t rows, const std::vector<bool>& a,
-                                  const std::vector<bool>& b) {
-  std::vector<int32_t> agreeing;
-  const auto per_row = static_cast<int64_t>(a.size()) / rows;
-  for (int64_t row = 0; row < rows; ++row) {
-    const auto first = row * per_row;
-    if (std::equal(a.begin() + first, a.begin() + first + per_row, b.begin() + first)) {
-      agreeing.push_back(static_cast<int32_t>(row));
+  for (const LayerPlan& layer : network.layers()) {
+    const auto inputs = static_cast<size_t>(layer.inputs);
+    const auto units = static_cast<size_t>(layer.units);
+    std::vector<double> z(rows * units);
+    double sum = 0;
+    for (size_t row = 0; row < rows; ++row) {
+      double* out = z.data() + row * units;
+      for (int64_t j = 0; j < layer.units; ++j) out[j] = values.Get(layer.bias_offset + j);
+      for (size_t i = 0; i < inputs; ++i) {
+        const int64_t W = layer.weights_offset + static_cast<int64_t>(i * units);
+        const double in = x[row * inputs + i];
+        for (int64_t j = 0; j < layer.units; ++j) out[j] += in * values.Get(W + j);
+      }
+      for (size_t j = 0; j < units; ++j) sum += out[j] * out[j];
+    }
+    const double rms = std::sqrt(sum / static_cast<double>(z.size()));
+    const double scale = std::isfinite(rms) && rms > 1 ? std::ldexp(0.5, -std::ilogb(rms)) : 0.5;
+    for (int64_t i = 0; i < layer.inputs * layer.units; ++i) {
+      scaled.Set(layer.weights_offset + i, scale * values.Get(layer.weights_offset + i));
+    }
+    for (int64_t j = 0; j < layer.units; ++j) {
+      scaled.Set(layer.bias_offset + j, scale * values.Get(layer.bias_offset + j));
+    }
+    x.assign(z.size(), 0);
+    for (size_t i = 0; i < z.size(); ++i) {
+      x[i] = static_cast<double>(ExactActivation(layer.spec, Quad(scale * z[i])));
     }
   }
-  return agreeing;
+  return scaled;
 }
 
 }  // namespace
@@ -75,68 +68,27 @@ std::vector<int32_t> AgreeingRows(int64_t rows, const std::vector<bool>& a,
 GradChecker::GradChecker(const Network& network, const State& state, const Dataset& batch,
                          const GradCheckOptions& options)
     : options_(options),
-      network_(InFloat64(network)),
+      own_(network),
+      exact_(InFloat64(network)),
       standardization_(state.standardization),
-      batch_(batch.ConvertTo(DataType::kFloat64)) {
-  for (int64_t i = 0; i < network.parameter_count(); ++i) {
-    parameters_.push_back(state.values.Get(i));
-  }
-  for (const TensorInfo& tensor : network_.tensors()) {
-    report_.tensors.emplace_back();
-    report_.tensors.back().tensor = tensor;
-  }
-  CompareKernels(network, state, batch);
-  ComputeAnalytic();
+      values_(network.spec().data_type, network.parameter_count()),
+      own_batch_(batch.ConvertTo(network.spec().data_type)),
+      batch_(batch.ConvertTo(DataType::kFloat64)),
+      again_(network.tensors().size()) {
+  for (int64_t i = 0; i < values_.count(); ++i) values_.Set(i, state.values.Get(i));
   ChooseEntries();
+  point_ = std::make_unique<GradCheckPoint>(own_, exact_, values_, standardization_, own_batch_,
+                                            batch_, options_, entries_);
 }
 
-void GradChecker::ComputeAnalytic() {
-  analytic_ = Gradients(Exact(), batch_.All(), &workspace_);
-  report_.loss = ForwardLoss(Exact(), batch_.All(), &workspace_).mean();
-  report_.floor = 1e-4 * std::max(1.0, std::abs(report_.loss));
-}
-
-// The gradient of the kernels that train the model against the float64 one, on the rows where
-// rounding moved no activation across its kink.
-void GradChecker::CompareKernels(const Network& network, const State& state, const Dataset& batch) {
-  const bool is_float = network.spec().data_type == DataType::kFloat32;
-  const auto own_sides = is_float
-                             ? SidesOf(ModelOf<float>(network, state), batch.All(), &workspace_)
-                             : SidesOf(ModelOf<double>(network, state), batch.All(), &workspace_);
-  const auto sides = SidesOf(Exact(), batch_.All(), &workspace_);
-  const std::vector<int32_t> rows = AgreeingRows(batch.rows, own_sides, sides);
-  report_.kernel_rows_set_aside = batch.rows - static_cast<int64_t>(rows.size());
-  if (rows.empty()) return;
-
-  Dataset own_rows = EmptyLike(batch, static_cast<int64_t>(rows.size()));
-  Gather(batch, rows, &own_rows);
-  const Dataset exact_rows = own_rows.ConvertTo(DataType::kFloat64);
-  const auto own = is_float
-                       ? Gradients(ModelOf<float>(network, state), own_rows.All(), &workspace_)
-                       : Gradients(ModelOf<double>(network, state), own_rows.All(), &workspace_);
-  const auto exact = Gradients(Exact(), exact_rows.All(), &workspace_);
-  const double loss = ForwardLoss(Exact(), exact_rows.All(), &workspace_).mean();
-  // float32 rounds a gradient that almost cancels to about 1e-7 of the terms it is a sum of; these
-  // are about as large as the loss, hence the same floor as for the differences.
-  const double floor = 1e-4 * std::max(1.0, std::abs(loss));
-  for (TensorGradCheck& check : report_.tensors) {
-    double largest = floor;
-    double difference = 0;
-    for (int64_t i = 0; i < check.tensor.size(); ++i) {
-      const auto at = static_cast<size_t>(check.tensor.offset + i);
-      largest = std::max(largest, std::abs(exact[at]));
-      // Written so that NaN is kept.
-      if (!(std::abs(own[at] - exact[at]) <= difference))
-        difference = std::abs(own[at] - exact[at]);
-    }
-    check.kernel_max_relative_error = difference / largest;
-  }
+int64_t GradChecker::BytesNeeded(const Network& network, int64_t rows) {
+  return 2 * GradCheckPoint::BytesNeeded(InFloat64(network), rows);
 }
 
 void GradChecker::ChooseEntries() {
-  for (size_t t = 0; t < report_.tensors.size(); ++t) {
-    TensorGradCheck& check = report_.tensors[t];
-    const int64_t size = check.tensor.size();
+  const std::vector<TensorInfo> tensors = exact_.tensors();
+  for (size_t t = 0; t < tensors.size(); ++t) {
+    const int64_t size = tensors[t].size();
     const int64_t count = std::min(size, options_.max_entries_per_tensor);
     std::vector<int64_t> chosen(static_cast<size_t>(size));
     std::iota(chosen.begin(), chosen.end(), 0);
@@ -150,75 +102,65 @@ void GradChecker::ChooseEntries() {
       }
       chosen.resize(static_cast<size_t>(count));
       std::sort(chosen.begin(), chosen.end());
-      check.not_sampled = size - count;
-      report_.sampled = true;
     }
     entries_.push_back(std::move(chosen));
   }
 }
 
-double GradChecker::LossAt(int64_t parameter, double value, std::vector<bool>* sides) {
-  double& p = parameters_[static_cast<size_t>(parameter)];
-  const double saved = p;
-  p = value;
-  const double loss = ForwardLoss(Exact(), batch_.All(), &workspace_).mean();
-  Sides<double>(network_, batch_.All(), &workspace_, sides);
-  p = saved;
-  return loss;
-}
-
-void GradChecker::CheckEntry(TensorGradCheck* check, int64_t index) {
-  const int64_t parameter = check->tensor.offset + index;
-  const double p = parameters_[static_cast<size_t>(parameter)];
-  const double h = options_.epsilon * std::max(1.0, std::abs(p));
-  const double plus = LossAt(parameter, p + h, &sides_plus_);
-  const double minus = LossAt(parameter, p - h, &sides_minus_);
-  if (sides_plus_ != sides_minus_) {
-    ++check->set_aside;
-    return;
-  }
-  ++check->checked;
-  const double numeric = (plus - minus) / ((p + h) - (p - h));  // the step as it was rounded
-  const double analytic = analytic_[static_cast<size_t>(parameter)];
-  const double absolute = std::abs(analytic - numeric);
-  const double relative =
-      absolute / std::max({std::abs(analytic), std::abs(numeric), report_.floor});
-  // Written so that NaN counts as the worst.
-  if (!(absolute <= check->max_absolute_error)) check->max_absolute_error = absolute;
-  if (check->worst < 0 || !(relative <= check->max_relative_error)) {
-    check->max_relative_error = relative;
-    check->worst = index;
-    check->worst_analytic = analytic;
-    check->worst_numeric = numeric;
-  }
-}
-
 bool GradChecker::Advance(int64_t entries) {
-  workspace_.Prepare(network_, batch_.rows, PassKind::kForward);
-  while (tensor_ < entries_.size()) {
-    if (entry_ == entries_[tensor_].size()) {
-      ++tensor_;
-      entry_ = 0;
-      continue;
-    }
-    if (entries-- == 0) return true;
-    CheckEntry(&report_.tensors[tensor_], entries_[tensor_][entry_++]);
-  }
-  Conclude();
-  return false;
+  if (point_done_) return scaled_ != nullptr && scaled_->Advance(entries);
+  if (point_->Advance(entries)) return true;
+  point_done_ = true;
+  return BeginScaled();
 }
 
-void GradChecker::Conclude() {
-  report_.passed = true;
-  report_.max_relative_error = 0;
-  for (TensorGradCheck& check : report_.tensors) {
-    check.passed = check.max_relative_error <= options_.tolerance &&
-                   check.kernel_max_relative_error <= options_.kernel_tolerance;
-    report_.passed = report_.passed && check.passed;
-    if (!(check.max_relative_error <= report_.max_relative_error)) {
-      report_.max_relative_error = check.max_relative_error;
-    }
+bool GradChecker::BeginScaled() {
+  std::vector<std::vector<int64_t>> entries = entries_;
+  bool needed = false;
+  for (size_t t = 0; t < entries.size(); ++t) {
+    const TensorGradCheck check = point_->Judge(t, nullptr);
+    again_[t] = check.verdict == Verdict::kInconclusive && check.unresolved > 0;
+    needed = needed || again_[t];
+    if (!again_[t]) entries[t].clear();
   }
+  if (!needed) return false;
+  const Buffer scaled = ScaledDown(exact_, values_, standardization_.get(), batch_);
+  scaled_ = std::make_unique<GradCheckPoint>(own_, exact_, scaled, standardization_, own_batch_,
+                                             batch_, options_, entries);
+  return true;
+}
+
+GradCheckReport GradChecker::Judge(const Tamper& tamper) const {
+  GradCheckReport report;
+  report.loss = point_->loss();
+  for (size_t t = 0; t < entries_.size(); ++t) {
+    TensorGradCheck check = point_->Judge(t, tamper);
+    if (again_[t] && check.verdict == Verdict::kInconclusive) {
+      const TensorGradCheck scaled = scaled_->Judge(t, tamper);
+      if (scaled.verdict != Verdict::kInconclusive) {
+        check.verdict = scaled.verdict;
+        check.explanation = scaled.verdict == Verdict::kPassed
+                                ? ""
+                                : "with the layers scaled down, " + scaled.explanation;
+      }
+    }
+    report.sampled = report.sampled || check.not_sampled > 0;
+    if (!(check.max_relative_error <= report.max_relative_error)) {
+      report.max_relative_error = check.max_relative_error;
+    }
+    // The first failure, or else the first tensor that was not proved.
+    if (check.verdict != Verdict::kPassed && report.verdict != Verdict::kFailed &&
+        (report.verdict == Verdict::kPassed || check.verdict == Verdict::kFailed)) {
+      report.verdict = check.verdict;
+      report.explanation = check.explanation;
+    }
+    report.tensors.push_back(std::move(check));
+  }
+  if (point_->parameters_changed()) {
+    report.verdict = Verdict::kFailed;
+    report.explanation = "the backward pass changed the parameters that it reads";
+  }
+  return report;
 }
 
 }  // namespace backprop::engine

@@ -1,55 +1,32 @@
-// Proves gradients by central finite differences in float64.
+// Proves gradients by finite differences, with bounds on every error that takes part.
 //
-// For an entry p of the parameters, h = epsilon·max(1, |p|) and
-//   numeric = (L(p + h) − L(p − h)) / 2h,
-//   error   = |analytic − numeric| / max(|analytic|, |numeric|, floor).
-// The floor, 1e-4·max(1, |L|), keeps the rounding of L, about 1e-16·|L|/h, out of the verdict.
+// An entry's analytic gradient g comes from the engine in float64. Its numeric one is the central
+// difference d = (L(p + δ) − L(p − δ)) / 2δ of a loss that is evaluated in about 104 bits
+// (exact_pass.h), with a step δ of its own and an estimate of the error of d. rounding_bound.h
+// bounds the error of g. Then
+//   |g − d| > tolerance·max(|g|, |d|) + bound + estimate    the entry is wrong;
+//   |g − d| + estimate ≤ tolerance·max(|g|, |d|)            it is proved;
+//   g = 0 and estimate ≤ bound, not wrong                   it is proved to be 0 but for rounding;
+//   |g − d| + estimate ≤ tolerance·(largest |d| of the tensor)  it is proved to be negligible;
+//   else                                                    it is lost in rounding: unresolved.
+// A tensor with a wrong entry FAILED, one without any that could be checked is INCONCLUSIVE. One
+// with an unresolved entry is checked once more on a copy of the model whose layers are scaled
+// down, so that units are not saturated and the loss is not at its minimum: if it is proved there
+// it PASSED, else it is INCONCLUSIVE. docs/numerics.md derives step, estimate and bound.
 #ifndef BACKPROP_SERVER_ENGINE_GRAD_CHECK_H_
 #define BACKPROP_SERVER_ENGINE_GRAD_CHECK_H_
 
 #include <cstdint>
 #include <memory>
-#include <string>
 #include <vector>
 
+#include "server/engine/buffer.h"
 #include "server/engine/data.h"
+#include "server/engine/grad_check_point.h"
+#include "server/engine/grad_check_report.h"
 #include "server/engine/network.h"
-#include "server/engine/pass.h"
-#include "server/engine/workspace.h"
 
 namespace backprop::engine {
-
-struct GradCheckOptions {
-  double epsilon = 1e-6;
-  double tolerance = 1e-4;
-  double kernel_tolerance = 1e-3;
-  int64_t max_entries_per_tensor = 256;
-  uint64_t seed = 0;
-};
-
-struct TensorGradCheck {
-  TensorInfo tensor;
-  int64_t checked = 0;
-  int64_t set_aside = 0;  // a kink lies between p − h and p + h
-  int64_t not_sampled = 0;
-  double max_absolute_error = 0;
-  double max_relative_error = 0;
-  int64_t worst = -1;  // index in the tensor of the largest relative error; −1: none checked
-  double worst_analytic = 0;
-  double worst_numeric = 0;
-  double kernel_max_relative_error = 0;
-  bool passed = true;
-};
-
-struct GradCheckReport {
-  std::vector<TensorGradCheck> tensors;
-  bool passed = true;
-  bool sampled = false;
-  double max_relative_error = 0;
-  double loss = 0;
-  double floor = 0;
-  int64_t kernel_rows_set_aside = 0;
-};
 
 // A check in progress. Works on copies; never changes a model. Thread-compatible.
 class GradChecker {
@@ -58,35 +35,37 @@ class GradChecker {
   GradChecker(const Network& network, const State& state, const Dataset& batch,
               const GradCheckOptions& options);
 
-  // Checks up to `entries` more entries; false when all are done.
+  // Bytes that a check of a batch of so many rows needs, the batch apart.
+  static int64_t BytesNeeded(const Network& network, int64_t rows);
+
+  // Does a part of the work that costs about as much as `entries` differences, at least one; false
+  // when all is done.
   bool Advance(int64_t entries);
 
-  // After Advance has returned false.
-  const GradCheckReport& report() const { return report_; }
+  // What follows is for after Advance has returned false.
+  GradCheckReport report() const { return Judge(nullptr); }
+  // What the report would be if backward had the bug `tamper`.
+  GradCheckReport Judge(const Tamper& tamper) const;
+  // The check of the model as it is.
+  const GradCheckPoint& point() const { return *point_; }
 
  private:
-  void ComputeAnalytic();
-  void CompareKernels(const Network& network, const State& state, const Dataset& batch);
   void ChooseEntries();
-  void CheckEntry(TensorGradCheck* tensor, int64_t index);
-  double LossAt(int64_t parameter, double value, std::vector<bool>* sides);
-  void Conclude();
+  // Begins the check on the scaled copy where some tensors need it.
+  bool BeginScaled();
 
-  Model<double> Exact() const { return {network_, parameters_.data(), standardization_.get()}; }
-
-  GradCheckOptions options_;
-  Network network_;  // the same network in float64
-  std::shared_ptr<const Standardization> standardization_;
-  std::vector<double> parameters_;  // float64
-  Dataset batch_;                   // float64
-  Workspace workspace_;
-  std::vector<double> analytic_;
-  std::vector<bool> sides_plus_;
-  std::vector<bool> sides_minus_;
+  const GradCheckOptions options_;
+  const Network own_;    // the model's network
+  const Network exact_;  // the same in float64
+  const std::shared_ptr<const Standardization> standardization_;
+  Buffer values_;                              // (P)
+  const Dataset own_batch_;                    // in the model's precision
+  const Dataset batch_;                        // float64
   std::vector<std::vector<int64_t>> entries_;  // chosen, per tensor
-  size_t tensor_ = 0;                          // the next to check
-  size_t entry_ = 0;
-  GradCheckReport report_;
+  std::unique_ptr<GradCheckPoint> point_;
+  bool point_done_ = false;
+  std::vector<bool> again_;                 // per tensor: checked on the scaled copy
+  std::unique_ptr<GradCheckPoint> scaled_;  // null: no tensor needs it
 };
 
 }  // namespace backprop::engine
