@@ -23,6 +23,8 @@ Network InFloat64(const Network& network) {
 Buffer ScaledDown(const Network& network, const Buffer& values,
                   const Standardization* standardization, const Dataset& batch) {
   Buffer scaled = values.Clone();
+  std::vector<double> parameters;
+  for (int64_t i = 0; i < values.count(); ++i) parameters.push_back(values.Get(i));
   const auto rows = static_cast<size_t>(batch.rows);
   std::vector<double> x;
   for (int64_t i = 0; i < batch.rows * network.inputs(); ++i) {
@@ -39,21 +41,20 @@ Buffer ScaledDown(const Network& network, const Buffer& values,
     double sum = 0;
     for (size_t row = 0; row < rows; ++row) {
       double* out = z.data() + row * units;
-      for (int64_t j = 0; j < layer.units; ++j) out[j] = values.Get(layer.bias_offset + j);
+      std::copy_n(parameters.data() + layer.bias_offset, layer.units, out);
       for (size_t i = 0; i < inputs; ++i) {
-        const int64_t W = layer.weights_offset + static_cast<int64_t>(i * units);
+        const double* W = parameters.data() + layer.weights_offset + i * units;
         const double in = x[row * inputs + i];
-        for (int64_t j = 0; j < layer.units; ++j) out[j] += in * values.Get(W + j);
+        for (size_t j = 0; j < units; ++j) out[j] += in * W[j];
       }
       for (size_t j = 0; j < units; ++j) sum += out[j] * out[j];
     }
     const double rms = std::sqrt(sum / static_cast<double>(z.size()));
     const double scale = std::isfinite(rms) && rms > 1 ? std::ldexp(0.5, -std::ilogb(rms)) : 0.5;
-    for (int64_t i = 0; i < layer.inputs * layer.units; ++i) {
-      scaled.Set(layer.weights_offset + i, scale * values.Get(layer.weights_offset + i));
-    }
-    for (int64_t j = 0; j < layer.units; ++j) {
-      scaled.Set(layer.bias_offset + j, scale * values.Get(layer.bias_offset + j));
+    // The layer's W and b lie side by side.
+    for (int64_t i = 0; i < (layer.inputs + 1) * layer.units; ++i) {
+      const int64_t at = layer.weights_offset + i;
+      scaled.Set(at, scale * parameters[static_cast<size_t>(at)]);
     }
     x.assign(z.size(), 0);
     for (size_t i = 0; i < z.size(); ++i) {
