@@ -54,7 +54,6 @@ Evaluation FromMessage(const v1::EvaluateResponse& message) {
 }
 
 void ToMessage(const GradCheckOptions& options, v1::GradCheckConfig* message) {
-  if (options.epsilon.has_value()) message->set_epsilon(*options.epsilon);
   if (options.tolerance.has_value()) message->set_tolerance(*options.tolerance);
   if (options.kernel_tolerance.has_value()) {
     message->set_kernel_tolerance(*options.kernel_tolerance);
@@ -65,6 +64,22 @@ void ToMessage(const GradCheckOptions& options, v1::GradCheckConfig* message) {
   message->set_seed(options.seed);
 }
 
+namespace {
+
+// A server that does not know verdicts yet says only whether the check passed.
+GradCheckVerdict VerdictOf(v1::GradCheckVerdict verdict, bool passed) {
+  switch (verdict) {
+    case v1::GRAD_CHECK_VERDICT_INCONCLUSIVE:
+      return GradCheckVerdict::kInconclusive;
+    case v1::GRAD_CHECK_VERDICT_FAILED:
+      return GradCheckVerdict::kFailed;
+    default:
+      return passed ? GradCheckVerdict::kPassed : GradCheckVerdict::kFailed;
+  }
+}
+
+}  // namespace
+
 GradCheckResult FromMessage(const v1::GradCheckResponse& message) {
   const v1::GradCheckResult& from = message.result();
   GradCheckResult result;
@@ -72,10 +87,10 @@ GradCheckResult FromMessage(const v1::GradCheckResponse& message) {
   result.max_relative_error = from.max_relative_error();
   result.sampled = from.sampled();
   result.loss = from.loss();
-  result.epsilon = from.epsilon();
   result.tolerance = from.tolerance();
   result.kernel_tolerance = from.kernel_tolerance();
-  result.kernel_rows_set_aside = from.kernel_rows_set_aside();
+  result.verdict = VerdictOf(from.verdict(), from.passed());
+  result.explanation = from.explanation();
   result.step = message.step();
   for (const v1::TensorGradCheck& tensor : from.tensors()) {
     TensorGradCheck check;
@@ -90,6 +105,11 @@ GradCheckResult FromMessage(const v1::GradCheckResponse& message) {
     check.worst_analytic = tensor.worst_analytic();
     check.worst_numeric = tensor.worst_numeric();
     check.kernel_max_relative_error = tensor.kernel_max_relative_error();
+    check.worst_error_bound = tensor.worst_error_bound();
+    check.kernel_max_bound_ratio = tensor.kernel_max_bound_ratio();
+    check.unresolved = tensor.unresolved();
+    check.verdict = VerdictOf(tensor.verdict(), tensor.passed());
+    check.explanation = tensor.explanation();
     check.passed = tensor.passed();
     result.tensors.push_back(std::move(check));
   }

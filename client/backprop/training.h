@@ -198,12 +198,14 @@ struct AppliedGradients {
 };
 
 struct GradCheckOptions {
-  std::optional<double> epsilon{};
   std::optional<double> tolerance{};
   std::optional<double> kernel_tolerance{};
   std::optional<int32_t> max_entries_per_tensor{};
   uint64_t seed = 0;
 };
+
+// What a gradient check found: the gradient is proved, it is wrong, or neither could be shown.
+enum class GradCheckVerdict { kPassed, kFailed, kInconclusive };
 
 struct TensorGradCheck {
   std::string name{};
@@ -216,8 +218,13 @@ struct TensorGradCheck {
   std::vector<int32_t> worst_index{};
   double worst_analytic = 0;
   double worst_numeric = 0;
-  double kernel_max_relative_error = 0;
-  bool passed = false;
+  double worst_error_bound = 0;
+  double kernel_max_relative_error = 0;  // in excess of its rounding-error bound
+  double kernel_max_bound_ratio = 0;     // at most 1 for correct kernels
+  int64_t unresolved = 0;                // checked, but lost in rounding
+  GradCheckVerdict verdict = GradCheckVerdict::kInconclusive;
+  std::string explanation{};  // why the verdict is not kPassed, and what to change
+  bool passed = false;        // whether it is
 };
 
 struct GradCheckResult {
@@ -226,10 +233,10 @@ struct GradCheckResult {
   double max_relative_error = 0;
   bool sampled = false;
   double loss = 0;
-  double epsilon = 0;
   double tolerance = 0;
   double kernel_tolerance = 0;
-  int64_t kernel_rows_set_aside = 0;
+  GradCheckVerdict verdict = GradCheckVerdict::kInconclusive;
+  std::string explanation{};
   int64_t step = 0;
 };
 

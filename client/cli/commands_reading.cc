@@ -149,10 +149,10 @@ void AddReadingCommands(CLI::App* app, Globals* globals, Command* chosen) {
   auto* check = app->add_subcommand("grad-check", "Prove the gradients by finite differences");
   auto options = std::make_shared<GradCheckOptions>();
   check->add_option("model", *model, "Id of the model")->required();
-  check->add_option("--epsilon", options->epsilon, "Step of the difference; default 1e-6");
   check->add_option("--tolerance", options->tolerance, "Largest relative error; default 1e-4");
   check->add_option("--kernel-tolerance", options->kernel_tolerance,
-                    "Largest error of the training kernels; default 1e-3, 1e-9 for float64");
+                    "Largest error of the training kernels beyond rounding; default 1e-4, 1e-9 for "
+                    "float64");
   check->add_option("--max-entries", options->max_entries_per_tensor,
                     "Entries checked in each tensor; default 256");
   check->add_option("--sample-seed", options->seed, "Seed of the sampling");

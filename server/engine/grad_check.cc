@@ -64,6 +64,21 @@ Buffer ScaledDown(const Network& network, const Buffer& values,
   return scaled;
 }
 
+// The same rows, each with its weight times a factor of its own in [1/2, 3/2), so that what cancels
+// between rows no longer does.
+Dataset Reweighted(const Dataset& batch, DataType type) {
+  constexpr double kGoldenRatio = 0.6180339887498949;
+  Dataset rows = batch.ConvertTo(type);
+  Buffer weights(type, rows.rows);
+  for (int64_t i = 0; i < rows.rows; ++i) {
+    const double weight = rows.sample_weights.count() == 0 ? 1 : rows.sample_weights.Get(i);
+    const double place = kGoldenRatio * static_cast<double>(i);
+    weights.Set(i, weight * (0.5 + place - std::floor(place)));
+  }
+  rows.sample_weights = std::move(weights);
+  return rows;
+}
+
 }  // namespace
 
 GradChecker::GradChecker(const Network& network, const State& state, const Dataset& batch,
@@ -126,8 +141,11 @@ bool GradChecker::BeginScaled() {
   }
   if (!needed) return false;
   const Buffer scaled = ScaledDown(exact_, values_, standardization_.get(), batch_);
+  own_batch_ = Reweighted(own_batch_, own_.spec().data_type);
+  // From the model's precision: both must be the same numbers.
+  reweighted_ = own_batch_.ConvertTo(DataType::kFloat64);
   scaled_ = std::make_unique<GradCheckPoint>(own_, exact_, scaled, standardization_, own_batch_,
-                                             batch_, options_, entries);
+                                             reweighted_, options_, entries);
   return true;
 }
 

@@ -6,13 +6,14 @@
 // bounds the error of g. Then
 //   |g − d| > tolerance·max(|g|, |d|) + bound + estimate    the entry is wrong;
 //   |g − d| + estimate ≤ tolerance·max(|g|, |d|)            it is proved;
-//   g = 0 and estimate ≤ bound, not wrong                   it is proved to be 0 but for rounding;
-//   |g − d| + estimate ≤ tolerance·(largest |d| of the tensor)  it is proved to be negligible;
+//   g = 0 and |d| ≤ estimate                                it is proved to be 0;
+//   |g − d| + estimate ≤ tolerance·(largest proved |d|)     it is proved to be negligible;
 //   else                                                    it is lost in rounding: unresolved.
 // A tensor with a wrong entry FAILED, one without any that could be checked is INCONCLUSIVE. One
 // with an unresolved entry is checked once more on a copy of the model whose layers are scaled
-// down, so that units are not saturated and the loss is not at its minimum: if it is proved there
-// it PASSED, else it is INCONCLUSIVE. docs/numerics.md derives step, estimate and bound.
+// down, with rows weighted anew, so that units are not saturated, rows do not cancel, and the loss
+// is not at its minimum: if it is proved there it PASSED, else it is INCONCLUSIVE. docs/numerics.md
+// derives step, estimate and bound.
 #ifndef BACKPROP_SERVER_ENGINE_GRAD_CHECK_H_
 #define BACKPROP_SERVER_ENGINE_GRAD_CHECK_H_
 
@@ -58,13 +59,14 @@ class GradChecker {
   const Network own_;    // the model's network
   const Network exact_;  // the same in float64
   const std::shared_ptr<const Standardization> standardization_;
-  Buffer values_;                              // (P)
-  const Dataset own_batch_;                    // in the model's precision
-  const Dataset batch_;                        // float64
+  Buffer values_;        // (P)
+  Dataset own_batch_;    // in the model's precision; reweighted once point_ is done
+  const Dataset batch_;  // float64
   std::vector<std::vector<int64_t>> entries_;  // chosen, per tensor
   std::unique_ptr<GradCheckPoint> point_;
   bool point_done_ = false;
   std::vector<bool> again_;                 // per tensor: checked on the scaled copy
+  Dataset reweighted_;                      // own_batch_ in float64 then
   std::unique_ptr<GradCheckPoint> scaled_;  // null: no tensor needs it
 };
 

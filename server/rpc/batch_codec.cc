@@ -157,10 +157,15 @@ absl::StatusOr<engine::Dataset> DecodeBatch(const v1::Batch& batch, absl::string
 
 absl::Status CheckWorkspace(const engine::Network& network, int64_t rows, engine::PassKind kind,
                             absl::string_view field, const session::Limits& limits) {
-  const int64_t bytes = engine::Workspace::BytesNeeded(network, rows, kind);
+  return CheckMemory(engine::Workspace::BytesNeeded(network, rows, kind), "a pass", rows, field,
+                     limits);
+}
+
+absl::Status CheckMemory(int64_t bytes, absl::string_view what, int64_t rows,
+                         absl::string_view field, const session::Limits& limits) {
   if (bytes <= limits.max_workspace_bytes) return absl::OkStatus();
   return session::LimitError(
-      field, absl::StrCat("a pass over ", rows, " rows of this model needs ", bytes,
+      field, absl::StrCat(what, " over ", rows, " rows of this model needs ", bytes,
                           " bytes, more than the limit of ", limits.max_workspace_bytes));
 }
 

@@ -32,6 +32,10 @@ absl::Status DecodeSampleWeights(const v1::Tensor& tensor, const std::string& fi
 absl::Status CheckWorkspace(const engine::Network& network, int64_t rows, engine::PassKind kind,
                             absl::string_view field, const session::Limits& limits);
 
+// The same for `what`, which takes so many bytes.
+absl::Status CheckMemory(int64_t bytes, absl::string_view what, int64_t rows,
+                         absl::string_view field, const session::Limits& limits);
+
 }  // namespace backprop::rpc
 
 #endif  // BACKPROP_SERVER_RPC_BATCH_CODEC_H_

@@ -166,10 +166,9 @@ void HandleGradCheck(Context* context, UnaryCall* call, const v1::GradCheckReque
   if (!data.ok()) return call->Done(data.status());
   const auto options = DecodeGradCheckConfig(request.config(), network.spec().data_type);
   if (!options.ok()) return call->Done(options.status());
-  // Twice, as it is computed in float64.
   const absl::Status fits =
-      CheckWorkspace(network, 2 * data->rows, engine::PassKind::kForwardBackward, "batch.inputs",
-                     context->limits());
+      CheckMemory(engine::GradChecker::BytesNeeded(network, data->rows), "a gradient check",
+                  data->rows, "batch.inputs", context->limits());
   if (!fits.ok()) return call->Done(fits);
   auto state = (*model)->ReadFitted();
   if (!state.ok()) return call->Done(state.status());

@@ -9,7 +9,7 @@ absl::StatusOr<engine::GradCheckOptions> DecodeGradCheckConfig(const v1::GradChe
                                                                engine::DataType type) {
   Fields fields;
   engine::GradCheckOptions options;
-  options.kernel_tolerance = type == engine::DataType::kFloat32 ? 1e-3 : 1e-9;
+  options.kernel_tolerance = type == engine::DataType::kFloat32 ? 1e-4 : 1e-9;
   options.seed = message.seed();
   const auto in = [&](double value, double low, bool with_low, double high, const char* field,
                       const char* range) {
@@ -18,7 +18,7 @@ absl::StatusOr<engine::GradCheckOptions> DecodeGradCheckConfig(const v1::GradChe
     return value;
   };
   if (message.has_epsilon()) {
-    options.epsilon = in(message.epsilon(), 1e-12, true, 1, "config.epsilon", "[1e-12, 1]");
+    in(message.epsilon(), 1e-12, true, 1, "config.epsilon", "[1e-12, 1]");  // and is ignored
   }
   if (message.has_tolerance()) {
     options.tolerance = in(message.tolerance(), 0, false, 1, "config.tolerance", "(0, 1]");
@@ -38,17 +38,32 @@ absl::StatusOr<engine::GradCheckOptions> DecodeGradCheckConfig(const v1::GradChe
   return options;
 }
 
+namespace {
+
+v1::GradCheckVerdict EncodeVerdict(engine::Verdict verdict) {
+  switch (verdict) {
+    case engine::Verdict::kPassed:
+      return v1::GRAD_CHECK_VERDICT_PASSED;
+    case engine::Verdict::kFailed:
+      return v1::GRAD_CHECK_VERDICT_FAILED;
+    case engine::Verdict::kInconclusive:
+      return v1::GRAD_CHECK_VERDICT_INCONCLUSIVE;
+  }
+  return v1::GRAD_CHECK_VERDICT_UNSPECIFIED;
+}
+
+}  // namespace
+
 void EncodeGradCheck(const engine::GradCheckReport& report, const engine::GradCheckOptions& options,
                      v1::GradCheckResult* message) {
-  message->set_passed(report.passed);
+  message->set_verdict(EncodeVerdict(report.verdict));
+  message->set_explanation(report.explanation);
+  message->set_passed(report.verdict == engine::Verdict::kPassed);
   message->set_max_relative_error(report.max_relative_error);
   message->set_sampled(report.sampled);
   message->set_loss(report.loss);
-  message->set_epsilon(options.epsilon);
   message->set_tolerance(options.tolerance);
   message->set_kernel_tolerance(options.kernel_tolerance);
-  message->set_floor(report.floor);
-  message->set_kernel_rows_set_aside(report.kernel_rows_set_aside);
   for (const engine::TensorGradCheck& check : report.tensors) {
     v1::TensorGradCheck* out = message->add_tensors();
     out->set_name(check.tensor.name);
@@ -57,6 +72,7 @@ void EncodeGradCheck(const engine::GradCheckReport& report, const engine::GradCh
     out->set_checked(check.checked);
     out->set_set_aside(check.set_aside);
     out->set_not_sampled(check.not_sampled);
+    out->set_unresolved(check.unresolved);
     out->set_max_absolute_error(check.max_absolute_error);
     out->set_max_relative_error(check.max_relative_error);
     if (check.worst >= 0) {
@@ -67,8 +83,12 @@ void EncodeGradCheck(const engine::GradCheckReport& report, const engine::GradCh
     }
     out->set_worst_analytic(check.worst_analytic);
     out->set_worst_numeric(check.worst_numeric);
+    out->set_worst_error_bound(check.worst_error_bound);
     out->set_kernel_max_relative_error(check.kernel_max_relative_error);
-    out->set_passed(check.passed);
+    out->set_kernel_max_bound_ratio(check.kernel_max_bound_ratio);
+    out->set_verdict(EncodeVerdict(check.verdict));
+    out->set_explanation(check.explanation);
+    out->set_passed(check.verdict == engine::Verdict::kPassed);
   }
 }
 

@@ -198,7 +198,8 @@ std::unique_ptr<GradChecker> Check(const Sample& s) {
 }
 
 // Makes a tensor, or one entry of it, wrong.
-void Mutate(uint64_t seed, const Network& network, bool one_entry, std::vector<double>* gradients) {
+void Mutate(uint64_t seed, const Network& network, bool one_entry,
+            std::vector<double>* gradients) {
   Random random(seed);
   const auto tensors = network.tensors();
   const TensorInfo& tensor =

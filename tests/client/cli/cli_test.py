@@ -19,8 +19,8 @@ import numpy as np
 from harness import BIN, Server, cli
 
 GOLDEN_GRAD_CHECK = re.compile(
-    r"tensor +shape +checked +set aside +max abs err +max rel err +kernel err *\n"
-    r"(layers\[\d\]\.(weights|bias) +\[[\d,]+\] +\d+ +\d+ +\S+ +\S+ +\S+  ok\n){4}"
+    r"tensor +shape +checked +set aside +unresolved +max abs err +max rel err +kernel/bound *\n"
+    r"(layers\[\d\]\.(weights|bias) +\[[\d,]+\] +\d+ +\d+ +\d+ +\S+ +\S+ +\S+  ok\n){4}"
     r"PASSED: largest relative error \S+, tolerance 1e-04\n")
 
 
@@ -489,9 +489,13 @@ class CliTest(unittest.TestCase):
     def test_grad_check(self):
         self.create("check")
         self.assertRegex(self.ok("grad-check", "check", "--data", "xor"), GOLDEN_GRAD_CHECK)
-        failed = self.run_cli("grad-check", "check", "--data", "xor", "--kernel-tolerance", 1e-15)
-        self.assertEqual(failed.returncode, 1)
-        self.assertIn("FAILED", failed.stdout)
+        finer = self.run_cli("grad-check", "check", "--data", "xor", "--tolerance", 1e-17)
+        self.assertEqual(finer.returncode, 1)
+        self.assertRegex(finer.stdout, r"\nINCONCLUSIVE: layers\[0\]\.weights: the gradient of \d+ of 16 entries is lost")
+        self.ok("create", "zeros", "--inputs", 2, "--layers", "8,2", "--initializer", "zeros")
+        zeros = self.run_cli("grad-check", "zeros", "--data", "xor")
+        self.assertEqual(zeros.returncode, 1)
+        self.assertIn("INCONCLUSIVE: layers[0].weights: every entry lies on a kink", zeros.stdout)
 
     def test_parameters_get_and_set(self):
         self.create("source", "--optimizer", "adam")
