@@ -162,6 +162,8 @@ void RoundingBound::Forward(int64_t row) {
         magnitude[static_cast<size_t>(j)] += size * std::abs(W[j]);
       }
     }
+    const bool straight = layer.spec.activation == Activation::kIdentity ||
+                          layer.spec.activation == Activation::kRelu;
     const bool last = l + 1 == network_.layers().size();
     std::vector<double>& Ea = last ? outputs_ : errors_[l + 1].x;
     const UnitPoint* units = pass_.units(l, row);
@@ -171,7 +173,7 @@ void RoundingBound::Forward(int64_t row) {
       // Without a magnitude nothing is added and nothing rounds or underflows.
       Ez[at] = magnitude[at] == 0 ? 0 : Ez[at] + terms * (u_ * magnitude[at] + eta_);
       const Variation f = VariationOf(layer.spec, units[j].z.high, units[j].a.high, Ez[at]);
-      Ea[at] = f.first * Ez[at] + u_ * f.value_error + (f.value_error > 0 ? eta_ : 0);
+      Ea[at] = f.first * Ez[at] + u_ * f.value_error + (straight ? 0 : Underflow(units[j].z.high));
     }
   }
 }
@@ -255,7 +257,8 @@ void RoundingBound::Backward(int64_t row) {
       const double steepness = std::abs(slope);
       const double Ez = errors_[l].z[at];
       const Variation f = VariationOf(layer.spec, units[j].z.high, units[j].a.high, Ez);
-      const double Eslope = f.second * Ez + f.jump + u_ * f.slope_error;
+      const double Eslope = f.second * Ez + f.jump + u_ * f.slope_error +
+                            (f.slope_error > 0 ? Underflow(units[j].z.high) : 0);
       const double da = std::abs(da_[at]);
       const bool straight = layer.spec.activation == Activation::kIdentity;
       const double Edz =

@@ -3,6 +3,7 @@
 #ifndef BACKPROP_SERVER_ENGINE_ROUNDING_BOUND_H_
 #define BACKPROP_SERVER_ENGINE_ROUNDING_BOUND_H_
 
+#include <cmath>
 #include <cstdint>
 #include <vector>
 
@@ -36,6 +37,8 @@ class RoundingBound {
   void Forward(int64_t row);
   void LossSlopes(int64_t row);
   void Backward(int64_t row);
+  // What numbers below the smallest normal one can cost in f or f′ at z, where z is a factor.
+  double Underflow(double z) const { return 4 * eta_ * (1 + std::abs(z)); }
   // Keeps the largest magnitude of the pass.
   void Saw(double magnitude) {
     if (!(magnitude <= largest_) && !overflows()) largest_ = magnitude;  // NaN stays
