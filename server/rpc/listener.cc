@@ -118,9 +118,16 @@ void Listener::TakeFrom(int listening_fd) {
       const int error = errno;
       if (error == EAGAIN || error == EWOULDBLOCK) return;
       if (OfTheConnection(error)) continue;
-      Refused(OutOfDescriptors(error) ? kNoDescriptors : strerrordesc_np(error));
-      if (!OutOfDescriptors(error) || !RefuseWithSpare(listening_fd)) absl::SleepFor(kPause);
-      continue;
+      if (OutOfDescriptors(error)) {
+        // accept() says so whether a connection waits or not.
+        if (!RefuseWithSpare(listening_fd)) return;
+        Refused(kNoDescriptors);
+        continue;
+      }
+      const char* description = strerrordesc_np(error);
+      Refused(description != nullptr ? description : "accept failed");
+      absl::SleepFor(kPause);
+      return;
     }
     if (const char* reason = Admit(fd); reason != nullptr) {
       close(fd);
@@ -150,10 +157,12 @@ const char* Listener::Admit(int fd) {
 
 bool Listener::RefuseWithSpare(int listening_fd) {
   spare_.Close();
-  const Descriptor refused(Accept(listening_fd));
-  const bool any = refused.open();
+  const int fd = Accept(listening_fd);
+  const bool another_took_it = fd < 0 && OutOfDescriptors(errno);
+  if (fd >= 0) close(fd);
   spare_ = Descriptor(open("/dev/null", O_RDONLY | O_CLOEXEC));
-  return any;
+  if (another_took_it) absl::SleepFor(kPause);
+  return fd >= 0;
 }
 
 Listener::Identity Listener::IdentityOf(int fd) {

@@ -1,5 +1,6 @@
 """The server and its clients on connections that are many, hostile, frozen or about to end."""
 
+import os
 import pathlib
 import re
 import socket
@@ -99,6 +100,45 @@ class DescriptorsTest(unittest.TestCase):
         with Server(wrapper=("prlimit", "--nofile=64:4096")) as server:
             limits = pathlib.Path(f"/proc/{server.process.pid}/limits").read_text()
             self.assertRegex(limits, r"Max open files\s+4096\s+4096")
+
+    def test_the_store_keeps_its_descriptors(self):
+        with tempfile.TemporaryDirectory() as folder, \
+                Server("--data-dir", folder, wrapper=("prlimit", "--nofile=64:64")) as server, \
+                grpc.insecure_channel(server.address) as channel:
+            stub = service_grpc.TrainingServiceStub(channel)
+            create(stub)
+            connections = open_connections(server.address, 100)
+            self.assertTrue(any(is_closed(c) for c in connections))
+            for i in range(3):
+                stub.Step(service.StepRequest(model="models/m", batch=rows()))
+                create(stub, f"m{i}")
+            for connection in connections:
+                connection.close()
+
+    def test_connections_are_refused_without_any_descriptor(self):
+        with Server() as server:
+            pid = str(server.process.pid)
+            descriptors = lambda: {int(fd) for fd in os.listdir(f"/proc/{pid}/fd")}
+            highest = max(descriptors())
+            kept = []
+            while not set(range(highest + 1)) <= descriptors():
+                kept += open_connections(server.address, 1)
+                self.assertFalse(is_closed(kept[-1]))
+            subprocess.run(["prlimit", "--pid", pid, f"--nofile={highest + 1}:"], check=True)
+            for _ in range(3):
+                for over in open_connections(server.address, 2):
+                    self.assertTrue(is_closed(over))
+                    over.close()
+            wait_until(lambda: "the limit of open files is reached" in server.log(),
+                       what="a line in the log")
+            self.assertRegex(server.log(), r" [1-6] connections? (was|were) refused")
+            subprocess.run(["prlimit", "--pid", pid, "--nofile=1024:"], check=True)
+            self.assertEqual(cli("health", server=server.address).stdout, "SERVING\n")
+            begin = time.monotonic()
+            self.assertEqual(server.terminate_and_wait(), 0)
+            self.assertLess(time.monotonic() - begin, 3)
+            for connection in kept:
+                connection.close()
 
     def test_max_connections(self):
         with tempfile.TemporaryDirectory() as folder:
