@@ -15,30 +15,19 @@ size_t WantedColumns(const ModelSpec& spec) {
   return WantsLabel(spec) ? 1 : static_cast<size_t>(spec.layers.back().units);
 }
 
-// How many classes a label can name.
-int32_t Classes(const ModelSpec& spec) {
-  return Binary(spec) ? 2 : std::max(spec.layers.back().units, 1);
-}
-
 bool Has(const std::vector<size_t>& columns, size_t column) {
   return std::find(columns.begin(), columns.end(), column) != columns.end();
 }
 
-std::string Join(const std::vector<std::string>& names) {
-  constexpr size_t kShown = 20;
-  std::string text;
-  for (size_t i = 0; i < std::min(names.size(), kShown); ++i) {
-    text += (i == 0 ? "" : ", ") + names[i].substr(0, 80);
-  }
-  if (names.size() > kShown) text += ", … (" + std::to_string(names.size()) + ")";
-  return text;
+DataError TwoColumns(const CsvTable& table, const std::string& name, const std::string& what) {
+  return {table.file + ": has two columns \"" + name + "\"" + what};
 }
 
 size_t ColumnIndex(const CsvTable& table, const std::string& column) {
   const auto named = std::find(table.header.begin(), table.header.end(), column);
   if (named != table.header.end()) {
     if (std::find(named + 1, table.header.end(), column) != table.header.end()) {
-      throw DataError{table.file + ": has two columns \"" + column + "\""};
+      throw TwoColumns(table, column, "");
     }
     return static_cast<size_t>(named - table.header.begin());
   }
@@ -64,7 +53,7 @@ std::vector<size_t> ByName(const CsvTable& table, const std::string& model,
     if (place == places.end()) {
       missing.push_back("\"" + name + "\"");
     } else if (twice.count(name) > 0) {
-      throw DataError{table.file + ": has two columns \"" + name + "\", a feature of " + model};
+      throw TwoColumns(table, name, ", a feature of " + model);
     } else {
       inputs.push_back(place->second);
     }
@@ -159,30 +148,17 @@ void TellByPlace(const CsvTable& table, const std::string& model, const ModelSpe
       ", but " + model + " takes " + std::to_string(features) + names};
 }
 
-// Labels are class names as they are written, or as numbers: 1.0 is the class "1".
-class NameFinder {
- public:
-  explicit NameFinder(const std::vector<std::string>& names) : names_(names.begin(), names.end()) {
-    for (const std::string& name : names) {
-      if (const auto number = ToNumber(name); number.has_value()) numbers_.emplace(*number, name);
-    }
-  }
-  bool has_numbers() const { return !numbers_.empty(); }
-  bool Has(const std::string& field) const { return names_.count(field) > 0; }
-  std::optional<std::string> Find(const std::string& field) const {
-    if (Has(field)) return field;
-    const auto number = ToNumber(field);
-    const auto found = number.has_value() ? numbers_.find(*number) : numbers_.end();
-    if (found == numbers_.end()) return std::nullopt;
-    return found->second;
-  }
-
- private:
-  std::unordered_set<std::string> names_;
-  std::unordered_map<double, std::string> numbers_;
-};
-
 }  // namespace
+
+std::string Join(const std::vector<std::string>& names) {
+  constexpr size_t kShown = 20;
+  std::string text;
+  for (size_t i = 0; i < std::min(names.size(), kShown); ++i) {
+    text += (i == 0 ? "" : ", ") + names[i].substr(0, 80);
+  }
+  if (names.size() > kShown) text += ", … (" + std::to_string(names.size()) + ")";
+  return text;
+}
 
 std::string NamesOf(const CsvTable& table, const std::vector<size_t>& columns) {
   std::vector<std::string> names;
@@ -220,53 +196,6 @@ Tensor Numbers(const CsvTable& table, const std::vector<size_t>& columns) {
   }
   return Tensor(static_cast<int64_t>(table.rows.size()), static_cast<int64_t>(columns.size()),
                 values);
-}
-
-void Labels(const CsvTable& table, size_t column, const ModelSpec& spec, Batch* batch) {
-  const std::vector<std::string>& names = spec.class_names;
-  const NameFinder finder(names);
-  // A model with names takes indices too, if no label is a name and no name is a number.
-  const bool by_name =
-      finder.has_numbers() || std::any_of(table.rows.begin(), table.rows.end(),
-                                          [&](const auto& row) { return finder.Has(row[column]); });
-  for (size_t row = 0; row < table.rows.size(); ++row) {
-    const std::string& field = table.rows[row][column];
-    if (by_name) {
-      const std::optional<std::string> name = finder.Find(field);
-      if (!name.has_value()) {
-        throw table.Error(
-            row, column,
-            "expected one of the model's class_names " + Join(names) + ", got \"" + field + "\"");
-      }
-      batch->label_names.push_back(*name);
-      continue;
-    }
-    const std::optional<double> number = ToNumber(field);
-    const std::optional<int32_t> index =
-        number.has_value() ? ClassIndex(*number) : std::optional<int32_t>();
-    if (!index.has_value() || *index >= Classes(spec)) {
-      const std::string classes =
-          names.empty() ? "a class index"
-                        : "one of the model's class_names " + Join(names) + ", or a class index";
-      throw table.Error(row, column,
-                        "expected " + classes + " from 0 to " + std::to_string(Classes(spec) - 1) +
-                            ", got \"" + field + "\"");
-    }
-    batch->labels.push_back(*index);
-  }
-}
-
-std::vector<std::string> NamesIn(const CsvTable& table, size_t column) {
-  std::vector<std::string> names;
-  std::unordered_set<std::string> known;
-  bool numbers = true;
-  for (const auto& row : table.rows) {
-    const std::string& field = row[column];
-    const std::optional<double> number = ToNumber(field);
-    numbers = numbers && number.has_value() && ClassIndex(*number).has_value();
-    if (known.insert(field).second) names.push_back(field);
-  }
-  return numbers ? std::vector<std::string>() : names;
 }
 
 }  // namespace backprop::cli

@@ -37,7 +37,8 @@ bool WantsLabel(const ModelSpec& spec);
 Columns TellApart(const CsvTable& table, const std::string& model, const ModelSpec& spec,
                   const ColumnFlags& flags, bool inputs_alone);
 
-// "x, y", for people.
+// "x, y", for people; the first 20 of them.
+std::string Join(const std::vector<std::string>& names);
 std::string NamesOf(const CsvTable& table, const std::vector<size_t>& columns);
 
 // The rows of some columns as numbers; throws DataError.

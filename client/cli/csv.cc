@@ -136,6 +136,10 @@ std::string OtherSeparator(const std::vector<std::string>& fields) {
   return "";
 }
 
+DataError OtherSeparatorError(const std::string& file, const std::string& separator) {
+  return {file + ":1: has no commas but " + separator + "; separate the fields by commas"};
+}
+
 }  // namespace
 
 std::optional<int32_t> ClassIndex(double value) {
@@ -212,8 +216,7 @@ CsvTable ParseCsv(const std::string& file, const std::string& text, std::optiona
       for (const std::string& field : fields) any_number |= ToNumber(field).has_value();
       first = false;
       if (const std::string other = OtherSeparator(fields); !other.empty()) {
-        throw DataError{file + ":1: has no commas but " + other +
-                        "; separate the fields by commas"};
+        throw OtherSeparatorError(file, other);
       }
       if (!header.has_value() && LooksLikeNames(fields)) {
         std::fprintf(stderr,
