@@ -10,6 +10,7 @@
 #include "server/engine/loss.h"
 #include "server/rpc/tensor_codec.h"
 #include "server/session/status.h"
+#include "server/session/text.h"
 
 namespace backprop::rpc {
 namespace {
@@ -37,6 +38,10 @@ absl::Status CheckTargets(const engine::Dataset& data, Loss loss, absl::string_v
   return absl::OkStatus();
 }
 
+void AppendShort(std::string* out, const std::string& name) {
+  absl::StrAppend(out, session::Escape(name, session::kMaxQuotedBytes));
+}
+
 absl::StatusOr<std::vector<int32_t>> DecodeNames(
     const google::protobuf::RepeatedPtrField<std::string>& labels, absl::string_view field,
     const std::vector<std::string>& class_names, int64_t rows) {
@@ -52,10 +57,10 @@ absl::StatusOr<std::vector<int32_t>> DecodeNames(
       const bool more = class_names.size() > kShown;
       const auto end =
           class_names.begin() + static_cast<int64_t>(std::min(class_names.size(), kShown));
-      return FieldError(
-          absl::StrCat(field, "[", i, "]"),
-          absl::StrCat("expected one of ", absl::StrJoin(class_names.begin(), end, ", "),
-                       more ? ", …" : "", ", got \"", labels[i].substr(0, 80), "\""));
+      return FieldError(absl::StrCat(field, "[", i, "]"),
+                        absl::StrCat("expected one of ",
+                                     absl::StrJoin(class_names.begin(), end, ", ", AppendShort),
+                                     more ? ", …" : "", ", got ", session::Quote(labels[i])));
     }
     classes.push_back(static_cast<int32_t>(it - class_names.begin()));
   }

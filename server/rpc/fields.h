@@ -17,21 +17,25 @@ namespace backprop::rpc {
 // Thread-compatible.
 class Fields {
  public:
-  // A violated rule: "spec.layers[0].units", "must be at least 1, got 0". The first 16 are kept.
+  // A violated rule: "spec.layers[0].units", "must be at least 1, got 0". The first 16 are kept,
+  // the others counted.
   void Add(absl::string_view field, absl::string_view description) {
     if (violations_.size() < kMost) {
       violations_.push_back({std::string(field), std::string(description)});
+    } else {
+      ++left_out_;
     }
   }
   bool ok() const { return violations_.empty(); }
   // OK, or INVALID_ARGUMENT with all that were added.
   absl::Status status() const {
-    return ok() ? absl::OkStatus() : session::FieldErrors(violations_);
+    return ok() ? absl::OkStatus() : session::FieldErrors(violations_, left_out_);
   }
 
  private:
   static constexpr size_t kMost = 16;
   std::vector<session::FieldViolation> violations_;
+  size_t left_out_ = 0;
 };
 
 }  // namespace backprop::rpc

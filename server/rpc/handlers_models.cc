@@ -1,7 +1,6 @@
 // CreateModel, GetModel, ListModels, DeleteModel.
 #include <utility>
 
-#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "server/rpc/fields.h"
 #include "server/rpc/handlers.h"
@@ -28,8 +27,8 @@ absl::StatusOr<session::Registry::CreateArgs> DecodeCreate(const Context& contex
   args.info.id = request.model_id();
   if (!request.model_id().empty() && !IsModelId(request.model_id())) {
     fields.Add("model_id", absl::StrCat("expected 1 to 63 of [a-z0-9_-], starting with a letter or "
-                                        "digit, got \"",
-                                        absl::CEscape(request.model_id().substr(0, 80)), "\""));
+                                        "digit, got ",
+                                        Quote(request.model_id())));
   }
   DecodeLabels(request.labels(), &args.info.labels, &fields);
   if (request.has_ttl()) DecodeTtl(request.ttl(), &args.info.ttl, &fields);

@@ -2,12 +2,12 @@
 
 #include <algorithm>
 
-#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "server/rpc/enum_table.h"
 #include "server/rpc/spec_codec.h"
 #include "server/rpc/time_codec.h"
 #include "server/session/status.h"
+#include "server/session/text.h"
 
 namespace backprop::rpc {
 namespace {
@@ -40,9 +40,8 @@ void DecodeLabels(const google::protobuf::Map<std::string, std::string>& labels,
   }
   for (const auto& [key, value] : labels) {
     if (!IsLabelKey(key)) {
-      fields->Add("labels",
-                  absl::StrCat("a key must be 1 to ", kMaxLabelKeyBytes, " of [a-z0-9_.-], got \"",
-                               absl::CEscape(key.substr(0, 80)), "\""));
+      fields->Add("labels", absl::StrCat("a key must be 1 to ", kMaxLabelKeyBytes,
+                                         " of [a-z0-9_.-], got ", session::Quote(key)));
     } else if (value.size() > kMaxLabelValueBytes) {
       fields->Add(
           absl::StrCat("labels[", key, "]"),

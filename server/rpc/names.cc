@@ -4,7 +4,6 @@
 #include <utility>
 
 #include "absl/strings/ascii.h"
-#include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
@@ -29,11 +28,6 @@ absl::StatusOr<std::string> ParseName(absl::string_view collection, absl::string
 }
 
 }  // namespace
-
-std::string Quote(absl::string_view s) {
-  constexpr size_t kMost = 80;
-  return absl::StrCat("\"", absl::CEscape(s.substr(0, kMost)), s.size() > kMost ? "…\"" : "\"");
-}
 
 bool IsModelId(absl::string_view id) {
   const auto plain = [](char c) { return absl::ascii_islower(c) || absl::ascii_isdigit(c); };

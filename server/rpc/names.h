@@ -7,11 +7,11 @@
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "server/session/text.h"
 
 namespace backprop::rpc {
 
-// What came, for an error: printable and short.
-std::string Quote(absl::string_view s);
+using session::Quote;
 
 // Whether `id` is 1 to 63 of [a-z0-9_-] and starts with a letter or digit.
 bool IsModelId(absl::string_view id);

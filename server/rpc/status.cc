@@ -4,13 +4,15 @@
 
 #include "google/rpc/error_details.pb.h"
 #include "server/session/status.h"
+#include "server/session/text.h"
 
 namespace backprop::rpc {
 
 google::rpc::Status ToMessage(const absl::Status& status) {
   google::rpc::Status details;
   details.set_code(static_cast<int>(status.code()));
-  details.set_message(std::string(status.message()));
+  // Our own errors fit already; those that come from below may not.
+  details.set_message(session::FitHeader(status.message(), session::kMaxErrorBytes));
   const auto violations = session::FieldViolationsOf(status);
   if (!violations.empty()) {
     google::rpc::BadRequest bad_request;

@@ -9,7 +9,8 @@
 
 namespace backprop::rpc {
 
-// Code, message and google.rpc details of an error.
+// Code, message and google.rpc details of an error: valid UTF-8, of a bounded size
+// (session/status.h).
 google::rpc::Status ToMessage(const absl::Status& status);
 
 // The same canonical code and message, with google.rpc details.

@@ -8,6 +8,7 @@
 #include "server/engine/loss.h"
 #include "server/session/records.h"
 #include "server/session/status.h"
+#include "server/session/text.h"
 #include "server/store/records.pb.h"
 
 namespace backprop::session {
@@ -85,8 +86,7 @@ absl::StatusOr<std::vector<int32_t>> FitClasses(const DatasetInfo& info,
   for (const std::string& name : info.class_names) {
     const auto it = std::find(model.class_names.begin(), model.class_names.end(), name);
     if (it == model.class_names.end()) {
-      return FieldError(field, absl::StrCat("the model has no class \"", name.substr(0, 80),
-                                            "\", which ", info.name(), " has"));
+      return FieldError(field, absl::StrCat("the model has no class ", Quote(name), ", which ", info.name(), " has"));
     }
     classes.push_back(static_cast<int32_t>(it - model.class_names.begin()));
   }

@@ -3,6 +3,7 @@
 #include "absl/strings/cord.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "server/session/text.h"
 
 namespace backprop::session {
 namespace {
@@ -32,14 +33,29 @@ std::vector<std::string> Payload(const absl::Status& status, const char* type) {
 
 }  // namespace
 
-absl::Status FieldErrors(const std::vector<FieldViolation>& violations) {
+absl::Status FieldErrors(const std::vector<FieldViolation>& violations, size_t left_out) {
+  constexpr size_t kNoteBytes = 64;
   std::string message;
   std::string packed;
+  size_t bytes = kNoteBytes;
+  left_out += violations.size();
   for (const FieldViolation& violation : violations) {
-    absl::StrAppend(&message, message.empty() ? "" : "; ", violation.field, ": ",
-                    violation.description);
-    Append(violation.field, &packed);
-    Append(violation.description, &packed);
+    const std::string field = FitHeader(violation.field, kMaxFieldBytes);
+    const std::string description = FitHeader(violation.description, kMaxDescriptionBytes);
+    const std::string text = absl::StrCat(message.empty() ? "" : "; ", field, ": ", description);
+    bytes += HeaderBytes(text);
+    if (bytes > kMaxErrorBytes) break;
+    --left_out;
+    message += text;
+    Append(field, &packed);
+    Append(description, &packed);
+  }
+  if (left_out > 0) {
+    const std::string note =
+        absl::StrCat(left_out, left_out == 1 ? " violation is" : " violations are", " left out");
+    absl::StrAppend(&message, "; ", note);
+    Append("", &packed);
+    Append(note, &packed);
   }
   absl::Status status = absl::InvalidArgumentError(message);
   status.SetPayload(kFieldsPayload, absl::Cord(packed));
@@ -56,12 +72,12 @@ absl::Status LimitError(absl::string_view field, absl::string_view description) 
 }
 
 absl::Status ReasonError(absl::StatusCode code, absl::string_view message, const Reason& reason) {
-  absl::Status status(code, message);
+  absl::Status status(code, FitHeader(message, kMaxErrorBytes));
   std::string packed;
   Append(reason.reason, &packed);
   for (const auto& [key, value] : reason.metadata) {
     Append(key, &packed);
-    Append(value, &packed);
+    Append(FitHeader(value, kMaxMetadataBytes), &packed);
   }
   status.SetPayload(kReasonPayload, absl::Cord(packed));
   return status;

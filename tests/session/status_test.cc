@@ -2,6 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include "absl/strings/str_cat.h"
+#include "server/session/text.h"
+
 namespace backprop::session {
 namespace {
 
@@ -18,6 +21,39 @@ TEST(StatusTest, FieldsSurviveWhateverTheyHold) {
   EXPECT_EQ(violations[2].description, "");
   EXPECT_EQ(FieldError("a.b", "bad").message(), "a.b: bad");
   EXPECT_FALSE(ReasonOf(status).has_value());
+}
+
+// What the trailers of an error take at most: the message, and in base64 message and violations.
+size_t TrailerBytes(const absl::Status& status) {
+  size_t details = status.message().size() + 100;
+  for (const auto& violation : FieldViolationsOf(status)) {
+    details += violation.field.size() + violation.description.size() + 12;
+  }
+  return HeaderBytes(status.message()) + details * 4 / 3;
+}
+
+TEST(StatusTest, ManyAndLongViolationsFitIntoTrailers) {
+  std::string accents;
+  for (int i = 0; i < 1000; ++i) accents += "é";
+  for (const std::string& text : {std::string(2000, 'x'), accents, std::string(300, '%')}) {
+    for (const size_t count : {1, 2, 16}) {
+      const absl::Status status =
+          FieldErrors(std::vector<FieldViolation>(count, {text, text}), /*left_out=*/100);
+      EXPECT_LE(TrailerBytes(status), 7500U);
+      EXPECT_EQ(ValidUtf8(status.message()), status.message());
+      const auto violations = FieldViolationsOf(status);
+      ASSERT_EQ(violations.size(), 2U) << "the first one, and how many there are besides";
+      EXPECT_EQ(violations[1].field, "");
+      EXPECT_EQ(violations[1].description,
+                absl::StrCat(count - 1 + 100, " violations are left out"));
+    }
+    const absl::Status reason = ReasonError(absl::StatusCode::kAborted, text, {"R", {{"k", text}}});
+    EXPECT_LE(HeaderBytes(reason.message()), kMaxErrorBytes);
+    EXPECT_LE(HeaderBytes(ReasonOf(reason)->metadata.at("k")), kMaxMetadataBytes);
+  }
+  const absl::Status short_ones = FieldErrors(std::vector<FieldViolation>(16, {"a.b", "is bad"}));
+  EXPECT_EQ(FieldViolationsOf(short_ones).size(), 16U);
+  EXPECT_EQ(FieldErrors({{"a", "is bad"}}, 1).message(), "a: is bad; 1 violation is left out");
 }
 
 TEST(StatusTest, ReasonsCarryTheirMetadata) {
