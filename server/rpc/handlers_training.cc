@@ -73,6 +73,7 @@ void HandleTrain(Context* context, const std::shared_ptr<TrainStream>& stream,
   train->args.wait = request.wait();
   // Who will ask again finds the run, also after a restart.
   train->args.resumes = request.detach() || !request.request_id().empty();
+  train->args.owned = !request.detach();
   train->args.key = *std::move(key);
   train->args.cancelled = [stream] { return stream->cancelled(); };
   const RowsAsked data{request.has_data() ? &request.data() : nullptr, request.dataset(), "data",

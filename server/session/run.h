@@ -84,6 +84,9 @@ class Run {
 
   // A call that keeps the run going: when the last one is dropped, the run stops as cancelled. A
   // detached run is never dropped.
+  // Whether it was started for such a call; set before anybody else knows the run.
+  bool owned() const { return owned_; }
+  void SetOwned(bool owned) { owned_ = owned; }
   void AddOwner() { owners_.fetch_add(1); }
   void DropOwner() {
     if (owners_.fetch_sub(1) == 1) RequestStop(StopReason::kCancelled);
@@ -119,6 +122,7 @@ class Run {
   const RunConfig config_;
   const RequestKey key_;
   const bool resumes_;
+  bool owned_ = false;
   RunLog log_;
   std::atomic<int> stop_{kNone};
   std::atomic<int> owners_{0};

@@ -81,7 +81,8 @@ void Session::Touch() {
 
 bool Session::Evictable() const {
   const MutexLock lock(&mu_);
-  return journal_.has_value() && !journal_->broken() && run_ == nullptr && waiting_.empty();
+  return journal_.has_value() && !journal_->broken() && run_ == nullptr && waiting_.empty() &&
+         excluded_.empty();
 }
 
 std::optional<absl::Time> Session::ExpireTime() const {
@@ -162,8 +163,12 @@ void Session::Step(StepArgs args, Callback<StepOutcome> done) {
                       done = std::move(done)]() mutable { self->DoStep(args, std::move(done)); });
 }
 
-void Session::DoStep(const StepArgs& args, Callback<StepOutcome> done) {
+void Session::DoStep(StepArgs& args, Callback<StepOutcome> done) {
   const auto begin = Begin<StepOutcome>(args.key, args.cancelled, args.expected_step);
+  if (IsRunUnderWay(begin.status())) {
+    const MutexLock lock(&mu_);
+    if (TryLater(args, done, &Session::DoStep)) return;
+  }
   if (!begin.ok()) return AnswerWhenStored<StepOutcome>(begin.status(), std::move(done));
   if (const auto* recorded = std::get_if<StepOutcome>(&*begin)) {
     return AnswerWhenStored<StepOutcome>(*recorded, std::move(done));
@@ -205,6 +210,10 @@ void Session::Edit(EditArgs args, Callback<int64_t> done) {
 
 void Session::DoEdit(EditArgs& args, Callback<int64_t> done) {
   const auto begin = Begin<int64_t>(args.key, args.cancelled, args.expected_step);
+  if (IsRunUnderWay(begin.status())) {
+    const MutexLock lock(&mu_);
+    if (TryLater(args, done, &Session::DoEdit)) return;
+  }
   if (!begin.ok()) return AnswerWhenStored<int64_t>(begin.status(), std::move(done));
   if (const auto* recorded = std::get_if<int64_t>(&*begin)) {
     return AnswerWhenStored<int64_t>(*recorded, std::move(done));

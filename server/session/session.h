@@ -3,6 +3,7 @@
 #define BACKPROP_SERVER_SESSION_SESSION_H_
 
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -35,6 +36,9 @@ namespace backprop::session {
 
 // Whether the caller of an operation has gone; asked before the operation changes anything.
 using IsCancelled = absl::AnyInvocable<bool() const>;
+
+// When a run first stood in an operation's way (session_excluded.cc); nothing yet: it has not.
+using ExcludedSince = std::optional<std::chrono::steady_clock::time_point>;
 
 // What a session begins with.
 struct SessionStart {
@@ -100,6 +104,7 @@ class Session : public std::enable_shared_from_this<Session> {
     std::optional<int64_t> expected_step;
     RequestKey key;
     IsCancelled cancelled;
+    ExcludedSince excluded_since = {};
   };
   void Step(StepArgs args, Callback<StepOutcome> done);
 
@@ -110,6 +115,7 @@ class Session : public std::enable_shared_from_this<Session> {
     RequestKey key;
     IsCancelled cancelled;
     bool reads_store = false;  // `edit` does, which may take long
+    ExcludedSince excluded_since = {};
   };
   void Edit(EditArgs args, Callback<int64_t> done);
 
@@ -121,10 +127,12 @@ class Session : public std::enable_shared_from_this<Session> {
     RowsInUse validation;  // without rows: what config.validation_split takes
     bool wait = false;
     bool resumes = false;  // goes on by itself after a restart of the server
+    bool owned = false;    // ends when the call that asks for it ends
     RequestKey key;
     IsCancelled cancelled;
     MemoryBudget::Claim memory =
         {};  // of rows that came with the request, until the run counts them
+    ExcludedSince excluded_since = {};
   };
   void Train(TrainArgs args, Callback<std::shared_ptr<Run>> done);
 
@@ -200,6 +208,13 @@ class Session : public std::enable_shared_from_this<Session> {
     Callback<std::shared_ptr<Run>> done;
   };
 
+  // An operation that a run has excluded, and that is tried again when the run has ended, or at
+  // `deadline`, to be refused.
+  struct ExcludedOperation {
+    std::chrono::steady_clock::time_point deadline;
+    absl::AnyInvocable<void(Session*)> again;
+  };
+
   // The recorded answer of a retry, or nothing for a new request.
   template <class T>
   absl::StatusOr<std::optional<T>> RecordedAnswer(const RequestKey& key) const
@@ -242,7 +257,19 @@ class Session : public std::enable_shared_from_this<Session> {
   absl::Status CountUntilDone(int64_t bytes, const char* what, Callback<T>* done);
   // What the next state takes, and its record until it is stored.
   int64_t ChangeBytes() const { return StateBytes() * (environment_->store != nullptr ? 2 : 1); }
-  void DoStep(const StepArgs& args, Callback<StepOutcome> done);
+
+  // What becomes of an operation that was refused because of a run: true if it is tried again
+  // later, which leaves nothing of `args` and `done`.
+  template <class Args, class T>
+  bool TryLater(Args& args, Callback<T>& done, void (Session::*operation)(Args&, Callback<T>))
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  std::optional<std::chrono::steady_clock::time_point> MayTryUntil(ExcludedSince* since)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void PostRetry() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void RetryExcluded();
+  void RetryDue(bool run_ended);
+
+  void DoStep(StepArgs& args, Callback<StepOutcome> done);
   void DoEdit(EditArgs& args, Callback<int64_t> done);
   absl::StatusOr<std::variant<CheckpointPtr, StatePtr>> BeginCheckpoint(
       const CheckpointArgs& args) const;
@@ -257,7 +284,7 @@ class Session : public std::enable_shared_from_this<Session> {
   void AddBest(store::Batch* batch) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void KeepPeriodic();
   bool WaitForCheckpoints();
-  void DoTrain(TrainArgs args, Callback<std::shared_ptr<Run>> done);
+  void DoTrain(TrainArgs& args, Callback<std::shared_ptr<Run>> done);
   absl::StatusOr<std::shared_ptr<Run>> LookUpRunOf(const RequestKey& key) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void ReadRowsAndGoOn(ResumeArgs args);
@@ -309,6 +336,8 @@ class Session : public std::enable_shared_from_this<Session> {
   int pending_checkpoints_ ABSL_GUARDED_BY(mu_) = 0;     // periodic ones on their way to the disk
   bool waits_for_checkpoints_ ABSL_GUARDED_BY(mu_) = false;
   std::vector<WaitingTrain> waiting_ ABSL_GUARDED_BY(mu_);
+  std::vector<ExcludedOperation> excluded_ ABSL_GUARDED_BY(mu_);  // in the order in which they came
+  bool retry_posted_ ABSL_GUARDED_BY(mu_) = false;
 };
 
 }  // namespace backprop::session

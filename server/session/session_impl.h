@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "server/session/mutex.h"
 #include "server/session/session.h"
+#include "server/session/status.h"
 
 namespace backprop::session {
 
@@ -29,9 +30,23 @@ absl::StatusOr<std::variant<T, Session::StatePtr>> Session::Begin(
   const auto recorded = RecordedAnswer<T>(key);
   if (!recorded.ok()) return recorded.status();
   if (recorded->has_value()) return **recorded;
+  // Behind those that came before.
+  if (run_ == nullptr && !excluded_.empty()) return RunUnderWay(latest_run_->name());
   const absl::Status status = CheckMutable(cancelled, expected_step);
   if (!status.ok()) return status;
   return state_;
+}
+
+template <class Args, class T>
+bool Session::TryLater(Args& args, Callback<T>& done,
+                       void (Session::*operation)(Args&, Callback<T>)) {
+  const auto until = MayTryUntil(&args.excluded_since);
+  if (!until.has_value()) return false;
+  excluded_.push_back(
+      {*until, [operation, args = std::move(args), done = std::move(done)](Session* self) mutable {
+         (self->*operation)(args, std::move(done));
+       }});
+  return true;
 }
 
 template <class T>

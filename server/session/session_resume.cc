@@ -65,9 +65,11 @@ bool Session::ParkRun() {
     run = TakeRun();
     if (!broken) {
       journal_->Commit(std::move(batch), [run](const absl::Status&) { run->Park(ShuttingDown()); });
+      PostRetry();
       return true;
     }
     waiting.swap(waiting_);
+    PostRetry();
     environment_->AddParked(info_.id);
   }
   run->Park(NotStored(name(), absl::OkStatus()));
@@ -132,6 +134,7 @@ void Session::CannotGoOn(const absl::Status& why) {
     if (absl::IsUnavailable(why) || absl::IsResourceExhausted(why)) {
       journal_->Break();
       parked = TakeRun();
+      PostRetry();
     }
     summary.stop_reason = StopReason::kDataLost;
     summary.message = std::string(why.message());

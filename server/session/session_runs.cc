@@ -20,13 +20,11 @@ absl::Status RunNotFound(const std::string& model, int64_t number) {
 }  // namespace
 
 void Session::Train(TrainArgs args, Callback<std::shared_ptr<Run>> done) {
-  strand_.Post(
-      0, [self = shared_from_this(), args = std::move(args), done = std::move(done)]() mutable {
-        self->DoTrain(std::move(args), std::move(done));
-      });
+  strand_.Post(0, [self = shared_from_this(), args = std::move(args),
+                   done = std::move(done)]() mutable { self->DoTrain(args, std::move(done)); });
 }
 
-void Session::DoTrain(TrainArgs args, Callback<std::shared_ptr<Run>> done) {
+void Session::DoTrain(TrainArgs& args, Callback<std::shared_ptr<Run>> done) {
   absl::StatusOr<std::shared_ptr<Run>> run = nullptr;
   std::vector<WaitingTrain> next;  // whose turn it is
   bool started = false;
@@ -43,7 +41,9 @@ void Session::DoTrain(TrainArgs args, Callback<std::shared_ptr<Run>> done) {
                          absl::StrCat(kMaxWaitingRuns, " runs wait for ", name(), " already"));
       } else {
         store::Batch batch;
-        run = StartRun(args, &batch);
+        const bool behind = run_ == nullptr && !excluded_.empty() && !args.wait;
+        run = behind ? RunUnderWay(latest_run_->name()) : StartRun(args, &batch);
+        if (IsRunUnderWay(run.status()) && TryLater(args, done, &Session::DoTrain)) return;
         started = run.ok();
         if (started && journal_.has_value()) {
           journal_->Commit(std::move(batch), [self = shared_from_this(), run = *run,
@@ -123,6 +123,7 @@ absl::StatusOr<std::shared_ptr<Run>> Session::StartRun(TrainArgs& args, store::B
   ++run_count_;
   run_ = std::make_shared<Run>(absl::StrCat(name(), "/runs/", run_count_), run_count_, args.config,
                                args.key, args.resumes && journal_.has_value());
+  run_->SetOwned(args.owned);
   const KeyedAnswer answer =
       Remember({args.key, environment_->clock->Now(), RunAnswer{run_count_, run_}});
   if (journal_.has_value()) {
@@ -196,6 +197,7 @@ void Session::RunSlice() {
     EndRun(*summary);
     return;
   }
+  RetryDue(/*run_ended=*/false);
   KeepPeriodic();
   MarkRun();
   // Last: once the run waits, another thread goes on with it.
@@ -265,6 +267,7 @@ void Session::EndRun(const RunSummary& summary) {
   if (environment_->on_run_end) environment_->on_run_end(*run, summary);
   if (!stores) run->Finish(summary);
   for (WaitingTrain& waiting : next) Train(std::move(waiting.args), std::move(waiting.done));
+  RetryDue(/*run_ended=*/true);
 }
 
 void Session::StopTraining(int64_t number, const RequestKey& key,

@@ -109,6 +109,12 @@ absl::Status RunUnderWay(absl::string_view run) {
                      {"RUN_UNDER_WAY", {{"run", std::string(run)}}});
 }
 
+bool IsRunUnderWay(const absl::Status& status) {
+  if (!absl::IsFailedPrecondition(status)) return false;
+  const auto reason = ReasonOf(status);
+  return reason.has_value() && reason->reason == "RUN_UNDER_WAY";
+}
+
 const char* NameOf(engine::NotFinite what) {
   switch (what) {
     case engine::NotFinite::kLoss:

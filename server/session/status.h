@@ -47,6 +47,7 @@ absl::Status ReasonError(absl::StatusCode code, absl::string_view message, const
 absl::Status ModelNotFound(absl::string_view model);
 absl::Status ModelDeleted(absl::string_view model);
 absl::Status RunUnderWay(absl::string_view run);
+bool IsRunUnderWay(const absl::Status& status);
 absl::Status ShuttingDown();
 absl::Status Restoring();
 absl::Status DatasetNotFound(absl::string_view dataset);

@@ -12,7 +12,7 @@ import unittest
 import grpc
 
 from harness import BIN, Server, cli
-from stubs import model, service, service_grpc, tensor
+from stubs import model, service, service_grpc, tensor, training
 
 
 def create(stub, model_id, units=(8, 2)):
@@ -65,6 +65,28 @@ class DataDirTest(unittest.TestCase):
             self.assertEqual(step(stub, "m", "r4"), answer, "a retry gets the first answer")
             self.assertEqual(step(stub, "m").step, 6)
             self.assertEqual(cli("get", "m", server=server.address).returncode, 0)
+
+    def test_what_follows_a_cancelled_train_at_once_is_not_refused(self):
+        rows = tensor.Batch(inputs=tensor.Tensor(values=[0, 0, 0, 1, 1, 0, 1, 1]),
+                            labels=tensor.Tensor(values=[0, 1, 1, 0]))
+
+        def train(stub, iterations):
+            return stub.Train(service.TrainRequest(model="models/m", data=rows,
+                                                   config=training.TrainingConfig(iterations=iterations)),
+                              timeout=60)
+
+        with self.server() as server:
+            stub, other = self.stub(server), self.stub(server)
+            create(stub, "m")
+            for i in range(100):
+                run = train(stub, 10**12)
+                next(run)
+                run.cancel()
+                after = (stub, other)[i % 2]  # over the same connection, and over another one
+                if i % 4 < 2:
+                    self.assertEqual([r.event.summary.iterations for r in train(after, 1)][-1], 1)
+                else:
+                    self.assertGreater(step(after, "m").step, 0)
 
     def test_a_server_without_a_directory_says_so(self):
         with Server() as server:

@@ -189,6 +189,123 @@ TEST_F(TrainingTest, AWatcherOfWhatNeverComesGetsTheLastEvent) {
   }
 }
 
+// Who cancels a Train and goes on at once is ahead of the run, which is not a reason to refuse.
+TEST_F(TrainingTest, WhatFollowsACancelledTrainAtOnceIsNotRefused) {
+  CreateModel("m", kXorSpec);
+  v1::CreateCheckpointRequest keep;
+  keep.set_model("models/m");
+  keep.set_checkpoint_id("c");
+  v1::CreateCheckpointResponse kept;
+  ASSERT_TRUE(Call(&Stub::CreateCheckpoint, keep, &kept).ok());
+  const auto step =
+      Json<v1::StepRequest>(R"({"model":"models/m","batch":)" + std::string(kXorBatch) + "}");
+  for (int round = 0; round < 100; ++round) {
+    auto stream = Start(RequestFor("m", kForever));
+    ASSERT_TRUE(stream.Read());
+    stream.context->TryCancel();
+    grpc::Status status;
+    if (round % 4 == 0) {
+      std::vector<v1::TrainingEvent> events;
+      status = Train(RequestFor("m", 1), &events);
+    } else if (round % 4 == 1) {
+      v1::StepResponse response;
+      status = Call(&Stub::Step, step, &response);
+    } else if (round % 4 == 2) {
+      v1::RestoreCheckpointRequest request;
+      request.set_name("models/m/checkpoints/c");
+      v1::RestoreCheckpointResponse response;
+      status = Call(&Stub::RestoreCheckpoint, request, &response);
+    } else {
+      v1::SetParametersRequest request;
+      request.set_model("models/m");
+      request.mutable_parameters()->set_step(7);
+      v1::SetParametersResponse response;
+      status = Call(&Stub::SetParameters, request, &response);
+    }
+    ASSERT_TRUE(status.ok()) << "round " << round << ": " << status.error_message();
+    EXPECT_EQ(stream.Finish().error_code(), grpc::StatusCode::CANCELLED);
+  }
+}
+
+// The same beside a StopTraining that has not been answered yet; and a model can be deleted.
+TEST_F(TrainingTest, WhatFollowsAStopAtOnceIsNotRefused) {
+  for (int round = 0; round < 50; ++round) {
+    const std::string id = "m" + std::to_string(round);
+    CreateModel(id, kXorSpec);
+    auto stream = Start(RequestFor(id, kForever));
+    ASSERT_TRUE(stream.Read());
+    v1::StopTrainingResponse stopped;
+    std::thread stopper([&] { EXPECT_TRUE(Stop(id, &stopped).ok()); });
+    std::vector<v1::TrainingEvent> events;
+    const grpc::Status status = Train(RequestFor(id, 1), &events);
+    stopper.join();
+    ASSERT_TRUE(status.ok()) << status.error_message();
+    EXPECT_EQ(stopped.run(), "models/" + id + "/runs/1");
+    EXPECT_EQ(events.front().run(), "models/" + id + "/runs/2");
+    EXPECT_TRUE(stream.Finish().ok());
+    auto last = Start(RequestFor(id, kForever));
+    ASSERT_TRUE(last.Read());
+    last.context->TryCancel();
+    v1::DeleteModelRequest request;
+    request.set_name("models/" + id);
+    v1::DeleteModelResponse response;
+    EXPECT_TRUE(Call(&Stub::DeleteModel, request, &response).ok());
+    last.Finish();
+  }
+}
+
+// Steps that wait for the end of a run are made in the order in which they came.
+TEST_F(TrainingTest, StepsThatWaitForACancelledRunKeepTheirOrder) {
+  CreateModel("m", kXorSpec);
+  auto step = Json<v1::StepRequest>(R"({"batch":)" + std::string(kXorBatch) + "}");
+  for (int round = 0; round < 20; ++round) {
+    auto stream = Start(RequestFor("m", kForever));
+    ASSERT_TRUE(stream.Read());
+    grpc::ClientContext call;
+    call.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(60));
+    const auto steps = server->stub->StepStream(&call);
+    stream.context->TryCancel();
+    for (int i = 0; i < 50; ++i) {
+      step.set_model("models/m");
+      v1::StepStreamRequest request;
+      *request.mutable_step() = step;
+      ASSERT_TRUE(steps->Write(request));
+    }
+    steps->WritesDone();
+    int64_t before = 0;
+    v1::StepStreamResponse response;
+    for (int i = 0; i < 50; ++i) {
+      ASSERT_TRUE(steps->Read(&response));
+      ASSERT_TRUE(response.has_step()) << response.error().message();
+      if (i > 0) EXPECT_EQ(response.step().step(), before + 1);
+      before = response.step().step();
+    }
+    EXPECT_TRUE(steps->Finish().ok());
+    stream.Finish();
+  }
+}
+
+// A run that goes on is still a reason: at once if no call owns it, else after a moment.
+TEST_F(TrainingTest, ARunThatGoesOnIsStillInTheWay) {
+  CreateModel("m", kXorSpec);
+  for (const bool detach : {true, false}) {
+    auto request = RequestFor("m", kForever);
+    request.set_detach(detach);
+    auto stream = Start(request);
+    ASSERT_TRUE(stream.Read());
+    const absl::Time begin = absl::Now();
+    std::vector<v1::TrainingEvent> events;
+    const grpc::Status status = Train(RequestFor("m", 1), &events);
+    EXPECT_EQ(status.error_code(), grpc::StatusCode::FAILED_PRECONDITION);
+    EXPECT_EQ(Info(status).reason(), "RUN_UNDER_WAY");
+    if (!detach) EXPECT_GE(absl::Now() - begin, absl::Milliseconds(99));
+    EXPECT_LT(absl::Now() - begin, absl::Seconds(30));
+    v1::StopTrainingResponse stopped;
+    ASSERT_TRUE(Stop("m", &stopped).ok());
+    EXPECT_TRUE(stream.Finish().ok());
+  }
+}
+
 TEST_F(TrainingTest, ARepeatedTrainAttachesAndStreamsFromTheBeginning) {
   CreateModel("m", kXorSpec);
   const auto request = RequestFor("m", 500, R"(,"requestId":"t")");
