@@ -1,5 +1,4 @@
 // The composition root: the only file that knows all parts.
-#include <grpc/support/log.h>
 #include <grpcpp/grpcpp.h>
 #include <signal.h>
 #include <spdlog/spdlog.h>
@@ -102,6 +101,7 @@ class Janitor {
     const session::MutexLock lock(&mu_);
     while (!stops_.WaitFor(&mu_, absl::Seconds(1),
                            [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) { return stop_; })) {
+      ops::ReportLeftOut();
       if (const int64_t expired = registry_->ExpireIdle(); expired > 0) {
         spdlog::info("{} models expired", expired);
       }
@@ -198,7 +198,9 @@ absl::StatusOr<std::unique_ptr<store::Store>> OpenStore(const ops::Config& confi
   store::RocksOptions options;
   options.directory = config.data_dir;
   options.memory_bytes = config.store_memory_bytes;
-  options.on_warning = [](const std::string& line) { spdlog::debug("rocksdb: {}", line); };
+  options.on_warning = [](const std::string& line) {
+    ops::LogLine("rocksdb", spdlog::level::debug, line);
+  };
   options.on_health = [writable](const absl::Status& health) { writable->OnHealth(health); };
   return store::OpenRocksStore(options);
 }
@@ -244,7 +246,9 @@ int Serve(const ops::Config& config, const sigset_t& signals) {
                                    store.get(), archive, rpc::DecodeSpecRecord, nullptr};
   session::Datasets datasets(&environment, config.data_dir);
   environment.datasets = &datasets;
-  environment.on_warning = [](const std::string& line) { spdlog::warn("{}", line); };
+  environment.on_warning = [](const std::string& line) {
+    ops::LogLine("store", spdlog::level::warn, line);
+  };
   session::Registry registry(&environment);
   rpc::Context context{&environment, &registry, {}, {}, {}};
   if (spdlog::should_log(spdlog::level::debug)) context.observer = ops::LogCall;
@@ -288,6 +292,7 @@ int Serve(const ops::Config& config, const sigset_t& signals) {
   if (!finished) spdlog::warn("calls were under way after the grace; they were cancelled");
   pool.reset();                    // what is left of the runs ends before what they use
   store::WaitForAnswers(archive);  // they are for the registry's models
+  ops::ReportLeftOut(/*at_end=*/true);
   spdlog::info("stopped");
   return 0;
 }
@@ -304,8 +309,6 @@ int main(int argc, char** argv) try {
   backprop::ops::TuneAllocator(parsed.config->limits.memory_limit_bytes, parsed.config->threads);
   const sigset_t signals = backprop::TakeSignals();
   backprop::ops::SetUpLogging(parsed.config->log_level, parsed.config->log_format);
-  // gRPC's own lines are for its developers.
-  gpr_set_log_function(+[](gpr_log_func_args* line) { spdlog::debug("grpc: {}", line->message); });
   return backprop::Serve(*parsed.config, signals);
 } catch (const std::system_error& error) {
   // The system refused a thread.

@@ -1,38 +1,129 @@
 #include "server/ops/logging.h"
 
 #include <spdlog/pattern_formatter.h>
+#include <spdlog/sinks/base_sink.h>
 #include <spdlog/sinks/stdout_color_sinks.h>
 #include <spdlog/spdlog.h>
 
+#include <chrono>
+#include <map>
 #include <memory>
+#include <mutex>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "server/rpc/library_log.h"
+#include "server/session/text.h"
 
 namespace backprop::ops {
 namespace {
 
-// The message as the inside of a JSON string: %* in the pattern.
+constexpr size_t kMaxLineBytes = 4096;
+constexpr size_t kMaxErrorTextBytes = 512;
+
+// The message on one line: %* in the pattern.
+class TextMessage final : public spdlog::custom_flag_formatter {
+ public:
+  void format(const spdlog::details::log_msg& message, const std::tm&,
+              spdlog::memory_buf_t& out) override {
+    const std::string line = session::EscapeControls(
+        session::Cut({message.payload.data(), message.payload.size()}, kMaxLineBytes));
+    out.append(line.data(), line.data() + line.size());
+  }
+  std::unique_ptr<custom_flag_formatter> clone() const override {
+    return std::make_unique<TextMessage>();
+  }
+};
+
+// The same as the inside of a JSON string.
 class JsonMessage final : public spdlog::custom_flag_formatter {
  public:
   void format(const spdlog::details::log_msg& message, const std::tm&,
               spdlog::memory_buf_t& out) override {
-    for (char c : message.payload) {
-      const auto byte = static_cast<unsigned char>(c);
-      if (c == '"' || c == '\\') {
-        out.push_back('\\');
-        out.push_back(c);
-      } else if (byte < 0x20) {
-        const std::string escaped = absl::StrCat("\\u", absl::Hex(byte, absl::kZeroPad4));
-        out.append(escaped.data(), escaped.data() + escaped.size());
-      } else {
-        out.push_back(c);
-      }
+    const std::string line = session::EscapeControls(
+        session::Cut({message.payload.data(), message.payload.size()}, kMaxLineBytes));
+    for (const char c : line) {
+      if (c == '"' || c == '\\') out.push_back('\\');
+      out.push_back(c);
     }
   }
   std::unique_ptr<custom_flag_formatter> clone() const override {
     return std::make_unique<JsonMessage>();
   }
 };
+
+// Passes on so many lines of a site in a second, and counts the others. Thread-safe.
+class LimitedSink final : public spdlog::sinks::base_sink<std::mutex> {
+ public:
+  explicit LimitedSink(spdlog::sink_ptr out) : out_(std::move(out)) {}
+
+  // Tells of the seconds that have passed, or with `all` of the present one, too.
+  void Report(bool all) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    const auto now = spdlog::log_clock::now();
+    for (auto& [place, site] : sites_) {
+      if (all || now - site.begin >= std::chrono::seconds(1)) Tell(&site);
+    }
+  }
+
+ protected:
+  void sink_it_(const spdlog::details::log_msg& message) override {
+    if (message.source.empty()) return out_->log(message);
+    Site& site = sites_[{message.source.filename, message.source.line}];
+    // A clock that is set back begins a second, too.
+    if (message.time - site.begin >= std::chrono::seconds(1) || message.time < site.begin) {
+      Tell(&site);
+      site.begin = message.time;
+      site.lines = 0;
+    }
+    if (++site.lines <= kMostLinesPerSecond) return out_->log(message);
+    if (++site.left_out > 1) return;
+    site.level = message.level;
+    site.name = std::string(message.logger_name.data(), message.logger_name.size());
+    site.first =
+        session::Escape({message.payload.data(), message.payload.size()}, session::kMaxLoggedBytes);
+  }
+  void flush_() override { out_->flush(); }
+  void set_formatter_(std::unique_ptr<spdlog::formatter> formatter) override {
+    out_->set_formatter(std::move(formatter));
+  }
+  void set_pattern_(const std::string& pattern) override { out_->set_pattern(pattern); }
+
+ private:
+  struct Site {
+    spdlog::log_clock::time_point begin;
+    int64_t lines = 0;     // since then
+    int64_t left_out = 0;  // of these, not told yet
+    std::string first;     // of those that were left out
+    std::string name;
+    spdlog::level::level_enum level = spdlog::level::info;
+  };
+
+  void Tell(Site* site) {
+    if (site->left_out == 0) return;
+    const std::string text =
+        absl::StrCat("left out ", site->left_out, " lines like: ", site->first);
+    out_->log(spdlog::details::log_msg(site->name, site->level, text));
+    site->left_out = 0;
+  }
+
+  const spdlog::sink_ptr out_;
+  std::map<std::pair<std::string, int>, Site> sites_;
+};
+
+std::shared_ptr<LimitedSink>& TheSink() {
+  static auto* sink = new std::shared_ptr<LimitedSink>();
+  return *sink;
+}
+
+void OnLibraryLine(const rpc::LibraryLine& line) {
+  spdlog::level::level_enum level = spdlog::level::debug;
+  if (line.level == rpc::LibraryLine::Level::kWarning) level = spdlog::level::warn;
+  if (line.level == rpc::LibraryLine::Level::kError) level = spdlog::level::err;
+  if (line.level == rpc::LibraryLine::Level::kFatal) level = spdlog::level::critical;
+  spdlog::log(spdlog::source_loc{line.file, line.line, ""}, level, "{}: {}", line.library,
+              line.text);
+}
 
 const char* NameOf(session::StopReason reason) {
   switch (reason) {
@@ -59,34 +150,50 @@ const char* NameOf(session::StopReason reason) {
 }  // namespace
 
 void SetUpLogging(const std::string& level, LogFormat format) {
-  auto logger = spdlog::stderr_color_mt("backpropd");
+  TheSink() =
+      std::make_shared<LimitedSink>(std::make_shared<spdlog::sinks::stderr_color_sink_mt>());
+  auto logger = std::make_shared<spdlog::logger>("backpropd", TheSink());
+  auto formatter = std::make_unique<spdlog::pattern_formatter>();
   if (format == LogFormat::kJson) {
-    auto formatter = std::make_unique<spdlog::pattern_formatter>();
     formatter->add_flag<JsonMessage>('*').set_pattern(
         R"({"time":"%Y-%m-%dT%H:%M:%S.%e%z","level":"%l","message":"%*"})");
-    logger->set_formatter(std::move(formatter));
   } else {
-    logger->set_pattern("%Y-%m-%dT%H:%M:%S.%e%z %^%l%$ %v");
+    formatter->add_flag<TextMessage>('*').set_pattern("%Y-%m-%dT%H:%M:%S.%e%z %^%l%$ %*");
   }
+  logger->set_formatter(std::move(formatter));
   logger->set_level(spdlog::level::from_str(level));
   logger->flush_on(spdlog::level::info);
   spdlog::set_default_logger(std::move(logger));
+  rpc::SetLibraryLog(OnLibraryLine);
 }
 
 void LogCall(const rpc::CallRecord& call) {
   if (!spdlog::should_log(spdlog::level::debug)) return;
-  const std::string message(call.message);
-  spdlog::debug("{} {} {} {:.0f}us{}{}", call.method, call.model,
-                absl::StatusCodeToString(call.code), absl::ToDoubleMicroseconds(call.elapsed),
-                message.empty() ? "" : ": ", message);
+  const std::string model = session::Escape(call.model, session::kMaxLoggedBytes);
+  const std::string message(session::Cut(call.message, kMaxErrorTextBytes));
+  spdlog::log(spdlog::source_loc{call.method, static_cast<int>(call.code) + 1, ""},
+              spdlog::level::debug, "{} {} {} {:.0f}us{}{}", call.method, model,
+              absl::StatusCodeToString(call.code), absl::ToDoubleMicroseconds(call.elapsed),
+              message.empty() ? "" : ": ", message);
+}
+
+void LogLine(const char* part, spdlog::level::level_enum level, const std::string& line) {
+  spdlog::log(spdlog::source_loc{part, static_cast<int>(level) + 1, ""}, level, "{}: {}", part,
+              line);
+}
+
+void ReportLeftOut(bool at_end) {
+  if (TheSink() != nullptr) TheSink()->Report(at_end);
 }
 
 void LogRun(const session::Run& run, const session::RunSummary& summary) {
   const std::string loss =
       summary.metrics.has_value() ? absl::StrCat(", loss ", summary.metrics->loss) : "";
-  spdlog::info("{} {} after {} iterations in {}{}{}{}", run.name(), NameOf(summary.stop_reason),
-               summary.iterations, absl::FormatDuration(summary.elapsed), loss,
-               summary.message.empty() ? "" : ": ", summary.message);
+  spdlog::log(spdlog::source_loc{"run", static_cast<int>(summary.stop_reason) + 1, ""},
+              spdlog::level::info, "{} {} after {} iterations in {}{}{}{}", run.name(),
+              NameOf(summary.stop_reason), summary.iterations,
+              absl::FormatDuration(summary.elapsed), loss, summary.message.empty() ? "" : ": ",
+              summary.message);
 }
 
 }  // namespace backprop::ops
