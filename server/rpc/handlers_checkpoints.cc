@@ -90,12 +90,12 @@ void HandleListCheckpoints(Context* context, UnaryCall* call,
   const size_t page_size = DecodePage(request, "ListCheckpoints", &fields);
   if (!fields.ok()) return call->Done(fields.status());
   auto list = (*model)->ListCheckpoints(request.page_token(), page_size + 1);
-  response->set_next_page_token(
-      CutToPage(page_size, &list, [](const auto& checkpoint) { return checkpoint->id; }));
-  for (const auto& checkpoint : list) {
-    EncodeCheckpoint((*model)->name(), *checkpoint, response->add_checkpoints());
-  }
-  call->Done(absl::OkStatus());
+  call->Done(EncodePage(
+      page_size, list, context->limits(), [](const auto& checkpoint) { return checkpoint->id; },
+      [name = (*model)->name()](const auto& checkpoint, v1::Checkpoint* message) {
+        EncodeCheckpoint(name, *checkpoint, message);
+      },
+      response->mutable_checkpoints(), response->mutable_next_page_token()));
 }
 
 void HandleRestoreCheckpoint(Context* context, UnaryCall* call,

@@ -126,10 +126,9 @@ void HandleListDatasets(Context* context, UnaryCall* call, const v1::ListDataset
   const size_t page_size = DecodePage(request, "ListDatasets", &fields);
   if (!fields.ok()) return call->Done(fields.status());
   auto list = context->environment->datasets->List(request.page_token(), page_size + 1);
-  response->set_next_page_token(
-      CutToPage(page_size, &list, [](const auto& info) { return info.id; }));
-  for (const auto& info : list) EncodeDataset(info, response->add_datasets());
-  call->Done(absl::OkStatus());
+  call->Done(EncodePage(
+      page_size, list, context->limits(), [](const auto& info) { return info.id; }, EncodeDataset,
+      response->mutable_datasets(), response->mutable_next_page_token()));
 }
 
 void HandleDeleteDataset(Context* context, UnaryCall* call, const v1::DeleteDatasetRequest& request,

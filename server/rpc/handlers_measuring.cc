@@ -11,6 +11,7 @@
 #include "server/rpc/batch_codec.h"
 #include "server/rpc/handlers.h"
 #include "server/rpc/measuring_codec.h"
+#include "server/rpc/reply_size.h"
 #include "server/rpc/rows.h"
 #include "server/rpc/sliced_work.h"
 #include "server/rpc/training_codec.h"
@@ -104,24 +105,37 @@ class GradCheckWork {
   engine::GradChecker checker_;
 };
 
+// Of the reply's details: a confusion matrix, and of each class its scores and its name.
+int64_t DetailsBytes(const session::Session& model) {
+  constexpr int64_t kScoresBytes = 64;
+  const auto& loss = model.network().spec().loss;
+  if (!engine::Classifies(loss.kind)) return 0;
+  const int64_t outputs = model.network().outputs();
+  const int64_t classes = engine::ClassesOf(loss.kind, outputs);
+  return classes * classes * static_cast<int64_t>(sizeof(double)) +
+         std::max(classes, outputs) * (kScoresBytes + LongestFieldBytes(model.info().class_names));
+}
+
 // The k of top-k accuracy, or 0 for the summary alone.
 absl::StatusOr<int64_t> DecodeTopK(const v1::EvaluateRequest& request,
-                                   const engine::Network& network, int64_t rows,
+                                   const session::Session& model, int64_t rows,
                                    const session::Limits& limits) {
+  const engine::Network& network = model.network();
   if (request.has_top_k() && request.top_k() < 1) {
     return session::FieldError("top_k", absl::StrCat("must be at least 1, got ", request.top_k()));
   }
   if (request.summary_only()) return 0;
-  const int64_t k = network.outputs();
   const int64_t bytes = engine::MetricsCollector::BytesNeeded(network, rows);
-  const int64_t reply = 8 * k * k;
-  if (bytes > limits.max_workspace_bytes || reply > limits.max_message_bytes) {
+  if (bytes > limits.max_workspace_bytes) {
     return session::LimitError(
-        "data", absl::StrCat("detailed metrics of ", rows, " rows and ", k, " outputs need ", bytes,
-                             " bytes and a reply of ", reply, ", more than the limits of ",
-                             limits.max_workspace_bytes, " and ", limits.max_message_bytes,
-                             "; ask with summary_only"));
+        "data",
+        absl::StrCat("detailed metrics of ", rows, " rows and ", network.outputs(),
+                     " outputs need ", bytes, " bytes, more than the limit of ",
+                     limits.max_workspace_bytes, " (max_workspace_bytes); ask with summary_only"));
   }
+  const absl::Status fits =
+      CheckReplyBytes("model", DetailsBytes(model), limits, "ask with summary_only");
+  if (!fits.ok()) return fits;
   return request.has_top_k() ? request.top_k() : kDefaultTopK;
 }
 
@@ -129,7 +143,7 @@ void EvaluateRows(Context* context, UnaryCall* call, const ModelPtr& model,
                   std::shared_ptr<const engine::Dataset> rows, const v1::EvaluateRequest& request,
                   v1::EvaluateResponse* response) {
   const engine::Network& network = model->network();
-  const auto top_k = DecodeTopK(request, network, rows->rows, context->limits());
+  const auto top_k = DecodeTopK(request, *model, rows->rows, context->limits());
   if (!top_k.ok()) return call->Done(top_k.status());
   // Detailed metrics sort the rows for every output.
   const int64_t cost = engine::ForwardCost(network, rows->rows) +
@@ -166,9 +180,14 @@ void HandleGradCheck(Context* context, UnaryCall* call, const v1::GradCheckReque
   if (!data.ok()) return call->Done(data.status());
   const auto options = DecodeGradCheckConfig(request.config(), network.spec().data_type);
   if (!options.ok()) return call->Done(options.status());
-  const absl::Status fits =
+  absl::Status fits =
       CheckMemory(engine::GradChecker::BytesNeeded(network, data->rows), "a gradient check",
                   data->rows, "batch.inputs", context->limits());
+  if (!fits.ok()) return call->Done(fits);
+  constexpr int64_t kTensorReportBytes = 768;  // with its explanation
+  fits = CheckReplyBytes(
+      "model", 2 * static_cast<int64_t>(network.spec().layers.size()) * kTensorReportBytes,
+      context->limits(), "the model has too many layers");
   if (!fits.ok()) return call->Done(fits);
   auto state = (*model)->ReadFitted();
   if (!state.ok()) return call->Done(state.status());

@@ -37,6 +37,13 @@ absl::StatusOr<session::Registry::CreateArgs> DecodeCreate(const Context& contex
   if (!durability.ok()) return durability.status();
   args.durability = *durability;
   if (!request.has_spec()) return session::FieldError("spec", "is required");
+  // The answer, and every later one about the model, brings the spec with its defaults.
+  constexpr int64_t kLayerBytes = 64;
+  const absl::Status fits = CheckReplyBytes("spec",
+                                            static_cast<int64_t>(request.spec().ByteSizeLong()) +
+                                                kLayerBytes * request.spec().layers_size(),
+                                            context.limits(), "name fewer features and classes");
+  if (!fits.ok()) return fits;
   auto spec = DecodeSpec(request.spec(), context.limits());
   if (!spec.ok()) return spec.status();
   const auto& classes = request.spec().class_names();
@@ -93,7 +100,10 @@ void HandleGetModel(Context* context, UnaryCall* call, const v1::GetModelRequest
   const auto session = FindModel(context, "name", request.name());
   if (!session.ok()) return call->Done(session.status());
   EncodeModel(**session, (*session)->status(), response->mutable_model());
-  call->Done(absl::OkStatus());
+  // A model may have come with larger limits.
+  call->Done(CheckReplyBytes("name",
+                             static_cast<int64_t>(response->ByteSizeLong()) - kEnvelopeBytes,
+                             context->limits(), "raise the limit"));
 }
 
 void HandleListModels(Context* context, UnaryCall* call, const v1::ListModelsRequest& request,
@@ -106,12 +116,13 @@ void HandleListModels(Context* context, UnaryCall* call, const v1::ListModelsReq
   if (!fields.ok()) return call->Done(fields.status());
   auto sessions = context->registry->List(request.page_token(), page_size + 1, labels);
   if (!sessions.ok()) return call->Done(sessions.status());
-  response->set_next_page_token(
-      CutToPage(page_size, &*sessions, [](const auto& session) { return session->info().id; }));
-  for (const auto& session : *sessions) {
-    EncodeModel(*session, session->status(), response->add_models());
-  }
-  call->Done(absl::OkStatus());
+  call->Done(EncodePage(
+      page_size, *sessions, context->limits(),
+      [](const auto& session) { return session->info().id; },
+      [](const auto& session, v1::Model* model) {
+        EncodeModel(*session, session->status(), model);
+      },
+      response->mutable_models(), response->mutable_next_page_token()));
 }
 
 void HandleDeleteModel(Context* context, UnaryCall* call, const v1::DeleteModelRequest& request,

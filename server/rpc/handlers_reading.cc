@@ -8,6 +8,7 @@
 #include "server/rpc/batch_codec.h"
 #include "server/rpc/fields.h"
 #include "server/rpc/handlers.h"
+#include "server/rpc/reply_size.h"
 #include "server/rpc/sliced_work.h"
 #include "server/rpc/tensor_codec.h"
 
@@ -130,11 +131,17 @@ class PredictWork {
   int64_t done_ = 0;
 };
 
-absl::Status CheckReplySize(int64_t bytes, const session::Limits& limits) {
-  if (bytes <= limits.max_message_bytes) return absl::OkStatus();
-  return session::LimitError(
-      "inputs", absl::StrCat("the reply would have ", bytes, " bytes, more than the limit of ",
-                             limits.max_message_bytes, "; ask in parts"));
+// Of each row, at most: its tensors, its class and its class's name.
+int64_t RowBytes(const Outputs& outputs, v1::TensorEncoding encoding,
+                 const session::Session& model) {
+  const engine::Network& network = model.network();
+  const int64_t tensors = outputs.logits + outputs.probabilities;
+  int64_t bytes = tensors * network.outputs() * ElementBytes(encoding, network.spec().data_type);
+  if (outputs.classes) {
+    const int64_t classes = engine::ClassesOf(network.spec().loss.kind, network.outputs());
+    bytes += VarintBytes(classes - 1) + LongestFieldBytes(model.info().class_names);
+  }
+  return bytes;
 }
 
 }  // namespace
@@ -149,11 +156,9 @@ void HandlePredict(Context* context, UnaryCall* call, const v1::PredictRequest& 
   auto data = DecodeInputs(request.inputs(), "inputs", **model, context->limits());
   if (!data.ok()) return call->Done(data.status());
   const auto encoding = EncodingOf(request.inputs());
-  const int64_t element =
-      encoding == v1::TENSOR_ENCODING_RAW ? SizeOf(network.spec().data_type) : 8;
-  const int64_t tensors = outputs->logits + outputs->probabilities;
   const absl::Status fits =
-      CheckReplySize(data->rows * network.outputs() * element * tensors, context->limits());
+      CheckReplyBytes("inputs", data->rows * RowBytes(*outputs, encoding, **model),
+                      context->limits(), "ask in parts");
   if (!fits.ok()) return call->Done(fits);
   const int64_t cost = engine::ForwardCost(network, data->rows);
   auto state = (*model)->ReadFitted();

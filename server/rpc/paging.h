@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "server/rpc/fields.h"
 #include "server/rpc/names.h"
+#include "server/rpc/reply_size.h"
 
 namespace backprop::rpc {
 
@@ -28,13 +29,33 @@ size_t DecodePage(const Request& request, const char* method, Fields* fields) {
   return static_cast<size_t>(request.page_size() == 0 ? kDefaultPageSize : request.page_size());
 }
 
-// Cuts a list, of which one more than the page was asked for, to the page. Returns the token of the
-// next one.
-template <class List, class IdOf>
-std::string CutToPage(size_t page_size, List* list, const IdOf& id_of) {
-  if (list->size() <= page_size) return "";
-  list->resize(page_size);
-  return id_of(list->back());
+// Encodes a list, of which one more than the page was asked for, into a page: as many entries as it
+// has and as fit into a reply. `next` is the token of the next page. RESOURCE_EXHAUSTED if not even
+// the first entry fits.
+template <class List, class IdOf, class Encode, class Message>
+absl::Status EncodePage(size_t page_size, const List& list, const session::Limits& limits,
+                        const IdOf& id_of, const Encode& encode,
+                        google::protobuf::RepeatedPtrField<Message>* page, std::string* next) {
+  std::string last;
+  int64_t bytes = 0;
+  for (const auto& entry : list) {
+    bool full = static_cast<size_t>(page->size()) == page_size;
+    if (!full) {
+      Message* const message = page->Add();
+      encode(entry, message);
+      bytes += FieldBytes(static_cast<int64_t>(message->ByteSizeLong()));
+      full = bytes > limits.max_message_bytes;
+      if (full) page->RemoveLast();
+    }
+    if (full && page->empty())
+      return CheckReplyBytes(id_of(entry), bytes, limits, "it is too large");
+    if (full) {
+      *next = last;
+      return absl::OkStatus();
+    }
+    last = id_of(entry);
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace backprop::rpc

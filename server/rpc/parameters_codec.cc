@@ -7,13 +7,14 @@
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
-#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "server/rpc/fields.h"
 #include "server/rpc/number_rules.h"
+#include "server/rpc/reply_size.h"
 #include "server/rpc/spec_codec.h"
 #include "server/rpc/tensor_codec.h"
 #include "server/session/status.h"
+#include "server/session/text.h"
 
 namespace backprop::rpc {
 namespace {
@@ -70,8 +71,8 @@ absl::Status Decode(const NamedTensors& tensors, const std::string& field,
     const auto it = missing.find(tensor.name());
     if (it == missing.end()) {
       return FieldError(absl::StrCat(field, "[", i, "].name"),
-                        absl::StrCat("is not a tensor of this model, or is there twice, got \"",
-                                     absl::CEscape(tensor.name().substr(0, 80)), "\""));
+                        absl::StrCat("is not a tensor of this model, or is there twice, got ",
+                                     session::Quote(tensor.name())));
     }
     const Place& place = *it->second;
     MatrixRules rules;
@@ -188,20 +189,21 @@ absl::StatusOr<engine::Buffer> DecodeGradients(const NamedTensors& tensors,
 
 int64_t EncodedParametersBytes(const engine::Network& network, v1::TensorEncoding encoding,
                                bool with_optimizer_state) {
+  // Name, shape and all that a tensor has beside its elements.
+  constexpr int64_t kTensorBytes = 96;
   const int64_t copies = with_optimizer_state ? 1 + network.slot_count() : 1;
-  const int64_t element =
-      encoding == v1::TENSOR_ENCODING_RAW ? engine::SizeOf(network.spec().data_type) : 8;
-  return network.parameter_count() * copies * element;
+  const int64_t tensors = 2 * static_cast<int64_t>(network.spec().layers.size());
+  const bool standardizes = network.spec().standardize != engine::Standardize::kNo;
+  return copies * (network.parameter_count() * ElementBytes(encoding, network.spec().data_type) +
+                   tensors * kTensorBytes) +
+         (standardizes ? 2 * network.inputs() * static_cast<int64_t>(sizeof(double)) : 0);
 }
 
 absl::Status CheckParametersSize(const engine::Network& network, v1::TensorEncoding encoding,
                                  bool with_optimizer_state, const session::Limits& limits) {
-  const int64_t bytes = EncodedParametersBytes(network, encoding, with_optimizer_state);
-  if (bytes <= limits.max_message_bytes) return absl::OkStatus();
-  return session::LimitError(
-      "model", absl::StrCat("the reply would have ", bytes, " bytes, more than the limit of ",
-                            limits.max_message_bytes, "; try encoding RAW",
-                            with_optimizer_state ? " and omit_optimizer_state" : ""));
+  return CheckReplyBytes(
+      "model", EncodedParametersBytes(network, encoding, with_optimizer_state), limits,
+      with_optimizer_state ? "try encoding RAW and omit_optimizer_state" : "try encoding RAW");
 }
 
 absl::Status CheckEncoding(v1::TensorEncoding encoding) {

@@ -20,7 +20,7 @@ void EncodeParameters(const engine::Network& network, const engine::State& state
                       v1::TensorEncoding encoding, bool with_optimizer_state,
                       v1::Parameters* message);
 
-// Bytes of tensors that EncodeParameters would write.
+// Bytes that EncodeParameters would write, at most.
 int64_t EncodedParametersBytes(const engine::Network& network, v1::TensorEncoding encoding,
                                bool with_optimizer_state);
 

@@ -544,7 +544,7 @@ TEST_F(ValidationTest, WorkspacesAndMessagesAreLimited) {
   predict.mutable_inputs()->set_raw(std::string(4 * 300, '\0'));
   status = Call(&Stub::Predict, predict, &prediction);
   EXPECT_EQ(status.error_code(), StatusCode::RESOURCE_EXHAUSTED);
-  EXPECT_NE(status.error_message().find("inputs: the reply would have 120000 bytes"),
+  EXPECT_NE(status.error_message().find("inputs: the reply would have 120300 bytes"),
             std::string::npos)
       << status.error_message();
 }
