@@ -50,7 +50,12 @@ absl::Status WritePortFile(const std::string& path, const std::string& address) 
     std::ofstream file(temporary);
     file << address << "\n";
     file.close();
-    if (!file) return absl::UnavailableError(absl::StrCat("--port-file ", path, ": cannot write"));
+    if (!file) {
+      const int error = errno;
+      unlink(temporary.c_str());
+      return absl::UnavailableError(
+          absl::StrCat("--port-file ", path, ": cannot write: ", std::strerror(error)));
+    }
   }
   if (std::rename(temporary.c_str(), path.c_str()) == 0) return absl::OkStatus();
   const int error = errno;
@@ -174,7 +179,7 @@ class WritableServer {
   void Set(rpc::Server* server) {
     const session::MutexLock lock(&mu_);
     server_ = server;
-    if (server_ != nullptr) server_->SetWritable(writable_);
+    Tell();
   }
   void OnHealth(const absl::Status& health) {
     if (health.ok()) {
@@ -184,13 +189,22 @@ class WritableServer {
     }
     const session::MutexLock lock(&mu_);
     writable_ = health.ok();
-    if (server_ != nullptr) server_->SetWritable(writable_);
+    serving_ = !store::HasReason(health, store::kDirectoryGone);
+    Tell();
   }
 
  private:
+  void Tell() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
+    if (server_ == nullptr) return;
+    server_->SetWritable(writable_);
+    // What is in memory can still be read, but nobody would find it after a restart.
+    server_->SetServing(serving_);
+  }
+
   session::Mutex mu_;
   rpc::Server* server_ ABSL_GUARDED_BY(mu_) = nullptr;
   bool writable_ ABSL_GUARDED_BY(mu_) = true;
+  bool serving_ ABSL_GUARDED_BY(mu_) = true;
 };
 
 absl::StatusOr<std::unique_ptr<store::Store>> OpenStore(const ops::Config& config,
@@ -198,6 +212,8 @@ absl::StatusOr<std::unique_ptr<store::Store>> OpenStore(const ops::Config& confi
   store::RocksOptions options;
   options.directory = config.data_dir;
   options.memory_bytes = config.store_memory_bytes;
+  options.reserve_bytes = store::kBySize;
+  options.min_free_bytes = config.min_free_bytes.value_or(store::kBySize);
   options.on_warning = [](const std::string& line) {
     ops::LogLine("rocksdb", spdlog::level::debug, line);
   };

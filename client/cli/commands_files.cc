@@ -44,10 +44,19 @@ bool SyncFile(const std::string& path) {
 int Save(const Globals& globals, const std::string& path,
          const std::function<Status(const ByteSink&)>& download) {
   Counter counter;
+  int error = 0;  // of the write that failed, before anything else sets errno
+  const auto keep_error = [&error](bool good) {
+    if (!good && error == 0) error = errno;
+    return good;
+  };
   if (path == "-") {
     const Status status = download([&](std::string_view bytes) {
-      return std::fwrite(bytes.data(), 1, bytes.size(), stdout) == bytes.size();
+      return keep_error(std::fwrite(bytes.data(), 1, bytes.size(), stdout) == bytes.size());
     });
+    keep_error(std::fflush(stdout) == 0);
+    if (error != 0) {
+      throw DataError{std::string("standard output: cannot write: ") + std::strerror(error)};
+    }
     return status.ok() ? kOk : globals.Fail(status);
   }
   const std::string partial = path + ".partial";
@@ -55,16 +64,17 @@ int Save(const Globals& globals, const std::string& path,
   if (!file) throw DataError{path + ": cannot write: " + std::strerror(errno)};
   const Status status = download([&](std::string_view bytes) {
     file.write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
+    keep_error(file.good());
     counter.Add(bytes.size());
     return file.good();
   });
   file.close();
-  const bool written = file.good() && SyncFile(partial);
+  const bool written = keep_error(file.good() && SyncFile(partial));
   if (status.ok() && written && std::rename(partial.c_str(), path.c_str()) == 0) {
     if (!globals.json) std::printf("%s: %zu bytes\n", path.c_str(), counter.bytes());
     return kOk;
   }
-  const int error = errno;
+  keep_error(false);
   std::remove(partial.c_str());
   if (!status.ok() && written) return globals.Fail(status);
   throw DataError{path + ": cannot write: " + std::strerror(error)};

@@ -192,6 +192,12 @@ Parsed ParseCommandLine(int argc, char** argv, const std::string& version) {
       ->transform(CLI::AsSizeValue(false))
       ->type_name("BYTES")
       ->default_str("auto");
+  Add(app.add_option("--min-free-bytes", config.min_free_bytes,
+                     "Bytes of the disk, such as 2GB, that uploads of datasets, imports and "
+                     "restores must leave free. Default: a sixteenth of the disk, at most 1GB"),
+      "--min-free-bytes", "Storage")
+      ->transform(CLI::AsSizeValue(false))
+      ->type_name("BYTES");
   Add(app.add_option("--mark-interval", mark_seconds,
                      "Seconds of a run's work that a crash can cost: so often it is stored"),
       "--mark-interval", "Storage")

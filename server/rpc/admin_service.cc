@@ -59,6 +59,8 @@ class RestoreReceiver final : public Receiver<v1::RestoreBackupRequest> {
     }
     environment()->pool->Post(session::Priority::kInteractive,
                               [this, &message, next = std::move(next)]() mutable {
+                                const absl::Status room = CheckRoom(message.data().size());
+                                if (!room.ok()) return next(room);
                                 writer_.Add(message.data(), Answer(std::move(next)));
                               });
   }
@@ -75,8 +77,14 @@ class RestoreReceiver final : public Receiver<v1::RestoreBackupRequest> {
  private:
   session::Environment* environment() const { return context_->environment; }
 
+  absl::Status CheckRoom(size_t bytes) const {
+    const absl::Status room = environment()->store->CheckRoom(static_cast<int64_t>(bytes));
+    return room.ok() ? room : session::NoRoom("the backup", room);
+  }
+
   absl::Status Begin() {
     absl::Status stores = CheckStores(*context_);
+    if (stores.ok()) stores = CheckRoom(0);
     if (!stores.ok()) return stores;
     if (environment()->restoring.exchange(true)) return session::Restoring();
     if (context_->registry->size() == 0 && environment()->datasets->empty()) {

@@ -69,6 +69,7 @@ class ModelReceiver final : public Receiver<v1::ImportModelRequest> {
 
   void Take(const v1::ImportModelRequest& message, Next next) override {
     if (!std::exchange(begun_, true)) {
+      if (const absl::Status room = CheckRoom(0); !room.ok()) return next(room);
       create_.set_model_id(message.model_id());
       create_.set_request_id(message.request_id());
       create_.set_durability(message.durability());
@@ -85,6 +86,8 @@ class ModelReceiver final : public Receiver<v1::ImportModelRequest> {
   void End(Next done) override {
     const absl::Status complete = reader_.CheckComplete();
     if (!complete.ok()) return done(session::FieldError("data", complete.message()));
+    const absl::Status room = CheckRoom(static_cast<int64_t>(content_.size()));
+    if (!room.ok()) return done(room);
     v1::ModelFile file;
     if (!file.ParseFromString(content_) || !file.has_parameters()) {
       return done(session::FieldError("data", "does not hold a model"));
@@ -100,6 +103,11 @@ class ModelReceiver final : public Receiver<v1::ImportModelRequest> {
   }
 
  private:
+  absl::Status CheckRoom(int64_t bytes) const {
+    const store::Store* const store = context_->environment->store;
+    const absl::Status room = store == nullptr ? absl::OkStatus() : store->CheckRoom(bytes);
+    return room.ok() ? room : session::NoRoom("the import", room);
+  }
   absl::Status Add(absl::string_view data) {
     if (content_.size() + data.size() > most_bytes_) {
       return session::LimitError("data", absl::StrCat("the file is larger than a model within the "

@@ -124,6 +124,12 @@ void Server::SetWritable(bool writable) {
   server_->GetHealthCheckService()->SetServingStatus(kWritesHealth, writable);
 }
 
+void Server::SetServing(bool serving) {
+  grpc::HealthCheckServiceInterface* const health = server_->GetHealthCheckService();
+  health->SetServingStatus("", serving);
+  health->SetServingStatus(v1::TrainingService::service_full_name(), serving);
+}
+
 bool Server::Stop(absl::Duration grace) {
   if (std::exchange(stopped_, true)) return true;
   server_->GetHealthCheckService()->Shutdown();

@@ -54,6 +54,8 @@ class Server {
 
   // Health of the service kWritesHealth, apart from that of all calls.
   void SetWritable(bool writable);
+  // Health of the server as a whole and of TrainingService.
+  void SetServing(bool serving);
 
   // In this order: health turns NOT_SERVING; new work is refused with UNAVAILABLE; runs stop at a
   // step boundary and their streams end with UNAVAILABLE; calls under way finish, for at most

@@ -81,6 +81,10 @@ class Reader {
         info_.inputs_per_row + info_.targets_per_row + (info_.sample_weights ? 1 : 0);
     const int64_t bytes = info_.rows * numbers * engine::SizeOf(args_.type);
     const bool mapped = !args_.scratch_dir.empty() && bytes > kMostHeapBytes;
+    if (mapped) {
+      const absl::Status room = args_.store->CheckRoom(bytes);
+      if (!room.ok()) return NoRoom(absl::StrCat(info_.name(), ": its rows in a file"), room);
+    }
     if (args_.memory != nullptr) {
       auto memory = args_.memory->AskForWork(
           (mapped ? 0 : bytes) +

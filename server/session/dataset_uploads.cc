@@ -29,6 +29,7 @@ engine::Dataset Behind(const engine::Dataset& rows, int64_t skipped) {
 
 absl::StatusOr<DatasetInfo> Datasets::BeginUpload(UploadArgs args) {
   EntryPtr entry;
+  const absl::Status room = archive()->CheckRoom(0);
   {
     const MutexLock lock(&mu_);
     if (environment_->restoring) return Restoring();
@@ -37,6 +38,7 @@ absl::StatusOr<DatasetInfo> Datasets::BeginUpload(UploadArgs args) {
       return LimitError("header.dataset_id", absl::StrCat("the server holds ", kMaxDatasets,
                                                           " datasets already, which is the limit"));
     }
+    if (entry == nullptr && !room.ok()) return NoRoom(absl::StrCat("datasets/", args.id), room);
     if (entry == nullptr) {
       entry = std::make_shared<Entry>();
       entry->info.id = args.id;
@@ -118,6 +120,14 @@ void Datasets::DoAppend(const EntryPtr& entry, AppendArgs args, Callback<Dataset
     batch.Put(store::Table::kDatasetRows, DatasetRowsKey(next.uid, first), std::move(piece.record));
     first += piece.rows;
   }
+  if (const absl::Status room = archive()->CheckRoom(static_cast<int64_t>(batch.bytes()));
+      !room.ok()) {
+    // Nothing of it remains, so that an upload that does not fit does not keep the room it took.
+    absl::Status status = NoRoom(next.name(), room);
+    return Remove(entry, {},
+                  [status = std::move(status), done = std::move(done)](
+                      const absl::Status&) mutable { done(std::move(status)); });
+  }
   if (next.rows == 0) {
     next.inputs_per_row = rows.inputs_per_row;
     next.targets_per_row = rows.targets_per_row;
@@ -189,13 +199,23 @@ void Datasets::Store(const EntryPtr& entry, DatasetInfo next, store::Batch batch
 }
 
 int64_t Datasets::ExpireUploads() {
+  const absl::Duration age = archive()->CheckRoom(0).ok() ? kUploadAge : kUploadAgeWithoutRoom;
+  std::vector<EntryPtr> doubtful;
+  {
+    const MutexLock lock(&mu_);
+    for (const auto& [id, entry] : entries_) {
+      if (entry->doubtful && !entry->busy && !entry->info.ready) doubtful.push_back(entry);
+    }
+  }
+  // A change of theirs was refused: what the store holds decides, once it works.
+  for (const EntryPtr& entry : doubtful) Refresh(entry).IgnoreError();
   std::vector<EntryPtr> expired;
   {
     const MutexLock lock(&mu_);
     const absl::Time now = environment_->clock->Now();
     for (const auto& [id, entry] : entries_) {
       if (!entry->info.ready && !entry->busy && !entry->doubtful &&
-          entry->last_append + kUploadAge <= now) {
+          entry->last_append + age <= now) {
         entry->busy = true;
         expired.push_back(entry);
       }

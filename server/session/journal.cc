@@ -61,6 +61,12 @@ void Journal::AddAnswer(const KeyedAnswer& answer, store::Batch* batch) {
 
 void Journal::AddDeletion(int64_t run, store::Batch* batch) {
   batch->Delete(store::Table::kStates, KeyOf(uid_));
+  if (broken()) {  // what the store holds of it is not known here
+    for (const store::Table table :
+         {store::Table::kRequests, store::Table::kLog, store::Table::kChunks}) {
+      batch->DeletePrefix(table, KeyOf(uid_));
+    }
+  }
   for (; logged_steps_ > 0; --logged_steps_) {
     batch->Delete(store::Table::kLog, LoggedStepKey(uid_, last_logged_ - logged_steps_ + 1));
   }

@@ -40,6 +40,7 @@ inline constexpr size_t kMaxDatasets = 10'000;
 inline constexpr int64_t kMaxDatasetRows = (int64_t{1} << 31) - 1;
 inline constexpr size_t kMaxDatasetClassNames = 4096;
 inline constexpr absl::Duration kUploadAge = absl::Minutes(10);  // of one that nobody goes on with
+inline constexpr absl::Duration kUploadAgeWithoutRoom = absl::Seconds(10);  // on a full disk
 inline constexpr size_t kMaxWaitingRuns = 16;    // Train calls that wait for one model
 inline constexpr size_t kKeptEvents = 128;       // newest events of a run
 inline constexpr int64_t kMaxCheckpoints = 100;  // of a model, beside its runs' periodic ones

@@ -4,6 +4,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "server/session/text.h"
+#include "server/store/store.h"
 
 namespace backprop::session {
 namespace {
@@ -145,13 +146,20 @@ absl::Status NotFitted(absl::string_view model) {
 }
 
 absl::Status NotStored(absl::string_view model, const absl::Status& cause) {
+  const bool gone = store::HasReason(cause, store::kDirectoryGone);
   const std::string why = cause.ok() ? "an earlier change was not stored; the model is loaded again"
                                      : std::string(cause.message());
   const auto code = cause.code() == absl::StatusCode::kResourceExhausted
                         ? absl::StatusCode::kResourceExhausted
                         : absl::StatusCode::kUnavailable;
-  return ReasonError(code, absl::StrCat(model, ": the change was not stored: ", why),
-                     {"NOT_STORED", {{"model", std::string(model)}}});
+  return ReasonError(
+      code, absl::StrCat(model, ": the change was not stored: ", why),
+      {gone ? store::kDirectoryGone : "NOT_STORED", {{"model", std::string(model)}}});
+}
+
+absl::Status NoRoom(absl::string_view what, const absl::Status& cause) {
+  return ReasonError(absl::StatusCode::kResourceExhausted,
+                     absl::StrCat(what, ": ", cause.message()), {store::kLowDiskSpace, {}});
 }
 
 absl::Status Restoring() {

@@ -54,6 +54,8 @@ absl::Status DatasetNotFound(absl::string_view dataset);
 absl::Status CheckpointNotFound(absl::string_view checkpoint);
 // A change was refused by the store, for `cause`; OK: an earlier one was.
 absl::Status NotStored(absl::string_view model, const absl::Status& cause);
+// RESOURCE_EXHAUSTED (LOW_DISK_SPACE): what Store::CheckRoom said about adding `what`.
+absl::Status NoRoom(absl::string_view what, const absl::Status& cause);
 // The model standardises its inputs by what its first run fits, and has had none.
 absl::Status NotFitted(absl::string_view model);
 // A step, or a gradient, that would not be finite.

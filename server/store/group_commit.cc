@@ -16,9 +16,10 @@ constexpr size_t kMaxGroupBytes = size_t{16} << 20;
 
 }  // namespace
 
-GroupCommit::GroupCommit(WriteGroup write, SyncAll sync)
+GroupCommit::GroupCommit(WriteGroup write, SyncAll sync, Admit admit)
     : write_(std::move(write)),
       sync_(std::move(sync)),
+      admit_(std::move(admit)),
       writer_([this] { Write(); }),
       answerer_([this] { Answer(); }) {}
 
@@ -47,6 +48,14 @@ void GroupCommit::Commit(Batch batch, Durability durability, std::shared_ptr<Cha
   to_write_changed_.notify_one();
 }
 
+void GroupCommit::Mend() {
+  {
+    const std::lock_guard lock(mu_);
+    mend_ = true;
+  }
+  to_write_changed_.notify_one();
+}
+
 std::chrono::milliseconds GroupCommit::Interval() const {
   return failing_ ? kMendInterval : kSyncInterval;
 }
@@ -57,12 +66,13 @@ void GroupCommit::Write() {
     std::vector<Waiting> group;
     {
       std::unique_lock lock(mu_);
-      const auto ready = [this] { return !to_write_.empty() || stopping_; };
+      const auto ready = [this] { return !to_write_.empty() || stopping_ || mend_; };
       if (unsynced_) {
         to_write_changed_.wait_until(lock, last_sync + Interval(), ready);
       } else {
         to_write_changed_.wait(lock, ready);
       }
+      if (std::exchange(mend_, false)) unsynced_ = failing_ = true;
       if (to_write_.empty() && stopping_) break;
       size_t count = 0;
       for (size_t bytes = 0;
@@ -94,6 +104,20 @@ void GroupCommit::Write() {
 
 // Those whose chain is broken fail without a write; if the write fails, so do all others.
 void GroupCommit::WriteOne(std::vector<Waiting>* group) {
+  const absl::Status status = WriteAdmitted(group);
+  if (status.ok()) return;
+  // sync_ tries to mend what is wrong, although nobody may commit any more.
+  unsynced_ = failing_ = true;
+  for (Waiting& waiting : *group) {
+    if (!waiting.status.ok() && waiting.chain != nullptr) waiting.chain->Break();
+  }
+}
+
+// Writes what may be written and sets the status of the others. Returns an error if the store does
+// not take everything.
+absl::Status GroupCommit::WriteAdmitted(std::vector<Waiting>* group) {
+  absl::Status refused;
+  std::vector<Waiting*> admitted;
   std::vector<const Batch*> batches;
   bool sync = false;
   for (Waiting& waiting : *group) {
@@ -101,19 +125,28 @@ void GroupCommit::WriteOne(std::vector<Waiting>* group) {
       waiting.status = absl::UnavailableError("an earlier change of this model was not stored");
       continue;
     }
+    if (admit_) waiting.status = admit_(waiting.batch);
+    if (!waiting.status.ok()) {
+      refused = waiting.status;
+      // Later ones of the group must not be written without this one.
+      if (waiting.chain != nullptr) waiting.chain->Break();
+      continue;
+    }
+    admitted.push_back(&waiting);
     batches.push_back(&waiting.batch);
     sync = sync || waiting.durability == Durability::kSync;
   }
-  const absl::Status status = batches.empty() ? absl::OkStatus() : write_(batches, sync);
-  unsynced_ = !sync && (unsynced_ || !batches.empty());
-  if (status.ok()) return;
-  // sync_ tries to mend what is wrong, although nobody may commit any more.
-  unsynced_ = failing_ = true;
-  for (Waiting& waiting : *group) {
-    if (!waiting.status.ok()) continue;
-    waiting.status = status;
-    if (waiting.chain != nullptr) waiting.chain->Break();
+  absl::Status status = batches.empty() ? absl::OkStatus() : write_(batches, sync);
+  // While it fails sync_ goes on to be called, whatever deletions were written meanwhile.
+  unsynced_ = failing_ || (!sync && (unsynced_ || !batches.empty()));
+  if (status.ok()) return refused;
+  // Deletions have a second chance: on a full disk the store has now released its reserve for them.
+  for (Waiting* waiting : admitted) {
+    const bool again = admit_ && waiting->batch.OnlyFrees() && admit_(waiting->batch).ok() &&
+                       write_({&waiting->batch}, waiting->durability == Durability::kSync).ok();
+    if (!again) waiting->status = status;
   }
+  return status;
 }
 
 void GroupCommit::Answer() {

@@ -24,12 +24,17 @@ class GroupCommit {
   using WriteGroup = std::function<absl::Status(const std::vector<const Batch*>&, bool sync)>;
   // Brings what was written without sync to disk; after a failure is called until it succeeds.
   using SyncAll = std::function<absl::Status()>;
+  // Whether a batch may be written now. Called by the thread that writes.
+  using Admit = std::function<absl::Status(const Batch&)>;
 
-  GroupCommit(WriteGroup write, SyncAll sync);
+  GroupCommit(WriteGroup write, SyncAll sync, Admit admit = nullptr);
   // Writes and answers all that was committed.
   ~GroupCommit();
 
   void Commit(Batch batch, Durability durability, std::shared_ptr<Chain> chain, Store::Done done);
+
+  // Something failed outside of a group: calls SyncAll until it succeeds.
+  void Mend();
 
  private:
   struct Waiting {
@@ -43,16 +48,19 @@ class GroupCommit {
   std::chrono::milliseconds Interval() const;
   void Write();
   void WriteOne(std::vector<Waiting>* group);
+  absl::Status WriteAdmitted(std::vector<Waiting>* group);
   void Answer();
 
   const WriteGroup write_;
   const SyncAll sync_;
+  const Admit admit_;
   std::mutex mu_;
   std::condition_variable to_write_changed_;
   std::condition_variable to_answer_changed_;
   std::vector<Waiting> to_write_;   // under mu_
   std::vector<Waiting> to_answer_;  // under mu_
   bool stopping_ = false;           // under mu_
+  bool mend_ = false;               // under mu_
   bool written_all_ = false;        // under mu_
   bool unsynced_ = false;           // of the writing thread, as is failing_
   bool failing_ = false;

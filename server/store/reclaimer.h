@@ -33,8 +33,13 @@ class Reclaimer {
     thread_.join();
   }
 
+  // Does nothing if the same already waits.
   void Add(Table table, std::string prefix) {
     const std::lock_guard lock(mu_);
+    const size_t begun = working_ ? 1 : 0;
+    for (size_t i = begun; i < queue_.size(); ++i) {
+      if (queue_[i].first == table && queue_[i].second == prefix) return;
+    }
     queue_.emplace_back(table, std::move(prefix));
     changed_.notify_all();
   }

@@ -4,16 +4,21 @@
 
 #include <rocksdb/status.h>
 
+#include <cerrno>
+#include <cstring>
 #include <string>
 
 #include "absl/status/status.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 
 namespace backprop::store {
 
 inline absl::Status FromRocks(const rocksdb::Status& status, const std::string& directory) {
   if (status.ok()) return absl::OkStatus();
-  if (status.IsNoSpace()) {
+  // RocksDB knows ENOSPC alone; the other errors have their texts.
+  const bool quota = absl::StrContains(status.ToString(), std::strerror(EDQUOT));
+  if (status.IsNoSpace() || quota) {
     return absl::ResourceExhaustedError(absl::StrCat(directory, ": the disk is full (",
                                                      status.ToString(),
                                                      "); changes are refused until there is room"));

@@ -1,187 +1,63 @@
 #include "server/store/rocks_store.h"
 
-#include <rocksdb/cache.h>
-#include <rocksdb/db.h>
-#include <rocksdb/env.h>
-#include <rocksdb/filter_policy.h>
-#include <rocksdb/rate_limiter.h>
-#include <rocksdb/table.h>
-#include <rocksdb/write_buffer_manager.h>
-
 #include <algorithm>
-#include <array>
 #include <atomic>
 #include <chrono>
+#include <condition_variable>
 #include <cstring>
 #include <mutex>
 #include <optional>
-#include <set>
 #include <shared_mutex>
+#include <thread>
 #include <utility>
 #include <vector>
 
-#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "server/store/data_directory.h"
+#include "server/store/disk_space.h"
 #include "server/store/group_commit.h"
 #include "server/store/reclaimer.h"
-#include "server/store/rocks_logger.h"
+#include "server/store/rocks_database.h"
 #include "server/store/rocks_status.h"
 #include "server/store/watermark.h"
 
 namespace backprop::store {
 namespace {
 
-constexpr std::array<const char*, kTables> kNames = {
-    "default", "models", "states",      "requests", "log",
-    "runs",    "chunks", "checkpoints", "datasets", "dataset_rows"};
 constexpr size_t kMostKeyBytes = 128;
 constexpr char kFormatKey[] = "format";
 constexpr char kGroupKey[] = "group";
+constexpr int64_t kMiB = int64_t{1} << 20;
+constexpr int64_t kMinFreeFiles = 64;  // inodes that bulk data leaves
+// How often the directory is looked at beside the looks after each group.
+constexpr std::chrono::milliseconds kWatchInterval(500);
 
-// Memory for what is not yet in tables: a table of the store may have two of this size, all
-// together have at most half of the memory.
-size_t WriteBufferBytes(const RocksOptions& options) {
-  return std::clamp(static_cast<size_t>(options.memory_bytes) / 8, size_t{1} << 20,
-                    size_t{32} << 20);
-}
-
-rocksdb::DBOptions DatabaseOptions(const RocksOptions& options,
-                                   const std::shared_ptr<rocksdb::Cache>& cache) {
-  rocksdb::DBOptions db;
-  if (options.env != nullptr) db.env = options.env;
-  db.create_if_missing = options.create;
-  db.create_missing_column_families = true;
-  // A record cut short at the end of the log is a crash; damage before the end is damage. (The
-  // default, kPointInTimeRecovery, would take what lies before the damage for the whole history.)
-  db.wal_recovery_mode = rocksdb::WALRecoveryMode::kTolerateCorruptedTailRecords;
-  db.recycle_log_file_num = 0;  // old records behind the end would be read as damage, or worse
-  db.track_and_verify_wals_in_manifest = true;
-  db.paranoid_checks = true;
-  db.max_total_wal_size = uint64_t{256} << 20;
-  // Taken from the cache, so that both together stay within their memory.
-  db.write_buffer_manager = std::make_shared<rocksdb::WriteBufferManager>(
-      static_cast<size_t>(options.memory_bytes) / 2, cache);
-  db.max_background_jobs = 2;
-  db.rate_limiter.reset(rocksdb::NewGenericRateLimiter(int64_t{64} << 20, 100'000, 10,
-                                                       rocksdb::RateLimiter::Mode::kWritesOnly,
-                                                       /*auto_tuned=*/true));
-  db.bytes_per_sync = uint64_t{1} << 20;
-  db.max_open_files = 512;
-  db.skip_stats_update_on_db_open = true;
-  db.stats_dump_period_sec = 0;
-  db.info_log = std::make_shared<RocksLogger>(options.on_warning);
-  db.info_log_level = rocksdb::InfoLogLevel::WARN_LEVEL;
-  db.two_write_queues = false;
-  db.max_bgerror_resume_count = 0;  // we resume: who waits for a callback is told
-  return db;
-}
-
-rocksdb::ColumnFamilyOptions TableOptions(const RocksOptions& options, Table table,
-                                          const std::shared_ptr<rocksdb::Cache>& cache) {
-  rocksdb::BlockBasedTableOptions blocks;
-  blocks.block_cache = cache;
-  blocks.cache_index_and_filter_blocks = true;
-  blocks.pin_l0_filter_and_index_blocks_in_cache = true;
-  blocks.filter_policy.reset(rocksdb::NewBloomFilterPolicy(10));
-  blocks.optimize_filters_for_memory = true;
-  blocks.format_version = 5;
-  blocks.verify_compression = true;
-  rocksdb::ColumnFamilyOptions family;
-  family.table_factory.reset(rocksdb::NewBlockBasedTableFactory(blocks));
-  family.write_buffer_size = WriteBufferBytes(options);
-  family.level_compaction_dynamic_level_bytes = true;
-  family.paranoid_file_checks = true;
-  const bool large = table == Table::kCheckpoints || table == Table::kDatasetRows;
-  if (large) {  // in files of their own, which compaction does not write again
-    family.enable_blob_files = true;
-    family.min_blob_size = 4096;
-    family.enable_blob_garbage_collection = true;
-  }
-  const bool numbers =  // do not compress
-      large || table == Table::kStates || table == Table::kChunks;
-  family.compression = numbers ? rocksdb::kNoCompression : rocksdb::kLZ4Compression;
-  return family;
-}
-
-// An open database with its tables. Closes it.
-class Database {
- public:
-  static absl::StatusOr<std::unique_ptr<Database>> Open(
-      const RocksOptions& options, const std::shared_ptr<rocksdb::Cache>& cache);
-  ~Database() {
-    if (db_ == nullptr) return;
-    for (const rocksdb::Snapshot* snapshot : snapshots_) db_->ReleaseSnapshot(snapshot);
-    for (auto* family : families_) {
-      db_->DestroyColumnFamilyHandle(family).PermitUncheckedError();
-    }
-    db_->Close().PermitUncheckedError();
-  }
-
-  rocksdb::DB* operator->() const { return db_.get(); }
-  rocksdb::ColumnFamilyHandle* FamilyOf(Table table) const {
-    return families_[static_cast<size_t>(table)];
-  }
-  const std::vector<rocksdb::ColumnFamilyHandle*>& families() const { return families_; }
-
-  // A snapshot goes with the database, if not before.
-  const rocksdb::Snapshot* TakeSnapshot() {
-    const std::lock_guard lock(snapshots_mu_);
-    return *snapshots_.insert(db_->GetSnapshot()).first;
-  }
-  void Release(const rocksdb::Snapshot* snapshot) {
-    const std::lock_guard lock(snapshots_mu_);
-    db_->ReleaseSnapshot(snapshot);
-    snapshots_.erase(snapshot);
-  }
-
- private:
-  std::mutex snapshots_mu_;
-  std::set<const rocksdb::Snapshot*> snapshots_;  // under snapshots_mu_
-  std::unique_ptr<rocksdb::DB> db_;
-  std::vector<rocksdb::ColumnFamilyHandle*> families_;
-};
-
-absl::Status OpenError(const rocksdb::Status& status, const std::string& directory) {
-  const std::string text = status.ToString();
-  if (status.IsIOError() && absl::StrContains(text, "lock ")) {
-    return absl::UnavailableError(absl::StrCat(
-        directory, ": another server has it open; stop that one or choose another directory"));
-  }
-  if (status.IsCorruption()) {
-    return absl::DataLossError(
-        absl::StrCat(directory, ": is damaged (", text,
-                     "). Restore a backup; docs/durability.md says what can be saved"));
-  }
-  return FromRocks(status, directory);
-}
-
-absl::StatusOr<std::unique_ptr<Database>> Database::Open(
-    const RocksOptions& options, const std::shared_ptr<rocksdb::Cache>& cache) {
-  std::vector<rocksdb::ColumnFamilyDescriptor> descriptors;
-  for (int table = 0; table < kTables; ++table) {
-    descriptors.emplace_back(kNames[static_cast<size_t>(table)],
-                             TableOptions(options, static_cast<Table>(table), cache));
-  }
-  auto database = std::make_unique<Database>();
-  rocksdb::DB* db = nullptr;
-  const rocksdb::Status opened = rocksdb::DB::Open(
-      DatabaseOptions(options, cache), options.directory, descriptors, &database->families_, &db);
-  if (!opened.ok()) return OpenError(opened, options.directory);
-  database->db_.reset(db);
-  return database;
+int64_t BySize(int64_t asked, int64_t capacity, int64_t least, int64_t most) {
+  return asked != kBySize ? asked : std::clamp(capacity / 16, least, most);
 }
 
 class RocksStore final : public Store {
  public:
-  RocksStore(const RocksOptions& options, std::shared_ptr<rocksdb::Cache> cache,
-             std::unique_ptr<Database> database, Watermark watermark)
+  RocksStore(const RocksOptions& options, std::unique_ptr<DataDirectory> directory,
+             const DiskSpace& space)
       : options_(options),
-        cache_(std::move(cache)),
-        database_(std::move(database)),
-        watermark_(std::move(watermark)) {}
+        capacity_bytes_(space.capacity_bytes),
+        min_free_bytes_(BySize(options.min_free_bytes, capacity_bytes_, kMiB, 1024 * kMiB)),
+        directory_(std::move(directory)),
+        reserve_(directory_->fd(), BySize(options.reserve_bytes, capacity_bytes_, kMiB, 32 * kMiB)),
+        files_(std::make_shared<LogWatchingFileSystem>(
+            (options.env != nullptr ? options.env : rocksdb::Env::Default())->GetFileSystem())),
+        env_(rocksdb::NewCompositeEnv(files_)),
+        cache_(rocksdb::NewLRUCache(static_cast<size_t>(options.memory_bytes))) {}
 
   ~RocksStore() override {
+    {
+      const std::lock_guard lock(watch_mu_);
+      watch_stops_ = true;
+    }
+    watch_changed_.notify_all();
+    if (watch_.joinable()) watch_.join();
     commits_.reset();
     reclaimer_.reset();
     // The next start finds tables and an empty log.
@@ -191,14 +67,36 @@ class RocksStore final : public Store {
   }
 
   absl::Status Begin() {
+    absl::Status opened = OpenBest();
+    if (opened.ok() && !reserve_.Fill(0)) {
+      // What is left is for deletions, and for the next start.
+      opened = absl::ResourceExhaustedError(
+          absl::StrCat(options_.directory,
+                       ": the disk is full; changes are refused until there is "
+                       "room for the reserve of ",
+                       reserve_.bytes(), " bytes"));
+      database_ = nullptr;
+      if (!OpenLogOnly().ok()) Open(Access::kReadOnly).IgnoreError();
+    }
+    if (database_ == nullptr) return opened;
+    auto watermark = Watermark::Open(absl::StrCat(options_.directory, "/acknowledged"));
+    if (!watermark.ok()) return watermark.status();
+    watermark_.emplace(*std::move(watermark));
     absl::Status checked = CheckFormat();
-    if (!checked.ok()) return checked;
+    // Where nothing can be written, that is the cause of a format that is missing.
+    if (!checked.ok()) return opened.ok() ? checked : opened;
     absl::Status reached = ReadGroup();
     if (!reached.ok()) return reached;
     reclaimer_.emplace([this](Table table, const std::string& prefix,
                               std::atomic<bool>* cancelled) { Reclaim(table, prefix, cancelled); });
     commits_.emplace([this](const auto& batches, bool sync) { return WriteGroup(batches, sync); },
-                     [this] { return SyncOrRecover(); });
+                     [this] { return SyncOrRecover(); },
+                     [this](const Batch& batch) { return Admit(batch); });
+    if (!opened.ok()) {
+      SetHealth(opened);
+      commits_->Mend();
+    }
+    watch_ = std::thread([this] { Watch(); });
     return absl::OkStatus();
   }
 
@@ -237,6 +135,27 @@ class RocksStore final : public Store {
     return health_;
   }
 
+  absl::Status CheckRoom(int64_t bytes) const override {
+    const absl::Status now = health();
+    if (!now.ok() && !absl::IsResourceExhausted(now)) return absl::OkStatus();  // refused anyway
+    const auto space = SpaceOf(directory_->fd());
+    if (!space.ok()) return absl::OkStatus();
+    // What is in memtables will be written once more before its log goes.
+    const int64_t free = std::max(space->free_bytes - unflushed_bytes(), int64_t{0});
+    const bool few_files = space->most_files > 0 && space->free_files < kMinFreeFiles;
+    if (now.ok() && free - bytes >= min_free_bytes_ && !few_files) return absl::OkStatus();
+    absl::Status low = absl::ResourceExhaustedError(
+        few_files ? absl::StrCat(options_.directory, ": the disk has room for ", space->free_files,
+                                 " more files; uploads, imports and restores need ", kMinFreeFiles)
+                  : absl::StrCat(options_.directory, ": ", free, " bytes of the disk are free, ",
+                                 bytes, " are needed; uploads, imports and restores must leave ",
+                                 min_free_bytes_,
+                                 " (--min-free-bytes). Delete something, or make "
+                                 "the disk larger"));
+    low.SetPayload(kReasonType, absl::Cord(kLowDiskSpace));
+    return low;
+  }
+
  private:
   // A snapshot of the database that was open when it was taken.
   class Moment final : public Snapshot {
@@ -261,6 +180,11 @@ class RocksStore final : public Store {
     const uint64_t opened_;
     const rocksdb::Snapshot* const snapshot_;
   };
+
+  int64_t unflushed_bytes() const {
+    const std::shared_lock lock(database_mu_);
+    return database_ == nullptr ? 0 : database_->UnflushedBytes();
+  }
 
   // Under database_mu_.
   absl::Status ScanDatabase(const rocksdb::Snapshot* snapshot, Table table, absl::string_view first,
@@ -293,6 +217,9 @@ class RocksStore final : public Store {
                        ", this server knows formats up to ", kFormatVersion,
                        "; start the version that wrote it, or a later one"));
     }
+    if (database_->access() == Access::kReadOnly) {
+      return absl::UnavailableError(absl::StrCat(options_.directory, ": holds no store yet"));
+    }
     rocksdb::WriteOptions sync;
     sync.sync = true;
     return FromRocks((*database_)
@@ -309,10 +236,10 @@ class RocksStore final : public Store {
     if (group->has_value() && (*group)->size() == sizeof group_) {
       std::memcpy(&group_, (*group)->data(), sizeof group_);
     }
-    if (group_ >= watermark_.value()) return absl::OkStatus();
+    if (group_ >= watermark_->value()) return absl::OkStatus();
     return absl::DataLossError(
         absl::StrCat(options_.directory, ": the log ends with group ", group_, ", but group ",
-                     watermark_.value(),
+                     watermark_->value(),
                      " had been acknowledged: its end is damaged or missing. Restore a backup, or "
                      "remove the file `acknowledged` to go on without what is lost"));
   }
@@ -335,9 +262,20 @@ class RocksStore final : public Store {
     }
   }
 
-  // Called by the writing thread, as is all that follows: nobody else changes database_.
+  // Called by the writing thread, as is all that follows up to Watch: nobody else changes
+  // database_.
+  absl::Status Admit(const Batch& batch) {
+    if (health().ok() || Recover() || TakesDeletions(batch)) return absl::OkStatus();
+    return health();
+  }
+
+  // On a disk that is full, what gives room back.
+  bool TakesDeletions(const Batch& batch) const {
+    return database_ != nullptr && database_->access() == Access::kLogOnly && batch.OnlyFrees() &&
+           absl::IsResourceExhausted(health());
+  }
+
   absl::Status WriteGroup(const std::vector<const Batch*>& batches, bool sync) {
-    if (!health().ok() && !Recover()) return health();
     rocksdb::WriteBatch group;
     for (const Batch* batch : batches) {
       for (const Batch::Op& op : batch->ops()) Add(op, &group);
@@ -354,37 +292,49 @@ class RocksStore final : public Store {
       status = (*database_)->Write(options, &group);
       if (status.ok()) group_ = number;
     }
-    if (status.ok() && sync) watermark_.Raise(group_);
-    if (status.ok()) ReclaimDeleted(batches);
-    SetHealth(FromRocks(status, options_.directory));
-    return health();
+    if (!status.ok()) {
+      failed_ = true;
+      SetHealth(FromRocks(status, options_.directory));
+      Recover();
+      return FromRocks(status, options_.directory);
+    }
+    // After the sync: what is answered had its name in the directory when it was on disk.
+    if (absl::Status there = CheckDirectory(); !there.ok()) {
+      SetHealth(there);
+      return there;
+    }
+    if (sync) watermark_->Raise(group_);
+    ReclaimDeleted(batches);
+    return absl::OkStatus();
   }
 
-  // The rows of a dataset that was deleted: without this its files would stay until something else
-  // is written to their table.
+  // Three system calls, or one more for each log that is not yet in tables.
+  absl::Status CheckDirectory() const {
+    absl::Status there = directory_->Check();
+    if (!there.ok() || files_->LogsHaveNames()) return there;
+    return directory_->Gone("the log in the data directory was removed");
+  }
+
+  // What was deleted with a prefix: without this its files would stay until something else is
+  // written to their table. Where room is scarce, everything that was deleted.
   void ReclaimDeleted(const std::vector<const Batch*>& batches) {
+    bool deletes = false;
     for (const Batch* batch : batches) {
+      deletes = deletes || (!batch->ops().empty() && batch->OnlyFrees());
       for (const Batch::Op& op : batch->ops()) {
         if (op.kind == Batch::Kind::kDeletePrefix && op.table == Table::kDatasetRows) {
           reclaimer_->Add(op.table, op.key);
         }
       }
     }
+    if (deletes && !CheckRoom(0).ok()) reclaimer_->Add(Table::kMeta, "");
   }
   void Reclaim(Table table, const std::string& prefix, std::atomic<bool>* cancelled) {
+    const auto space = SpaceOf(directory_->fd());
     const std::shared_lock lock(database_mu_);
     if (database_ == nullptr) return;
-    rocksdb::CompactRangeOptions options;
-    options.exclusive_manual_compaction = false;
-    options.bottommost_level_compaction = rocksdb::BottommostLevelCompaction::kForce;
-    options.canceled = cancelled;
-    const std::string end = EndOfPrefix(prefix);
-    const rocksdb::Slice first(prefix), last(end);
-    // What fails is tried again when RocksDB next compacts.
-    (*database_)
-        ->CompactRange(options, database_->FamilyOf(table), prefix.empty() ? nullptr : &first,
-                       end.empty() ? nullptr : &last)
-        .PermitUncheckedError();
+    if (table != Table::kMeta) return database_->Reclaim(table, prefix, cancelled);
+    database_->ReclaimAll(space.ok() ? space->free_bytes : 0, cancelled);
   }
 
   absl::Status SyncOrRecover() {
@@ -393,23 +343,46 @@ class RocksStore final : public Store {
       return health();
     }
     const rocksdb::Status synced = (*database_)->SyncWAL();
-    if (synced.ok()) watermark_.Raise(group_);
-    SetHealth(FromRocks(synced, options_.directory));
-    return health();
+    absl::Status status = synced.ok() ? CheckDirectory() : FromRocks(synced, options_.directory);
+    failed_ = failed_ || !synced.ok();
+    if (status.ok()) watermark_->Raise(group_);
+    if (!status.ok()) SetHealth(status);
+    return status;
   }
 
   // Whether the cause of an error is gone. RocksDB resumes after some: it then begins a new log, so
   // that nothing of the group that failed comes back. After others it has to be opened again; then
   // the group that failed may be there after all, as after a crash.
   bool Recover() {
-    if (absl::IsDataLoss(health())) return false;
+    const absl::Status cause = health();
+    if (absl::IsDataLoss(cause)) return false;
     const auto now = std::chrono::steady_clock::now();
-    if (now < next_recovery_) return false;
+    const bool full = database_ != nullptr && absl::IsResourceExhausted(cause);
+    const Access access = database_ != nullptr ? database_->access() : Access::kFull;
+    // Deletions do not wait for the next try.
+    const bool urgent = full && failed_ && access != Access::kReadOnly;
+    if (now < next_recovery_ && !urgent) return false;
     recovery_pause_ = std::clamp(2 * recovery_pause_, kFirstPause, kLastPause);
     next_recovery_ = now + recovery_pause_;
-    absl::Status status;
-    if (database_ == nullptr || !(*database_)->Resume().ok()) status = OpenAnew();
+    absl::Status status = CheckDirectory();
+    if (status.ok() && HasReason(cause, kDirectoryGone)) status = CheckLiveFiles();
+    if (!status.ok()) {
+      SetHealth(status);
+      return false;
+    }
+    if (full || access != Access::kFull) {
+      // Opened in full, RocksDB writes what is in its logs to tables.
+      const int64_t margin = directory_->LogBytes() + std::max(kMiB, reserve_.bytes());
+      if (!reserve_.Fill(margin)) {
+        if (failed_ && access != Access::kReadOnly) OpenForDeletions(cause);
+        return false;
+      }
+    }
+    const bool resumed =
+        database_ != nullptr && access == Access::kFull && (*database_)->Resume().ok();
+    if (!resumed) status = OpenAnew();
     if (status.ok()) {
+      failed_ = false;
       recovery_pause_ = std::chrono::milliseconds(0);
       next_recovery_ = {};
     }
@@ -417,36 +390,121 @@ class RocksStore final : public Store {
     return status.ok();
   }
 
-  absl::Status OpenAnew() {
+  // The best that can be had. Returns why it is not everything.
+  absl::Status OpenBest() {
+    absl::Status status = Open(Access::kFull);
+    const bool full = absl::IsResourceExhausted(status);
+    if (status.ok() || (!full && !absl::IsUnavailable(status))) return status;
+    if (full) OpenLogOnly().IgnoreError();
+    if (database_ == nullptr) Open(Access::kReadOnly).IgnoreError();
+    return status;
+  }
+  absl::Status OpenLogOnly() {
+    reserve_.Release();
+    return Open(Access::kLogOnly);
+  }
+  absl::Status Open(Access access) {
+    RocksOptions options = options_;
+    options.create = options_.create && !begun();
+    auto opened = Database::Open(options, env_.get(), cache_, capacity_bytes_, access);
+    if (!opened.ok()) return opened.status();
+    database_ = *std::move(opened);
+    ++opened_;
+    return absl::OkStatus();
+  }
+  bool begun() const { return commits_.has_value(); }
+
+  // Instead of the database that is open.
+  absl::Status OpenInstead(absl::FunctionRef<absl::Status()> open) {
+    absl::Status status;
     {
       const Reclaimer::Pause pause(&*reclaimer_);  // which may hold the database for long
       const std::unique_lock lock(database_mu_);
       database_ = nullptr;
-      auto opened = Database::Open(options_, cache_);
-      if (!opened.ok()) return opened.status();
-      database_ = *std::move(opened);
-      ++opened_;
+      files_->Forget();
+      status = open();
     }
-    return ReadGroup();
+    if (database_ == nullptr) return status;
+    absl::Status reached = ReadGroup();
+    return reached.ok() ? status : reached;
+  }
+  absl::Status OpenAnew() {
+    return OpenInstead([this] { return OpenBest(); });
+  }
+  // On a disk that is full.
+  void OpenForDeletions(const absl::Status& cause) {
+    const absl::Status status = OpenInstead([this] {
+      absl::Status opened = OpenLogOnly();
+      return opened.ok() ? opened : Open(Access::kReadOnly);
+    });
+    failed_ = false;
+    SetHealth(status.ok() ? cause : status);
   }
 
   void SetHealth(const absl::Status& health) {
     {
       const std::lock_guard lock(health_mu_);
-      const bool same = health.code() == health_.code();
+      const bool same = health.code() == health_.code() &&
+                        HasReason(health, kDirectoryGone) == HasReason(health_, kDirectoryGone);
       health_ = health;
       if (same) return;
     }
     if (options_.on_health) options_.on_health(health);
   }
 
+  // A thread of its own: sees what is removed while nothing is written, and makes the reserve anew.
+  void Watch() {
+    std::unique_lock lock(watch_mu_);
+    while (!watch_changed_.wait_for(lock, kWatchInterval, [this] { return watch_stops_; })) {
+      lock.unlock();
+      LookAround();
+      lock.lock();
+    }
+  }
+  void LookAround() {
+    if (!health().ok()) return;  // the writing thread is at it
+    absl::Status there = CheckDirectory();
+    if (there.ok()) there = CheckLiveFiles();
+    if (there.ok()) {
+      if (!reserve_.held()) reserve_.Fill(std::max(kMiB, reserve_.bytes()));
+      return;
+    }
+    SetHealth(there);
+    commits_->Mend();
+  }
+
+  // Thread-safe.
+  absl::Status CheckLiveFiles() const {
+    const std::shared_lock lock(database_mu_);
+    if (database_ == nullptr) return absl::OkStatus();
+    absl::Status missing;
+    for (const std::string& file : database_->LiveFiles()) {
+      missing = directory_->CheckFile(file);
+      if (!missing.ok()) break;
+    }
+    if (missing.ok()) return missing;
+    // Unless RocksDB has replaced it meanwhile.
+    for (const std::string& file : database_->LiveFiles()) {
+      missing = directory_->CheckFile(file);
+      if (!missing.ok()) return missing;
+    }
+    return absl::OkStatus();
+  }
+
   const RocksOptions options_;
+  const int64_t capacity_bytes_;
+  const int64_t min_free_bytes_;
+  const std::unique_ptr<DataDirectory> directory_;
+  Reserve reserve_;
+  const std::shared_ptr<LogWatchingFileSystem> files_;
+  const std::unique_ptr<rocksdb::Env> env_;
   const std::shared_ptr<rocksdb::Cache> cache_;
-  std::shared_mutex
-      database_mu_;  // held, shared, by readers; by the writing thread when it opens anew
+  // Held, shared, by readers; by the writing thread when it opens anew.
+  mutable std::shared_mutex database_mu_;
   std::unique_ptr<Database> database_;  // null while it cannot be opened
-  uint64_t opened_ = 0;                 // how often it was opened anew
-  Watermark watermark_;
+  uint64_t opened_ = 0;                 // how often it was opened
+  bool failed_ = false;                 // a write of the database failed since it was opened
+  std::optional<Watermark> watermark_;
   uint64_t group_ = 0;  // the last group written
   static constexpr std::chrono::milliseconds kFirstPause{5};
   static constexpr std::chrono::milliseconds kLastPause{500};
@@ -456,18 +514,20 @@ class RocksStore final : public Store {
   absl::Status health_;  // under health_mu_
   std::optional<Reclaimer> reclaimer_;
   std::optional<GroupCommit> commits_;
+  std::mutex watch_mu_;
+  std::condition_variable watch_changed_;
+  bool watch_stops_ = false;  // under watch_mu_
+  std::thread watch_;
 };
 
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Store>> OpenRocksStore(const RocksOptions& options) {
-  auto cache = rocksdb::NewLRUCache(static_cast<size_t>(options.memory_bytes));
-  auto database = Database::Open(options, cache);
-  if (!database.ok()) return database.status();
-  auto watermark = Watermark::Open(absl::StrCat(options.directory, "/acknowledged"));
-  if (!watermark.ok()) return watermark.status();
-  auto store = std::make_unique<RocksStore>(options, std::move(cache), *std::move(database),
-                                            *std::move(watermark));
+  auto directory = DataDirectory::Open(options.directory, options.create);
+  if (!directory.ok()) return directory.status();
+  const auto space = SpaceOf((*directory)->fd());
+  if (!space.ok()) return space.status();
+  auto store = std::make_unique<RocksStore>(options, *std::move(directory), *space);
   absl::Status begun = store->Begin();
   if (!begun.ok()) return begun;
   return store;

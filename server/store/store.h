@@ -15,6 +15,7 @@
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/cord.h"
 #include "absl/strings/string_view.h"
 
 namespace backprop::store {
@@ -61,6 +62,14 @@ class Batch {
 
   const std::vector<Op>& ops() const { return ops_; }
   size_t bytes() const { return bytes_; }
+  // Whether it deletes, and adds nothing but the answers to the requests that asked for it: such
+  // batches are written on a full disk too.
+  bool OnlyFrees() const {
+    for (const Op& op : ops_) {
+      if (op.kind == Kind::kPut && op.table != Table::kRequests) return false;
+    }
+    return true;
+  }
 
  private:
   std::vector<Op> ops_;
@@ -96,6 +105,18 @@ class Snapshot {
                             Visitor visit) = 0;
 };
 
+// Errors of a store carry a reason of their own, where there is one, as a payload of this type.
+inline constexpr char kReasonType[] = "backprop/store_reason";
+// The directory, or a file of it, was removed, moved or replaced while the store was open.
+inline constexpr char kDirectoryGone[] = "DATA_DIRECTORY_GONE";
+// Less of the disk is free than bulk data must leave.
+inline constexpr char kLowDiskSpace[] = "LOW_DISK_SPACE";
+
+inline bool HasReason(const absl::Status& status, absl::string_view reason) {
+  const auto payload = status.GetPayload(kReasonType);
+  return payload.has_value() && *payload == reason;
+}
+
 // Thread-safe. Errors: UNAVAILABLE when the disk fails or is read-only, RESOURCE_EXHAUSTED when it
 // is full, DATA_LOSS for records that are damaged; messages name what to do.
 class Store {
@@ -123,8 +144,14 @@ class Store {
   // Whole batches, at least all whose `done` was called with OK.
   virtual absl::StatusOr<std::unique_ptr<Snapshot>> TakeSnapshot() = 0;
 
-  // OK while batches can be committed, else why not.
+  // OK while batches can be committed, else why not. On a full disk batches for which
+  // Batch::OnlyFrees holds are still committed where the store has kept a reserve for them.
   virtual absl::Status health() const = 0;
+
+  // Whether bulk data (rows of datasets, imports, backups) of so many bytes may be added:
+  // RESOURCE_EXHAUSTED with the reason kLowDiskSpace if too little of the disk would be left. Does
+  // not say whether a commit will succeed.
+  virtual absl::Status CheckRoom(int64_t /*bytes*/) const { return absl::OkStatus(); }
 };
 
 // Returns when everything that was committed before has been answered. Whoever is told by `done`

@@ -25,7 +25,9 @@ Slot SlotOf(uint64_t value) { return {value, XXH3_64bits(&value, sizeof value)};
 }  // namespace
 
 absl::StatusOr<Watermark> Watermark::Open(const std::string& path) {
-  const int fd = open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+  int fd = open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+  // A store that can only be read has no groups to add.
+  if (fd < 0) fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
   if (fd < 0) return absl::UnavailableError(absl::StrCat(path, ": ", std::strerror(errno)));
   Slot slots[2] = {};
   const ssize_t bytes = pread(fd, slots, sizeof slots, 0);

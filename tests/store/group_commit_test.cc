@@ -76,6 +76,55 @@ TEST(GroupCommitTest, AfterAFailureNothingOfTheChainIsWritten) {
   EXPECT_EQ(recorder.groups[1].batches, 1u);
 }
 
+TEST(GroupCommitTest, WhileItIsFullDeletionsAreWrittenAndTheRestIsRefused) {
+  Recorder recorder;
+  recorder.fails_at = 1;
+  bool full = false;
+  const auto chain = std::make_shared<Chain>();
+  {
+    GroupCommit commits(
+        [&](const std::vector<const Batch*>& batches, bool sync) {
+          const absl::Status status = recorder.write(batches, sync);
+          full = full || !status.ok();
+          return status;
+        },
+        [&] { return full ? absl::ResourceExhaustedError("full") : absl::OkStatus(); },
+        [&](const Batch& batch) {
+          return !full || batch.OnlyFrees() ? absl::OkStatus()
+                                            : absl::ResourceExhaustedError("full");
+        });
+    Batch deletion, addition, later;
+    deletion.Delete(Table::kModels, "a");
+    deletion.Put(Table::kRequests, "answer", "");
+    addition.Put(Table::kModels, "b", "");
+    later.Delete(Table::kModels, "b");
+    // The first group fails, and its deletion is tried again.
+    commits.Commit(deletion, Durability::kSync, nullptr, recorder.Answer());
+    recorder.first_write_begins.WaitForNotification();
+    commits.Commit(addition, Durability::kSync, chain, recorder.Answer());
+    commits.Commit(later, Durability::kSync, chain, recorder.Answer());
+    commits.Commit(deletion, Durability::kSync, nullptr, recorder.Answer());
+    recorder.go_on.Notify();
+  }
+  EXPECT_TRUE(chain->broken());
+  EXPECT_EQ(recorder.answers, (std::vector<absl::StatusCode>{
+                                  absl::StatusCode::kOk, absl::StatusCode::kResourceExhausted,
+                                  absl::StatusCode::kUnavailable, absl::StatusCode::kOk}));
+}
+
+TEST(GroupCommitTest, ItMendsUntilThatSucceedsAlthoughNothingIsCommitted) {
+  Notification mended;
+  int tries = 0;
+  GroupCommit commits([](const auto&, bool) { return absl::OkStatus(); },
+                      [&] {
+                        if (++tries < 3) return absl::UnavailableError("not yet");
+                        mended.Notify();
+                        return absl::OkStatus();
+                      });
+  commits.Mend();
+  mended.WaitForNotification();
+}
+
 TEST(GroupCommitTest, WhatWasNotSyncedIsWhenItEnds) {
   Recorder recorder;
   recorder.go_on.Notify();

@@ -1,0 +1,239 @@
+#include "server/store/rocks_database.h"
+
+#include <rocksdb/filter_policy.h>
+#include <rocksdb/rate_limiter.h>
+#include <rocksdb/table.h>
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "server/store/rocks_logger.h"
+#include "server/store/rocks_status.h"
+
+namespace backprop::store {
+namespace {
+
+constexpr std::array<const char*, kTables> kNames = {
+    "default", "models", "states",      "requests", "log",
+    "runs",    "chunks", "checkpoints", "datasets", "dataset_rows"};
+
+// How much is written before it is in tables.
+struct Sizes {
+  uint64_t log_bytes = 0;
+  size_t table_bytes = 0;   // of one memtable
+  size_t buffer_bytes = 0;  // of all
+  bool log_ahead = false;   // whether RocksDB takes the room of a log when it begins it
+};
+Sizes SizesFor(const RocksOptions& options, int64_t capacity_bytes, Access access) {
+  // Nothing may make RocksDB write tables.
+  if (access != Access::kFull) return {uint64_t{1} << 50, size_t{1} << 40, size_t{1} << 40, false};
+  // A table of the store may have two memtables, all together have at most half of the memory. On
+  // a small disk less, since the log and the tables hold the same data for a while.
+  const auto memory = static_cast<uint64_t>(options.memory_bytes);
+  const auto capacity = static_cast<uint64_t>(capacity_bytes);
+  constexpr uint64_t kMiB = uint64_t{1} << 20;
+  Sizes sizes;
+  sizes.log_bytes = std::min(256 * kMiB, std::max(capacity / 8, 4 * kMiB));
+  sizes.table_bytes = std::clamp(std::min(memory / 8, capacity / 32), kMiB, 32 * kMiB);
+  sizes.buffer_bytes = std::min(memory / 2, std::max(capacity / 8, 4 * kMiB));
+  sizes.log_ahead = capacity >= 1024 * kMiB;
+  return sizes;
+}
+
+rocksdb::DBOptions DatabaseOptions(const RocksOptions& options, rocksdb::Env* env,
+                                   const std::shared_ptr<rocksdb::Cache>& cache, const Sizes& sizes,
+                                   Access access) {
+  rocksdb::DBOptions db;
+  db.env = env;
+  db.create_if_missing = options.create;
+  db.create_missing_column_families = true;
+  // A record cut short at the end of the log is a crash; damage before the end is damage. (The
+  // default, kPointInTimeRecovery, would take what lies before the damage for the whole history.)
+  db.wal_recovery_mode = rocksdb::WALRecoveryMode::kTolerateCorruptedTailRecords;
+  db.recycle_log_file_num = 0;  // old records behind the end would be read as damage, or worse
+  db.track_and_verify_wals_in_manifest = true;
+  db.paranoid_checks = true;
+  db.max_total_wal_size = sizes.log_bytes;
+  // Taken from the cache, so that both together stay within their memory.
+  db.write_buffer_manager =
+      std::make_shared<rocksdb::WriteBufferManager>(sizes.buffer_bytes, cache);
+  db.avoid_flush_during_recovery = access != Access::kFull;
+  db.allow_fallocate = sizes.log_ahead;
+  db.max_background_jobs = 2;
+  db.rate_limiter.reset(rocksdb::NewGenericRateLimiter(int64_t{64} << 20, 100'000, 10,
+                                                       rocksdb::RateLimiter::Mode::kWritesOnly,
+                                                       /*auto_tuned=*/true));
+  db.bytes_per_sync = uint64_t{1} << 20;
+  db.max_open_files = 512;
+  db.skip_stats_update_on_db_open = true;
+  db.stats_dump_period_sec = 0;
+  db.info_log = std::make_shared<RocksLogger>(options.on_warning);
+  db.info_log_level = rocksdb::InfoLogLevel::WARN_LEVEL;
+  db.two_write_queues = false;
+  db.max_bgerror_resume_count = 0;  // we resume: who waits for a callback is told
+  return db;
+}
+
+rocksdb::ColumnFamilyOptions TableOptions(Table table, const Sizes& sizes,
+                                          const std::shared_ptr<rocksdb::Cache>& cache) {
+  rocksdb::BlockBasedTableOptions blocks;
+  blocks.block_cache = cache;
+  blocks.cache_index_and_filter_blocks = true;
+  blocks.pin_l0_filter_and_index_blocks_in_cache = true;
+  blocks.filter_policy.reset(rocksdb::NewBloomFilterPolicy(10));
+  blocks.optimize_filters_for_memory = true;
+  blocks.format_version = 5;
+  blocks.verify_compression = true;
+  rocksdb::ColumnFamilyOptions family;
+  family.table_factory.reset(rocksdb::NewBlockBasedTableFactory(blocks));
+  family.write_buffer_size = sizes.table_bytes;
+  family.level_compaction_dynamic_level_bytes = true;
+  family.paranoid_file_checks = true;
+  const bool large = table == Table::kCheckpoints || table == Table::kDatasetRows;
+  if (large) {  // in files of their own, which compaction does not write again
+    family.enable_blob_files = true;
+    family.min_blob_size = 4096;
+    family.enable_blob_garbage_collection = true;
+  }
+  const bool numbers =  // do not compress
+      large || table == Table::kStates || table == Table::kChunks;
+  family.compression = numbers ? rocksdb::kNoCompression : rocksdb::kLZ4Compression;
+  return family;
+}
+
+// What RocksDB says when a process holds the lock; not when the lock's file cannot be opened.
+bool IsLocked(const std::string& text) {
+  return absl::StrContains(text, "While lock file") || absl::StrContains(text, "lock hold by");
+}
+
+absl::Status AnotherServer(const std::string& directory) {
+  return absl::UnavailableError(absl::StrCat(
+      directory, ": another server has it open; stop that one or choose another directory"));
+}
+
+absl::Status OpenError(const rocksdb::Status& status, const std::string& directory) {
+  const std::string text = status.ToString();
+  if (status.IsIOError() && IsLocked(text)) return AnotherServer(directory);
+  if (status.IsCorruption()) {
+    return absl::DataLossError(
+        absl::StrCat(directory, ": is damaged (", text,
+                     "). Restore a backup; docs/durability.md says what can be saved"));
+  }
+  return FromRocks(status, directory);
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Database>> Database::Open(
+    const RocksOptions& options, rocksdb::Env* env, const std::shared_ptr<rocksdb::Cache>& cache,
+    int64_t capacity_bytes, Access access) {
+  const Sizes sizes = SizesFor(options, capacity_bytes, access);
+  std::vector<rocksdb::ColumnFamilyDescriptor> descriptors;
+  for (int table = 0; table < kTables; ++table) {
+    descriptors.emplace_back(kNames[static_cast<size_t>(table)],
+                             TableOptions(static_cast<Table>(table), sizes, cache));
+  }
+  auto database = std::make_unique<Database>();
+  database->env_ = env;
+  database->access_ = access;
+  const rocksdb::DBOptions db_options = DatabaseOptions(options, env, cache, sizes, access);
+  database->buffers_ = db_options.write_buffer_manager;
+  rocksdb::DB* db = nullptr;
+  rocksdb::Status opened;
+  if (access == Access::kReadOnly) {
+    absl::Status locked = database->LockReadOnly(options.directory);
+    if (!locked.ok()) return locked;
+    opened = rocksdb::DB::OpenForReadOnly(db_options, options.directory, descriptors,
+                                          &database->families_, &db);
+  } else {
+    opened =
+        rocksdb::DB::Open(db_options, options.directory, descriptors, &database->families_, &db);
+  }
+  if (!opened.ok()) return OpenError(opened, options.directory);
+  database->db_.reset(db);
+  return database;
+}
+
+Database::~Database() {
+  if (db_ != nullptr) {
+    for (const rocksdb::Snapshot* snapshot : snapshots_) db_->ReleaseSnapshot(snapshot);
+    for (auto* family : families_) {
+      db_->DestroyColumnFamilyHandle(family).PermitUncheckedError();
+    }
+    db_->Close().PermitUncheckedError();
+  }
+  if (lock_ != nullptr) env_->UnlockFile(lock_).PermitUncheckedError();
+}
+
+// Keeps other servers out. Where the lock's file cannot be opened for writing, nobody can write.
+absl::Status Database::LockReadOnly(const std::string& directory) {
+  const rocksdb::Status locked = env_->LockFile(directory + "/LOCK", &lock_);
+  if (locked.ok()) return absl::OkStatus();
+  lock_ = nullptr;
+  return IsLocked(locked.ToString()) ? AnotherServer(directory) : absl::OkStatus();
+}
+
+const rocksdb::Snapshot* Database::TakeSnapshot() {
+  const std::lock_guard lock(snapshots_mu_);
+  return *snapshots_.insert(db_->GetSnapshot()).first;
+}
+
+void Database::Release(const rocksdb::Snapshot* snapshot) {
+  const std::lock_guard lock(snapshots_mu_);
+  db_->ReleaseSnapshot(snapshot);
+  snapshots_.erase(snapshot);
+}
+
+std::vector<std::string> Database::LiveFiles() const {
+  std::vector<std::string> files;
+  uint64_t manifest_bytes = 0;
+  if (!db_->GetLiveFiles(files, &manifest_bytes, /*flush_memtable=*/false).ok()) return {};
+  for (std::string& file : files) file.erase(0, file.find_first_not_of('/'));
+  return files;
+}
+
+void Database::Reclaim(Table table, const std::string& prefix, std::atomic<bool>* cancelled) {
+  if (access_ == Access::kReadOnly) return;
+  // Logs go once nothing of them is in memory alone.
+  if (db_->Flush(rocksdb::FlushOptions(), families_).ok()) Compact(table, prefix, false, cancelled);
+}
+
+void Database::ReclaimAll(int64_t free_bytes, std::atomic<bool>* cancelled) {
+  if (access_ == Access::kReadOnly) return;
+  if (!db_->Flush(rocksdb::FlushOptions(), families_).ok()) return;
+  for (int i = 1; i < kTables && !*cancelled; ++i) {
+    const auto table = static_cast<Table>(i);
+    Compact(table, "", false, cancelled);
+    uint64_t garbage = 0, all = 0;
+    auto* const family = FamilyOf(table);
+    db_->GetIntProperty(family, rocksdb::DB::Properties::kLiveBlobFileGarbageSize, &garbage);
+    db_->GetIntProperty(family, rocksdb::DB::Properties::kLiveBlobFileSize, &all);
+    const bool worth_it = garbage > all / 4;
+    if (worth_it && static_cast<int64_t>(all - garbage) < free_bytes / 2) {
+      Compact(table, "", true, cancelled);
+    }
+  }
+}
+
+void Database::Compact(Table table, const std::string& prefix, bool collect_blobs,
+                       std::atomic<bool>* cancelled) {
+  rocksdb::CompactRangeOptions options;
+  options.exclusive_manual_compaction = false;
+  options.bottommost_level_compaction = rocksdb::BottommostLevelCompaction::kForce;
+  options.canceled = cancelled;
+  if (collect_blobs) {
+    options.blob_garbage_collection_policy = rocksdb::BlobGarbageCollectionPolicy::kForce;
+    options.blob_garbage_collection_age_cutoff = 1.0;
+  }
+  const std::string end = EndOfPrefix(prefix);
+  const rocksdb::Slice first(prefix), last(end);
+  db_->CompactRange(options, FamilyOf(table), prefix.empty() ? nullptr : &first,
+                    end.empty() ? nullptr : &last)
+      .PermitUncheckedError();
+}
+
+}  // namespace backprop::store
