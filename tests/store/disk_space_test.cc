@@ -82,7 +82,7 @@ TEST(RocksStatusTest, AQuotaIsAFullDisk) {
   EXPECT_TRUE(absl::IsUnavailable(FromRocks(other, "/data")));
 }
 
-TEST(RocksStoreTest, BulkDataLeavesTheMark) {
+TEST(RocksStoreSpaceTest, BulkDataLeavesTheMark) {
   const TemporaryDirectory directory;
   RocksOptions options;
   options.directory = directory.path();
