@@ -76,6 +76,7 @@ absl::Status DecodeSampleWeights(const v1::Tensor& tensor, const std::string& fi
   rules.rows = data->rows;
   rules.type = data->inputs.type();
   rules.is_data = true;
+  rules.is_vector = true;
   auto weights = DecodeMatrix(tensor, rules);
   if (!weights.ok()) return weights.status();
   double sum = 0;

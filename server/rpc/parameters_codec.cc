@@ -80,6 +80,7 @@ absl::Status Decode(const NamedTensors& tensors, const std::string& field,
     rules.rows = place.tensor.rows;
     rules.cols = place.tensor.cols;
     rules.type = values->type();
+    rules.is_vector = place.tensor.is_bias;
     const auto matrix = DecodeMatrix(tensor.tensor(), rules);
     if (!matrix.ok()) return matrix.status();
     std::memcpy(values->bytes() + place.first * engine::SizeOf(rules.type),

@@ -16,7 +16,10 @@ namespace {
 using engine::DataType;
 using session::FieldError;
 
-std::string ShapeOf(int64_t rows, int64_t cols) { return absl::StrCat("[", rows, ", ", cols, "]"); }
+std::string ShapeOf(const MatrixRules& rules) {
+  if (rules.is_vector) return absl::StrCat("[", rules.rows * rules.cols, "]");
+  return absl::StrCat("[", rules.rows, ", ", rules.cols, "]");
+}
 
 const char* NameOf(v1::DataType type) {
   switch (type) {
@@ -111,7 +114,7 @@ absl::StatusOr<int64_t> CheckShape(const v1::Tensor& tensor, const MatrixRules& 
     rows = count / rules.cols;
     if (!any_rows && rows != rules.rows) {
       return WrongCount(tensor, rules.field, rules.rows * rules.cols, count,
-                        absl::StrCat("shape ", ShapeOf(rules.rows, rules.cols)));
+                        absl::StrCat("shape ", ShapeOf(rules)));
     }
   } else {
     int64_t cols = 0;
@@ -154,7 +157,9 @@ absl::StatusOr<int64_t> CheckShape(const v1::Tensor& tensor, const MatrixRules& 
 absl::Status BadElement(const v1::Tensor& tensor, const MatrixRules& rules, int64_t index,
                         double value) {
   const int64_t col = index % rules.cols;
-  std::string field = absl::StrCat(rules.field, "[", index / rules.cols, "][", col, "]");
+  std::string field = rules.is_vector
+                          ? absl::StrCat(rules.field, "[", index, "]")
+                          : absl::StrCat(rules.field, "[", index / rules.cols, "][", col, "]");
   const bool named = rules.column_names != nullptr && !rules.column_names->empty();
   if (named) {
     absl::StrAppend(&field, " (", (*rules.column_names)[static_cast<size_t>(col)], ")");
@@ -228,6 +233,7 @@ absl::StatusOr<std::vector<int32_t>> DecodeClasses(const v1::Tensor& tensor,
   MatrixRules rules;
   rules.field = std::string(field);
   rules.rows = rows;
+  rules.is_vector = true;
   const auto shape = CheckShape(tensor, rules, *count);
   if (!shape.ok()) return shape.status();
   const auto bad = [&](size_t i, const std::string& got) {

@@ -22,7 +22,8 @@ struct MatrixRules {
   int64_t max_rows = 0;                                    // with kAnyRows: the server's limit
   engine::DataType type;                                   // wanted precision
   const std::vector<std::string>* column_names = nullptr;  // for errors; null or empty: none
-  bool is_data = false;  // what a caller measured: refused if it looks big-endian (byte_order.h)
+  bool is_data = false;    // what a caller measured: refused if it looks big-endian (byte_order.h)
+  bool is_vector = false;  // one row or column: errors count its elements by one index
 
   static constexpr int64_t kAnyRows = -1;
 };
