@@ -26,6 +26,8 @@ void ToMessage(const Layer& layer, v1::Layer* out) {
   if (layer.alpha.has_value()) out->set_alpha(*layer.alpha);
   if (layer.dropout != 0) out->set_dropout(layer.dropout);
   if (layer.initial_value.has_value()) out->set_initial_value(*layer.initial_value);
+  out->set_bias_initializer(static_cast<v1::Initializer>(layer.bias_initializer));
+  if (layer.initial_bias.has_value()) out->set_initial_bias(*layer.initial_bias);
 }
 
 Layer FromMessage(const v1::Layer& message) {
@@ -37,6 +39,8 @@ Layer FromMessage(const v1::Layer& message) {
   if (message.has_alpha()) layer.alpha = message.alpha();
   layer.dropout = message.dropout();
   if (message.has_initial_value()) layer.initial_value = message.initial_value();
+  layer.bias_initializer = static_cast<Initializer>(message.bias_initializer());
+  if (message.has_initial_bias()) layer.initial_bias = message.initial_bias();
   return layer;
 }
 

@@ -34,17 +34,21 @@ enum class Initializer {
   kXavierNormal,
   kXavierUniform,
   kZeros,
-  kConstant
+  kConstant,
+  kPytorchLinear
 };
 
 struct Layer {
   int32_t units = 1;
   Activation activation = Activation::kDefault;     // ReLU; identity for the last layer
-  Initializer initializer = Initializer::kDefault;  // He normal; Xavier uniform for tanh, sigmoid
+  Initializer initializer = Initializer::kDefault;  // PyTorch's Linear
   std::optional<double> negative_slope{};           // of leaky ReLU; default 0.01
   std::optional<double> alpha{};                    // of ELU; default 1
   double dropout = 0;                               // not for the last layer
   std::optional<double> initial_value{};            // with kConstant
+  // kZeros, kConstant or kPytorchLinear; default: PyTorch's with its weights, else zeros.
+  Initializer bias_initializer = Initializer::kDefault;
+  std::optional<double> initial_bias{};  // with a bias_initializer of kConstant
 };
 
 // The losses.

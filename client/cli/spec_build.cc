@@ -65,6 +65,8 @@ std::vector<Layer> SpecFlags::BuildLayers() const {
     Layer layer = ParseLayer(text);
     layer.initializer = Initializers().at(initializer_);
     layer.initial_value = initial_value_;
+    layer.bias_initializer = BiasInitializers().at(bias_initializer_);
+    layer.initial_bias = initial_bias_;
     leaky = leaky || layer.activation == Activation::kLeakyRelu;
     elu = elu || layer.activation == Activation::kElu;
     if (layer.activation == Activation::kLeakyRelu) layer.negative_slope = negative_slope_;

@@ -54,12 +54,20 @@ void SpecFlags::AddLayerFlags(CLI::App* command) {
   command->add_option("--elu-alpha", alpha_, "Of elu layers; default 1")->group("Model");
   command->add_option("--dropout", dropout_, "Of every hidden layer, in [0, 1); default 0")
       ->group("Model");
-  command->add_option("--initializer", initializer_, "Of the weights")
+  command->add_option("--initializer", initializer_, "Of the weights; default: pytorch_linear")
       ->check(CLI::IsMember(Names(Initializers())))
       ->capture_default_str()
       ->group("Model");
   AddFor(command, "--initializer", &initializer_, {"constant"}, "--initial-value", &initial_value_,
          "Every weight");
+  command
+      ->add_option("--bias-init", bias_initializer_,
+                   "Of the biases; default: pytorch_linear where the weights have it, else zeros")
+      ->check(CLI::IsMember(Names(BiasInitializers())))
+      ->capture_default_str()
+      ->group("Model");
+  AddFor(command, "--bias-init", &bias_initializer_, {"constant"}, "--initial-bias", &initial_bias_,
+         "Every bias");
 }
 
 void SpecFlags::AddLossFlags(CLI::App* command) {

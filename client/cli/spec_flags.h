@@ -48,8 +48,8 @@ class SpecFlags {
   std::string file_;
   std::vector<std::string> layers_;  // "8:relu"
   std::string data_type_ = "float32";
-  std::string initializer_ = "default";
-  Number initial_value_, negative_slope_, alpha_, dropout_;
+  std::string initializer_ = "default", bias_initializer_ = "default";
+  Number initial_value_, initial_bias_, negative_slope_, alpha_, dropout_;
   std::string loss_ = "softmax_cross_entropy";
   Number label_smoothing_, delta_;
   std::vector<double> class_weights_, pos_weight_;

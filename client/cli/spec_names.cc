@@ -38,7 +38,17 @@ const std::map<std::string, Initializer>& Initializers() {
                                              {"xavier_normal", Initializer::kXavierNormal},
                                              {"xavier_uniform", Initializer::kXavierUniform},
                                              {"zeros", Initializer::kZeros},
-                                             {"constant", Initializer::kConstant}};
+                                             {"constant", Initializer::kConstant},
+                                             {"pytorch_linear", Initializer::kPytorchLinear}};
+  return *all;
+}
+
+const std::map<std::string, Initializer>& BiasInitializers() {
+  static const auto* const all =
+      new std::map<std::string, Initializer>{{"default", Initializer::kDefault},
+                                             {"zeros", Initializer::kZeros},
+                                             {"constant", Initializer::kConstant},
+                                             {"pytorch_linear", Initializer::kPytorchLinear}};
   return *all;
 }
 

@@ -12,6 +12,7 @@ namespace backprop::cli {
 
 const std::map<std::string, Activation>& Activations();
 const std::map<std::string, Initializer>& Initializers();
+const std::map<std::string, Initializer>& BiasInitializers();
 // In the order of the client's variants.
 const std::vector<std::string>& LossNames();
 const std::vector<std::string>& OptimizerNames();

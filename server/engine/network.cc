@@ -72,7 +72,8 @@ int64_t CountParameters(const NetworkSpec& spec, int64_t limit) {
 
 namespace {
 
-double Draw(const LayerPlan& layer, const RandomStream& random, int64_t i) {
+// `i`: element of W, row-major.
+double DrawWeight(const LayerPlan& layer, const RandomStream& random, int64_t i) {
   const auto position = static_cast<uint64_t>(i);
   const auto fan_in = static_cast<double>(layer.inputs);
   const auto fan_sum = static_cast<double>(layer.inputs + layer.units);
@@ -89,8 +90,17 @@ double Draw(const LayerPlan& layer, const RandomStream& random, int64_t i) {
       return 0;
     case Initializer::kConstant:
       return layer.spec.initial_value;
+    case Initializer::kPytorchLinear:
+      return (2 * random.Uniform(position) - 1) / std::sqrt(fan_in);
   }
   return 0;
+}
+
+double DrawBias(const LayerPlan& layer, const RandomStream& random, int64_t unit) {
+  if (layer.spec.bias_initializer == Initializer::kConstant) return layer.spec.initial_bias;
+  if (layer.spec.bias_initializer != Initializer::kPytorchLinear) return 0;
+  return (2 * random.Uniform(static_cast<uint64_t>(unit)) - 1) /
+         std::sqrt(static_cast<double>(layer.inputs));
 }
 
 }  // namespace
@@ -110,9 +120,13 @@ std::shared_ptr<State> InitialState(const Network& network) {
   auto state = EmptyState(network);
   for (size_t l = 0; l < network.layers().size(); ++l) {
     const LayerPlan& layer = network.layers()[l];
-    const RandomStream random(network.spec().seed, RandomPurpose::kInitialWeights, l);
+    const RandomStream weights(network.spec().seed, RandomPurpose::kInitialWeights, l);
     for (int64_t i = 0; i < layer.inputs * layer.units; ++i) {
-      state->values.Set(layer.weights_offset + i, Draw(layer, random, i));
+      state->values.Set(layer.weights_offset + i, DrawWeight(layer, weights, i));
+    }
+    const RandomStream biases(network.spec().seed, RandomPurpose::kInitialBiases, l);
+    for (int64_t unit = 0; unit < layer.units; ++unit) {
+      state->values.Set(layer.bias_offset + unit, DrawBias(layer, biases, unit));
     }
   }
   return state;

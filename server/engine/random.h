@@ -19,7 +19,8 @@ enum class RandomPurpose : uint32_t {
   kShuffle = 2,
   kGradCheckSample = 3,
   kDropout = 4,
-  kValidationSplit = 5
+  kValidationSplit = 5,
+  kInitialBiases = 6
 };
 
 // The numbers of one purpose and index (a layer, an epoch) under one seed. Immutable.

@@ -23,7 +23,15 @@ enum class Activation {
   kSoftplus
 };
 
-enum class Initializer { kHeNormal, kHeUniform, kXavierNormal, kXavierUniform, kZeros, kConstant };
+enum class Initializer {
+  kHeNormal,
+  kHeUniform,
+  kXavierNormal,
+  kXavierUniform,
+  kZeros,
+  kConstant,
+  kPytorchLinear
+};
 
 // A dense layer: dropout(activation(x·W + b)), (n, inputs) → (n, units).
 struct LayerSpec {
@@ -34,6 +42,8 @@ struct LayerSpec {
   double alpha = 1;              // ELU: −alpha is its limit for z → −∞, > 0
   double dropout = 0;            // share of outputs set to 0 in training, in [0, 1)
   double initial_value = 0;      // kConstant: every weight
+  Initializer bias_initializer = Initializer::kZeros;  // kZeros, kConstant or kPytorchLinear
+  double initial_bias = 0;                             // kConstant: every bias
 };
 
 enum class Loss {

@@ -39,13 +39,30 @@ constexpr EnumPair<v1::Initializer, Initializer> kInitializers[] = {
     {v1::INITIALIZER_XAVIER_NORMAL, Initializer::kXavierNormal},
     {v1::INITIALIZER_XAVIER_UNIFORM, Initializer::kXavierUniform},
     {v1::INITIALIZER_ZEROS, Initializer::kZeros},
-    {v1::INITIALIZER_CONSTANT, Initializer::kConstant}};
+    {v1::INITIALIZER_CONSTANT, Initializer::kConstant},
+    {v1::INITIALIZER_PYTORCH_LINEAR, Initializer::kPytorchLinear}};
+constexpr EnumPair<v1::Initializer, Initializer> kBiasInitializers[] = {
+    {v1::INITIALIZER_ZEROS, Initializer::kZeros},
+    {v1::INITIALIZER_CONSTANT, Initializer::kConstant},
+    {v1::INITIALIZER_PYTORCH_LINEAR, Initializer::kPytorchLinear}};
 constexpr EnumPair<v1::DataType, DataType> kDataTypes[] = {
     {v1::DATA_TYPE_FLOAT32, DataType::kFloat32}, {v1::DATA_TYPE_FLOAT64, DataType::kFloat64}};
 
-Initializer DefaultInitializer(Activation activation) {
-  const bool saturates = activation == Activation::kTanh || activation == Activation::kSigmoid;
-  return saturates ? Initializer::kXavierUniform : Initializer::kHeNormal;
+// Of biases: PyTorch draws them as its weights. With any other initialiser they start at 0, which
+// is also what a spec means that was stored before biases had an initialiser.
+Initializer DefaultBiasInitializer(Initializer weights) {
+  return weights == Initializer::kPytorchLinear ? Initializer::kPytorchLinear : Initializer::kZeros;
+}
+
+// `value` is given with CONSTANT, and with nothing else.
+void CheckConstant(bool constant, bool given, double value, const std::string& field,
+                   const NumberRules& check, Fields* fields) {
+  if (given) {
+    check.Finite(field, value);
+    if (!constant) fields->Add(field, "is for CONSTANT alone");
+  } else if (constant) {
+    fields->Add(field, "is required with CONSTANT");
+  }
 }
 
 // The numbers that only one kind of layer has.
@@ -70,14 +87,12 @@ void DecodeLayerOptions(const v1::Layer& layer, const std::string& field, bool l
       fields->Add(field + ".dropout", "must be 0, because this is the last layer");
     }
   }
-  const bool constant = out->initializer == Initializer::kConstant;
-  if (layer.has_initial_value()) {
-    out->initial_value = layer.initial_value();
-    check.Finite(field + ".initial_value", out->initial_value);
-    if (!constant) fields->Add(field + ".initial_value", "is for CONSTANT alone");
-  } else if (constant) {
-    fields->Add(field + ".initial_value", "is required with CONSTANT");
-  }
+  out->initial_value = layer.initial_value();
+  CheckConstant(out->initializer == Initializer::kConstant, layer.has_initial_value(),
+                out->initial_value, field + ".initial_value", check, fields);
+  out->initial_bias = layer.initial_bias();
+  CheckConstant(out->bias_initializer == Initializer::kConstant, layer.has_initial_bias(),
+                out->initial_bias, field + ".initial_bias", check, fields);
 }
 
 void DecodeLayers(const v1::ModelSpec& message, engine::NetworkSpec* spec, Fields* fields) {
@@ -93,9 +108,11 @@ void DecodeLayers(const v1::ModelSpec& message, engine::NetworkSpec* spec, Field
     out.activation = DecodeEnum(kActivations, layer.activation(),
                                 last ? Activation::kIdentity : Activation::kRelu,
                                 field + ".activation", "a known activation", fields);
-    out.initializer =
-        DecodeEnum(kInitializers, layer.initializer(), DefaultInitializer(out.activation),
-                   field + ".initializer", "a known initializer", fields);
+    out.initializer = DecodeEnum(kInitializers, layer.initializer(), Initializer::kPytorchLinear,
+                                 field + ".initializer", "a known initializer", fields);
+    out.bias_initializer = DecodeEnum(
+        kBiasInitializers, layer.bias_initializer(), DefaultBiasInitializer(out.initializer),
+        field + ".bias_initializer", "ZEROS, CONSTANT or PYTORCH_LINEAR", fields);
     DecodeLayerOptions(layer, field, last, check, fields, &out);
     spec->layers.push_back(out);
   }
@@ -202,6 +219,14 @@ void EncodeSpec(const engine::NetworkSpec& spec, v1::ModelSpec* message) {
     if (layer.activation == Activation::kElu) out->set_alpha(layer.alpha);
     if (layer.dropout > 0) out->set_dropout(layer.dropout);
     if (layer.initializer == Initializer::kConstant) out->set_initial_value(layer.initial_value);
+    // A spec without drawn biases reads as it did before biases had an initialiser.
+    if (layer.bias_initializer != Initializer::kZeros ||
+        layer.initializer == Initializer::kPytorchLinear) {
+      out->set_bias_initializer(EncodeEnum(kBiasInitializers, layer.bias_initializer));
+    }
+    if (layer.bias_initializer == Initializer::kConstant) {
+      out->set_initial_bias(layer.initial_bias);
+    }
   }
   EncodeLoss(spec.loss, message->mutable_loss());
   EncodeOptimizer(spec.optimizer, message->mutable_optimizer());

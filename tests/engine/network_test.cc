@@ -92,6 +92,36 @@ TEST(NetworkTest, AConstantIsWhatWasAskedFor) {
   for (int64_t i = 4; i < 6; ++i) EXPECT_EQ(state->values.Get(i), 0) << "bias";
 }
 
+TEST(NetworkTest, ConstantBiasesAreWhatWasAskedFor) {
+  NetworkSpec spec = Spec(2, {2});
+  spec.layers[0].initializer = Initializer::kZeros;
+  spec.layers[0].bias_initializer = Initializer::kConstant;
+  spec.layers[0].initial_bias = -0.5;
+  const auto state = InitialState(Network(spec));
+  for (int64_t i = 0; i < 4; ++i) EXPECT_EQ(state->values.Get(i), 0) << "weight";
+  for (int64_t i = 4; i < 6; ++i) EXPECT_EQ(state->values.Get(i), -0.5) << "bias";
+}
+
+// PyTorch's Linear draws weights and biases from U(±1/√fan_in).
+TEST(NetworkTest, BiasesAreDrawnAsPytorchDoes) {
+  NetworkSpec spec = Spec(100, {20'000});
+  spec.layers[0].initializer = Initializer::kZeros;
+  spec.layers[0].bias_initializer = Initializer::kPytorchLinear;
+  const Network network(spec);
+  const auto state = InitialState(network);
+  double sum = 0, squares = 0, largest = 0;
+  for (int64_t i = 0; i < 20'000; ++i) {
+    const double b = state->values.Get(network.layers()[0].bias_offset + i);
+    sum += b;
+    squares += b * b;
+    largest = std::max(largest, std::abs(b));
+  }
+  EXPECT_NEAR(sum / 20'000, 0, 0.002);
+  EXPECT_NEAR(squares / 20'000, 0.01 / 3, 0.0001);
+  EXPECT_LE(largest, 0.1);
+  EXPECT_GE(largest, 0.099);
+}
+
 struct InitializerCase {
   Initializer initializer;
   double variance;
@@ -106,6 +136,7 @@ TEST(NetworkTest, InitializersHaveTheirVarianceAndBounds) {
       {Initializer::kHeUniform, 2 / in, std::sqrt(6 / in)},
       {Initializer::kXavierNormal, 2 / (in + out), kNone},
       {Initializer::kXavierUniform, 2 / (in + out), std::sqrt(6 / (in + out))},
+      {Initializer::kPytorchLinear, 1 / (3 * in), std::sqrt(1 / in)},
       {Initializer::kZeros, 0, 0},
   };
   for (const InitializerCase& c : cases) {
@@ -135,6 +166,7 @@ TEST(NetworkTest, InitialWeightsAreThePublishedOnes) {
   spec.data_type = DataType::kFloat64;
   spec.seed = 0xABCDEF0123;
   spec.layers[1].initializer = Initializer::kXavierUniform;
+  spec.layers[1].bias_initializer = Initializer::kPytorchLinear;
   const Network network(spec);
   const auto state = InitialState(network);
   const auto unit = [&](uint64_t layer, uint64_t element, size_t word) {
@@ -150,6 +182,11 @@ TEST(NetworkTest, InitialWeightsAreThePublishedOnes) {
   for (uint64_t e = 0; e < 8; ++e) {
     EXPECT_NEAR(state->values.Get(network.layers()[1].weights_offset + static_cast<int64_t>(e)),
                 (2 * unit(1, e, 0) - 1) * std::sqrt(6.0 / 6), 1e-15);
+  }
+  for (uint64_t e = 0; e < 2; ++e) {
+    EXPECT_NEAR(state->values.Get(network.layers()[1].bias_offset + static_cast<int64_t>(e)),
+                (2 * reference::Uniform(spec.seed, 6, 1, e) - 1) / std::sqrt(4.0), 1e-15)
+        << "bias";
   }
 }
 

@@ -47,6 +47,8 @@ def contents(stub):
         models[model.name] = {
             "step": model.step, "labels": dict(model.labels), "loss": loss,
             "optimizer": model.spec.optimizer.WhichOneof("kind"),
+            "layers": [[layer.activation, layer.initializer, layer.bias_initializer]
+                       for layer in model.spec.layers],
             "checkpoints": {c.name: c.step for c in kept}, "parameters": parameters(stub, model.name)}
     datasets = stub.ListDatasets(pb.ListDatasetsRequest(), timeout=30).datasets
     return {"models": models,

@@ -1,5 +1,5 @@
-"""Real data through the RPCs: as good on unseen rows as scikit-learn's MLPs of the same architecture
-and budget, in the mean of five seeds."""
+"""Real data through the RPCs, with the defaults of a new model: as good on unseen rows as scikit-learn's
+MLPs of the same architecture and budget, over twenty splits."""
 
 import gzip
 import json
@@ -49,10 +49,9 @@ class RealDataTest(unittest.TestCase):
 
         spec = model.ModelSpec(
             input_size=X.shape[1],
-            layers=[model.Layer(units=plan["hidden"], initializer=model.INITIALIZER_XAVIER_UNIFORM,
+            layers=[model.Layer(units=plan["hidden"],
                                 activation=f"ACTIVATION_{plan['activation'].upper()}"),
-                    model.Layer(units=plan["classes"] or 1,
-                                initializer=model.INITIALIZER_XAVIER_UNIFORM)],
+                    model.Layer(units=plan["classes"] or 1)],
             optimizer=model.Optimizer(adam=model.Adam(learning_rate=plan["learning_rate"])),
             input_standardization=model.InputStandardization(), seed=seed,
             data_type=tensor.DATA_TYPE_FLOAT64)
@@ -68,14 +67,19 @@ class RealDataTest(unittest.TestCase):
 
     def test_as_good_as_scikit_learn(self):
         expected = json.loads((HERE / "expected.json").read_text())
-        print(f"\n{'':15} {'backpropd':>10} {'scikit-learn':>13}")
+        print(f"\n{'':15} {'backpropd':>10} {'scikit-learn':>13} {'difference':>18}")
         for name, plan in expected["sets"].items():
-            scores = [self.train(name, plan, seed, expected["batch_size"])
-                      for seed in range(len(plan["scikit_learn"]))]
-            ours, theirs = np.mean(scores), np.mean(plan["scikit_learn"])
-            print(f"{name:15} {ours:10.4f} {theirs:13.4f}  {'R²' if plan['regression'] else 'accuracy'}")
+            ours = np.array([self.train(name, plan, seed, expected["batch_size"])
+                             for seed in range(len(plan["scikit_learn"]))])
+            theirs = np.array(plan["scikit_learn"])
+            # Both trained and were tested on the same rows, split by split.
+            difference = ours - theirs
+            error = difference.std(ddof=1) / np.sqrt(len(difference))
+            print(f"{name:15} {ours.mean():10.4f} {theirs.mean():13.4f} {difference.mean():9.4f} ± {error:.4f}"
+                  f"  {'R²' if plan['regression'] else 'accuracy'}")
             with self.subTest(name):
-                self.assertGreaterEqual(ours, theirs)
+                self.assertGreaterEqual(len(difference), 20)
+                self.assertGreaterEqual(difference.mean(), -error)
 
 
 if __name__ == "__main__":

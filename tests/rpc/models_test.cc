@@ -18,8 +18,10 @@ TEST_F(ModelsTest, AModelIsDescribedWithItsDefaults) {
   EXPECT_EQ(model.name(), "models/m");
   EXPECT_EQ(model.parameter_count(), 4 * 4 + 5 * 5 + 6 * 2);
   EXPECT_EQ(model.spec().layers(0).activation(), v1::ACTIVATION_RELU);
-  EXPECT_EQ(model.spec().layers(0).initializer(), v1::INITIALIZER_HE_NORMAL);
-  EXPECT_EQ(model.spec().layers(1).initializer(), v1::INITIALIZER_XAVIER_UNIFORM);
+  for (const v1::Layer& layer : model.spec().layers()) {
+    EXPECT_EQ(layer.initializer(), v1::INITIALIZER_PYTORCH_LINEAR);
+    EXPECT_EQ(layer.bias_initializer(), v1::INITIALIZER_PYTORCH_LINEAR);
+  }
   EXPECT_EQ(model.spec().layers(2).activation(), v1::ACTIVATION_IDENTITY);
   EXPECT_TRUE(model.spec().loss().has_softmax_cross_entropy());
   EXPECT_EQ(model.spec().optimizer().sgd().learning_rate(), 1e-3);
@@ -36,6 +38,26 @@ TEST_F(ModelsTest, AModelIsDescribedWithItsDefaults) {
   ASSERT_TRUE(Call(&Stub::CreateModel, again, &response).ok());
   EXPECT_EQ(response.model().spec().SerializeAsString(), model.spec().SerializeAsString());
   EXPECT_EQ(ParametersOf("again"), ParametersOf("m"));
+}
+
+// With an initialiser of the caller's, biases start at 0, and the description is what it was before
+// biases had one.
+TEST_F(ModelsTest, AGivenInitializerKeepsBiasesAtZero) {
+  const v1::Model model = CreateModel("m", R"({"inputSize":3,"layers":[
+      {"units":4,"initializer":"INITIALIZER_HE_NORMAL"},
+      {"units":2,"initializer":"INITIALIZER_ZEROS","biasInitializer":"INITIALIZER_CONSTANT",
+       "initialBias":0.25}]})");
+  EXPECT_EQ(model.spec().layers(0).initializer(), v1::INITIALIZER_HE_NORMAL);
+  EXPECT_EQ(model.spec().layers(0).bias_initializer(), v1::INITIALIZER_UNSPECIFIED);
+  EXPECT_EQ(model.spec().layers(1).bias_initializer(), v1::INITIALIZER_CONSTANT);
+  EXPECT_EQ(model.spec().layers(1).initial_bias(), 0.25);
+  v1::GetParametersResponse parameters;
+  ASSERT_TRUE(Call(&Stub::GetParameters, Json<v1::GetParametersRequest>(R"({"model":"models/m"})"),
+                   &parameters)
+                  .ok());
+  const auto& tensors = parameters.parameters().tensors();
+  for (double bias : tensors[1].tensor().values()) EXPECT_EQ(bias, 0);
+  for (double bias : tensors[3].tensor().values()) EXPECT_EQ(bias, 0.25);
 }
 
 // This server has no data directory.
