@@ -124,6 +124,14 @@ void ToMessage(const TrainOptions& options, v1::TrainingConfig* message) {
   if (options.validation_split.has_value()) {
     message->set_validation_split(*options.validation_split);
   }
+  if (options.report_interval.has_value()) {
+    const int64_t nanos = options.report_interval->count();
+    message->mutable_report_interval()->set_seconds(nanos / 1'000'000'000);
+    message->mutable_report_interval()->set_nanos(static_cast<int32_t>(nanos % 1'000'000'000));
+  }
+  message->set_continue_epoch(options.continue_epoch);
+  message->set_redraw_validation_split(options.redraw_validation_split);
+  if (options.stratify.has_value()) message->set_stratify(*options.stratify);
   if (options.checkpoints.has_value()) {
     v1::CheckpointConfig* checkpoints = message->mutable_checkpoints();
     const CheckpointOptions& from = *options.checkpoints;
@@ -247,8 +255,10 @@ TrainingEvent FromMessage(const v1::TrainingEvent& message) {
   event.dropped = message.dropped();
   if (message.has_started()) {
     const v1::RunStarted& started = message.started();
-    event.body = RunStarted{started.total_iterations(), started.iterations_per_epoch(),
-                            started.rows(), started.start_step(), started.validation_rows()};
+    event.body =
+        RunStarted{started.total_iterations(), started.iterations_per_epoch(), started.rows(),
+                   started.start_step(),       started.validation_rows(),      started.batch_size(),
+                   started.resumed_batches()};
   } else if (message.has_progress()) {
     const v1::Progress& progress = message.progress();
     Progress body;

@@ -39,7 +39,7 @@ struct CheckpointOptions {
 struct TrainOptions {
   std::optional<int64_t> iterations{};
   std::optional<int64_t> epochs{};
-  std::optional<int32_t> batch_size{};    // default: all rows
+  std::optional<int32_t> batch_size{};    // default: all rows, which more means too
   std::optional<bool> shuffle{};          // default: with mini-batches
   std::optional<int64_t> report_every{};  // default: a hundredth of the run
   bool detach = false;                    // the run goes on when this call ends
@@ -53,6 +53,12 @@ struct TrainOptions {
   std::string dataset{};
   std::string validation_dataset{};
   std::optional<CheckpointOptions> checkpoints{};  // that the run makes by itself
+  // Longest time between two reports, at least 1 ms; default 1 s.
+  std::optional<std::chrono::nanoseconds> report_interval{};
+  // Resume the epoch that the previous run left unfinished, if it was of the same rows and plan.
+  bool continue_epoch = false;
+  bool redraw_validation_split = false;  // draw the split anew for this run
+  std::optional<bool> stratify{};        // the split, by class; default true
 };
 
 enum class StopReason {
@@ -74,6 +80,8 @@ struct RunStarted {
   int64_t rows = 0;
   int64_t start_step = 0;
   int64_t validation_rows = 0;
+  int64_t batch_size = 0;       // as used
+  int64_t resumed_batches = 0;  // of the first epoch, by the previous run
 };
 
 struct Progress {

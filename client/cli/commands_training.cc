@@ -1,4 +1,6 @@
 // train, watch, stop.
+#include <chrono>
+#include <cmath>
 #include <cstdio>
 #include <memory>
 
@@ -91,7 +93,8 @@ void AddTrainingCommands(CLI::App* app, Globals* globals, Command* chosen) {
   auto* iterations = train->add_option("--iterations", options->iterations, "Optimiser steps");
   auto* epochs = train->add_option("--epochs", options->epochs, "Passes over the data");
   iterations->excludes(epochs);
-  train->add_option("--batch-size", options->batch_size, "Rows in a step; default: all");
+  train->add_option("--batch-size", options->batch_size,
+                    "Rows in a step; default, and with more than there are: all");
   train->add_flag_callback(
       "--shuffle", [options] { options->shuffle = true; },
       "Give each epoch an order of its own; default: with --batch-size");
@@ -99,8 +102,25 @@ void AddTrainingCommands(CLI::App* app, Globals* globals, Command* chosen) {
       "--no-shuffle", [options] { options->shuffle = false; }, "Keep the order of the rows");
   train->add_option("--report-every", options->report_every,
                     "Iterations between reports; default: a hundredth of the run");
+  auto interval = std::make_shared<std::optional<double>>();
+  train
+      ->add_option("--report-interval", *interval,
+                   "Longest time between two reports, in seconds; default: 1")
+      ->check(CLI::Range(0.001, 1e8))
+      ->type_name("SECONDS");
+  train->add_flag("--continue-epoch", options->continue_epoch,
+                  "Resume the epoch that the previous run left, at its next batch");
   auto* split = train->add_option("--validation-split", options->validation_split,
                                   "Share of the rows to hold out and validate on, in (0, 1)");
+  train
+      ->add_flag("--redraw-validation-split", options->redraw_validation_split,
+                 "Hold out other rows than earlier runs did")
+      ->needs(split);
+  train
+      ->add_flag_callback(
+          "--no-stratify", [options] { options->stratify = false; },
+          "Draw the split without regard to the classes")
+      ->needs(split);
   train->add_option("--validation-data", source->validation_file, "Rows to validate on")
       ->type_name("FILE.csv")
       ->excludes(split);
@@ -141,6 +161,9 @@ void AddTrainingCommands(CLI::App* app, Globals* globals, Command* chosen) {
     }
     if (checkpoints->every_iterations.has_value() || checkpoints->keep_best) {
       options->checkpoints = *checkpoints;
+    }
+    if (interval->has_value()) {
+      options->report_interval = std::chrono::nanoseconds(std::llround(**interval * 1e9));
     }
     source->CheckGiven();
     if (*wants_stopping) options->early_stopping = *stopping;

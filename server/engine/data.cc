@@ -1,10 +1,6 @@
 #include "server/engine/data.h"
 
-#include <algorithm>
-#include <cmath>
 #include <cstring>
-
-#include "server/engine/random.h"
 
 namespace backprop::engine {
 namespace {
@@ -79,10 +75,6 @@ void Gather(const Dataset& source, std::span<const int32_t> order, Dataset* out)
   }
 }
 
-int64_t ValidationRows(int64_t rows, double share) {
-  return static_cast<int64_t>(std::ceil(share * static_cast<double>(rows)));
-}
-
 void RowSet::Resolve(std::span<int32_t> rows) const {
   if (rows_ == nullptr) return;
   for (int32_t& row : rows) row = (*rows_)[static_cast<size_t>(row)];
@@ -94,18 +86,6 @@ BatchView RowSet::View(int64_t first, int64_t count, Dataset* gathered) const {
   Gather(*data_, std::span(*rows_).subspan(static_cast<size_t>(first), static_cast<size_t>(count)),
          gathered);
   return gathered->View(0, count);
-}
-
-Split SplitForValidation(const std::shared_ptr<const Dataset>& data, double share, uint64_t seed,
-                         int64_t start_step) {
-  std::vector<int32_t> order(static_cast<size_t>(data->rows));
-  Permutation(
-      RandomStream(seed, RandomPurpose::kValidationSplit, static_cast<uint64_t>(start_step)),
-      order);
-  const auto held_out = order.begin() + ValidationRows(data->rows, share);
-  std::sort(order.begin(), held_out);
-  std::sort(held_out, order.end());
-  return {RowSet(data, {held_out, order.end()}), RowSet(data, {order.begin(), held_out})};
 }
 
 }  // namespace backprop::engine

@@ -83,17 +83,6 @@ class RowSet {
   std::shared_ptr<const std::vector<int32_t>> rows_;  // null: all
 };
 
-// Splits rows into those to train on and a share, in (0, 1), to validate with: ⌈share·n⌉ of them,
-// which must be fewer than n, drawn from RandomStream(seed, kValidationSplit, start_step). Both
-// keep the order of the rows.
-struct Split {
-  RowSet training;
-  RowSet validation;
-};
-Split SplitForValidation(const std::shared_ptr<const Dataset>& data, double share, uint64_t seed,
-                         int64_t start_step);
-int64_t ValidationRows(int64_t rows, double share);
-
 }  // namespace backprop::engine
 
 #endif  // BACKPROP_SERVER_ENGINE_DATA_H_

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "server/engine/split.h"
 #include "server/rpc/fields.h"
 #include "server/rpc/number_rules.h"
 #include "server/rpc/time_codec.h"
@@ -13,6 +14,10 @@ namespace {
 
 // Step counts stay far from the end of int64.
 constexpr int64_t kMaxIterations = int64_t{1} << 53;
+constexpr absl::Duration kDefaultReportInterval = absl::Seconds(1);
+constexpr absl::Duration kMinReportInterval = absl::Milliseconds(1);
+// Longer than any run: a count of nanoseconds must fit a record.
+constexpr absl::Duration kMaxReportInterval = absl::Hours(24 * 3653);
 
 v1::StopReason Encode(session::StopReason reason) {
   switch (reason) {
@@ -71,6 +76,25 @@ int64_t DecodeSplit(const v1::TrainingConfig& message, int64_t rows, bool has_va
   return rows;
 }
 
+void DecodeReports(const v1::TrainingConfig& message, Fields* fields, session::RunConfig* config) {
+  config->report_every = std::max<int64_t>(config->iterations / 100, 1);
+  if (message.has_report_every()) {
+    config->report_every = message.report_every();
+    NumberRules(engine::DataType::kFloat64, fields)
+        .AtLeast("config.report_every", config->report_every, 1);
+  }
+  config->report_interval = kDefaultReportInterval;
+  if (!message.has_report_interval()) return;
+  config->report_interval = absl::Seconds(message.report_interval().seconds()) +
+                            absl::Nanoseconds(message.report_interval().nanos());
+  if (config->report_interval < kMinReportInterval ||
+      config->report_interval > kMaxReportInterval) {
+    fields->Add("config.report_interval",
+                absl::StrCat("must be between 1ms and 10 years, got ",
+                             absl::FormatDuration(config->report_interval)));
+  }
+}
+
 void DecodeEarlyStopping(const v1::EarlyStopping& message, Fields* fields,
                          session::RunConfig* config) {
   session::EarlyStopping stopping;
@@ -117,11 +141,10 @@ absl::StatusOr<session::RunConfig> DecodeTrainingConfig(const v1::TrainingConfig
   const int64_t rows = DecodeSplit(message, all_rows, has_validation, &fields, &config);
   config.batch_size = rows;
   if (message.has_batch_size()) {
-    config.batch_size = message.batch_size();
-    if (message.batch_size() < 1 || message.batch_size() > rows) {
+    config.batch_size = std::min<int64_t>(message.batch_size(), rows);
+    if (message.batch_size() < 1) {
       fields.Add("config.batch_size",
-                 absl::StrCat("must be in [1, ", rows, "], as there are ", rows,
-                              " rows to train on, got ", message.batch_size()));
+                 absl::StrCat("must be at least 1, got ", message.batch_size()));
       config.batch_size = rows;
     }
   }
@@ -140,6 +163,7 @@ absl::StatusOr<session::RunConfig> DecodeTrainingConfig(const v1::TrainingConfig
                                                  "], got ", message.epochs()));
       } else {
         config.iterations = message.epochs() * per_epoch;
+        config.whole_epochs = true;
       }
       break;
     case v1::TrainingConfig::LENGTH_NOT_SET:
@@ -147,14 +171,10 @@ absl::StatusOr<session::RunConfig> DecodeTrainingConfig(const v1::TrainingConfig
       break;
   }
   config.shuffle = message.has_shuffle() ? message.shuffle() : config.batch_size < rows;
-  config.report_every = std::max<int64_t>(config.iterations / 100, 1);
-  if (message.has_report_every()) {
-    config.report_every = message.report_every();
-    if (message.report_every() < 1) {
-      fields.Add("config.report_every",
-                 absl::StrCat("must be at least 1, got ", message.report_every()));
-    }
-  }
+  config.continue_epoch = message.continue_epoch();
+  config.redraw_split = message.redraw_validation_split();
+  config.stratify = !message.has_stratify() || message.stratify();
+  DecodeReports(message, &fields, &config);
   if (message.has_early_stopping()) {
     DecodeEarlyStopping(message.early_stopping(), &fields, &config);
   }
@@ -205,6 +225,8 @@ void EncodeEvent(const session::Run& run, const session::RunEvent& event,
     out->set_rows(started->rows);
     out->set_start_step(started->start_step);
     out->set_validation_rows(started->validation_rows);
+    out->set_batch_size(run.config().batch_size);
+    out->set_resumed_batches(run.config().resumed_batches());
   } else if (const auto* progress = std::get_if<session::Progress>(&event.body)) {
     EncodeProgress(*progress, message->mutable_progress());
   } else {

@@ -122,9 +122,10 @@ class Loader {
     const auto value = store()->Get(store::Table::kRuns, RunKey(uid_, RunPart::kFinished));
     if (!value.ok()) return value.status();
     if (!value->has_value()) return absl::OkStatus();
-    auto run = DecodeFinishedRun(**value, name_);
-    if (!run.ok()) return run.status();
-    start_.latest_run = *std::move(run);
+    auto finished = DecodeFinishedRun(**value, name_);
+    if (!finished.ok()) return finished.status();
+    start_.latest_run = std::move(finished->run);
+    start_.unfinished = std::move(finished->unfinished);
     start_.run_count = start_.latest_run->number();
     return absl::OkStatus();
   }
@@ -151,6 +152,7 @@ class Loader {
     const auto run = DecodeRun(**value, name_);
     if (!run.ok()) return run.status();
     start_.run_count = run->number;
+    start_.unfinished = nullptr;                 // this run has made steps since
     if (!run->resumes) return absl::OkStatus();  // it ended with the server; its state is kept
     auto training = ReadRows(run->number, RowsOf::kTraining, run->training_chunks);
     if (!training.ok()) return training.status();

@@ -22,6 +22,7 @@
 #include "server/session/mutex.h"
 #include "server/session/request_key.h"
 #include "server/session/run_log.h"
+#include "server/session/unfinished_epoch.h"
 
 namespace backprop::session {
 
@@ -37,10 +38,21 @@ struct RunConfig {
   int64_t iterations = 1;  // ≥ 1
   int64_t batch_size = 1;  // in [1, rows trained on]
   bool shuffle = false;
-  int64_t report_every = 1;     // ≥ 1
+  int64_t report_every = 1;  // ≥ 1
+  // Longest time between two reports; those of report_every come besides.
+  absl::Duration report_interval = absl::InfiniteDuration();
   double validation_split = 0;  // share of the rows held out, in [0, 1)
+  bool redraw_split = false;    // by the seed and the step count, instead of the seed alone
+  bool stratify = false;        // the split, where rows have classes
   std::optional<EarlyStopping> early_stopping;
   CheckpointPolicy checkpoints;
+  // Whether to begin where the last run left its epoch; `whole_epochs`: that epoch is the first one
+  // of `iterations`, which are then fewer by what is made of it.
+  bool continue_epoch = false;
+  bool whole_epochs = false;
+  UnfinishedEpochPtr resumed = {};  // what that is; the session sets it. Null: a new epoch
+
+  int64_t resumed_batches() const { return resumed != nullptr ? resumed->batches : 0; }
 };
 
 // Shared by the session that trains it and the calls that watch it. The public part is

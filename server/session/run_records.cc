@@ -13,6 +13,27 @@ namespace v1 = store::v1;
 using session::Decode;
 using session::Encode;
 
+void Encode(const UnfinishedEpoch& epoch, v1::Epoch* message) {
+  message->set_batches(epoch.batches);
+  Encode(epoch.loss, message->mutable_loss());
+  message->set_step(epoch.step);
+  message->set_rows(epoch.plan.rows);
+  message->set_batch_size(epoch.plan.batch_size);
+  message->set_shuffle(epoch.plan.shuffle);
+  message->set_validation_split(epoch.plan.validation_split);
+  message->set_redraw_split(epoch.plan.redraw_split);
+  message->set_stratify(epoch.plan.stratify);
+}
+
+UnfinishedEpochPtr Decode(const v1::Epoch& message) {
+  return std::make_shared<UnfinishedEpoch>(
+      UnfinishedEpoch{message.batches(),
+                      Decode(message.loss()),
+                      message.step(),
+                      {message.rows(), message.batch_size(), message.shuffle(),
+                       message.validation_split(), message.redraw_split(), message.stratify()}});
+}
+
 void Encode(const RunConfig& config, v1::RunConfig* message) {
   message->set_iterations(config.iterations);
   message->set_batch_size(config.batch_size);
@@ -22,6 +43,12 @@ void Encode(const RunConfig& config, v1::RunConfig* message) {
   message->set_checkpoint_every(config.checkpoints.every_iterations);
   message->set_keep_last(config.checkpoints.keep_last);
   message->set_keep_best(config.checkpoints.keep_best);
+  if (config.report_interval != absl::InfiniteDuration()) {
+    message->set_report_interval_nanos(absl::ToInt64Nanoseconds(config.report_interval));
+  }
+  message->set_split_by_seed(!config.redraw_split);
+  message->set_stratify(config.stratify);
+  if (config.resumed != nullptr) Encode(*config.resumed, message->mutable_resumed());
   if (!config.early_stopping.has_value()) return;
   message->set_early_stopping(true);
   message->set_patience(config.early_stopping->patience);
@@ -37,6 +64,12 @@ RunConfig Decode(const v1::RunConfig& message) {
   config.report_every = message.report_every();
   config.validation_split = message.validation_split();
   config.checkpoints = {message.checkpoint_every(), message.keep_last(), message.keep_best()};
+  if (message.report_interval_nanos() > 0) {
+    config.report_interval = absl::Nanoseconds(message.report_interval_nanos());
+  }
+  config.redraw_split = !message.split_by_seed();
+  config.stratify = message.stratify();
+  if (message.has_resumed()) config.resumed = Decode(message.resumed());
   if (message.early_stopping()) {
     config.early_stopping =
         EarlyStopping{message.patience(), message.min_delta(), message.restore_best()};
@@ -224,7 +257,8 @@ absl::StatusOr<StoredMark> DecodeMark(absl::string_view value, absl::string_view
   return stored;
 }
 
-std::string EncodeFinishedRun(const Run& run, const RunSummary& summary) {
+std::string EncodeFinishedRun(const Run& run, const RunSummary& summary,
+                              const UnfinishedEpoch* unfinished) {
   RunLogImage log = run.log().Image();
   log.newest.emplace_back(summary);
   ++log.count;
@@ -232,11 +266,11 @@ std::string EncodeFinishedRun(const Run& run, const RunSummary& summary) {
   message.set_number(run.number());
   Encode(run.config(), message.mutable_config());
   Encode(log, message.mutable_log());
+  if (unfinished != nullptr) Encode(*unfinished, message.mutable_unfinished());
   return Seal(message);
 }
 
-absl::StatusOr<std::shared_ptr<Run>> DecodeFinishedRun(absl::string_view value,
-                                                       const std::string& model) {
+absl::StatusOr<FinishedRun> DecodeFinishedRun(absl::string_view value, const std::string& model) {
   v1::FinishedRun message;
   const absl::Status opened = Open(value, model, &message);
   if (!opened.ok()) return opened;
@@ -247,11 +281,15 @@ absl::StatusOr<std::shared_ptr<Run>> DecodeFinishedRun(absl::string_view value,
   const auto summary = std::get<RunSummary>(log.newest.back());
   log.newest.pop_back();
   --log.count;
-  auto run =
+  FinishedRun finished;
+  finished.run =
       std::make_shared<Run>(absl::StrCat(model, "/runs/", message.number()), message.number(),
                             Decode(message.config()), RequestKey(), false, std::move(log));
-  run->Finish(summary);
-  return run;
+  finished.run->Finish(summary);
+  if (message.has_unfinished()) {
+    finished.unfinished = Decode(message.unfinished());
+  }
+  return finished;
 }
 
 }  // namespace backprop::session

@@ -46,11 +46,16 @@ struct StoredMark {
 };
 absl::StatusOr<StoredMark> DecodeMark(absl::string_view value, absl::string_view model);
 
-// A run that has ended; its log's newest event is `summary`.
-std::string EncodeFinishedRun(const Run& run, const RunSummary& summary);
+// A run that has ended; its log's newest event is `summary`. `unfinished`: where it left its epoch,
+// or null.
+std::string EncodeFinishedRun(const Run& run, const RunSummary& summary,
+                              const UnfinishedEpoch* unfinished);
+struct FinishedRun {
+  std::shared_ptr<Run> run;
+  UnfinishedEpochPtr unfinished;
+};
 // `model` is "models/{id}".
-absl::StatusOr<std::shared_ptr<Run>> DecodeFinishedRun(absl::string_view value,
-                                                       const std::string& model);
+absl::StatusOr<FinishedRun> DecodeFinishedRun(absl::string_view value, const std::string& model);
 
 }  // namespace backprop::session
 

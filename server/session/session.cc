@@ -44,6 +44,7 @@ Session::Session(Environment* environment, SessionStart start)
       step_(state_->step),
       run_count_(start.run_count),
       latest_run_(std::move(start.latest_run)),
+      unfinished_(std::move(start.unfinished)),
       checkpoints_(std::move(start.checkpoints)),
       memory_(environment->memory.CountModel(MemoryBytes())) {
   for (KeyedAnswer& answer : start.answers) Remember(std::move(answer));

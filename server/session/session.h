@@ -52,6 +52,7 @@ struct SessionStart {
   std::optional<Journal> journal;         // nothing: the model lives in memory
   std::vector<KeyedAnswer> answers = {};  // what retries can still get, the oldest first
   std::shared_ptr<Run> latest_run = {};   // the last one that has ended
+  UnfinishedEpochPtr unfinished = {};     // where it left its epoch
   int64_t run_count = 0;
   Checkpoints checkpoints = {};
 };
@@ -293,6 +294,7 @@ class Session : public std::enable_shared_from_this<Session> {
   absl::StatusOr<std::shared_ptr<Run>> StartRun(TrainArgs& args, store::Batch* batch)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void AddRunRecords(const TrainArgs& args, store::Batch* batch) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  RunConfig ConfigFor(const TrainArgs& args) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void AddMark(store::Batch* batch) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void AddEnd(const RunSummary& summary, store::Batch* batch) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void MarkRun();
@@ -325,6 +327,7 @@ class Session : public std::enable_shared_from_this<Session> {
   int64_t run_count_ ABSL_GUARDED_BY(mu_) = 0;
   std::shared_ptr<Run> run_ ABSL_GUARDED_BY(mu_);  // under way
   std::shared_ptr<Run> latest_run_ ABSL_GUARDED_BY(mu_);
+  UnfinishedEpochPtr unfinished_ ABSL_GUARDED_BY(mu_);  // where it left its epoch, if it did
   // Exists with run_. Changed under mu_; the thread that runs a slice uses it without.
   std::unique_ptr<Trainer> trainer_;
   absl::Time last_mark_ ABSL_GUARDED_BY(mu_);  // when the run's state was last handed to the store

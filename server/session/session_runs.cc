@@ -121,8 +121,8 @@ absl::StatusOr<std::shared_ptr<Run>> Session::StartRun(TrainArgs& args, store::B
   }
   run_memory_ = *std::move(memory);
   ++run_count_;
-  run_ = std::make_shared<Run>(absl::StrCat(name(), "/runs/", run_count_), run_count_, args.config,
-                               args.key, args.resumes && journal_.has_value());
+  run_ = std::make_shared<Run>(absl::StrCat(name(), "/runs/", run_count_), run_count_,
+                               ConfigFor(args), args.key, args.resumes && journal_.has_value());
   run_->SetOwned(args.owned);
   const KeyedAnswer answer =
       Remember({args.key, environment_->clock->Now(), RunAnswer{run_count_, run_}});
@@ -154,6 +154,18 @@ int64_t Session::RunBytes(const RunConfig& config, const RowsInUse& data,
     bytes += config.batch_size * (data.rows->size_bytes() / data.rows->rows);
   }
   return bytes + int64_t{sizeof(Trainer)} + int64_t{sizeof(Run)};
+}
+
+// The settings of the run that starts, which takes the unfinished epoch if it asks for it and can.
+RunConfig Session::ConfigFor(const TrainArgs& args) {
+  RunConfig config = args.config;
+  const UnfinishedEpochPtr unfinished = std::exchange(unfinished_, nullptr);
+  if (!config.continue_epoch || unfinished == nullptr) return config;
+  const EpochPlan plan = PlanOf({args.data.rows, args.validation.rows}, config);
+  if (!unfinished->Fits(plan, state_->step)) return config;
+  config.resumed = unfinished;
+  if (config.whole_epochs) config.iterations -= unfinished->batches;
+  return config;
 }
 
 // A run that resumes needs its rows; of another one only the number counts.
@@ -220,7 +232,7 @@ void Session::AddEnd(const RunSummary& summary, store::Batch* batch) {
   const Uid uid = journal_->uid();
   journal_->AddState(*state_, batch);
   batch->Put(store::Table::kRuns, RunKey(uid, RunPart::kFinished),
-             EncodeFinishedRun(*run_, summary));
+             EncodeFinishedRun(*run_, summary, unfinished_.get()));
   for (const RunPart part : {RunPart::kRun, RunPart::kMark, RunPart::kBest}) {
     batch->Delete(store::Table::kRuns, RunKey(uid, part));
   }
@@ -240,6 +252,7 @@ void Session::EndRun(const RunSummary& summary) {
     if (trainer_ != nullptr) {
       state_ = trainer_->state();
       step_ = state_->step;
+      unfinished_ = trainer_->Unfinished();
       if (!closed_) AddBest(&batch);
       trainer = std::move(trainer_);
     }

@@ -6,22 +6,31 @@
 
 #include "absl/strings/str_cat.h"
 #include "server/engine/schedule.h"
+#include "server/engine/split.h"
 #include "server/engine/standardize.h"
 #include "server/session/status.h"
 #include "server/session/thread_priority.h"
 
 namespace backprop::session {
-namespace {
 
-// Rows of `data` that a run trains on and validates on.
-std::pair<int64_t, int64_t> RowsOf(const RunData& data, const RunConfig& config) {
+RowCounts CountRows(const RunData& data, const RunConfig& config) {
   if (data.validation != nullptr) return {data.training->rows, data.validation->rows};
   if (config.validation_split == 0) return {data.training->rows, 0};
   const int64_t held_out = engine::ValidationRows(data.training->rows, config.validation_split);
   return {data.training->rows - held_out, held_out};
 }
 
-}  // namespace
+EpochPlan PlanOf(const RunData& data, const RunConfig& config) {
+  EpochPlan plan;
+  plan.rows = data.training->rows;
+  plan.batch_size = config.batch_size;
+  plan.shuffle = config.shuffle;
+  if (data.validation != nullptr || config.validation_split == 0) return plan;
+  plan.validation_split = config.validation_split;
+  plan.redraw_split = config.redraw_split;
+  plan.stratify = config.stratify && !data.training->classes.empty();
+  return plan;
+}
 
 Trainer::Trainer(std::shared_ptr<const engine::Network> network, std::shared_ptr<Run> run,
                  RunData data, std::shared_ptr<const engine::State> state,
@@ -31,10 +40,12 @@ Trainer::Trainer(std::shared_ptr<const engine::Network> network, std::shared_ptr
       run_(std::move(run)),
       data_(std::move(data)),
       state_(std::move(state)),
-      start_step_(state_->step) {
+      start_step_(state_->step),
+      resumed_batches_(run_->config().resumed_batches()) {
   const RunConfig& config = run_->config();
   if (config.early_stopping.has_value()) stopper_.emplace(*config.early_stopping);
-  const auto [training, validation] = RowsOf(data_, config);
+  if (config.resumed != nullptr) epoch_loss_ = config.resumed->loss;
+  const auto [training, validation] = CountRows(data_, config);
   run_->log().Append(RunStarted{config.iterations,
                                 engine::BatchesPerEpoch(training, config.batch_size), training,
                                 start_step_, validation});
@@ -49,6 +60,7 @@ Trainer::Trainer(std::shared_ptr<const engine::Network> network, std::shared_ptr
       data_(std::move(data)),
       state_(std::move(state)),
       start_step_(start_step),
+      resumed_batches_(run_->config().resumed_batches()),
       begin_(SteadyClock::now() - absl::ToChronoNanoseconds(mark.elapsed)),
       first_phase_(mark.next == TrainerMark::Next::kStep       ? Phase::kStep
                    : mark.next == TrainerMark::Next::kValidate ? Phase::kValidate
@@ -106,8 +118,9 @@ Trainer::Phase Trainer::Prepare() {
   const RunConfig& config = run_->config();
   const uint64_t seed = network_->spec().seed;
   if (data_.validation == nullptr && config.validation_split > 0) {
-    engine::Split split =
-        engine::SplitForValidation(data_.training, config.validation_split, seed, start_step_);
+    const uint64_t index = config.redraw_split ? static_cast<uint64_t>(start_step_) : 0;
+    engine::Split split = engine::SplitForValidation(
+        data_.training, {config.validation_split, seed, index, config.stratify});
     training_ = std::move(split.training);
     validation_rows_ = std::move(split.validation);
   } else {
@@ -124,13 +137,15 @@ Trainer::Phase Trainer::Prepare() {
     }
     ChangeState([&](engine::State* state) { state->standardization = std::move(fitted); });
   }
-  schedule_.emplace(engine::BatchPlan{config.batch_size, config.shuffle, seed, start_step_},
-                    training_);
+  schedule_.emplace(
+      engine::BatchPlan{config.batch_size, config.shuffle, seed, start_step_ - resumed_batches_},
+      training_);
   return first_phase_;
 }
 
 std::optional<RunSummary> Trainer::Slice(absl::Duration length) {
-  const auto end = SteadyClock::now() + absl::ToChronoNanoseconds(length);
+  now_ = SteadyClock::now();
+  const auto end = now_ + absl::ToChronoNanoseconds(length);
   while (phase_ != Phase::kEnd) {
     switch (phase_) {
       case Phase::kPrepare:
@@ -152,6 +167,7 @@ std::optional<RunSummary> Trainer::Slice(absl::Duration length) {
         break;
       case Phase::kReport:
         Report();
+        BeginWindow();
         KeepIfDue();
         phase_ = Phase::kStep;
         if (periodic_.has_value()) return std::nullopt;
@@ -159,9 +175,10 @@ std::optional<RunSummary> Trainer::Slice(absl::Duration length) {
       case Phase::kEnd:
         break;
     }
-    const auto now = SteadyClock::now();
-    if (phase_ != Phase::kEnd && now >= end) return std::nullopt;
-    LetOthersRun(now);
+    if (phase_ == Phase::kEnd) break;
+    now_ = SteadyClock::now();
+    if (now_ >= end) return std::nullopt;
+    LetOthersRun(now_);
   }
   if (!MeasureAll(end)) return std::nullopt;
   return Summary();
@@ -177,16 +194,17 @@ std::optional<StopReason> Trainer::StopRequested() const {
 Trainer::Phase Trainer::Step() {
   const RunConfig& config = run_->config();
   std::optional<StopReason> reason = StopRequested();
-  if (!reason.has_value() && iteration_ == config.iterations) reason = StopReason::kCompleted;
   if (!reason.has_value() && stopper_.has_value() && stopper_->should_stop()) {
     reason = StopReason::kEarlyStopped;
   }
+  if (!reason.has_value() && iteration_ == config.iterations) reason = StopReason::kCompleted;
   if (reason.has_value()) {
     End(*reason);
     return Phase::kEnd;
   }
   if (spare_ == nullptr) spare_ = std::make_shared<engine::State>(*network_);
-  const engine::BatchView batch = schedule_->Batch(iteration_);
+  if (!window_.has_value()) window_ = Window{now_, iteration_, samples_};
+  const engine::BatchView batch = schedule_->Batch(iteration_ + resumed_batches_);
   last_ = engine::TrainStep(*network_, *state_, batch, &workspace_, spare_.get(), parallel_);
   if (last_.not_finite != engine::NotFinite::kNothing) {
     message_ =
@@ -207,7 +225,7 @@ Trainer::Phase Trainer::Step() {
   ++iteration_;
   samples_ += batch.rows;
   epoch_loss_ += last_.loss;
-  if (iteration_ % schedule_->iterations_per_epoch() == 0) {
+  if (MadeOfEpoch() == 0) {
     if (validation_rows_.rows() > 0) return Phase::kValidate;
     EndEpoch(epoch_loss_);
   }
@@ -259,25 +277,49 @@ void Trainer::ChangeState(absl::FunctionRef<void(engine::State*)> change) {
   change(std::const_pointer_cast<engine::State>(state_).get());
 }
 
-void Trainer::Report() {
+bool Trainer::ReportIsDue() const {
   const RunConfig& config = run_->config();
-  const bool last =
-      iteration_ == config.iterations || (stopper_.has_value() && stopper_->should_stop());
-  if (iteration_ != 1 && iteration_ % config.report_every != 0 && !last) return;
-  const double seconds = std::max(absl::ToDoubleSeconds(Elapsed()), 1e-9);
+  if (iteration_ == 1 || iteration_ % config.report_every == 0) return true;
+  if (iteration_ == config.iterations) return true;
+  if (stopper_.has_value() && stopper_->should_stop()) return true;
+  return now_ - last_report_ >= absl::ToChronoNanoseconds(config.report_interval);
+}
+
+void Trainer::Report() {
+  if (!ReportIsDue()) return;
+  const RunConfig& config = run_->config();
+  last_report_ = now_;
+  // A trainer that goes on at the report of another one's step has made none itself.
+  const Window window = window_.value_or(Window{begin_, 0, 0});
+  const double seconds = std::max(std::chrono::duration<double>(now_ - window.begin).count(), 1e-9);
+  const auto made = static_cast<double>(iteration_ - window.iterations);
   Progress progress;
   progress.iteration = iteration_;
   progress.total_iterations = config.iterations;
-  progress.epoch = (iteration_ - 1) / schedule_->iterations_per_epoch() + 1;
+  progress.epoch = (iteration_ + resumed_batches_ - 1) / schedule_->iterations_per_epoch() + 1;
   progress.step = state_->step;
   progress.metrics = MetricsOf(*network_, last_.loss, last_.rows);
   progress.learning_rate = last_.learning_rate;
   progress.gradient_norm = last_.gradient_norm;
-  progress.samples_per_second = static_cast<double>(samples_) / seconds;
-  progress.eta = absl::Seconds(seconds / static_cast<double>(iteration_) *
-                               static_cast<double>(config.iterations - iteration_));
+  progress.samples_per_second = static_cast<double>(samples_ - window.samples) / seconds;
+  progress.eta =
+      absl::Seconds(seconds / made * static_cast<double>(config.iterations - iteration_));
   progress.validation = validation_;
   run_->log().Append(progress);
+}
+
+// Once, after the first step: what it took to allocate and to get warm is no part of a rate.
+void Trainer::BeginWindow() {
+  if (warm_ || !window_.has_value()) return;
+  window_ = Window{now_, iteration_, samples_};
+  warm_ = true;
+}
+
+UnfinishedEpochPtr Trainer::Unfinished() const {
+  if (!schedule_.has_value()) return run_->config().resumed;  // it did not begin
+  if (MadeOfEpoch() == 0) return nullptr;
+  return std::make_shared<UnfinishedEpoch>(
+      UnfinishedEpoch{MadeOfEpoch(), epoch_loss_, state_->step, PlanOf(data_, run_->config())});
 }
 
 void Trainer::End(StopReason reason) {

@@ -30,6 +30,14 @@ struct RunData {
   std::shared_ptr<const engine::Dataset> validation;  // or null
 };
 
+// Rows of `data` that a run trains on and validates on.
+struct RowCounts {
+  int64_t training = 0;
+  int64_t validation = 0;
+};
+RowCounts CountRows(const RunData& data, const RunConfig& config);
+EpochPlan PlanOf(const RunData& data, const RunConfig& config);
+
 // How far a trainer has come: with its state, enough for another one to go on.
 struct TrainerMark {
   enum class Next { kStep = 1, kValidate = 2, kReport = 3 };
@@ -80,6 +88,8 @@ class Trainer {
   bool has_best() const { return best_.has_value(); }
   // Whether all steps are made: only the last measurements are left.
   bool ended() const { return ended_.has_value(); }
+  // Then: the epoch that it left unfinished, or null.
+  UnfinishedEpochPtr Unfinished() const;
 
   // The state after the last step, for the thread that works.
   const std::shared_ptr<const engine::State>& state() const { return state_; }
@@ -103,10 +113,16 @@ class Trainer {
 
   Phase Prepare();
   Phase Step();
+  // Batches of the current epoch that are made, those of an earlier run included; 0 at its end.
+  int64_t MadeOfEpoch() const {
+    return (iteration_ + resumed_batches_) % schedule_->iterations_per_epoch();
+  }
   void EndEpoch(const engine::LossResult& measured);
   void KeepIfBest(double loss, const engine::LossResult& measured);
   void KeepIfDue();
+  bool ReportIsDue() const;
   void Report();
+  void BeginWindow();
   void End(StopReason reason);
   // True when all rows are measured; else the slice is over.
   bool Measure(const engine::RowSet& rows, SteadyClock::time_point end, Measurement* measurement);
@@ -133,7 +149,18 @@ class Trainer {
   bool shared_ = true;                    // somebody else reads state_; under state_mu_
   std::shared_ptr<engine::State> spare_;  // nobody reads; the next step writes here
   const int64_t start_step_;
+  const int64_t resumed_batches_;  // of the first epoch, by an earlier run
   SteadyClock::time_point begin_ = SteadyClock::now();
+  SteadyClock::time_point now_ = begin_;          // after the last phase
+  SteadyClock::time_point last_report_ = begin_;  // or when this trainer began
+  // Rates are of what was made since its first step, which may take long, had ended.
+  struct Window {
+    SteadyClock::time_point begin;
+    int64_t iterations = 0;  // made before
+    int64_t samples = 0;
+  };
+  std::optional<Window> window_;  // nothing before the first step
+  bool warm_ = false;             // whether the window is behind it
   Phase phase_ = Phase::kPrepare;
   Phase first_phase_ = Phase::kStep;  // after kPrepare
   int64_t iteration_ = 0;             // steps made

@@ -1,5 +1,6 @@
 #include "tests/engine/reference_random.h"
 
+#include <algorithm>
 #include <cmath>
 #include <utility>
 
@@ -33,6 +34,57 @@ std::vector<int> Shuffle(uint64_t seed, uint32_t purpose, uint64_t index, int n)
     std::swap(order[static_cast<size_t>(i)], order[below]);
   }
   return order;
+}
+
+std::vector<int> ValidationSplit(uint64_t seed, uint64_t index, double share,
+                                 const std::vector<int>& classes) {
+  const int n = static_cast<int>(classes.size());
+  const int m = static_cast<int>(std::ceil(share * n));
+  const int k = *std::max_element(classes.begin(), classes.end()) + 1;
+  std::vector<int> rows(static_cast<size_t>(k)), held(static_cast<size_t>(k));
+  for (int c : classes) ++rows[static_cast<size_t>(c)];
+  int pairs = 0, spare = 0, singles = 0;
+  for (int r : rows) {
+    pairs += r >= 2 ? 1 : 0;
+    spare += r >= 1 ? r - 1 : 0;
+    singles += r == 1 ? 1 : 0;
+  }
+  const auto least = [&](size_t c) { return pairs <= m && rows[c] >= 2 ? 1 : 0; };
+  const auto most = [&](size_t c) {
+    if (spare + singles < m || (spare < m && rows[c] == 1)) return rows[c];
+    return std::max(rows[c] - 1, 0);
+  };
+  int sum = 0;
+  for (size_t c = 0; c < rows.size(); ++c) {
+    held[c] = std::max(std::min(m * rows[c] / n, most(c)), least(c));
+    sum += held[c];
+  }
+  while (sum != m) {
+    const int change = sum < m ? 1 : -1;
+    int chosen = -1, furthest = 0;
+    for (size_t c = 0; c < rows.size(); ++c) {
+      if (held[c] == (change > 0 ? most(c) : least(c))) continue;
+      const int distance = change * (m * rows[c] - n * held[c]);
+      if (chosen < 0 || distance > furthest) {
+        chosen = static_cast<int>(c);
+        furthest = distance;
+      }
+    }
+    held[static_cast<size_t>(chosen)] += change;
+    sum += change;
+  }
+  std::vector<int> out;
+  for (int row : Shuffle(seed, 5, index, n)) {
+    if (held[static_cast<size_t>(classes[static_cast<size_t>(row)])]-- > 0) out.push_back(row);
+  }
+  std::sort(out.begin(), out.end());
+  return out;
+}
+
+double Uniform(uint64_t seed, uint32_t purpose, uint64_t index, uint64_t position) {
+  const auto w = Block(seed, purpose, index, position);
+  const uint64_t bits = w[0] + (uint64_t{w[1]} << 32);
+  return std::ldexp(static_cast<double>(bits >> 11), -53);
 }
 
 double DropoutFactor(uint64_t seed, uint64_t step, uint64_t layer, double rate, uint64_t e) {

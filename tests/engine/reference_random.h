@@ -14,6 +14,14 @@ std::vector<uint32_t> Block(uint64_t seed, uint32_t purpose, uint64_t index, uin
 // The order of a shuffle of n rows.
 std::vector<int> Shuffle(uint64_t seed, uint32_t purpose, uint64_t index, int n);
 
+// The rows that a validation split holds out, in their order: `classes` of each row, all 0 where it
+// is not stratified.
+std::vector<int> ValidationSplit(uint64_t seed, uint64_t index, double share,
+                                 const std::vector<int>& classes);
+
+// The uniform number in [0, 1) of (seed, purpose, index) at a position.
+double Uniform(uint64_t seed, uint32_t purpose, uint64_t index, uint64_t position);
+
 // Element e of the dropout mask of a layer at a step: 0 or 1/(1 − rate).
 double DropoutFactor(uint64_t seed, uint64_t step, uint64_t layer, double rate, uint64_t e);
 

@@ -64,7 +64,7 @@ class ParityTest(unittest.TestCase):
             at += size
         model = self.stub.CreateModel(json_format.ParseDict(request, pb.CreateModelRequest())).model
         config = {"iterations": str(fixtures["steps"]), "shuffle": False,
-                  "reportEvery": str(fixtures["report_every"])}
+                  "reportEvery": str(fixtures["report_every"]), "reportInterval": "3600s"}
         if "batchSize" in case:
             config["batchSize"] = case["batchSize"]
         train = {"model": model.name, "config": config,

@@ -15,6 +15,7 @@ class TrainingTest : public ServiceTest {
     auto request = Json<v1::TrainRequest>(R"({"data":)" + std::string(kXorBatch) + more + "}");
     request.set_model("models/" + id);
     request.mutable_config()->set_iterations(iterations);
+    request.mutable_config()->mutable_report_interval()->set_seconds(kNoReportByTime);
     return request;
   }
 
@@ -57,6 +58,7 @@ class TrainingTest : public ServiceTest {
   }
 
   static constexpr int64_t kForever = int64_t{1} << 50;
+  static constexpr int64_t kNoReportByTime = 3600;  // seconds: reports are counted
 };
 
 TEST_F(TrainingTest, EventsComeInOrderFromStartToSummary) {
@@ -105,6 +107,57 @@ TEST_F(TrainingTest, EpochsWithMiniBatchesAreReproducible) {
   std::vector<v1::TrainingEvent> events;
   ASSERT_TRUE(Train(request, &events).ok());
   EXPECT_NE(ParametersOf("ordered"), parameters[0]);
+}
+
+TEST_F(TrainingTest, ABatchLargerThanTheRowsIsAllOfThem) {
+  CreateModel("m", kXorSpec);
+  for (const auto& [more, expected] :
+       {std::pair<const char*, int64_t>{"", 4}, {R"(,"validationSplit":0.25)", 3}}) {
+    auto request =
+        Json<v1::TrainRequest>(R"({"model":"models/m","data":)" + std::string(kXorBatch) +
+                               R"(,"config":{"epochs":2,"batchSize":1000)" + more + "}}");
+    std::vector<v1::TrainingEvent> events;
+    ASSERT_TRUE(Train(request, &events).ok());
+    EXPECT_EQ(events[0].started().batch_size(), expected);
+    EXPECT_EQ(events[0].started().iterations_per_epoch(), 1);
+    EXPECT_EQ(events.back().summary().iterations(), 2);
+  }
+}
+
+TEST_F(TrainingTest, AnUnfinishedEpochIsContinuedWhenAsked) {
+  CreateModel("whole", kXorSpec);
+  CreateModel("cut", kXorSpec);
+  auto request = RequestFor("whole", 12);
+  request.mutable_config()->set_batch_size(1);
+  std::vector<v1::TrainingEvent> events;
+  ASSERT_TRUE(Train(request, &events).ok());
+  EXPECT_EQ(events[0].started().resumed_batches(), 0);
+  request.set_model("models/cut");
+  request.mutable_config()->set_iterations(5);
+  ASSERT_TRUE(Train(request, &events).ok());
+  events.clear();
+  request.mutable_config()->set_epochs(2);
+  request.mutable_config()->set_continue_epoch(true);
+  ASSERT_TRUE(Train(request, &events).ok());
+  EXPECT_EQ(events[0].started().resumed_batches(), 1);
+  EXPECT_EQ(events[0].started().total_iterations(), 7);
+  EXPECT_EQ(events[0].started().batch_size(), 1);
+  EXPECT_EQ(events.back().summary().step(), 12);
+  EXPECT_EQ(ParametersOf("cut"), ParametersOf("whole"));
+}
+
+// A report a second unless something else is asked for: the first hundredth of this run takes
+// hours.
+TEST_F(TrainingTest, ARunReportsByTimeByDefault) {
+  CreateModel("m", kXorSpec);
+  auto request = RequestFor("m", kForever);
+  request.mutable_config()->clear_report_interval();
+  auto stream = Start(request);
+  for (int i = 0; i < 3; ++i) ASSERT_TRUE(stream.Read());
+  EXPECT_GT(stream.response.event().progress().iteration(), 1);
+  EXPECT_EQ(stream.response.event().sequence(), 3);
+  stream.context->TryCancel();
+  stream.Finish();
 }
 
 TEST_F(TrainingTest, CancellingTheCallStopsTheRunAndKeepsWhatItLearned) {

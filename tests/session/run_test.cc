@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "server/engine/schedule.h"
+#include "server/engine/split.h"
 #include "server/engine/standardize.h"
 #include "server/engine/step.h"
 #include "tests/engine/reference_random.h"
@@ -84,7 +85,7 @@ TEST_F(RunTest, ASplitTrainsOnTheRestAlone) {
   args.config.validation_split = 0.25;
   args.config.iterations = 18;  // 60 rows in batches of 10, three times
   // The same by hand: the rows that the published scheme leaves.
-  const engine::Split split = engine::SplitForValidation(args.data.rows, 0.25, Spec().seed, 0);
+  const engine::Split split = engine::SplitForValidation(args.data.rows, {0.25, Spec().seed});
   const auto copy = [](const engine::RowSet& rows) {
     engine::Dataset copied;
     rows.View(0, rows.rows(), &copied);
@@ -135,6 +136,19 @@ TEST_F(RunTest, EarlyStoppingEndsTheRunAndRestoresTheBestEpoch) {
     again.config.iterations = restore ? summary.best_iteration : summary.iterations;
     WaitFor(Start(shorter.get(), std::move(again)));
     EXPECT_EQ(Values(*Read(shorter.get())), Values(*state));
+  }
+}
+
+// Patience that ends with the last epoch has ended the run as well.
+TEST_F(RunTest, PatienceThatEndsWithTheLastEpochIsSaid) {
+  for (const int64_t epochs : {2, 3, 4}) {
+    auto session = CreateOf(Spec());
+    auto args = Epochs(epochs, 80);
+    args.config.early_stopping = EarlyStopping{2, 1e9, true};  // nothing is an improvement
+    const RunSummary summary = WaitFor(Start(session.get(), std::move(args)));
+    EXPECT_EQ(summary.stop_reason, epochs < 3 ? StopReason::kCompleted : StopReason::kEarlyStopped)
+        << epochs << " epochs";
+    EXPECT_EQ(summary.iterations, std::min<int64_t>(epochs, 3));
   }
 }
 
@@ -209,7 +223,7 @@ TEST_F(RunTest, TheFirstRunFitsTheStandardisationOnItsTrainingRows) {
 
   auto args = Epochs(2, 10);
   args.config.validation_split = 0.5;
-  const engine::Split split = engine::SplitForValidation(args.data.rows, 0.5, spec.seed, 0);
+  const engine::Split split = engine::SplitForValidation(args.data.rows, {0.5, spec.seed});
   WaitFor(Start(session.get(), std::move(args)));
   const auto fitted = Read(session.get())->standardization;
   ASSERT_NE(fitted, nullptr);

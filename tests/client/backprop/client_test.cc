@@ -90,14 +90,49 @@ TEST_F(ClientTest, ErrorsNameTheirFields) {
   EXPECT_EQ(created.status().field_violations[0].description, "must be at least 1, got 0");
 }
 
+TEST_F(ClientTest, ARunSaysWhatItUsesAndContinuesAnEpoch) {
+  ModelSpec spec = XorSpec();
+  spec.layers[0].bias_initializer = Initializer::kConstant;
+  spec.layers[0].initial_bias = 0.5;
+  const auto model = client.CreateModel(spec, {.model_id = "m"});
+  ASSERT_TRUE(model.ok()) << model.status().ToString();
+  EXPECT_EQ(model->spec.layers[0].initializer, Initializer::kPytorchLinear);
+  EXPECT_EQ(model->spec.layers[0].bias_initializer, Initializer::kConstant);
+  EXPECT_EQ(model->spec.layers[0].initial_bias, 0.5);
+  EXPECT_EQ(model->spec.layers[1].bias_initializer, Initializer::kPytorchLinear);
+  RunStarted started;
+  const auto keep = [&](const TrainingEvent& event) {
+    if (const auto* body = std::get_if<RunStarted>(&event.body)) started = *body;
+    return true;
+  };
+  TrainOptions options;
+  options.iterations = 5;
+  options.batch_size = 64;
+  options.validation_split = 0.2;
+  options.stratify = false;
+  ASSERT_TRUE(client.Train("m", data, options, keep).ok());
+  EXPECT_EQ(started.batch_size, 64);
+  EXPECT_EQ(started.validation_rows, 40);
+  options.iterations = 1;
+  options.continue_epoch = true;
+  ASSERT_TRUE(client.Train("m", data, options, keep).ok());
+  EXPECT_EQ(started.resumed_batches, 2) << "three batches of 160 rows are an epoch";
+  options.redraw_validation_split = true;
+  options.batch_size = 1000;
+  ASSERT_TRUE(client.Train("m", data, options, keep).ok());
+  EXPECT_EQ(started.resumed_batches, 0);
+  EXPECT_EQ(started.batch_size, 160);
+}
+
 TEST_F(ClientTest, TheMainJob) {
   ASSERT_TRUE(client.CreateModel(XorSpec(), {.model_id = "xor"}).ok());
   std::vector<TrainingEvent> events;
   const auto summary =
-      client.Train("xor", data, {.iterations = 3000}, [&](const TrainingEvent& event) {
-        events.push_back(event);
-        return true;
-      });
+      client.Train("xor", data, {.iterations = 3000, .report_interval = std::chrono::hours(1)},
+                   [&](const TrainingEvent& event) {
+                     events.push_back(event);
+                     return true;
+                   });
   ASSERT_TRUE(summary.ok()) << summary.status().ToString();
   EXPECT_EQ(summary->stop_reason, StopReason::kCompleted);
   EXPECT_GE(*summary->metrics->accuracy, 0.90);
@@ -185,7 +220,10 @@ TEST_F(ClientTest, SpecsComeBackAsTheyWere) {
     ToMessage(created->spec, &came);
     // What was left to the server has been filled in.
     for (auto& layer : *sent.mutable_layers()) {
-      if (layer.initializer() == 0) layer.set_initializer(v1::INITIALIZER_HE_NORMAL);
+      if (layer.initializer() == 0) {
+        layer.set_initializer(v1::INITIALIZER_PYTORCH_LINEAR);
+        layer.set_bias_initializer(v1::INITIALIZER_PYTORCH_LINEAR);
+      }
       if (layer.activation() == 0) layer.set_activation(v1::ACTIVATION_IDENTITY);
     }
     EXPECT_EQ(sent.DebugString(), came.DebugString());
