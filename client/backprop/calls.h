@@ -192,6 +192,7 @@ struct Client::Impl {
         if (reconnected && run_ends_with_call && summary->stop_reason == StopReason::kCancelled) {
           Status broken;
           broken.code = StatusCode::kUnavailable;
+          broken.reason = "CONNECTION_BROKE";
           broken.message = "the connection broke, which stopped the run after " +
                            std::to_string(summary->iterations) +
                            " iterations; a detached run would have gone on";

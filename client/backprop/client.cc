@@ -178,4 +178,8 @@ Result<bool> Client::CheckHealth(const std::string& service, const CallOptions& 
   return response.status() == grpc::health::v1::HealthCheckResponse::SERVING;
 }
 
+bool Client::Connected() const {
+  return impl_->channel->GetState(/*try_to_connect=*/false) == GRPC_CHANNEL_READY;
+}
+
 }  // namespace backprop

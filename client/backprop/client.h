@@ -197,6 +197,9 @@ class Client {
   // Whether the server serves `service`; empty: the server as a whole.
   Result<bool> CheckHealth(const std::string& service = "", const CallOptions& call = {});
 
+  // Whether there is a connection, as far as this side knows. Asks nobody.
+  bool Connected() const;
+
  private:
   struct Impl;
   std::unique_ptr<Impl> impl_;

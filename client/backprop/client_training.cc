@@ -106,8 +106,12 @@ Result<AppliedGradients> Client::ApplyGradients(const std::string& model,
 }
 
 struct StepStream::Impl {
-  Impl(v1::TrainingService::Stub* stub, std::string model_name, const CallOptions& options)
-      : model(std::move(model_name)), call(options), scope(call, &context) {
+  Impl(v1::TrainingService::Stub* stub, std::string model_name, const CallOptions& options,
+       std::function<void(const google::protobuf::Message&)> sees_replies)
+      : model(std::move(model_name)),
+        call(options),
+        scope(call, &context),
+        on_reply(std::move(sees_replies)) {
     if (call.timeout.has_value()) {
       context.set_deadline(std::chrono::system_clock::now() + *call.timeout);
     }
@@ -124,6 +128,7 @@ struct StepStream::Impl {
   const CallOptions call;
   grpc::ClientContext context;
   const CancelScope scope;
+  const std::function<void(const google::protobuf::Message&)> on_reply;
   std::unique_ptr<grpc::ClientReaderWriter<v1::StepStreamRequest, v1::StepStreamResponse>> stream;
   bool finished = false;
 };
@@ -144,6 +149,7 @@ bool StepStream::Send(const Batch& batch, std::optional<int64_t> expected_step,
 std::optional<Result<StepResult>> StepStream::Receive() {
   v1::StepStreamResponse response;
   if (!impl_->stream->Read(&response)) return std::nullopt;
+  if (impl_->on_reply) impl_->on_reply(response);
   if (response.has_error()) return FromMessage(response.error());
   return FromMessage(response.step());
 }
@@ -156,8 +162,8 @@ Status StepStream::Finish() {
 }
 
 StepStream Client::OpenStepStream(const std::string& model, const CallOptions& call) {
-  return StepStream(
-      std::make_unique<StepStream::Impl>(impl_->stub.get(), ResourceName(model), call));
+  return StepStream(std::make_unique<StepStream::Impl>(impl_->stub.get(), ResourceName(model), call,
+                                                       impl_->options.on_reply));
 }
 
 }  // namespace backprop
