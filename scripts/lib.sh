@@ -20,7 +20,7 @@ BUILD_PACKAGES="g++ cmake ninja-build ccache git patch libgrpc++-dev protobuf-co
   protobuf-compiler-grpc libprotobuf-dev libabsl-dev libspdlog-dev libcli11-dev libxxhash-dev zlib1g-dev librocksdb-dev
   libdnnl-dev ocl-icd-opencl-dev libeigen3-dev libgtest-dev libgmock-dev librapidcheck-dev libbenchmark-dev"
 # What testing takes beside it.
-TEST_PACKAGES="python3 python3-venv ca-certificates clang-format clang-tidy"
+TEST_PACKAGES="python3 python3-venv ca-certificates clang-format clang-tidy zsh fish"
 
 # Installs the Debian packages of the list that are not there.
 need() {

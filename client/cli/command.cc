@@ -1,8 +1,5 @@
 #include "client/cli/command.h"
 
-#include <google/protobuf/util/json_util.h>
-#include <unistd.h>
-
 #include <cstdio>
 
 namespace backprop::cli {
@@ -12,17 +9,29 @@ std::chrono::milliseconds Milliseconds(double seconds) {
   return std::chrono::milliseconds(static_cast<int64_t>(seconds * 1000));
 }
 
+// What a person can do about an error.
+std::string Hint(const Status& status, const std::string& server) {
+  if (status.code == StatusCode::kUnavailable && status.reason.empty()) {
+    return "Is a server running at " + server + "? Set it with --server or BACKPROP_SERVER.";
+  }
+  return "";
+}
+
 }  // namespace
 
-Client Globals::Connect(int attempts) const {
+Client Globals::Connect(int attempts, Replies replies) const {
   ClientOptions options;
-  if (json) {
-    options.on_reply = [](const google::protobuf::Message& message) {
-      std::printf("%s\n", JsonLine(message).c_str());
+  options.retry.max_attempts = attempts;
+  if (json && replies == Replies::kDocument) {
+    options.on_reply = [document = document_](const google::protobuf::Message& reply) {
+      document->Take(reply);
+    };
+  } else if (json && replies == Replies::kLines) {
+    options.on_reply = [](const google::protobuf::Message& reply) {
+      std::printf("%s\n", JsonLine(reply).c_str());
       std::fflush(stdout);
     };
   }
-  options.retry.max_attempts = attempts;
   options.use_proxy = !no_proxy;
   if (keepalive_time_seconds > 0) {
     options.keepalive = KeepaliveOptions{Milliseconds(keepalive_time_seconds),
@@ -42,23 +51,36 @@ CallOptions Globals::Call() const {
   return call;
 }
 
-int Globals::Fail(const Status& status) const {
-  std::string hint;
-  if (status.code == StatusCode::kUnavailable && status.reason.empty()) {
-    hint = "\nIs a server running at " + server + "? Set it with --server or BACKPROP_SERVER.";
+void Globals::PrintDocument() const {
+  const std::string text = own_document_->empty() ? document_->ToString() : *own_document_;
+  if (json && !text.empty()) std::printf("%s\n", text.c_str());
+}
+
+int Globals::Fail(const Status& status, const std::string& more) const {
+  document_->Clear();  // what came before an error is not the answer
+  const std::string hint = more.empty() ? Hint(status, server) : more;
+  if (json) {
+    std::fprintf(stderr, "%s\n", JsonError(status, hint).c_str());
+  } else {
+    std::fprintf(stderr, "%s%s%s\n", status.ToString().c_str(), hint.empty() ? "" : "\n",
+                 hint.c_str());
   }
-  std::fprintf(stderr, "%s%s\n", status.ToString().c_str(), hint.c_str());
   return interrupt.cancelled() ? kInterrupted : kFailed;
 }
 
-std::string JsonLine(const google::protobuf::Message& message) {
-  google::protobuf::util::JsonPrintOptions options;
-  options.always_print_primitive_fields = false;
-  std::string json;
-  const auto status = google::protobuf::util::MessageToJsonString(message, &json, options);
-  return status.ok() ? json : "{}";
+int Globals::FailHere(int exit_status, const std::string& reason,
+                      const std::string& message) const {
+  if (json) {
+    Status status;
+    status.code =
+        exit_status == kInterrupted ? StatusCode::kCancelled : StatusCode::kInvalidArgument;
+    status.message = message;
+    status.reason = reason;
+    std::fprintf(stderr, "%s\n", JsonError(status, "").c_str());
+  } else {
+    std::fprintf(stderr, "%s\n", message.c_str());
+  }
+  return exit_status;
 }
-
-bool IsTerminal() { return isatty(STDOUT_FILENO) == 1; }
 
 }  // namespace backprop::cli

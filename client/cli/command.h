@@ -4,10 +4,12 @@
 
 #include <CLI/CLI.hpp>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 
 #include "backprop/client.h"
+#include "client/cli/json_output.h"
 
 namespace backprop::cli {
 
@@ -26,14 +28,29 @@ struct Globals {
   bool json = false;
   Cancellation interrupt;  // is cancelled by Ctrl-C
 
-  // With --json every reply is printed as it comes. By default a server that is not there is told
-  // soon; long work bears that it is away for some seconds.
+  // By default a server that is not there is told soon; long work bears that it is away for some
+  // seconds.
   static constexpr int kSoon = 5;
   static constexpr int kPatiently = 8;
-  Client Connect(int attempts = kSoon) const;
+  // What --json does with the replies of a client: joins them to the command's document, prints
+  // each as a line when it comes, or nothing.
+  enum class Replies { kDocument, kLines, kHidden };
+  Client Connect(int attempts = kSoon, Replies replies = Replies::kDocument) const;
+  // For what a command asks on the way to its answer.
+  Client ConnectHidden() const { return Connect(kSoon, Replies::kHidden); }
   CallOptions Call() const;
-  // Prints "CODE: message" to standard error and returns the exit status.
-  int Fail(const Status& status) const;
+  // With --json prints the document, `text` if a command makes its own instead of its replies.
+  void PrintDocument() const;
+  void SetDocument(const std::string& text) const { *own_document_ = text; }
+  // Prints an error to standard error, "CODE: message" or with --json as JSON, and returns the exit
+  // status.
+  int Fail(const Status& status, const std::string& more = "") const;
+  // The same for errors that are not the server's: of the data, or of the command line.
+  int FailHere(int exit_status, const std::string& reason, const std::string& message) const;
+
+ private:
+  std::shared_ptr<JsonDocument> document_ = std::make_shared<JsonDocument>();
+  std::shared_ptr<std::string> own_document_ = std::make_shared<std::string>();
 };
 
 // The command that was chosen; it runs after the command line has been read. May throw DataError.
@@ -48,15 +65,14 @@ void AddCheckpointCommands(CLI::App* app, Globals* globals, Command* chosen);
 void AddDatasetCommands(CLI::App* app, Globals* globals, Command* chosen);
 void AddFileCommands(CLI::App* app, Globals* globals, Command* chosen);
 void AddServerCommands(CLI::App* app, Globals* globals, Command* chosen);
+void AddCompletionCommands(CLI::App* app, Globals* globals, Command* chosen);
 void AddDemoCommand(CLI::App* app, Globals* globals, Command* chosen);
-
-// One message as one line of JSON, in the contract's JSON names.
-std::string JsonLine(const google::protobuf::Message& message);
 
 // The table of a gradient check, and a last line with the verdict.
 std::string GradCheckTable(const GradCheckResult& result);
 
-bool IsTerminal();  // standard output
+// All commands with their flags, examples and help. `chosen` is set when a command line was parsed.
+void BuildApp(CLI::App* app, Globals* globals, Command* chosen);
 
 }  // namespace backprop::cli
 

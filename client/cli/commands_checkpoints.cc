@@ -3,6 +3,8 @@
 #include <memory>
 
 #include "client/cli/command.h"
+#include "client/cli/confirm.h"
+#include "client/cli/text_table.h"
 
 namespace backprop::cli {
 namespace {
@@ -24,12 +26,23 @@ int Create(const Globals& globals, const std::string& model, const std::string& 
   return kOk;
 }
 
-int List(const Globals& globals, const std::string& model) {
+int List(const Globals& globals, const std::string& model, bool quiet) {
   Client client = globals.Connect();
   const auto checkpoints = client.ListCheckpoints(model, globals.Call());
   if (!checkpoints.ok()) return globals.Fail(checkpoints.status());
   if (globals.json) return kOk;
-  for (const CheckpointInfo& checkpoint : *checkpoints) Print(checkpoint);
+  const auto loss = [](const std::optional<Metrics>& metrics) {
+    char text[32] = "-";
+    if (metrics.has_value()) std::snprintf(text, sizeof(text), "%.6f", metrics->loss);
+    return std::string(text);
+  };
+  TextTable table({{"NAME"}, {"STEP", true}, {"AGE", true}, {"LOSS", true}, {"VALIDATION", true}});
+  for (const CheckpointInfo& checkpoint : *checkpoints) {
+    if (quiet) std::printf("%s\n", IdOfName(checkpoint.name).c_str());
+    table.Add({checkpoint.name, std::to_string(checkpoint.step), Age(checkpoint.create_time),
+               loss(checkpoint.metrics), loss(checkpoint.validation)});
+  }
+  if (!quiet) std::printf("%s", table.ToString().c_str());
   return kOk;
 }
 
@@ -42,12 +55,15 @@ int Restore(const Globals& globals, const std::string& model, const std::string&
   return kOk;
 }
 
-int Delete(const Globals& globals, const std::string& model, const std::string& id) {
-  Client client = globals.Connect();
-  const Status status = client.DeleteCheckpoint(model, id, globals.Call());
-  if (!status.ok()) return globals.Fail(status);
-  if (!globals.json) std::printf("deleted\n");
-  return kOk;
+int Delete(const Globals& globals, const std::string& model, const std::vector<std::string>& ids) {
+  std::vector<std::string> names;
+  for (const std::string& id : ids) {
+    names.push_back(
+        id.rfind("models/", 0) == 0 ? id : WithPrefix("models/", model) + "/checkpoints/" + id);
+  }
+  return DeleteEach(globals, names, [&](Client* client, const std::string& name) {
+    return client->DeleteCheckpoint(model, name, globals.Call());
+  });
 }
 
 }  // namespace
@@ -66,16 +82,18 @@ void AddCheckpointCommands(CLI::App* app, Globals* globals, Command* chosen) {
   add("create", "Keep the model as it is, also during a run", true)->callback([=] {
     *chosen = [=] { return Create(*globals, *model, *id); };
   });
-  add("list", "List a model's checkpoints", false)->callback([=] {
-    *chosen = [=] { return List(*globals, *model); };
-  });
+  auto* list = add("list", "List a model's checkpoints", false);
+  auto quiet = std::make_shared<bool>(false);
+  list->add_flag("-q,--quiet", *quiet, "Print ids alone");
+  list->callback([=] { *chosen = [=] { return List(*globals, *model, *quiet); }; });
   auto* restore = add("restore", "Make the model what it was", true);
   auto expected = std::make_shared<std::optional<int64_t>>();
   restore->add_option("--expected-step", *expected, "Refuse if the model is at another step");
   restore->callback([=] { *chosen = [=] { return Restore(*globals, *model, *id, *expected); }; });
-  add("delete", "Delete a checkpoint", true)->callback([=] {
-    *chosen = [=] { return Delete(*globals, *model, *id); };
-  });
+  auto* remove = add("delete", "Delete checkpoints", false);
+  auto ids = std::make_shared<std::vector<std::string>>();
+  remove->add_option("checkpoints", *ids, "Ids of the checkpoints")->required();
+  remove->callback([=] { *chosen = [=] { return Delete(*globals, *model, *ids); }; });
 }
 
 }  // namespace backprop::cli

@@ -1,27 +1,32 @@
 // dataset upload, list, get, delete.
-#include <unistd.h>
-
 #include <cstdio>
 #include <memory>
 
 #include "client/cli/command.h"
+#include "client/cli/confirm.h"
 #include "client/cli/data_source.h"
+#include "client/cli/live_line.h"
+#include "client/cli/text_table.h"
 
 namespace backprop::cli {
 namespace {
 
-void Print(const DatasetInfo& dataset) {
-  std::printf("%s: %lld rows of %d inputs and ", dataset.name.c_str(),
-              static_cast<long long>(dataset.rows), dataset.input_size);
+std::string WhatRowsHave(const DatasetInfo& dataset) {
+  std::string text = std::to_string(dataset.input_size) + " inputs and ";
   if (dataset.target_size > 0) {
-    std::printf("%d targets", dataset.target_size);
+    text += std::to_string(dataset.target_size) + " targets";
   } else if (dataset.class_names.empty()) {
-    std::printf("a class");
+    text += "a class";
   } else {
-    std::printf("one of %zu classes", dataset.class_names.size());
+    text += "one of " + std::to_string(dataset.class_names.size()) + " classes";
   }
-  std::printf("%s, %s, %lld bytes%s\n", dataset.has_sample_weights ? ", weighted" : "",
-              dataset.data_type == DataType::kFloat32 ? "float32" : "float64",
+  if (dataset.has_sample_weights) text += ", weighted";
+  return text + (dataset.data_type == DataType::kFloat32 ? ", float32" : ", float64");
+}
+
+void Print(const DatasetInfo& dataset) {
+  std::printf("%s: %lld rows of %s, %lld bytes%s\n", dataset.name.c_str(),
+              static_cast<long long>(dataset.rows), WhatRowsHave(dataset).c_str(),
               static_cast<long long>(dataset.size_bytes),
               dataset.ready ? "" : "; its upload is not complete");
 }
@@ -33,31 +38,35 @@ int Upload(const Globals& globals, const std::string& id, const DataSource& sour
   if (model.empty()) {
     rows = source.LoadForAnyModel(targets);
   } else {
-    const auto info = Client(globals.server).GetModel(model, globals.Call());
+    const auto info = globals.ConnectHidden().GetModel(model, globals.Call());
     if (!info.ok()) return globals.Fail(info.status());
     rows = source.Load(*info);
   }
-  const bool shows = isatty(STDERR_FILENO) == 1;
-  if (shows) {
-    options.on_progress = [all = rows.inputs.rows()](int64_t sent) {
-      std::fprintf(stderr, "\r\033[K%lld/%lld rows %3.0f%%", static_cast<long long>(sent),
-                   static_cast<long long>(all),
-                   100 * static_cast<double>(sent) / static_cast<double>(all));
-    };
-  }
+  LiveLine line(stderr, IsTerminal(stderr));
+  options.on_progress = [&line, all = rows.inputs.rows()](int64_t sent) {
+    line.Show({{std::to_string(sent) + "/" + std::to_string(all) + " rows", 1},
+               {std::to_string(all == 0 ? 100 : sent * 100 / all) + "%", 0}});
+  };
   const auto dataset = client.UploadDataset(id, rows, options, globals.Call());
-  if (shows) std::fprintf(stderr, "\r\033[K");
+  line.Clear();
   if (!dataset.ok()) return globals.Fail(dataset.status());
   if (!globals.json) Print(*dataset);
   return kOk;
 }
 
-int List(const Globals& globals) {
+int List(const Globals& globals, bool quiet) {
   Client client = globals.Connect();
   const auto datasets = client.ListDatasets(globals.Call());
   if (!datasets.ok()) return globals.Fail(datasets.status());
   if (globals.json) return kOk;
-  for (const DatasetInfo& dataset : *datasets) Print(dataset);
+  TextTable table({{"NAME"}, {"ROWS", true}, {"BYTES", true}, {"STATE"}, {"AGE", true}, {"ROW"}});
+  for (const DatasetInfo& dataset : *datasets) {
+    if (quiet) std::printf("%s\n", IdOfName(dataset.name).c_str());
+    table.Add({dataset.name, std::to_string(dataset.rows), std::to_string(dataset.size_bytes),
+               dataset.ready ? "ready" : "uploading", Age(dataset.create_time),
+               WhatRowsHave(dataset)});
+  }
+  if (!quiet) std::printf("%s", table.ToString().c_str());
   return kOk;
 }
 
@@ -69,12 +78,12 @@ int Get(const Globals& globals, const std::string& id) {
   return kOk;
 }
 
-int Delete(const Globals& globals, const std::string& id) {
-  Client client = globals.Connect();
-  const Status status = client.DeleteDataset(id, globals.Call());
-  if (!status.ok()) return globals.Fail(status);
-  if (!globals.json) std::printf("deleted\n");
-  return kOk;
+int Delete(const Globals& globals, const std::vector<std::string>& ids) {
+  std::vector<std::string> names;
+  for (const std::string& id : ids) names.push_back(WithPrefix("datasets/", id));
+  return DeleteEach(globals, names, [&](Client* client, const std::string& name) {
+    return client->DeleteDataset(name, globals.Call());
+  });
 }
 
 }  // namespace
@@ -110,13 +119,16 @@ void AddDatasetCommands(CLI::App* app, Globals* globals, Command* chosen) {
   });
 
   auto* list = group->add_subcommand("list", "List datasets");
-  list->callback([=] { *chosen = [=] { return List(*globals); }; });
+  auto quiet = std::make_shared<bool>(false);
+  list->add_flag("-q,--quiet", *quiet, "Print ids alone");
+  list->callback([=] { *chosen = [=] { return List(*globals, *quiet); }; });
   auto* get = group->add_subcommand("get", "Describe a dataset");
   get->add_option("dataset", *id, "Id of the dataset")->required();
   get->callback([=] { *chosen = [=] { return Get(*globals, *id); }; });
-  auto* remove = group->add_subcommand("delete", "Delete a dataset that no run uses");
-  remove->add_option("dataset", *id, "Id of the dataset")->required();
-  remove->callback([=] { *chosen = [=] { return Delete(*globals, *id); }; });
+  auto* remove = group->add_subcommand("delete", "Delete datasets that no run uses");
+  auto ids = std::make_shared<std::vector<std::string>>();
+  remove->add_option("datasets", *ids, "Ids of the datasets")->required();
+  remove->callback([=] { *chosen = [=] { return Delete(*globals, *ids); }; });
 }
 
 }  // namespace backprop::cli

@@ -9,6 +9,7 @@
 #include <memory>
 
 #include "client/cli/command.h"
+#include "client/cli/live_line.h"
 #include "client/cli/table.h"
 
 namespace backprop::cli {
@@ -17,17 +18,16 @@ namespace {
 // How many bytes have moved, on a terminal.
 class Counter {
  public:
-  ~Counter() {
-    if (shows_ && bytes_ > 0) std::fprintf(stderr, "\r\033[K");
-  }
   void Add(size_t bytes) {
     bytes_ += bytes;
-    if (shows_) std::fprintf(stderr, "\r\033[K%.1f MB", static_cast<double>(bytes_) / 1e6);
+    char text[32];
+    std::snprintf(text, sizeof(text), "%.1f MB", static_cast<double>(bytes_) / 1e6);
+    line_.Show({{text, 0}});
   }
   size_t bytes() const { return bytes_; }
 
  private:
-  const bool shows_ = isatty(STDERR_FILENO) == 1;
+  LiveLine line_{stderr, IsTerminal(stderr)};
   size_t bytes_ = 0;
 };
 
@@ -71,6 +71,8 @@ int Save(const Globals& globals, const std::string& path,
   file.close();
   const bool written = keep_error(file.good() && SyncFile(partial));
   if (status.ok() && written && std::rename(partial.c_str(), path.c_str()) == 0) {
+    globals.SetDocument(R"({"file":)" + JsonString(path) + R"(,"bytes":)" +
+                        std::to_string(counter.bytes()) + "}");
     if (!globals.json) std::printf("%s: %zu bytes\n", path.c_str(), counter.bytes());
     return kOk;
   }

@@ -3,9 +3,11 @@
 #include <memory>
 
 #include "client/cli/command.h"
+#include "client/cli/confirm.h"
 #include "client/cli/spec_flags.h"
 #include "client/cli/spec_names.h"
 #include "client/cli/table.h"
+#include "client/cli/text_table.h"
 
 namespace backprop::cli {
 namespace {
@@ -52,23 +54,59 @@ int Create(const Globals& globals, const ModelSpec& spec, const CreateOptions& o
   return kOk;
 }
 
-int List(const Globals& globals, ListOptions options) {
-  Client client = globals.Connect();
-  bool first = true;
+Result<std::vector<ModelInfo>> AllModels(Client* client, ListOptions options,
+                                         const CallOptions& call) {
+  std::vector<ModelInfo> models;
   for (;;) {
-    const auto page = client.ListModels(options, globals.Call());
-    if (!page.ok()) return globals.Fail(page.status());
-    for (const ModelInfo& model : page->models) {
-      if (globals.json) break;
-      if (first) std::printf("%-32s %10s %12s  %s\n", "NAME", "STEP", "PARAMETERS", "MODEL");
-      first = false;
-      std::printf("%-32s %10lld %12lld  %s%s\n", model.name.c_str(),
-                  static_cast<long long>(model.step), static_cast<long long>(model.parameter_count),
-                  Describe(model.spec).c_str(), model.active_run.empty() ? "" : " (training)");
-    }
-    if (page->next_page_token.empty()) return kOk;
+    const auto page = client->ListModels(options, call);
+    if (!page.ok()) return page.status();
+    models.insert(models.end(), page->models.begin(), page->models.end());
+    if (page->next_page_token.empty()) return models;
     options.page_token = page->next_page_token;
   }
+}
+
+int List(const Globals& globals, const ListOptions& options, bool quiet) {
+  Client client = globals.Connect();
+  const auto models = AllModels(&client, options, globals.Call());
+  if (!models.ok()) return globals.Fail(models.status());
+  if (globals.json) return kOk;
+  TextTable table(
+      {{"NAME"}, {"STEP", true}, {"PARAMETERS", true}, {"STATE"}, {"AGE", true}, {"MODEL"}});
+  for (const ModelInfo& model : *models) {
+    if (quiet) std::printf("%s\n", IdOfName(model.name).c_str());
+    table.Add({model.name, std::to_string(model.step), std::to_string(model.parameter_count),
+               model.active_run.empty() ? "idle" : "training", Age(model.create_time),
+               Describe(model.spec)});
+  }
+  if (!quiet) std::printf("%s", table.ToString().c_str());
+  return kOk;
+}
+
+struct DeleteOptions {
+  std::vector<std::string> ids;
+  std::map<std::string, std::string> labels;
+  bool yes = false;
+};
+
+int Delete(const Globals& globals, const DeleteOptions& options) {
+  std::vector<std::string> names;
+  for (const std::string& id : options.ids) names.push_back(WithPrefix("models/", id));
+  if (!options.labels.empty()) {
+    Client client = globals.ConnectHidden();
+    const auto models = AllModels(&client, {.labels = options.labels}, globals.Call());
+    if (!models.ok()) return globals.Fail(models.status());
+    for (const ModelInfo& model : *models) names.push_back(model.name);
+    if (names.empty() && !globals.json) std::printf("no model has that label\n");
+    if (!names.empty() && !options.yes &&
+        !Confirm("Delete " + std::to_string(names.size()) + " model" +
+                 (names.size() == 1 ? "" : "s") + " (" + CLI::detail::join(names, ", ") + ")?")) {
+      return globals.FailHere(kFailed, "NOT_CONFIRMED", "nothing was deleted");
+    }
+  }
+  return DeleteEach(globals, names, [&](Client* client, const std::string& name) {
+    return client->DeleteModel(name, globals.Call());
+  });
 }
 
 }  // namespace
@@ -108,9 +146,11 @@ void AddModelCommands(CLI::App* app, Globals* globals, Command* chosen) {
   list->add_option("--label", *wanted, "Only models with this label; may be repeated")
       ->type_name("KEY=VALUE");
   list->add_option("--page-size", list_options->page_size, "Models asked for at once");
+  auto quiet = std::make_shared<bool>(false);
+  list->add_flag("-q,--quiet", *quiet, "Print ids alone");
   list->callback([=] {
     list_options->labels = ParseLabels(*wanted);
-    *chosen = [=] { return List(*globals, *list_options); };
+    *chosen = [=] { return List(*globals, *list_options, *quiet); };
   });
 
   auto* get = app->add_subcommand("get", "Describe a model");
@@ -126,16 +166,19 @@ void AddModelCommands(CLI::App* app, Globals* globals, Command* chosen) {
     };
   });
 
-  auto* remove = app->add_subcommand("delete", "Delete a model");
-  remove->add_option("model", *name, "Id of the model")->required();
+  auto* remove = app->add_subcommand("delete", "Delete models, by id or by label");
+  auto delete_options = std::make_shared<DeleteOptions>();
+  auto* ids = remove->add_option("models", delete_options->ids, "Ids of the models");
+  remove->add_option("--label", *wanted, "Delete all models with this label; may be repeated")
+      ->type_name("KEY=VALUE")
+      ->excludes(ids);
+  remove->add_flag("-y,--yes", delete_options->yes, "Do not ask before deleting by label");
   remove->callback([=] {
-    *chosen = [=] {
-      Client client = globals->Connect();
-      const Status status = client.DeleteModel(*name, globals->Call());
-      if (!status.ok()) return globals->Fail(status);
-      if (!globals->json) std::printf("deleted\n");
-      return kOk;
-    };
+    delete_options->labels = ParseLabels(*wanted);
+    if (delete_options->ids.empty() && delete_options->labels.empty()) {
+      throw CLI::RequiredError("models or --label");
+    }
+    *chosen = [=] { return Delete(*globals, *delete_options); };
   });
 }
 

@@ -11,7 +11,7 @@ namespace backprop::cli {
 namespace {
 
 int Get(const Globals& globals, const std::string& model, const std::string& file, bool weights) {
-  Client client(globals.server);
+  Client client = globals.ConnectHidden();
   const auto parameters = client.GetParameters(model, !weights, globals.Call());
   if (!parameters.ok()) return globals.Fail(parameters.status());
   v1::Parameters message;
@@ -28,8 +28,7 @@ int Get(const Globals& globals, const std::string& model, const std::string& fil
     message.mutable_plateau()->set_bad_epochs(parameters->plateau->bad_epochs);
     message.mutable_plateau()->set_cooldown(parameters->plateau->cooldown);
   }
-  WriteJson(message, file);
-  return kOk;
+  return WriteJson(globals, message, file);
 }
 
 int Set(const Globals& globals, const std::string& model, const std::string& file,

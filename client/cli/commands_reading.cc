@@ -38,7 +38,7 @@ void Print(const Prediction& prediction) {
 int Predict(const Globals& globals, const std::string& model, const DataSource& source,
             const PredictOutputs& outputs) {
   Client client = globals.Connect();
-  const auto info = Client(globals.server).GetModel(model, globals.Call());
+  const auto info = globals.ConnectHidden().GetModel(model, globals.Call());
   if (!info.ok()) return globals.Fail(info.status());
   const auto prediction = client.Predict(model, source.LoadInputs(*info), outputs, globals.Call());
   if (!prediction.ok()) return globals.Fail(prediction.status());
@@ -87,7 +87,7 @@ void Print(const ClassificationMetrics& metrics) {
 int Evaluate(const Globals& globals, const std::string& model, const DataSource& source,
              EvaluateOptions options) {
   Client client = globals.Connect();
-  const auto info = Client(globals.server).GetModel(model, globals.Call());
+  const auto info = globals.ConnectHidden().GetModel(model, globals.Call());
   if (!info.ok()) return globals.Fail(info.status());
   options.dataset = source.dataset;
   const Batch rows = source.dataset.empty() ? source.Load(*info) : Batch();
@@ -111,7 +111,7 @@ int Evaluate(const Globals& globals, const std::string& model, const DataSource&
 int GradCheck(const Globals& globals, const std::string& model, const DataSource& source,
               const GradCheckOptions& options) {
   Client client = globals.Connect();
-  const auto info = Client(globals.server).GetModel(model, globals.Call());
+  const auto info = globals.ConnectHidden().GetModel(model, globals.Call());
   if (!info.ok()) return globals.Fail(info.status());
   const auto result = client.GradCheck(model, source.Load(*info), options, globals.Call());
   if (!result.ok()) return globals.Fail(result.status());

@@ -24,7 +24,9 @@ void AddServerCommands(CLI::App* app, Globals* globals, Command* chosen) {
   auto* version = app->add_subcommand("version", "Print version and commit");
   version->callback([=] {
     *chosen = [=] {
-      std::printf("backprop %s (commit %s)\n", kVersion, kCommit);
+      globals->SetDocument(std::string(R"({"version":)") + JsonString(kVersion) + R"(,"commit":)" +
+                           JsonString(kCommit) + "}");
+      if (!globals->json) std::printf("backprop %s (commit %s)\n", kVersion, kCommit);
       return kOk;
     };
   });

@@ -21,7 +21,7 @@ void PrintMetrics(const Metrics& metrics) {
 int Step(const Globals& globals, const std::string& model, const DataSource& source,
          std::optional<int64_t> expected_step) {
   Client client = globals.Connect();
-  const auto info = Client(globals.server).GetModel(model, globals.Call());
+  const auto info = globals.ConnectHidden().GetModel(model, globals.Call());
   if (!info.ok()) return globals.Fail(info.status());
   const auto step = client.Step(model, source.Load(*info), expected_step, globals.Call());
   if (!step.ok()) return globals.Fail(step.status());
@@ -62,8 +62,8 @@ struct StreamTally {
 // Mini-batches of the data, over and over in their order.
 int Stream(const Globals& globals, const std::string& model, const DataSource& source,
            const StreamOptions& options) {
-  Client client = globals.Connect();
-  const auto info = client.GetModel(model, globals.Call());
+  Client client = globals.Connect(Globals::kSoon, Globals::Replies::kLines);
+  const auto info = globals.ConnectHidden().GetModel(model, globals.Call());
   if (!info.ok()) return globals.Fail(info.status());
   const Batch data = source.Load(*info);
   const int64_t rows = data.inputs.rows();
@@ -96,14 +96,14 @@ int Stream(const Globals& globals, const std::string& model, const DataSource& s
   }
   if (!status.ok()) return globals.Fail(status);
   if (tally.refused == 0) return kOk;
-  std::fprintf(stderr, "%lld steps were refused, the first one with: ",
-               static_cast<long long>(tally.refused));
-  return globals.Fail(tally.first_refusal);
+  return globals.Fail(tally.first_refusal, std::to_string(tally.refused) + " of " +
+                                               std::to_string(tally.answered) +
+                                               " steps were refused; this is the first refusal");
 }
 
 int Compute(const Globals& globals, const std::string& model, const DataSource& source,
             const std::string& file) {
-  Client client(globals.server);
+  Client client = globals.ConnectHidden();
   const auto info = client.GetModel(model, globals.Call());
   if (!info.ok()) return globals.Fail(info.status());
   const auto gradients = client.ComputeGradients(model, source.Load(*info), globals.Call());
@@ -118,8 +118,7 @@ int Compute(const Globals& globals, const std::string& model, const DataSource& 
   message.set_gradient_norm(gradients->gradient_norm);
   message.set_weight(gradients->weight);
   message.set_step(gradients->step);
-  WriteJson(message, file);
-  return kOk;
+  return WriteJson(globals, message, file);
 }
 
 // The mean of the files' gradients, each times its weight.

@@ -6,69 +6,69 @@
 
 #include "client/cli/command.h"
 #include "client/cli/data_source.h"
+#include "client/cli/follow.h"
 #include "client/cli/progress.h"
 
 namespace backprop::cli {
 namespace {
 
-// What is left to say after a stream of events: how it ended, or that Ctrl-C was pressed.
-int Conclude(const Globals& globals, Client* client, const std::string& model,
-             const Result<TrainingSummary>& summary, bool run_goes_on) {
-  if (summary.ok()) {
-    return summary->stop_reason == StopReason::kDiverged ? kFailed : kOk;
-  }
-  if (!globals.interrupt.cancelled()) return globals.Fail(summary.status());
-  if (run_goes_on) {
-    std::fprintf(stderr, "\ninterrupted; the run goes on: backprop watch %s\n", model.c_str());
-    return kInterrupted;
-  }
-  // The server stops the run at its next step.
-  const auto info = client->GetModel(model);
-  const std::string step = info.ok() ? " up to step " + std::to_string(info->step) : "";
-  std::fprintf(stderr, "\ninterrupted; the run was stopped and what it learned%s is kept\n",
-               step.c_str());
-  return kInterrupted;
+int ExitStatus(const TrainingSummary& summary) {
+  return summary.stop_reason == StopReason::kDiverged ? kFailed : kOk;
 }
 
 int Train(const Globals& globals, const std::string& model, const DataSource& source,
-          TrainOptions options) {
-  Client client = globals.Connect(Globals::kPatiently);
-  Client quiet(globals.server);
-  const auto info = quiet.GetModel(model, globals.Call());
+          TrainOptions options, const ViewOptions& view_options) {
+  Client client = globals.Connect(Globals::kPatiently, Globals::Replies::kLines);
+  const auto info = globals.ConnectHidden().GetModel(model, globals.Call());
   if (!info.ok()) return globals.Fail(info.status());
   options.dataset = source.dataset;
   const Batch data = source.dataset.empty() ? source.Load(*info) : Batch();
   if (!source.validation_file.empty()) options.validation = source.LoadValidation(*info);
-  ProgressView view(IsTerminal());
+  EventView view(globals, client, view_options);
   bool detached = false;
   const auto on_event = [&](const TrainingEvent& event) {
-    if (options.detach) {
-      detached = true;
-      if (!globals.json) {
-        std::printf("%s is under way; watch it with: backprop watch %s\n", event.run.c_str(),
-                    model.c_str());
-      }
-      return false;
+    if (!options.detach) {
+      view.Show(event);
+      return true;
     }
-    if (!globals.json) view.Show(event);
-    return true;
+    detached = true;
+    if (!globals.json) {
+      std::printf("%s is under way; watch it with: backprop watch %s\n", event.run.c_str(),
+                  model.c_str());
+    }
+    return false;
   };
   const auto summary = client.Train(model, data, options, on_event, globals.Call());
   if (detached) return kOk;
-  return Conclude(globals, &quiet, model, summary, false);
+  view.End();
+  if (summary.ok()) return ExitStatus(*summary);
+  if (options.detach &&
+      (globals.interrupt.cancelled() || summary.status().code == StatusCode::kDeadlineExceeded ||
+       summary.status().code == StatusCode::kUnavailable)) {
+    // The server may have begun the run whose first event did not arrive.
+    const std::string fate = "the run may be under way nevertheless; " + HowToFollow(model);
+    if (!globals.interrupt.cancelled()) return globals.Fail(summary.status(), fate);
+    return globals.FailHere(kInterrupted, "INTERRUPTED", "interrupted; " + fate);
+  }
+  return GiveUp(globals, model, view.run(), summary.status(), false);
 }
 
-int Watch(const Globals& globals, const std::string& model, const WatchOptions& options) {
-  Client client = globals.Connect(Globals::kPatiently);
-  ProgressView view(IsTerminal());
+int Watch(const Globals& globals, const std::string& model, const WatchOptions& options,
+          const ViewOptions& view_options) {
+  Client client = globals.Connect(Globals::kPatiently, Globals::Replies::kLines);
+  EventView view(globals, client, view_options);
   const auto summary = client.WatchTraining(
       model, options,
       [&](const TrainingEvent& event) {
-        if (!globals.json) view.Show(event);
+        view.Show(event);
         return true;
       },
       globals.Call());
-  return Conclude(globals, &client, model, summary, true);
+  view.End();
+  if (summary.ok()) return ExitStatus(*summary);
+  const bool gave_up =
+      globals.interrupt.cancelled() || summary.status().code == StatusCode::kDeadlineExceeded;
+  return GiveUp(globals, model, view.run(), summary.status(), gave_up);
 }
 
 int Stop(const Globals& globals, const std::string& model) {
@@ -152,6 +152,16 @@ void AddTrainingCommands(CLI::App* app, Globals* globals, Command* chosen) {
       ->needs(every);
   train->add_flag("--keep-best", checkpoints->keep_best,
                   "Keep a checkpoint of the epoch with the lowest loss");
+  auto view = std::make_shared<ViewOptions>();
+  const auto with_view = [view](CLI::App* command) {
+    command
+        ->add_option("--quiet-after", view->quiet_after_seconds,
+                     "Say so when nothing was heard of the run for so long")
+        ->type_name("SECONDS")
+        ->check(CLI::Range(0.1, 1e6))
+        ->capture_default_str();
+  };
+  with_view(train);
   train->add_flag("--detach", options->detach, "Start the run and leave it to the server");
   train->add_flag("--wait", options->wait, "Wait for a run under way");
   source->AddTo(train, DataSource::Instead::kDataset);
@@ -167,7 +177,7 @@ void AddTrainingCommands(CLI::App* app, Globals* globals, Command* chosen) {
     }
     source->CheckGiven();
     if (*wants_stopping) options->early_stopping = *stopping;
-    *chosen = [=] { return Train(*globals, *model, *source, *options); };
+    *chosen = [=] { return Train(*globals, *model, *source, *options, *view); };
   });
 
   auto* watch = app->add_subcommand("watch", "Follow a run to its end");
@@ -175,7 +185,9 @@ void AddTrainingCommands(CLI::App* app, Globals* globals, Command* chosen) {
   watch->add_option("model", *model, "Id of the model")->required();
   watch->add_option("--run", watch_options->run, "models/{id}/runs/{n}; default: the latest");
   watch->add_option("--from", watch_options->from_sequence, "First event to show");
-  watch->callback([=] { *chosen = [=] { return Watch(*globals, *model, *watch_options); }; });
+  with_view(watch);
+  watch->callback(
+      [=] { *chosen = [=] { return Watch(*globals, *model, *watch_options, *view); }; });
 
   auto* stop = app->add_subcommand("stop", "Stop a run and keep what it learned");
   stop->add_option("model", *model, "Id of the model")->required();

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <limits>
 
+#include "client/cli/note.h"
 #include "client/cli/table.h"
 
 namespace backprop::cli {
@@ -219,10 +220,9 @@ CsvTable ParseCsv(const std::string& file, const std::string& text, std::optiona
         throw OtherSeparatorError(file, other);
       }
       if (!header.has_value() && LooksLikeNames(fields)) {
-        std::fprintf(stderr,
-                     "note: %s: the first line counts the columns but is taken for data; say "
-                     "--header if it names them, --no-header if not\n",
-                     file.c_str());
+        PrintNote(file +
+                  ": the first line counts the columns but is taken for data; say --header if it "
+                  "names them, --no-header if not");
       }
       if (header.value_or(!any_number)) {
         table.header = fields;

@@ -1,10 +1,10 @@
 #include "client/cli/data_source.h"
 
 #include <algorithm>
-#include <cstdio>
 #include <limits>
 
 #include "backprop/datasets.h"
+#include "client/cli/note.h"
 
 namespace backprop::cli {
 namespace {
@@ -42,7 +42,7 @@ std::vector<std::string> NamesToMatch(const CsvTable& table, const std::vector<s
 
 // They do not mix with what a command answers.
 void PrintNotes(const Columns& columns) {
-  for (const std::string& note : columns.notes) std::fprintf(stderr, "note: %s\n", note.c_str());
+  for (const std::string& note : columns.notes) PrintNote(note);
 }
 
 }  // namespace
@@ -154,9 +154,9 @@ Batch DataSource::LoadForAnyModel(int64_t targets) const {
   }
   if (!table.header.empty()) {
     const Columns columns = TellApart(table, model.name, model.spec, Flags(), false);
-    std::fprintf(stderr, "note: %s: the features are, in this order, %s; the %s %s\n",
-                 table.file.c_str(), NamesOf(table, columns.inputs).c_str(),
-                 targets > 0 ? "targets are" : "label is", NamesOf(table, columns.wanted).c_str());
+    PrintNote(table.file + ": the features are, in this order, " + NamesOf(table, columns.inputs) +
+              "; the " + (targets > 0 ? "targets are " : "label is ") +
+              NamesOf(table, columns.wanted));
   }
   return FromCsv(table, model.name, model.spec);
 }

@@ -4,6 +4,7 @@
 
 #include "backprop/datasets.h"
 #include "client/cli/command.h"
+#include "client/cli/live_line.h"
 #include "client/cli/plot.h"
 #include "client/cli/progress.h"
 
@@ -30,8 +31,42 @@ ModelSpec XorSpec(uint64_t seed) {
   return spec;
 }
 
+// What the demo shows on its way; nothing with --json.
+void Say(const Globals& globals, const std::string& text) {
+  if (globals.json) return;
+  std::printf("%s\n", text.c_str());
+  std::fflush(stdout);
+}
+
+Result<TrainingSummary> TrainAndShow(const Globals& globals, Client* client,
+                                     const std::string& model, const Batch& data) {
+  std::vector<double> losses;
+  RateMeter rate;
+  Say(globals, ProgressHeader());
+  TrainOptions train;
+  train.iterations = kIterations;
+  train.report_every = kReportEvery;
+  const auto summary = client->Train(
+      model, data, train,
+      [&](const TrainingEvent& event) {
+        const auto* progress = std::get_if<Progress>(&event.body);
+        if (progress == nullptr) return true;
+        losses.push_back(progress->metrics.loss);
+        rate.Add(progress->iteration, RateMeter::Clock::now());
+        if (progress->iteration == 1 || progress->iteration % kRowsEvery == 0) {
+          Say(globals, ProgressRow(*progress, rate.PerSecond()));
+        }
+        return true;
+      },
+      globals.Call());
+  if (!summary.ok()) return summary;
+  Say(globals, SummaryLine(*summary));
+  Say(globals, "\nLoss\n\n" + LossCurve(losses, kIterations, 64, 10));
+  return summary;
+}
+
 int Demo(const Globals& globals, const DemoOptions& options) {
-  Client client(globals.server);
+  Client client = globals.ConnectHidden();
   const CallOptions call = globals.Call();
   const Batch data = *MakeDataset("xor", {200, std::nullopt, options.seed});
 
@@ -39,46 +74,34 @@ int Demo(const Globals& globals, const DemoOptions& options) {
   if (!removed.ok() && removed.code != StatusCode::kNotFound) return globals.Fail(removed);
   const auto model = client.CreateModel(XorSpec(options.seed), {.model_id = options.model}, call);
   if (!model.ok()) return globals.Fail(model.status());
-  std::printf("%s: 2 → 8 relu → 2, %lld parameters, 200 points of XOR\n\n", model->name.c_str(),
-              static_cast<long long>(model->parameter_count));
-
-  std::vector<double> losses;
-  std::printf("%s\n", ProgressHeader().c_str());
-  TrainOptions train;
-  train.iterations = kIterations;
-  train.report_every = kReportEvery;
-  const auto summary = client.Train(
-      options.model, data, train,
-      [&](const TrainingEvent& event) {
-        const auto* progress = std::get_if<Progress>(&event.body);
-        if (progress == nullptr) return true;
-        losses.push_back(progress->metrics.loss);
-        if (progress->iteration == 1 || progress->iteration % kRowsEvery == 0) {
-          std::printf("%s\n", ProgressRow(*progress).c_str());
-          std::fflush(stdout);
-        }
-        return true;
-      },
-      call);
+  Say(globals, model->name + ": 2 → 8 relu → 2, " + std::to_string(model->parameter_count) +
+                   " parameters, 200 points of XOR\n");
+  const auto summary = TrainAndShow(globals, &client, options.model, data);
   if (!summary.ok()) return globals.Fail(summary.status());
-  std::printf("%s\n\nLoss\n\n%s\n", SummaryLine(*summary).c_str(),
-              LossCurve(losses, kIterations, 64, 10).c_str());
 
   const BoundaryPicture picture;
   const auto prediction = client.Predict(options.model, picture.Grid(), {.classes = true}, call);
   if (!prediction.ok()) return globals.Fail(prediction.status());
-  std::printf("What it learned (░ same sign, · different signs; x and o are the points)\n\n%s\n",
-              picture.Draw(prediction->classes, data, IsTerminal()).c_str());
+  Say(globals, "What it learned (░ same sign, · different signs; x and o are the points)\n\n" +
+                   picture.Draw(prediction->classes, data, UsesColor(stdout)));
 
   const auto check = client.GradCheck(options.model, data, {}, call);
   if (!check.ok()) return globals.Fail(check.status());
-  std::printf("Its gradients against finite differences in float64\n\n%s\n",
-              GradCheckTable(*check).c_str());
+  Say(globals, "Its gradients against finite differences in float64\n\n" + GradCheckTable(*check));
+  const Metrics metrics = summary->metrics.value_or(Metrics());
+  const double accuracy = metrics.accuracy.value_or(0);
+  char numbers[160];
+  std::snprintf(numbers, sizeof(numbers),
+                R"(,"iterations":%lld,"loss":%.9g,"accuracy":%.9g,"gradCheckPassed":%s})",
+                static_cast<long long>(summary->iterations), metrics.loss, accuracy,
+                check->passed ? "true" : "false");
+  globals.SetDocument(R"({"model":)" + JsonString(model->name) + numbers);
   if (!check->passed) return kFailed;
-  const double accuracy = summary->metrics.has_value() ? summary->metrics->accuracy.value_or(0) : 0;
   if (summary->stop_reason != StopReason::kCompleted || accuracy < kWantedAccuracy) {
-    std::fprintf(stderr, "accuracy %.4f is below %.2f\n", accuracy, kWantedAccuracy);
-    return kFailed;
+    char message[64];
+    std::snprintf(message, sizeof(message), "accuracy %.4f is below %.2f", accuracy,
+                  kWantedAccuracy);
+    return globals.FailHere(kFailed, "ACCURACY", message);
   }
   return kOk;
 }

@@ -3,10 +3,16 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
+#include <string>
 #include <thread>
+#include <vector>
 
 #include "client/cli/command.h"
+#include "client/cli/completion.h"
+#include "client/cli/note.h"
+#include "client/cli/suggest.h"
 #include "client/cli/table.h"
 
 namespace {
@@ -30,60 +36,55 @@ void WatchForInterrupt(Globals* globals) {
   }).detach();
 }
 
+// A command that only groups others, the program itself included, shows its help when it is given
+// nothing: true if it did.
+bool ShowHelpWhenBare(const CLI::App& app) {
+  const CLI::App* command = backprop::cli::ParsedCommand(&app);
+  const bool bare = !backprop::cli::CommandNames(*command).empty() && app.remaining(true).empty();
+  if (bare) std::printf("%s", app.help().c_str());
+  return bare;
+}
+
+int ParseFailed(const CLI::App& app, const Globals& globals, const std::vector<std::string>& words,
+                const CLI::ParseError& error) {
+  if (error.get_exit_code() == 0) {  // --help, --version
+    return app.exit(error);
+  }
+  if (dynamic_cast<const CLI::RequiredError*>(&error) != nullptr && ShowHelpWhenBare(app)) {
+    return backprop::cli::kOk;
+  }
+  return globals.FailHere(backprop::cli::kUsage, "USAGE",
+                          backprop::cli::ExplainUsage(app, words, error));
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
   Globals globals;
   backprop::cli::Command chosen;
-  CLI::App app("backprop: create, train and use models on a backpropd server.", "backprop");
-  app.require_subcommand(1);
-  app.fallthrough();
-  app.add_option("--server", globals.server, "host:port or unix:path")
-      ->envname("BACKPROP_SERVER")
-      ->capture_default_str();
-  app.add_option("--timeout", globals.timeout_seconds, "Give up after so long")
-      ->type_name("SECONDS")
-      ->check(CLI::Range(0.001, 1e9));
-  app.add_flag("--no-proxy", globals.no_proxy,
-               "Ignore http_proxy and the like; loopback and unix sockets never use them");
-  app.add_option("--keepalive-time", globals.keepalive_time_seconds,
-                 "Ping a server that says nothing for so long; 0: never")
-      ->type_name("SECONDS")
-      ->check(CLI::Range(0.0, 86400.0))
-      ->capture_default_str();
-  app.add_option("--keepalive-timeout", globals.keepalive_timeout_seconds,
-                 "Connect again when a ping is not answered for so long")
-      ->type_name("SECONDS")
-      ->check(CLI::Range(0.001, 86400.0))
-      ->capture_default_str();
-  app.add_flag("--json", globals.json, "Print every reply as a line of JSON");
-  app.footer(
-      "Try:  backprop demo\n"
-      "      backprop create xor --inputs 2 --layers 8,2 --learning-rate 0.1\n"
-      "      backprop train xor --data xor --iterations 3000\n"
-      "      backprop predict xor --row 0.5,0.5 --row 0.5,-0.5\n"
-      "Exit status: 0; 1 for an error of the server or the data; 2 for wrong usage; 130 after "
-      "Ctrl-C.");
-  backprop::cli::AddDemoCommand(&app, &globals, &chosen);
-  backprop::cli::AddModelCommands(&app, &globals, &chosen);
-  backprop::cli::AddTrainingCommands(&app, &globals, &chosen);
-  backprop::cli::AddStepCommands(&app, &globals, &chosen);
-  backprop::cli::AddReadingCommands(&app, &globals, &chosen);
-  backprop::cli::AddParametersCommands(&app, &globals, &chosen);
-  backprop::cli::AddCheckpointCommands(&app, &globals, &chosen);
-  backprop::cli::AddDatasetCommands(&app, &globals, &chosen);
-  backprop::cli::AddFileCommands(&app, &globals, &chosen);
-  backprop::cli::AddServerCommands(&app, &globals, &chosen);
+  CLI::App app;
+  backprop::cli::BuildApp(&app, &globals, &chosen);
   // Errors are told once, as a Status.
   gpr_set_log_function(+[](gpr_log_func_args*) {});
+  if (argc > 1 && std::string(argv[1]) == "__complete") {
+    for (const std::string& line : backprop::cli::Complete(app, globals, {argv + 2, argv + argc})) {
+      std::printf("%s\n", line.c_str());
+    }
+    return backprop::cli::kOk;
+  }
   WatchForInterrupt(&globals);
   try {
     app.parse(argc, argv);
-    return chosen();
+    backprop::cli::SetJsonNotes(globals.json);
+    const int status = chosen();
+    globals.PrintDocument();
+    return status;
   } catch (const backprop::cli::DataError& error) {
-    std::fprintf(stderr, "%s\n", error.message.c_str());
-    return backprop::cli::kFailed;
+    return globals.FailHere(backprop::cli::kFailed, "DATA", error.message);
   } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? backprop::cli::kOk : backprop::cli::kUsage;
+    // The flag may stand after what could not be parsed.
+    const std::vector<std::string> words(argv + 1, argv + argc);
+    globals.json = std::count(words.begin(), words.end(), "--json") > 0;
+    return ParseFailed(app, globals, words, error);
   }
 }

@@ -22,16 +22,19 @@ void WithValues(const std::vector<NamedTensor>& tensors,
   }
 }
 
-void WriteJson(const google::protobuf::Message& message, const std::string& file) {
+int WriteJson(const Globals& globals, const google::protobuf::Message& message,
+              const std::string& file) {
   const std::string json = JsonLine(message);
   if (file == "-") {
     std::printf("%s\n", json.c_str());
-    return;
+    return kOk;
   }
   std::ofstream out(file);
   out << json << "\n";
   out.close();
   if (!out) throw DataError{file + ": cannot write"};
+  globals.SetDocument(R"({"file":)" + JsonString(file) + "}");
+  return kOk;
 }
 
 void ReadJson(const std::string& file, google::protobuf::Message* message) {

@@ -7,6 +7,7 @@
 
 #include "backprop/model.h"
 #include "client/backprop/convert.h"
+#include "client/cli/command.h"
 
 namespace backprop::cli {
 
@@ -14,8 +15,9 @@ namespace backprop::cli {
 void WithValues(const std::vector<NamedTensor>& tensors,
                 google::protobuf::RepeatedPtrField<v1::NamedTensor>* out);
 
-// One line to a file, or to standard output for "-". Throws DataError.
-void WriteJson(const google::protobuf::Message& message, const std::string& file);
+// One line to a file, or to standard output for "-". Returns kOk, or throws DataError.
+int WriteJson(const Globals& globals, const google::protobuf::Message& message,
+              const std::string& file);
 // Throws DataError.
 void ReadJson(const std::string& file, google::protobuf::Message* message);
 

@@ -78,7 +78,7 @@ def cli(*arguments, server=None, stdin=None, cwd=None, env=None, timeout=120):
                           text=True, cwd=cwd, env=environment, timeout=timeout)
 
 
-def readme_blocks(language):
-    """The fenced code blocks of README.md in a language, in order."""
-    text = (ROOT / "README.md").read_text()
+def readme_blocks(language, page="README.md"):
+    """The fenced code blocks of README.md, or of another page, in a language, in order."""
+    text = (ROOT / page).read_text()
     return re.findall(rf"^```{language}\n(.*?)^```", text, re.M | re.S)

@@ -85,6 +85,19 @@ def commands(block):
     return pairs
 
 
+def shape(line):
+    """A line of docs/cli.md without what differs from run to run: fractions, ages, times and step counts at Ctrl-C.
+    The README's examples hold the numbers themselves."""
+    line = re.sub(r"\b\d+[smhd]\b", "AGE", plain(line))
+    line = re.sub(r"after \d+|step \d{4,}|\d+ bytes", "N", line)
+    return FRACTION.sub("x", line)
+
+
+def commands_of_the_binary():
+    text = subprocess.run([BIN / "backprop", "--help"], capture_output=True, text=True).stdout
+    return re.findall(r"^  ([a-z][a-z-]*) ", re.search(r"Subcommands:\n(.*?)\n\n", text, re.S).group(1), re.M)
+
+
 class ReadmeTest(unittest.TestCase):
     def test_every_command_prints_what_it_says(self):
         blocks = readme_blocks("console")
@@ -113,6 +126,27 @@ class ReadmeTest(unittest.TestCase):
                 self.assertTrue(any(f"Service/{rpc}" in c for c in ran),
                                 "a grpcurl example for each RPC")
                 self.assertRegex(log, rf"debug {rpc} ")
+
+    def test_every_command_of_the_page_on_the_command_line(self):
+        ran = []
+        with tempfile.TemporaryDirectory() as data, Server("--data-dir", data) as server:
+            environment = {**os.environ, "BACKPROP_SERVER": server.address, "PATH": f"{BIN}:{os.environ['PATH']}"}
+            for block in readme_blocks("console", "docs/cli.md"):
+                for command, expected in commands(block):
+                    with self.subTest(command):
+                        result = subprocess.run(["bash", "-c", command], capture_output=True, text=True, env=environment,
+                                                cwd=ROOT, timeout=120)
+                        got = result.stdout + result.stderr
+                        self.assertEqual([shape(line) for line in expected.splitlines()],
+                                         [shape(line) for line in got.splitlines()])
+                        ran.append(command)
+        for command in ("create", "list", "get", "delete", "train", "watch", "stop", "step", "step-stream", "gradients",
+                        "predict", "evaluate", "grad-check", "parameters", "checkpoint", "dataset", "export", "import",
+                        "backup", "health"):
+            self.assertTrue(any(f"backprop {command} " in f"{line} " for line in ran), command)
+        text = (ROOT / "docs/cli.md").read_text()
+        for command in commands_of_the_binary():
+            self.assertRegex(text, rf"(?m)^## .*\b{command}\b", "a section for each command")
 
     def test_the_flags_are_those_of_the_binary(self):
         help_text = subprocess.run([BIN / "backpropd", "--help"], capture_output=True, text=True).stdout

@@ -2,11 +2,8 @@
 
 import gzip
 import json
-import os
 import pathlib
-import pty
 import re
-import select
 import signal
 import subprocess
 import sys
@@ -17,6 +14,7 @@ import unittest
 import numpy as np
 
 from harness import BIN, Server, cli
+from terminal import Terminal, backprop
 
 GOLDEN_GRAD_CHECK = re.compile(
     r"tensor +shape +checked +set aside +unresolved +max abs err +max rel err +kernel/bound *\n"
@@ -71,10 +69,10 @@ class CliTest(unittest.TestCase):
                                      "--ttl", 3600), golden)
         self.assertEqual(self.ok("get", "life"), golden)
         listed = self.ok("list", "--label", "tenant=acme").splitlines()
-        self.assertEqual(listed[0].split(), ["NAME", "STEP", "PARAMETERS", "MODEL"])
-        self.assertRegex(listed[1], r"^models/life +0 +42  2 → 8 relu → 2, softmax")
+        self.assertEqual(listed[0].split(), ["NAME", "STEP", "PARAMETERS", "STATE", "AGE", "MODEL"])
+        self.assertRegex(listed[1], r"^models/life +0 +42  idle +\d+s  2 → 8 relu → 2, softmax")
         self.assertEqual(len(listed), 2)
-        self.assertEqual(self.ok("delete", "life"), "deleted\n")
+        self.assertEqual(self.ok("delete", "life"), "deleted models/life\n")
         self.assertEqual(self.fails(1, "get", "life"), "NOT_FOUND: models/life: no such model\n")
 
     def test_list_pages_through_all(self):
@@ -97,7 +95,7 @@ class CliTest(unittest.TestCase):
             "INVALID_ARGUMENT: spec.layers[0].units: must be at least 1, got 0\n")
 
     def test_usage_errors(self):
-        for arguments in ([], ["frobnicate"], ["create", "--layers", "x"], ["create"], ["get"],
+        for arguments in (["frobnicate"], ["create", "--layers", "x"], ["create"], ["get"],
                           ["create", "--layers", "2:none"], ["train", "m", "--data", "xor"],
                           ["train", "m", "--iterations", 1], ["list", "--label", "x"],
                           ["create", "--layers", "2", "--loss", "none"],
@@ -176,7 +174,7 @@ class CliTest(unittest.TestCase):
                               "--weight-column", "w", "--float64"))
         self.assertIn("exists already",
                       self.fails(1, "dataset", "upload", "line", "--data", "xor"))
-        self.assertEqual(len(self.ok("dataset", "list").splitlines()), 2)
+        self.assertEqual(len(self.ok("dataset", "list").splitlines()), 3)
         self.assertIn("no such dataset", self.fails(1, "dataset", "get", "none"))
         self.create("by-name")
         self.assertIn("the model has no class", self.fails(1, "train", "by-name", "--dataset", "points",
@@ -184,7 +182,7 @@ class CliTest(unittest.TestCase):
         self.fails(2, "train", "by-name", "--dataset", "points", "--data", "xor", "--iterations", 1)
         self.fails(2, "train", "by-name", "--iterations", 1)
         for name in ("points", "line"):
-            self.assertEqual(self.ok("dataset", "delete", name), "deleted\n")
+            self.assertEqual(self.ok("dataset", "delete", name), f"deleted datasets/{name}\n")
 
     def test_columns_are_found_by_their_names(self):
         self.create("names", "--feature-names", "width,height", "--class-names", "no,yes")
@@ -282,12 +280,13 @@ class CliTest(unittest.TestCase):
         self.assertIn("step 0", self.ok("checkpoint", "create", "points", "start"))
         self.ok("train", "points", "--data", "xor", "--iterations", 10, "--checkpoint-every", 5,
                 "--keep-last", 1, "--keep-best")
-        names = [line.split()[0] for line in self.ok("checkpoint", "list", "points").splitlines()]
+        names = [line.split()[0] for line in self.ok("checkpoint", "list", "points").splitlines()[1:]]
         self.assertEqual(names, [f"models/points/checkpoints/{n}" for n in
                                  ("run-1-best", "run-1-iteration-10", "start")])
         self.assertIn("ABORTED", self.fails(1, "checkpoint", "restore", "points", "start", "--expected-step", 3))
         self.assertEqual(self.ok("checkpoint", "restore", "points", "start"), "restored; step 0\n")
-        self.assertEqual(self.ok("checkpoint", "delete", "points", "start"), "deleted\n")
+        self.assertEqual(self.ok("checkpoint", "delete", "points", "start"),
+                         "deleted models/points/checkpoints/start\n")
         self.assertIn("no such checkpoint", self.fails(1, "checkpoint", "restore", "points", "start"))
         self.fails(2, "train", "points", "--data", "xor", "--iterations", 1, "--keep-last", 1)
 
@@ -342,33 +341,18 @@ class CliTest(unittest.TestCase):
         self.ok("train", "watched", "--data", "xor", "--iterations", 10**12, "--detach")
         status, _, err = self.interrupt("watch", "watched")
         self.assertEqual(status, 130)
-        self.assertIn("the run goes on", err)
+        self.assertIn("models/watched/runs/1 goes on; follow it again with: backprop watch watched", err)
         self.assertIn("under way", self.ok("get", "watched"))
         self.ok("stop", "watched")
 
     def test_a_terminal_gets_one_live_line(self):
         self.create("live")
-        primary, secondary = pty.openpty()
-        process = subprocess.Popen([BIN / "backprop", "--server", self.server.address, "train", "live",
-                                    "--data", "xor", "--iterations", "20000"], stdout=secondary)
-        os.close(secondary)
-        shown = b""
-        while True:
-            ready, _, _ = select.select([primary], [], [], 60)
-            if not ready:
-                break
-            try:
-                piece = os.read(primary, 65536)
-            except OSError:
-                break
-            if not piece:
-                break
-            shown += piece
-        os.close(primary)
-        self.assertEqual(process.wait(timeout=60), 0)
-        text = shown.decode()
-        self.assertRegex(text, r"\r\x1b\[K20000/20000 100%  loss \d\.\d+  accuracy \d\.\d+  \d+ steps/s  ETA \S+ s  [▁▂▃▄▅▆▇█]+")
-        self.assertEqual(text.count("\n"), 1, "only the summary ends a line")
+        terminal = Terminal(backprop(self.server, "train", "live", "--data", "xor", "--iterations", 20000), 120)
+        self.addCleanup(terminal.close)
+        self.assertEqual(terminal.finish(), 0)
+        self.assertRegex(terminal.screen.frames[-2], r"^20000/20000 100%  loss \d\.\d+  accuracy \d\.\d+  \d+ steps/s  "
+                                                     r"ETA \S+ s  [▁▂▃▄▅▆▇█]+$")
+        self.assertEqual(len(terminal.screen.lines), 2, "only the summary ends a line")
 
     # Data.
 

@@ -1,0 +1,81 @@
+// The whole command line: the flags before the command, and every command.
+#include "bp_version.h"
+#include "client/cli/command.h"
+#include "client/cli/examples.h"
+#include "client/cli/server_address.h"
+
+namespace backprop::cli {
+namespace {
+
+// A flag that may be repeated takes one value each time, so that `--row 1,2 xor` does not take the
+// model for a row.
+void TakeOneValueEach(CLI::App* app) {
+  for (CLI::Option* option : app->get_options()) {
+    const bool repeatable = option->get_items_expected_max() > 1 && !option->get_positional();
+    if (repeatable) option->allow_extra_args(false);
+  }
+  for (CLI::App* command : app->get_subcommands([](CLI::App*) { return true; })) {
+    TakeOneValueEach(command);
+  }
+}
+
+}  // namespace
+
+void BuildApp(CLI::App* app, Globals* globals, Command* chosen) {
+  app->name("backprop");
+  app->description("backprop: create, train and use models on a backpropd server.");
+  app->require_subcommand(1);
+  app->fallthrough();
+  app->set_version_flag("--version",
+                        std::string("backprop ") + kVersion + " (commit " + kCommit + ")",
+                        "Print version and commit");
+  app->add_option("--server", globals->server,
+                  "host:port, host (port 50051), [IPv6]:port or unix:path")
+      ->envname("BACKPROP_SERVER")
+      ->type_name("ADDRESS")
+      ->transform(CLI::Validator(
+          [](std::string& address) { return CompleteServerAddress(&address); }, "", "address"))
+      ->capture_default_str();
+  app->add_option("--timeout", globals->timeout_seconds, "Give up after so long")
+      ->type_name("SECONDS")
+      ->check(CLI::Range(0.001, 1e9));
+  app->add_flag("--no-proxy", globals->no_proxy,
+                "Ignore http_proxy and the like; loopback and unix sockets never use them");
+  app->add_option("--keepalive-time", globals->keepalive_time_seconds,
+                  "Ping a server that says nothing for so long; 0: never")
+      ->type_name("SECONDS")
+      ->check(CLI::Range(0.0, 86400.0))
+      ->capture_default_str();
+  app->add_option("--keepalive-timeout", globals->keepalive_timeout_seconds,
+                  "Connect again when a ping is not answered for so long")
+      ->type_name("SECONDS")
+      ->check(CLI::Range(0.001, 86400.0))
+      ->capture_default_str();
+  app->add_flag("--json", globals->json,
+                "Print results as one JSON document (train, watch and step-stream: a line for each "
+                "event), and errors as JSON on standard error");
+  AddDemoCommand(app, globals, chosen);
+  AddModelCommands(app, globals, chosen);
+  AddTrainingCommands(app, globals, chosen);
+  AddStepCommands(app, globals, chosen);
+  AddReadingCommands(app, globals, chosen);
+  AddParametersCommands(app, globals, chosen);
+  AddCheckpointCommands(app, globals, chosen);
+  AddDatasetCommands(app, globals, chosen);
+  AddFileCommands(app, globals, chosen);
+  AddServerCommands(app, globals, chosen);
+  AddCompletionCommands(app, globals, chosen);
+  TakeOneValueEach(app);
+  AddExamples(app);
+  app->footer(
+      "Examples:\n"
+      "  backprop demo\n"
+      "  backprop create xor --inputs 2 --layers 8,2 --learning-rate 0.1\n"
+      "  backprop train xor --data xor --iterations 3000\n"
+      "  backprop predict xor --row 0.5,0.5 --row 0.5,-0.5\n"
+      "`backprop COMMAND --help` has the flags of a command, and examples.\n"
+      "Exit status: 0; 1 for an error of the server or the data; 2 for wrong usage; 130 after "
+      "Ctrl-C.");
+}
+
+}  // namespace backprop::cli

@@ -1,0 +1,236 @@
+#include "client/cli/completion.h"
+
+#include <algorithm>
+#include <cstdlib>
+
+#include "client/cli/server_address.h"
+#include "client/cli/suggest.h"
+
+namespace backprop::cli {
+namespace {
+
+constexpr std::chrono::milliseconds kTimeout{500};
+constexpr size_t kMostIds = 1000;
+constexpr char kFiles[] = ":files";
+
+bool StartsWith(const std::string& text, const std::string& start) {
+  return text.rfind(start, 0) == 0;
+}
+
+// A command line up to the word in question.
+struct Position {
+  const CLI::App* command = nullptr;
+  std::vector<std::string> positionals;
+  const CLI::Option* wants_value = nullptr;  // the flag before
+  std::string server;
+};
+
+const CLI::Option* FindFlag(const CLI::App* command, const std::string& name) {
+  for (; command != nullptr; command = command->get_parent()) {
+    for (const CLI::Option* option : command->get_options()) {
+      if (name.size() > 1 && option->check_name(name)) return option;
+    }
+  }
+  return nullptr;
+}
+
+const CLI::App* FindCommand(const CLI::App* command, const std::string& name) {
+  const auto found =
+      command->get_subcommands([&](const CLI::App* sub) { return sub->get_name() == name; });
+  return found.empty() ? nullptr : found[0];
+}
+
+Position Read(const CLI::App& app, const std::string& server,
+              const std::vector<std::string>& words) {
+  Position at;
+  at.command = &app;
+  at.server = server;
+  for (const std::string& word : words) {
+    if (at.wants_value != nullptr) {
+      if (at.wants_value->check_lname("server")) at.server = word;
+      at.wants_value = nullptr;
+    } else if (word.size() > 1 && word[0] == '-') {
+      const size_t equals = word.find('=');
+      const CLI::Option* flag = FindFlag(at.command, word.substr(0, equals));
+      if (flag == nullptr || flag->get_items_expected_max() == 0) continue;
+      if (equals == std::string::npos) at.wants_value = flag;
+      if (equals != std::string::npos && flag->check_lname("server")) {
+        at.server = word.substr(equals + 1);
+      }
+    } else if (const CLI::App* sub = FindCommand(at.command, word)) {
+      at.command = sub;
+    } else {
+      at.positionals.push_back(word);
+    }
+  }
+  return at;
+}
+
+std::string IdOf(const std::string& name) { return name.substr(name.rfind('/') + 1); }
+
+// Asks the server for names; nothing when it does not answer in time.
+class Ids {
+ public:
+  explicit Ids(const std::string& server) {
+    std::string address = server;
+    if (!CompleteServerAddress(&address).empty()) return;
+    ClientOptions options;
+    options.retry.max_attempts = 1;
+    client_.emplace(address, options);
+    call_.timeout = kTimeout;
+  }
+  std::vector<std::string> Models() {
+    std::vector<std::string> ids;
+    ListOptions list{.page_size = static_cast<int32_t>(kMostIds)};
+    while (client_.has_value() && ids.size() < kMostIds) {
+      const auto page = client_->ListModels(list, call_);
+      if (!page.ok()) break;
+      for (const ModelInfo& model : page->models) ids.push_back(IdOf(model.name));
+      list.page_token = page->next_page_token;
+      if (list.page_token.empty()) break;
+    }
+    return ids;
+  }
+  std::vector<std::string> Datasets() {
+    if (!client_.has_value()) return {};
+    return Names(client_->ListDatasets(call_));
+  }
+  std::vector<std::string> Checkpoints(const std::string& model) {
+    if (!client_.has_value()) return {};
+    return Names(client_->ListCheckpoints(model, call_));
+  }
+
+ private:
+  template <class T>
+  static std::vector<std::string> Names(const Result<std::vector<T>>& all) {
+    std::vector<std::string> ids;
+    if (!all.ok()) return ids;
+    for (const T& one : *all) ids.push_back(IdOf(one.name));
+    return ids;
+  }
+
+  std::optional<Client> client_;
+  CallOptions call_;
+};
+
+// The values that a check of the flag lists: "{a,b}", or a type "a|b".
+std::vector<std::string> ListedValues(const CLI::Option& option) {
+  const std::string type = option.get_type_name();
+  const size_t open = type.find('{');
+  const size_t close = type.find('}', open);
+  if (open != std::string::npos && close != std::string::npos) {
+    std::vector<std::string> values =
+        CLI::detail::split(type.substr(open + 1, close - open - 1), ',');
+    for (std::string& value : values) value.resize(std::min(value.find("->"), value.size()));
+    return values;
+  }
+  const std::string names = type.substr(0, type.find(':'));
+  if (names.find('|') != std::string::npos) return CLI::detail::split(names, '|');
+  return {};
+}
+
+std::vector<std::string> ValuesOf(const CLI::Option& option, Ids* ids) {
+  if (option.check_lname("data")) return {"xor", "spirals", "circles", "blobs", kFiles};
+  if (option.check_lname("dataset") || option.check_lname("validation-dataset")) {
+    return ids->Datasets();
+  }
+  if (StartsWith(option.get_type_name(), "FILE")) return {kFiles};
+  return ListedValues(option);
+}
+
+std::vector<std::string> PositionalValues(const Position& at, Ids* ids) {
+  std::vector<const CLI::Option*> options;
+  for (const CLI::Option* option : at.command->get_options()) {
+    if (option->get_positional()) options.push_back(option);
+  }
+  if (options.empty()) return {};
+  const CLI::Option* option = options[std::min(at.positionals.size(), options.size() - 1)];
+  const bool full =
+      at.positionals.size() >= options.size() && option->get_items_expected_max() <= 1;
+  if (full) return {};
+  const std::string name = option->get_name(true);
+  if (StartsWith(name, "model")) return ids->Models();
+  if (StartsWith(name, "dataset")) {
+    // `upload` names a new one.
+    if (at.command->get_name() == "upload") return {};
+    return ids->Datasets();
+  }
+  if (StartsWith(name, "checkpoint")) {
+    if (at.command->get_name() == "create") return {};
+    return ids->Checkpoints(at.positionals[0]);
+  }
+  if (StartsWith(name, "file")) return {kFiles};
+  return ListedValues(*option);
+}
+
+// Flags and commands with the first line of what they do.
+std::vector<std::string> FlagLines(const CLI::App* command) {
+  std::vector<std::string> lines;
+  for (const std::string& name : FlagNames(*command)) {
+    lines.push_back(name + "\t" + FindFlag(command, name)->get_description());
+  }
+  return lines;
+}
+
+std::vector<std::string> CommandLines(const CLI::App* command) {
+  std::vector<std::string> lines;
+  for (const std::string& name : CommandNames(*command)) {
+    lines.push_back(name + "\t" + FindCommand(command, name)->get_description());
+  }
+  return lines;
+}
+
+}  // namespace
+
+std::vector<std::string> Complete(const CLI::App& app, const Globals& globals,
+                                  std::vector<std::string> words) {
+  // bash takes the equals sign of --flag=value for a word.
+  if (!words.empty() && words.back() == "=") words.back() = "";
+  words.erase(std::remove(words.begin(), words.end(), "="), words.end());
+  const std::string current = words.empty() ? "" : words.back();
+  if (!words.empty()) words.pop_back();
+  const char* server = std::getenv("BACKPROP_SERVER");
+  const Position at = Read(app, server != nullptr ? server : globals.server, words);
+  Ids ids(at.server);
+  std::vector<std::string> all;
+  std::string prefix;  // "--flag=" of a value in the same word
+  const size_t equals = current.find('=');
+  if (at.wants_value != nullptr) {
+    all = ValuesOf(*at.wants_value, &ids);
+  } else if (StartsWith(current, "--") && equals != std::string::npos) {
+    prefix = current.substr(0, equals + 1);
+    const CLI::Option* flag = FindFlag(at.command, current.substr(0, equals));
+    if (flag != nullptr) all = ValuesOf(*flag, &ids);
+  } else if (StartsWith(current, "-")) {
+    all = FlagLines(at.command);
+  } else if (!CommandNames(*at.command).empty()) {
+    all = CommandLines(at.command);
+  } else {
+    all = PositionalValues(at, &ids);
+  }
+  std::vector<std::string> fitting;
+  for (const std::string& line : all) {
+    const std::string whole = line == kFiles ? line : prefix + line;
+    const bool named =
+        std::find(at.positionals.begin(), at.positionals.end(), line) != at.positionals.end();
+    if (line == kFiles || (StartsWith(whole, current) && !named)) fitting.push_back(whole);
+  }
+  return fitting;
+}
+
+void AddCompletionCommands(CLI::App* app, Globals* /*globals*/, Command* chosen) {
+  auto* completion = app->add_subcommand(
+      "completion", "Print the script that completes commands, flags and ids in a shell");
+  auto shell = std::make_shared<std::string>();
+  completion->add_option("shell", *shell, "The shell")
+      ->required()
+      ->check(CLI::IsMember({"bash", "zsh", "fish"}));
+  completion->callback([=] {
+    *chosen = [=] {
+      std::printf("%s", CompletionScript(*shell).c_str());
+      return kOk;
+    };
+  });
+}
+
+}  // namespace backprop::cli

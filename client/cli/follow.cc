@@ -1,0 +1,68 @@
+#include "client/cli/follow.h"
+
+#include <chrono>
+#include <cstdio>
+#include <utility>
+
+#include "client/cli/live_line.h"
+
+namespace backprop::cli {
+namespace {
+
+// What became of a run whose call has ended, so that the server stops it at its next step. Waits
+// for that, to name the step at which it left the model.
+std::string HowItStopped(const Globals& globals, const std::string& model, const std::string& run) {
+  constexpr std::chrono::seconds kLongestStep{10};
+  CallOptions call;
+  call.timeout = kLongestStep;
+  const auto summary = globals.ConnectHidden().WatchTraining(model, {.run = run}, nullptr, call);
+  if (!summary.ok()) return "the server stops the run and keeps what it learned";
+  return "the run was stopped and what it learned up to step " + std::to_string(summary->step) +
+         " is kept";
+}
+
+}  // namespace
+
+EventView::EventView(const Globals& globals, const Client& client, const ViewOptions& options) {
+  if (globals.json) return;
+  ProgressView::Options view;
+  view.terminal = IsTerminal(stdout);
+  view.quiet_after =
+      std::chrono::milliseconds(static_cast<int64_t>(options.quiet_after_seconds * 1000));
+  view.connected = [&client] { return client.Connected(); };
+  view_.emplace(std::move(view));
+}
+
+void EventView::Show(const TrainingEvent& event) {
+  run_ = event.run;
+  if (view_.has_value()) view_->Show(event);
+}
+
+void EventView::End() {
+  if (view_.has_value()) view_->End();
+}
+
+std::string HowToFollow(const std::string& model) {
+  return "follow it again with: backprop watch " + model + "; end it with: backprop stop " + model;
+}
+
+int GiveUp(const Globals& globals, const std::string& model, const std::string& run,
+           const Status& status, bool run_goes_on) {
+  const bool interrupted = globals.interrupt.cancelled();
+  std::string fate;
+  if (run.empty()) {
+    fate = interrupted ? "nothing was heard of a run" : "";
+  } else if (run_goes_on) {
+    fate = run + " goes on; " + HowToFollow(model);
+  } else if (interrupted || status.code == StatusCode::kDeadlineExceeded) {
+    fate = HowItStopped(globals, model, run);
+  } else if (status.code == StatusCode::kUnavailable && status.reason.empty()) {
+    // With a data directory a run is resumed by the server's next start.
+    fate = "if the server went down, " + run + " resumes when it is up again with --data-dir; " +
+           HowToFollow(model);
+  }
+  if (interrupted) return globals.FailHere(kInterrupted, "INTERRUPTED", "interrupted; " + fate);
+  return globals.Fail(status, fate);
+}
+
+}  // namespace backprop::cli
