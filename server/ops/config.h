@@ -19,7 +19,7 @@ struct Config {
   std::vector<std::string> listen;
   std::string unix_socket;
   std::string port_file;
-  std::string data_dir;  // empty: models live in memory
+  std::string data_dir;                   // empty: models live in memory
   std::optional<int64_t> min_free_bytes;  // of the disk; none: by its size
   int threads = 0;
   std::string log_level;

@@ -86,7 +86,8 @@ absl::StatusOr<std::vector<int32_t>> FitClasses(const DatasetInfo& info,
   for (const std::string& name : info.class_names) {
     const auto it = std::find(model.class_names.begin(), model.class_names.end(), name);
     if (it == model.class_names.end()) {
-      return FieldError(field, absl::StrCat("the model has no class ", Quote(name), ", which ", info.name(), " has"));
+      return FieldError(field, absl::StrCat("the model has no class ", Quote(name), ", which ",
+                                            info.name(), " has"));
     }
     classes.push_back(static_cast<int32_t>(it - model.class_names.begin()));
   }
