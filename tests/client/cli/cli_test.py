@@ -145,10 +145,10 @@ class CliTest(unittest.TestCase):
             text = (self.path / f"{name}.json").read_text()
             tensors = {t["name"]: t["tensor"]["values"] for t in json.loads(text)["tensors"]}
             return tensors["layers[0].bias"] + tensors["layers[1].bias"]
-        self.assertEqual(len(set(biases("drawn"))), 10)
-        self.assertEqual(set(biases("he", "--initializer", "he_normal")), {0})
-        self.assertEqual(set(biases("zeros", "--bias-init", "zeros")), {0})
-        self.assertEqual(set(biases("constant", "--bias-init", "constant", "--initial-bias", 0.25)), {0.25})
+        self.assertEqual(len(set(biases("first-drawn"))), 10)
+        self.assertEqual(set(biases("first-he", "--initializer", "he_normal")), {0})
+        self.assertEqual(set(biases("first-zeros", "--bias-init", "zeros")), {0})
+        self.assertEqual(set(biases("first-constant", "--bias-init", "constant", "--initial-bias", 0.25)), {0.25})
         self.fails(2, "create", "none", "--inputs", 2, "--layers", 2, "--initial-bias", 1)
         self.fails(2, "create", "none", "--inputs", 2, "--layers", 2, "--bias-init", "he_normal")
 
