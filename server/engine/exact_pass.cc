@@ -13,6 +13,9 @@ namespace {
 // Roundings of one move of an activation or a loss.
 constexpr double kMoveRoundings = 256;
 
+// Below this a DoubleDouble's low part may underflow.
+constexpr double kSmallest = 1e-270;
+
 // Roundings on the way from a parameter to the loss, each relative to the magnitudes there.
 double RoundingOf(const Network& network) {
   double roundings = kMoveRoundings + static_cast<double>(network.outputs());
@@ -126,7 +129,8 @@ double ExactPass::LargestInput(const TensorInfo& tensor, size_t layer, int64_t i
 ExactPass::Change ExactPass::MoveUnit(size_t layer, int64_t row, int64_t unit, const Change& dz,
                                       Response* response) {
   const LayerSpec& spec = network_.layers()[layer].spec;
-  if (dz.magnitude == 0 || spec.activation == Activation::kIdentity) return dz;
+  if (dz.magnitude == 0) return dz;
+  if (spec.activation == Activation::kIdentity) return dz;
   const UnitPoint& point = units(layer, row)[unit];
   const double size = std::abs(dz.delta.high);
   if (HasKink(spec)) response->room = std::min(response->room, std::abs(point.z.high) / size);
@@ -136,6 +140,9 @@ ExactPass::Change ExactPass::MoveUnit(size_t layer, int64_t row, int64_t unit, c
     response->reach = std::max(response->reach, size * bend);
   }
   const DoubleDouble delta = ActivationMove(spec, point, dz.delta);
+  // Also where nothing is left, of a unit that is not flat.
+  response->underflows = response->underflows || dz.magnitude < kSmallest ||
+                         (!IsStraight(spec) && std::abs(delta.high) < kSmallest);
   constexpr double kSteepest = 1.2;  // of all activations but ELU
   const double slope = size > 0 ? std::abs(delta.high) / size : std::max(kSteepest, spec.alpha);
   return {delta, dz.magnitude * slope};
@@ -184,6 +191,7 @@ ExactPass::Change ExactPass::MoveRow(int64_t row, size_t layer, int64_t unit, Do
     }
   }
   loss.delta = LossMove(spec, point, scratch_.data());
+  response->underflows = response->underflows || (loss.magnitude > 0 && loss.magnitude < kSmallest);
   return loss;
 }
 

@@ -25,6 +25,8 @@ struct Response {
   // Smallest |z| / |Δz| of a unit with a kink at 0, or |z − y| / |Δz| of an output of mean absolute
   // error: at most 1 when a kink lies between p − δ and p + δ. Infinite without kinks.
   double room = 0;
+  // Whether a Δ came so near to the smallest number that it lost digits.
+  bool underflows = false;
 };
 
 // Refers to network, parameters (P) and data (float64), which must outlive it and stay as they are.

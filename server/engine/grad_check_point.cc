@@ -56,7 +56,8 @@ Difference Differentiate(ExactPass* pass, const TensorInfo& tensor, size_t layer
   if (input == 0) return best;  // no row's loss depends on it
   best.error = std::numeric_limits<double>::infinity();
   best.set_aside = true;
-  double delta = PowerOfTwo(kReach / input);
+  constexpr double kLargestStep = 0x1p+1000;
+  double delta = PowerOfTwo(std::min(kReach / input, kLargestStep));
   for (int i = 0; i < kTries && std::isnormal(delta * input); ++i) {
     const Response half = pass->Move(tensor, layer, index, delta);
     // The wider difference must stay on this side of every kink, too.
@@ -73,7 +74,10 @@ Difference Differentiate(ExactPass* pass, const TensorInfo& tensor, size_t layer
     const double value = half.rise / (2 * delta);
     // The error falls with δ², so that the two differences differ by three times that of the finer
     // one; with δ alone, where a second derivative jumps: then by that error.
-    const double error = 2 * std::abs(value - whole.rise / (4 * delta)) + half.noise / (2 * delta);
+    // What was lost near the smallest number is less than this, whatever multiplies it later.
+    constexpr double kUnderflow = 1e-200;
+    const double error = 2 * std::abs(value - whole.rise / (4 * delta)) + half.noise / (2 * delta) +
+                         (half.underflows || input < kUnderflow ? kUnderflow : 0);
     if (!(error < best.error)) break;
     best = {value, error, false};
     if (error <= 1e-3 * tolerance * std::abs(value)) break;

@@ -368,8 +368,9 @@ class ClientTest(unittest.TestCase):
             self.addCleanup(train.wait)
             self.addCleanup(train.kill)
             train.stdout.readline()
+            connections = proxy.connections
             proxy.freeze()
-            wait_until(lambda: proxy.connections > 1, 20, "another connection")
+            wait_until(lambda: proxy.connections > connections, 20, "another connection")
             proxy.thaw()
             _, err = train.communicate(timeout=60)
             self.assertEqual(train.returncode, 1, err)
