@@ -228,10 +228,13 @@ void Mutate(uint64_t seed, const Network& network, bool one_entry, std::vector<d
   }
 }
 
-// Whether an entry changed by more than rounding could change it: less is not an error.
+// Whether an entry changed by more than rounding, or numbers near the smallest, could change it:
+// less is not an error.
 bool IsWrong(const GradCheckPoint& point, const std::vector<double>& gradients) {
   for (size_t i = 0; i < gradients.size(); ++i) {
-    if (std::abs(gradients[i] - point.analytic()[i]) > 2 * point.rounding()[i]) return true;
+    if (std::abs(gradients[i] - point.analytic()[i]) > 2 * (point.rounding()[i] + 1e-200)) {
+      return true;
+    }
   }
   return false;
 }
