@@ -46,7 +46,7 @@ Result<TrainingSummary> TrainAndShow(const Globals& globals, Client* client,
   TrainOptions train;
   train.iterations = kIterations;
   train.report_every = kReportEvery;
-  const auto summary = client->Train(
+  auto summary = client->Train(
       model, data, train,
       [&](const TrainingEvent& event) {
         const auto* progress = std::get_if<Progress>(&event.body);

@@ -143,7 +143,7 @@ std::string JsonDocument::ToString() const {
   if (joined_ == nullptr) return "";
   const auto* type = joined_->GetDescriptor();
   const bool is_list = type->FindFieldByName("next_page_token") != nullptr;
-  const std::string json = JsonLine(*joined_);
+  std::string json = JsonLine(*joined_);
   if (is_list && json == "{}") return "{" + JsonString(type->field(0)->json_name()) + ":[]}";
   return json;
 }

@@ -20,7 +20,7 @@ bool IsPort(const std::string& text) {
 }  // namespace
 
 std::string CompleteServerAddress(std::string* address) {
-  const std::string expected =
+  std::string expected =
       "expected host:port, host, [IPv6]:port or unix:path, got \"" + *address + "\"";
   for (const char* scheme : {"http://", "https://", "grpc://", "tcp://"}) {
     if (!StartsWith(*address, scheme)) continue;

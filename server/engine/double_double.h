@@ -10,8 +10,19 @@
 
 #include <cfloat>
 #include <cmath>
+
 #if LDBL_MANT_DIG != 113
-#include <quadmath.h>
+// Of libquadmath. Its header lies in a folder of GCC's own, where clang's tools do not look.
+extern "C" {
+__float128 expq(__float128 x) noexcept;
+__float128 expm1q(__float128 x) noexcept;
+__float128 logq(__float128 x) noexcept;
+__float128 log1pq(__float128 x) noexcept;
+__float128 tanhq(__float128 x) noexcept;
+__float128 erfcq(__float128 x) noexcept;
+__float128 sqrtq(__float128 x) noexcept;
+__float128 atanq(__float128 x) noexcept;
+}
 #endif
 
 namespace backprop::engine {

@@ -11,6 +11,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "server/rpc/context.h"
+#include "server/rpc/hand_over.h"
 #include "server/rpc/incoming.h"
 #include "server/rpc/unary_call.h"
 
@@ -32,6 +33,7 @@ class ServiceBase : public Generated::Service {
     const auto start = [context = context_, method, handler, model](
                            grpc::CallbackServerContext* calling, const Incoming<Request>* incoming,
                            Response* response) {
+      TakeOver(Registration());
       auto memory = MemoryOfRequest(context, incoming->size_bytes());
       const absl::Status parsed = memory.ok() ? incoming->Parse() : memory.status();
       const Request& request = incoming->message();
@@ -48,6 +50,7 @@ class ServiceBase : public Generated::Service {
     this->MarkMethodCallback(
         IndexOf(method),
         new grpc::internal::CallbackUnaryHandler<Incoming<Request>, Response>(start));
+    HandOver(Registration());
   }
 
   // `start` makes the reactor. Where `parsed` is not OK the request is empty, and the call ends so.
@@ -60,10 +63,12 @@ class ServiceBase : public Generated::Service {
         new grpc::internal::CallbackServerStreamingHandler<Incoming<Request>, Response>(
             [context = context_, start](grpc::CallbackServerContext*,
                                         const Incoming<Request>* incoming) {
+              TakeOver(Registration());
               const absl::Status parsed = incoming->Parse();
               return start(context, parsed.ok() ? incoming->message() : Request::default_instance(),
                            parsed);
             }));
+    HandOver(Registration());
   }
 
   template <class Request, class Response>
@@ -73,17 +78,22 @@ class ServiceBase : public Generated::Service {
         IndexOf(method),
         new grpc::internal::CallbackClientStreamingHandler<Incoming<Request>, Response>(
             [context = context_, start](grpc::CallbackServerContext*, Response* response) {
+              TakeOver(Registration());
               return start(context, response);
             }));
+    HandOver(Registration());
   }
 
   template <class Request, class Response>
   void BidiStreaming(const char* method,
                      grpc::ServerBidiReactor<Incoming<Request>, Response>* (*start)(Context*)) {
-    this->MarkMethodCallback(
-        IndexOf(method),
-        new grpc::internal::CallbackBidiHandler<Incoming<Request>, Response>(
-            [context = context_, start](grpc::CallbackServerContext*) { return start(context); }));
+    this->MarkMethodCallback(IndexOf(method),
+                             new grpc::internal::CallbackBidiHandler<Incoming<Request>, Response>(
+                                 [context = context_, start](grpc::CallbackServerContext*) {
+                                   TakeOver(Registration());
+                                   return start(context);
+                                 }));
+    HandOver(Registration());
   }
 
  private:
@@ -93,6 +103,12 @@ class ServiceBase : public Generated::Service {
         absl::StrCat(Generated::service_full_name(), ".", method));
     GPR_ASSERT(found != nullptr);
     return found->index();
+  }
+
+  // What gRPC orders after: a method is registered before it is called.
+  static void* Registration() {
+    static char registration;
+    return &registration;
   }
 
   Context* const context_;

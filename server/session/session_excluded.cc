@@ -22,7 +22,7 @@ constexpr size_t kMaxExcluded = 1024;
 // Of a run that was asked to stop. A step, or its last measurement, may take long.
 constexpr auto kEndPatience = std::chrono::seconds(10);
 // Of a run whose call may have been cancelled.
-constexpr auto kCancelPatience = std::chrono::milliseconds(100);
+constexpr auto kCancelPatience = std::chrono::milliseconds(500);
 
 }  // namespace
 
