@@ -102,7 +102,7 @@ size_t HeaderBytes(absl::string_view text) {
 
 std::string FitHeader(absl::string_view text, size_t header_bytes) {
   // What is not looked at cannot fit.
-  const std::string valid = ValidUtf8(Cut(text, header_bytes + 1));
+  std::string valid = ValidUtf8(Cut(text, header_bytes + 1));
   if (HeaderBytes(valid) <= header_bytes) return valid;
   const size_t room = header_bytes - HeaderBytes(kEllipsis);
   size_t used = 0;
