@@ -17,6 +17,8 @@ class Proxy:
         self.address = "127.0.0.1:%d" % self.listener.getsockname()[1]
         self.forwarding = threading.Event()
         self.forwarding.set()
+        self.frozen_up_to = 0
+        self.last_cut = 0
         self.ended = threading.Event()
         self.connections = 0
         self.sockets = []
@@ -39,13 +41,29 @@ class Proxy:
         """From now on nothing is forwarded; connections stay open, and new ones are taken."""
         self.forwarding.clear()
 
-    def thaw(self):
+    def thaw(self, after=0):
+        """Forwards again, except on the first `after` connections."""
+        self.frozen_up_to = after
         self.forwarding.set()
+
+    def cut(self, connections):
+        """Closes both ends of the first so many `connections`; they end also while frozen."""
+        self.last_cut = connections
 
     def _start(self, work, *arguments):
         thread = threading.Thread(target=work, args=arguments, daemon=True)
         self.threads.append(thread)
         thread.start()
+
+    def _over(self, number):
+        return self.ended.is_set() or number <= self.last_cut
+
+    def _frozen(self, number):
+        """Whether a connection is frozen; waits a little for it to thaw."""
+        if number <= self.frozen_up_to:
+            time.sleep(0.05)
+            return True
+        return not self.forwarding.wait(0.05)
 
     def _accept(self):
         self.listener.settimeout(0.05)
@@ -63,17 +81,17 @@ class Proxy:
                 client.close()
                 continue
             self.sockets += [client, server]
-            self._start(self._forward, client, server)
+            self._start(self._forward, client, server, self.connections)
 
-    def _forward(self, client, server):
+    def _forward(self, client, server, number):
         other = {client: server, server: client}
         with selectors.DefaultSelector() as selector:
             for end in other:
                 end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 selector.register(end, selectors.EVENT_READ)
             try:
-                while not self.ended.is_set():
-                    if not self.forwarding.wait(0.05):
+                while not self._over(number):
+                    if self._frozen(number):
                         continue
                     for key, _ in selector.select(0.05):
                         piece = key.fileobj.recv(1 << 16)
@@ -81,8 +99,8 @@ class Proxy:
                             return
                         time.sleep(self.delay_s)
                         # A piece that was read before the link froze stays in it.
-                        while not self.forwarding.wait(0.05):
-                            if self.ended.is_set():
+                        while self._frozen(number):
+                            if self._over(number):
                                 return
                         other[key.fileobj].sendall(piece)
             except OSError:

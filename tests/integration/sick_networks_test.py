@@ -361,25 +361,63 @@ class ClientTest(unittest.TestCase):
                 self.assertEqual(watch.returncode, 0, err)
                 self.assertIn("stopped after", out)
 
-    def test_a_call_to_a_frozen_server_ends(self):
+    def train_through(self, proxy):
+        """A run whose call owns it, by a client that gives a silent link up after 1.5 s."""
+        train = subprocess.Popen(
+            [BIN / "backprop", "--server", proxy.address, "--keepalive-time", "1",
+             "--keepalive-timeout", "0.5", "train", "m", "--data", "xor", "--iterations",
+             str(10**12), "--report-every", str(10**6)],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.addCleanup(train.wait)
+        self.addCleanup(train.kill)
+        self.told(train, 1)
+        return train
+
+    def told(self, train, iteration):
+        """Reads what `train` prints up to a line about `iteration` or a later one."""
+        for line in train.stdout:
+            first = line.split()[0]
+            if first.isdigit() and int(first) >= iteration:
+                return
+        self.fail(f"ended before iteration {iteration}: {train.stderr.read()}")
+
+    def test_a_run_ends_with_the_connection_of_its_call(self):
         with Server() as server, Proxy(server.address) as proxy:
             with grpc.insecure_channel(server.address) as channel:
-                create(service_grpc.TrainingServiceStub(channel))
-            train = subprocess.Popen(
-                [BIN / "backprop", "--server", proxy.address, "--keepalive-time", "1",
-                 "--keepalive-timeout", "0.5", "train", "m", "--data", "xor", "--iterations",
-                 str(10**12), "--report-every", str(10**6)],
-                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-            self.addCleanup(train.wait)
-            self.addCleanup(train.kill)
-            train.stdout.readline()
-            connections = proxy.connections
-            proxy.freeze()
-            wait_until(lambda: proxy.connections > connections, 20, "another connection")
+                stub = service_grpc.TrainingServiceStub(channel)
+                create(stub)
+                train = self.train_through(proxy)
+                connections = proxy.connections
+                proxy.freeze()
+                wait_until(lambda: proxy.connections > connections, 20, "another connection")
+                proxy.cut(connections)  # the server sees it before the client is back
+                for event in stub.WatchTraining(service.WatchTrainingRequest(model="models/m")):
+                    last = event.event
+                self.assertEqual(last.summary.stop_reason, training.STOP_REASON_CANCELLED)
             proxy.thaw()
             _, err = train.communicate(timeout=60)
             self.assertEqual(train.returncode, 1, err)
             self.assertIn("the connection broke, which stopped the run", err)
+
+    def test_a_retry_in_time_keeps_the_run(self):
+        with Server() as server, Proxy(server.address) as proxy:
+            with grpc.insecure_channel(server.address) as channel:
+                stub = service_grpc.TrainingServiceStub(channel)
+                create(stub)
+                train = self.train_through(proxy)
+                connections = proxy.connections
+                proxy.freeze()
+                wait_until(lambda: proxy.connections > connections, 20, "another connection")
+                step = stub.GetModel(service.GetModelRequest(name="models/m")).model.step
+                proxy.thaw(after=connections)  # the server still has the old connection
+                self.told(train, step + 1)
+                proxy.cut(connections)
+                step = stub.GetModel(service.GetModelRequest(name="models/m")).model.step
+                self.told(train, step + 10**6)
+                stub.StopTraining(service.StopTrainingRequest(model="models/m"))
+                out, err = train.communicate(timeout=60)
+                self.assertEqual(train.returncode, 0, err)
+                self.assertIn("stopped after", out)
 
     def test_a_slow_link_is_not_given_up(self):
         with Server() as server, Proxy(server.address, delay_s=0.2) as proxy:
@@ -391,7 +429,7 @@ class ClientTest(unittest.TestCase):
 class HttpProxy(Proxy):
     """An HTTP proxy: takes CONNECT, whatever the host, and connects to the target."""
 
-    def _forward(self, client, server):
+    def _forward(self, client, server, number):
         request = b""
         while b"\r\n\r\n" not in request:
             piece = client.recv(4096)
@@ -400,7 +438,7 @@ class HttpProxy(Proxy):
             request += piece
         self.asked = request.split()[1].decode()
         client.sendall(b"HTTP/1.0 200 Connection established\r\n\r\n")
-        super()._forward(client, server)
+        super()._forward(client, server, number)
 
 
 class ProxyVariablesTest(unittest.TestCase):
