@@ -9,7 +9,7 @@
 namespace backprop::engine {
 namespace {
 
-// Φ, the distribution function of the standard normal. erfc keeps the digits of its lower tail.
+// Φ, the standard normal distribution function. erfc keeps the digits of the lower tail.
 template <class T>
 Vec<T> NormalCdf(Vec<T> z) {
   Vec<T> cdf;
@@ -26,7 +26,7 @@ Vec<T> NormalPdf(Vec<T> z) {
          ExpNonPositive<T>(T(-0.5) * z * z);
 }
 
-// out = f(in…), vector by vector; the lanes of the last one may be in part beyond the end.
+// Computes out = f(in…) a vector at a time. Lanes of the last vector past the end are not written.
 template <class T, class F, class... In>
 void Map(int64_t count, T* out, const F& f, const In*... in) {
   int64_t i = 0;
@@ -36,7 +36,7 @@ void Map(int64_t count, T* out, const F& f, const In*... in) {
 
 }  // namespace
 
-// NaN stays NaN, as it must to be noticed.
+// NaN gives NaN, so that it is detected later.
 template <class T>
 void Activate(const LayerSpec& layer, std::span<const T> z, std::span<T> a) {
   using V = Vec<T>;
@@ -59,7 +59,7 @@ void Activate(const LayerSpec& layer, std::span<const T> z, std::span<T> a) {
     }
     case Activation::kElu: {
       const T alpha = static_cast<T>(layer.alpha);
-      // With x > 0 the exponential is not used.
+      // The exponential is not used for x > 0.
       return map([=](V x) { return x > 0 ? x : alpha * Expm1NonPositive<T>(x); });
     }
     case Activation::kGelu:

@@ -1,4 +1,4 @@
-// The activations, each next to its derivative.
+// Activation functions and their derivatives.
 #ifndef BACKPROP_SERVER_ENGINE_ACTIVATION_H_
 #define BACKPROP_SERVER_ENGINE_ACTIVATION_H_
 
@@ -8,12 +8,12 @@
 
 namespace backprop::engine {
 
-// a = f(z), element by element; f is the layer's. a and z have the same size; a may be z.
-// An element's result does not depend on where it lies.
+// Sets a = f(z) elementwise, where f is the activation of `layer`. `a` and `z` have the same size
+// and may be the same memory. The result for an element does not depend on its position.
 template <class T>
 void Activate(const LayerSpec& layer, std::span<const T> z, std::span<T> a);
 
-// Whether backward asks for z itself; else a tells enough and may take z's place.
+// Whether ActivateBackward() reads z. If not, it reads only a, and a may overwrite z.
 constexpr bool NeedsZ(const LayerSpec& layer) {
   switch (layer.activation) {
     case Activation::kElu:
@@ -26,13 +26,13 @@ constexpr bool NeedsZ(const LayerSpec& layer) {
   }
 }
 
-// dz = da ⊙ f′(z), in place: `dz` holds da before and dz after. a = f(z). z is read only where
-// NeedsZ(), a only where not.
+// Sets dz = da ⊙ f′(z) in place: `dz` holds da on entry. `a` is f(z). `z` is read only if
+// NeedsZ(layer), `a` only if not.
 template <class T>
 void ActivateBackward(const LayerSpec& layer, std::span<const T> z, std::span<const T> a,
                       std::span<T> dz);
 
-// Whether f has a kink at 0, where a finite difference says nothing about the derivative.
+// Whether f has a kink at 0. Finite differences across a kink do not estimate the derivative.
 constexpr bool HasKink(const LayerSpec& layer) {
   switch (layer.activation) {
     case Activation::kRelu:

@@ -1,4 +1,4 @@
-// Aligned memory for the numbers of one precision.
+// Aligned memory for elements of one precision.
 #ifndef BACKPROP_SERVER_ENGINE_BUFFER_H_
 #define BACKPROP_SERVER_ENGINE_BUFFER_H_
 
@@ -20,15 +20,16 @@ constexpr DataType DataTypeOf() {
   return sizeof(T) == 4 ? DataType::kFloat32 : DataType::kFloat64;
 }
 
-// A fixed number of elements, aligned to 64 bytes, zeroed. Movable, copied only by Clone().
-// Thread-compatible.
+// A fixed number of elements, aligned to 64 bytes and initialised to zero. Movable; copied only by
+// Clone(). Thread-compatible.
 class Buffer {
  public:
   static constexpr std::align_val_t kAlignment{64};
-  // Gives memory of somebody else's back.
+  // Frees memory that the buffer adopted.
   using Release = void (*)(std::byte* data, size_t bytes);
 
-  // Takes over memory for `count` elements, aligned to 64 bytes.
+  // Takes ownership of memory for `count` elements, aligned to 64 bytes. The destructor calls
+  // `release`.
   static Buffer Adopt(DataType type, int64_t count, std::byte* data, Release release) {
     Buffer buffer;
     buffer.type_ = type;
@@ -72,7 +73,7 @@ class Buffer {
   std::byte* bytes() { return data_; }
   const std::byte* bytes() const { return data_; }
 
-  // The elements; T must be the buffer's type.
+  // Returns the elements. T must be the buffer's type.
   template <class T>
   std::span<T> as() {
     assert(count_ == 0 || DataTypeOf<T>() == type_);
@@ -84,7 +85,7 @@ class Buffer {
     return {reinterpret_cast<const T*>(data_), static_cast<size_t>(count_)};
   }
 
-  // One element as a double, whatever the type. For code that is not hot.
+  // Element i as a double, in either precision. Slow: not for inner loops.
   double Get(int64_t i) const {
     const auto at = static_cast<size_t>(i);
     return type_ == DataType::kFloat32 ? static_cast<double>(as<float>()[at]) : as<double>()[at];
@@ -102,7 +103,7 @@ class Buffer {
   DataType type_ = DataType::kFloat32;
   int64_t count_ = 0;
   std::byte* data_ = nullptr;
-  Release release_ = nullptr;  // of memory that was taken over
+  Release release_ = nullptr;  // set for adopted memory only
 };
 
 }  // namespace backprop::engine

@@ -13,17 +13,17 @@
 
 namespace backprop::engine {
 
-// n consecutive rows, owned by someone else. What is wanted is either classes or targets; both are
-// null for a forward pass alone.
+// A view of n consecutive rows; does not own them. Either `classes` or `targets` is set; both are
+// null if only a forward pass is made.
 struct BatchView {
   int64_t rows = 0;                           // n ≥ 1
   const std::byte* inputs = nullptr;          // (n, d)
-  const int32_t* classes = nullptr;           // (n), in [0, k); for one binary output 0 or 1
+  const int32_t* classes = nullptr;           // (n), in [0, k); with one binary output 0 or 1
   const std::byte* targets = nullptr;         // (n, k)
-  const std::byte* sample_weights = nullptr;  // (n), ≥ 0, or null for ones
+  const std::byte* sample_weights = nullptr;  // (n), ≥ 0; null: all 1
 };
 
-// Rows that own their memory. Valid by construction: finite, classes in range, weights ≥ 0.
+// Rows with their memory. Valid by construction: values finite, classes in range, weights ≥ 0.
 struct Dataset {
   int64_t rows = 0;
   int64_t inputs_per_row = 0;    // d
@@ -31,9 +31,9 @@ struct Dataset {
   Buffer inputs;                 // (n, d)
   std::vector<int32_t> classes;  // (n) or empty
   Buffer targets;                // (n, k) or empty
-  Buffer sample_weights;         // (n) or empty for ones
+  Buffer sample_weights;         // (n), or empty: all 1
 
-  // Rows [first, first + count).
+  // Returns a view of rows [first, first + count). Valid while the dataset is not changed.
   BatchView View(int64_t first, int64_t count) const;
   BatchView All() const { return View(0, rows); }
 
@@ -42,25 +42,26 @@ struct Dataset {
                                 sample_weights.size_bytes() + classes.size() * sizeof(int32_t));
   }
 
-  // The same rows in another precision.
+  // Returns a copy of the rows in another precision.
   Dataset ConvertTo(DataType type) const;
 };
 
-// A fresh dataset of the same kind for `rows` rows, to gather into.
+// Returns a dataset of `rows` zero rows with the columns and precision of `source`, as a
+// destination for Gather().
 Dataset EmptyLike(const Dataset& source, int64_t rows);
 
-// Copies the rows order[0], order[1], … of `source` to the first rows of `out`.
+// Copies rows order[0], order[1], … of `source` to the first rows of `out`, which must have room.
 void Gather(const Dataset& source, std::span<const int32_t> order, Dataset* out);
 
-// All rows of a dataset, or some of them, without a copy. Cheap to copy.
+// All or some rows of a dataset, without a copy of the rows. Cheap to copy. Immutable.
 class RowSet {
  public:
   RowSet() = default;
   explicit RowSet(std::shared_ptr<const Dataset> data) : data_(std::move(data)) {}
-  // `data` must outlive the set. Implicit: a dataset is the set of all its rows.
+  // `data` must outlive the set. Implicit, because a dataset is the set of all its rows.
   // NOLINTNEXTLINE(google-explicit-constructor)
   RowSet(const Dataset& data) : data_(std::shared_ptr<const Dataset>(), &data) {}
-  // Those with the numbers `rows`, in that order.
+  // The rows of `data` with the indices `rows`, in that order.
   RowSet(std::shared_ptr<const Dataset> data, std::vector<int32_t> rows)
       : data_(std::move(data)),
         rows_(std::make_shared<const std::vector<int32_t>>(std::move(rows))) {}
@@ -70,17 +71,17 @@ class RowSet {
     if (data_ == nullptr) return 0;
     return rows_ != nullptr ? static_cast<int64_t>(rows_->size()) : data_->rows;
   }
-  // The number of the i-th row in the dataset.
+  // Index in the dataset of the i-th row of the set.
   int64_t At(int64_t i) const { return rows_ != nullptr ? (*rows_)[static_cast<size_t>(i)] : i; }
-  // Makes numbers of rows in the set those in the dataset.
+  // Replaces indices into the set by indices into the dataset.
   void Resolve(std::span<int32_t> rows) const;
-  // Rows [first, first + count), in the dataset or copied to `gathered`, which is made larger if
-  // need be.
+  // Returns a view of rows [first, first + count) of the set. The view refers to the dataset if the
+  // set holds all rows, otherwise to copies in `gathered`, which grows as needed.
   BatchView View(int64_t first, int64_t count, Dataset* gathered) const;
 
  private:
   std::shared_ptr<const Dataset> data_;
-  std::shared_ptr<const std::vector<int32_t>> rows_;  // null: all
+  std::shared_ptr<const std::vector<int32_t>> rows_;  // null: all rows
 };
 
 }  // namespace backprop::engine

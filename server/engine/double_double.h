@@ -1,4 +1,4 @@
-// Numbers of about 104 bits as unevaluated sums of two doubles, and IEEE binary128 for functions.
+// Double-double numbers of about 104 bits, and IEEE binary128 for transcendental functions.
 //
 // The algorithms are Dekker's and Knuth's as given by Hida, Li and Bailey, "Algorithms for
 // quad-double precision floating point arithmetic" (ARITH 2001). A sum or product of finite numbers
@@ -12,7 +12,7 @@
 #include <cmath>
 
 #if LDBL_MANT_DIG != 113
-// Of libquadmath. Its header lies in a folder of GCC's own, where clang's tools do not look.
+// From libquadmath. Its header is in a directory of GCC's that clang-based tools do not search.
 extern "C" {
 __float128 expq(__float128 x) noexcept;
 __float128 expm1q(__float128 x) noexcept;
@@ -27,7 +27,7 @@ __float128 atanq(__float128 x) noexcept;
 
 namespace backprop::engine {
 
-// IEEE binary128: 113 bits. Tens of nanoseconds an operation.
+// IEEE binary128: 113 bits. An operation takes tens of nanoseconds.
 #if LDBL_MANT_DIG == 113
 using Quad = long double;
 inline Quad Exp(Quad x) { return std::exp(x); }
@@ -54,10 +54,10 @@ inline constexpr double kDoubleDoubleUnit = 0x1p-104;
 
 struct DoubleDouble {
   double high = 0;  // the number rounded to double
-  double low = 0;   // what is missing, |low| ≤ ulp(high) / 2
+  double low = 0;   // the remainder, |low| ≤ ulp(high) / 2
 
   DoubleDouble() = default;
-  // Exact. Implicit: every double is such a number.
+  // Exact. Implicit, because every double is such a number.
   // NOLINTNEXTLINE(google-explicit-constructor)
   DoubleDouble(double x) : high(x) {}
   // NOLINTNEXTLINE(google-explicit-constructor)
@@ -96,7 +96,7 @@ inline DoubleDouble operator*(DoubleDouble a, DoubleDouble b) {
   return {high, error - (high - product)};
 }
 
-// Two corrections of the quotient of the high parts.
+// The quotient of the high parts, corrected twice.
 inline DoubleDouble operator/(DoubleDouble a, DoubleDouble b) {
   const double first = a.high / b.high;
   DoubleDouble rest = a - b * first;
@@ -105,8 +105,8 @@ inline DoubleDouble operator/(DoubleDouble a, DoubleDouble b) {
   return DoubleDouble(first) + DoubleDouble(second) + DoubleDouble(rest.high / b.high);
 }
 
-// e^x − 1 and log(1 + x), with the relative error of a few roundings also for the smallest x. By
-// their series where that is short.
+// e^x − 1 and log(1 + x) with a relative error of a few roundings, also for tiny x. Small |x| uses
+// the power series.
 inline DoubleDouble Expm1(DoubleDouble x) {
   if (!(std::abs(x.high) < 0.05)) return DoubleDouble(Expm1(x.quad()));
   DoubleDouble term = x;

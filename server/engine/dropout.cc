@@ -11,7 +11,7 @@ void DropoutMask(const RandomStream& random, size_t layer, double rate, const Ma
   const T kept = static_cast<T>(1 / (1 - rate));
   const uint64_t first = static_cast<uint64_t>(layer) << 48;
   std::array<uint32_t, 4> block = {};
-  int64_t position = -1;  // of `block`
+  int64_t position = -1;  // position of `block`
   for (int64_t i = 0; i < part.rows; ++i) {
     for (int64_t j = 0; j < part.units; ++j) {
       const int64_t e = (part.first_row + i) * part.units + j;

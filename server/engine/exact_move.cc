@@ -209,7 +209,7 @@ LossPoint LossPointOf(const LossSpec& loss, const RowTargets& wanted, const Doub
       Quad slope = Q * p - q[j];
       Quad magnitude = Q * p + q[j];
       if (point.only == static_cast<int32_t>(j)) {
-        // −Q·(1 − p) as the sum of the others.
+        // −Q·(1 − p), computed as the sum of the other terms to avoid cancellation.
         Quad others = 0;
         for (size_t i = 0; i < size; ++i) others += i == j ? Quad(0) : e[i];
         slope = -Q * others / sum_exp;
@@ -268,7 +268,7 @@ LossPoint LossPointOf(const LossSpec& loss, const RowTargets& wanted, const Doub
 
 namespace {
 
-// Of one output of a regression, without the division by k; d = z − y.
+// The loss of one regression output, without the division by k; d = z − y.
 DoubleDouble RegressionMove(const LossSpec& loss, DoubleDouble d, DoubleDouble move) {
   const auto size = [](DoubleDouble x) { return x.high < 0 ? -x : x; };
   const DoubleDouble moved = d + move;
@@ -294,8 +294,8 @@ DoubleDouble LossMove(const LossSpec& loss, const LossPoint& point, const Double
   const size_t k = point.p.size();
   DoubleDouble sum;
   if (loss.kind == Loss::kSoftmaxCrossEntropy) {
-    // Q·log Σ_j p_j·e^(Δ_j − r) + Σ_j q_j·(r − Δ_j) for every r: r is the Δ of the one class that
-    // is wanted, or 0.
+    // Q·log Σ_j p_j·e^(Δ_j − r) + Σ_j q_j·(r − Δ_j) for any r. r is Δ of the target class if there
+    // is only one, otherwise 0.
     const DoubleDouble r = point.only < 0 ? DoubleDouble() : delta[point.only];
     for (size_t j = 0; j < k; ++j) sum = sum + point.p[j] * Expm1(delta[j] - r);
     DoubleDouble move = point.Q * Log1p(sum);

@@ -1,6 +1,6 @@
-// How far f moves when z does: f(z + Δ) − f(z) for every activation and loss, by identities that
-// hold for every Δ and in which nothing cancels, so that the smallest Δ loses no digits.
-// docs/numerics.md has them.
+// The change f(z + Δ) − f(z) of every activation and loss f. The identities used hold for every Δ
+// and contain no cancellation, so that even the smallest Δ loses no digits. They are derived in
+// docs/numerics.md. All functions are thread-safe.
 #ifndef BACKPROP_SERVER_ENGINE_EXACT_MOVE_H_
 #define BACKPROP_SERVER_ENGINE_EXACT_MOVE_H_
 
@@ -12,11 +12,11 @@
 
 namespace backprop::engine {
 
-// f(z) and f′(z) of a layer's activation; f′ takes the value for z ≤ 0 at a kink.
+// f(z) and f′(z) of the layer's activation. At a kink f′ is the derivative for z ≤ 0.
 Quad ExactActivation(const LayerSpec& layer, Quad z);
 Quad ExactSlope(const LayerSpec& layer, Quad z);
 
-// A unit's z, a = f(z), and what its move is computed from.
+// A unit's z and a = f(z), and the values from which ActivationMove() computes a change.
 struct UnitPoint {
   DoubleDouble z;
   DoubleDouble a;
@@ -29,25 +29,26 @@ UnitPoint PointOf(const LayerSpec& layer, DoubleDouble z);
 // f(z + Δ) − f(z).
 DoubleDouble ActivationMove(const LayerSpec& layer, const UnitPoint& point, DoubleDouble delta);
 
-// What a row wants, as targets (k) or as a label.
+// The targets of a row, as numbers (k) or as a class.
 struct RowTargets {
-  const double* targets;  // or null
-  int32_t label;          // where targets is null
+  const double* targets;  // (k); null: `label` is used
+  int32_t label;          // read if `targets` is null
 };
 
-// One row's loss, unweighted by its sample weight, and what its move is computed from.
+// The loss of one row, without its sample weight, and the values from which LossMove() computes a
+// change.
 struct LossPoint {
   Quad loss = 0;
-  std::vector<double> slope;      // (k): its derivatives by z
-  std::vector<double> magnitude;  // (k): the same with every term taken positive
+  std::vector<double> slope;      // (k): ∂loss/∂z
+  std::vector<double> magnitude;  // (k): the same sums with the absolute value of each term
   // (k) each. Softmax: p the probabilities, q the weighted targets. Binary: p = σ(z), other =
-  // σ(−z), q and yes the weights of log(1 + e^z) and log(1 + e^−z). Else: p = z − y.
+  // σ(−z), q and yes the weights of log(1 + e^z) and log(1 + e^−z). Other losses: p = z − y.
   std::vector<DoubleDouble> p;
   std::vector<DoubleDouble> other;
   std::vector<DoubleDouble> q;
   std::vector<DoubleDouble> yes;
   DoubleDouble Q;     // softmax: Σ q
-  int32_t only = -1;  // softmax: the one class whose q is not 0, or −1
+  int32_t only = -1;  // softmax: the only class whose q is not 0; −1: several
 };
 LossPoint LossPointOf(const LossSpec& loss, const RowTargets& wanted, const DoubleDouble* z,
                       int64_t k);

@@ -10,13 +10,14 @@
 namespace backprop::engine {
 namespace {
 
-// Roundings of one move of an activation or a loss.
+// Number of roundings in one change of an activation or a loss.
 constexpr double kMoveRoundings = 256;
 
-// Below this a DoubleDouble's low part may underflow.
+// Below this magnitude the low part of a DoubleDouble may underflow.
 constexpr double kSmallest = 1e-270;
 
-// Roundings on the way from a parameter to the loss, each relative to the magnitudes there.
+// Bound on the relative error of a change of the loss: all roundings between a parameter and the
+// loss, each relative to the magnitude at its place.
 double RoundingOf(const Network& network) {
   double roundings = kMoveRoundings + static_cast<double>(network.outputs());
   for (const LayerPlan& layer : network.layers()) {
@@ -25,7 +26,7 @@ double RoundingOf(const Network& network) {
   return roundings * kDoubleDoubleUnit;
 }
 
-// Whether f is straight on either side of 0.
+// Whether f is linear on each side of 0.
 bool IsStraight(const LayerSpec& layer) {
   return layer.activation == Activation::kIdentity || layer.activation == Activation::kRelu ||
          layer.activation == Activation::kLeakyRelu;
@@ -135,15 +136,15 @@ ExactPass::Change ExactPass::MoveUnit(size_t layer, int64_t row, int64_t unit, c
   const double size = std::abs(dz.delta.high);
   if (HasKink(spec)) response->room = std::min(response->room, std::abs(point.z.high) / size);
   if (!IsStraight(spec)) {
-    // GELU bends at a scale of 1/|z|.
+    // The curvature of GELU grows with |z|.
     const double bend = spec.activation == Activation::kGelu ? 1 + std::abs(point.z.high) : 1;
     response->reach = std::max(response->reach, size * bend);
   }
   const DoubleDouble delta = ActivationMove(spec, point, dz.delta);
-  // Also where nothing is left, of a unit that is not flat.
+  // Also if the change of a curved unit is 0.
   response->underflows = response->underflows || dz.magnitude < kSmallest ||
                          (!IsStraight(spec) && std::abs(delta.high) < kSmallest);
-  constexpr double kSteepest = 1.2;  // of all activations but ELU
+  constexpr double kSteepest = 1.2;  // largest |f′| of all activations except ELU
   const double slope = size > 0 ? std::abs(delta.high) / size : std::max(kSteepest, spec.alpha);
   return {delta, dz.magnitude * slope};
 }

@@ -8,17 +8,17 @@
 namespace backprop::engine {
 namespace {
 
-// How many outputs and vectors of rows a tile keeps in registers.
+// Numbers of outputs and of vectors of rows in a tile, which is kept in registers.
 constexpr int kTileOutputs = 4;
 constexpr int kTileVectors = kVectorBytes == 64 ? 4 : 2;
 
-// out_o = bias_o + Σ_p w(p, o)·in_p for a tile of outputs o and vectors of rows.
+// Computes out_o = bias_o + Σ_p w(p, o)·in_p for a tile of outputs o and vectors of rows.
 template <class T>
 struct Weights {
   const T* at;
   int64_t p_stride;
   int64_t o_stride;
-  const T* bias;  // null: 0
+  const T* bias;  // null: all 0
 };
 
 template <class T, int kOutputs, int kVectors>
@@ -68,14 +68,14 @@ void Product(const Weights<T>& w, int64_t outputs, int64_t depth, const T* in, i
   }
 }
 
-// Neighbouring lanes of a, then of b, added.
+// Sums of neighbouring lanes of a, then of b.
 template <class T, size_t... kLane>
 [[gnu::always_inline]] inline Vec<T> AddPairs(Vec<T> a, Vec<T> b, std::index_sequence<kLane...>) {
   return __builtin_shufflevector(a, b, (2 * kLane)...) +
          __builtin_shufflevector(a, b, (2 * kLane + 1)...);
 }
 
-// Lane l of the result is the sum of the lanes of v[l], for kLanes vectors; each sum is a tree over
+// Lane l of the result is the sum of the lanes of v[l], for kLanes vectors. Each sum is a tree over
 // neighbouring lanes.
 template <class T, int64_t kCount = kLanes<T>>
 [[gnu::always_inline]] inline Vec<T> SumsOfLanes(const Vec<T>* v) {
@@ -88,7 +88,7 @@ template <class T, int64_t kCount = kLanes<T>>
   }
 }
 
-// out[i] = sum of the lanes of v[i], for a number of vectors that the compiler knows.
+// Sets out[i] to the sum of the lanes of v[i]. The number of vectors is known at compile time.
 template <class T, int kCount>
 [[gnu::always_inline]] inline void StoreLaneSums(const Vec<T>* v, T* out) {
   constexpr int kWhole = static_cast<int>(WholeVectors<T>(kCount));
@@ -99,7 +99,7 @@ template <class T, int kCount>
   }
 }
 
-// dW of a tile of inputs i and units u, and with kBias the units' db.
+// Computes dW for a tile of inputs i and units u and, with kBias, db of the units.
 template <class T, int kInputs, int kUnits, bool kBias>
 [[gnu::always_inline]] inline void GradientTile(const T* X, const T* dZ, int64_t n, int64_t stride,
                                                 int64_t units, T* dW, T* db) {
@@ -118,7 +118,7 @@ template <class T, int kInputs, int kUnits, bool kBias>
   };
   int64_t row = 0;
   for (; row + kLanes<T> <= n; row += kLanes<T>) add(row, Load<T>);
-  if (row < n) {  // whatever stands behind the rows counts as 0
+  if (row < n) {  // padding after the rows counts as 0
     const IntVec<T> is_row = FirstLanes<T>(n - row);
     add(row, [&](const T* from) { return is_row ? Load<T>(from) : Vec<T>{}; });
   }
@@ -139,7 +139,7 @@ void GradientBand(const LayerPlan& layer, const T* X, const T* dZ, int64_t n, in
   T* dW = gradients + layer.weights_offset + u;
   T* db = gradients + layer.bias_offset + u;
   const T* dz = dZ + u * stride;
-  // With the bias the sums of three inputs fill the registers as those of four do without.
+  // With the bias, the sums of three inputs fill the registers; without it, those of four.
   int64_t i = std::min<int64_t>(layer.inputs, 3);
   switch (i) {
     case 1:
@@ -170,7 +170,7 @@ void GradientBand(const LayerPlan& layer, const T* X, const T* dZ, int64_t n, in
   }
 }
 
-// With d known to the compiler, which then turns whole vectors.
+// d is known at compile time, so that whole vectors are transposed.
 template <class T, int kColumns>
 void TurnNarrow(const T* x, int64_t n, int64_t stride, T* X) {
   for (int64_t i = 0; i < n; ++i) {

@@ -17,9 +17,9 @@ Network InFloat64(const Network& network) {
   return Network(spec);
 }
 
-// A copy of the parameters with each layer scaled by a power of two, so that the root mean square
-// of its z over all rows and units is below 1, and at most half of what it was. W and b of a layer
-// keep their proportions.
+// Returns a copy of the parameters with each layer scaled by a power of two, so that the root mean
+// square of its z over all rows and units is below 1 and at most half of its previous value. W and
+// b of a layer are scaled by the same factor.
 Buffer ScaledDown(const Network& network, const Buffer& values,
                   const Standardization* standardization, const Dataset& batch) {
   Buffer scaled = values.Clone();
@@ -51,7 +51,7 @@ Buffer ScaledDown(const Network& network, const Buffer& values,
     }
     const double rms = std::sqrt(sum / static_cast<double>(z.size()));
     const double scale = std::isfinite(rms) && rms > 1 ? std::ldexp(0.5, -std::ilogb(rms)) : 0.5;
-    // The layer's W and b lie side by side.
+    // W and b of a layer are adjacent.
     for (int64_t i = 0; i < (layer.inputs + 1) * layer.units; ++i) {
       const int64_t at = layer.weights_offset + i;
       scaled.Set(at, scale * parameters[static_cast<size_t>(at)]);
@@ -64,8 +64,8 @@ Buffer ScaledDown(const Network& network, const Buffer& values,
   return scaled;
 }
 
-// The same rows, each with its weight times a factor of its own in [1/2, 3/2), so that what cancels
-// between rows no longer does.
+// Returns the rows with each weight multiplied by its own factor in [1/2, 3/2), so that gradients
+// that cancelled between rows no longer cancel.
 Dataset Reweighted(const Dataset& batch, DataType type) {
   constexpr double kGoldenRatio = 0.6180339887498949;
   Dataset rows = batch.ConvertTo(type);
@@ -109,7 +109,7 @@ void GradChecker::ChooseEntries() {
     std::vector<int64_t> chosen(static_cast<size_t>(size));
     std::iota(chosen.begin(), chosen.end(), 0);
     if (count < size) {
-      // The first `count` places of a Fisher–Yates shuffle, then in ascending order.
+      // The first `count` positions of a Fisher–Yates shuffle, then sorted.
       const RandomStream random(options_.seed, RandomPurpose::kGradCheckSample, t);
       for (int64_t i = 0; i < count; ++i) {
         const auto skip = random.Below(static_cast<uint64_t>(size - i), static_cast<uint64_t>(i));
@@ -142,7 +142,7 @@ bool GradChecker::BeginScaled() {
   if (!needed) return false;
   const Buffer scaled = ScaledDown(exact_, values_, standardization_.get(), batch_);
   own_batch_ = Reweighted(own_batch_, own_.spec().data_type);
-  // From the model's precision: both must be the same numbers.
+  // Converted from the model's precision, so that both copies hold the same numbers.
   reweighted_ = own_batch_.ConvertTo(DataType::kFloat64);
   scaled_ = std::make_unique<GradCheckPoint>(own_, exact_, scaled, standardization_, own_batch_,
                                              reweighted_, options_, entries);
@@ -167,7 +167,7 @@ GradCheckReport GradChecker::Judge(const Tamper& tamper) const {
     if (!(check.max_relative_error <= report.max_relative_error)) {
       report.max_relative_error = check.max_relative_error;
     }
-    // The first failure, or else the first tensor that was not proved.
+    // The first failed tensor, otherwise the first that was not proved.
     if (check.verdict != Verdict::kPassed && report.verdict != Verdict::kFailed &&
         (report.verdict == Verdict::kPassed || check.verdict == Verdict::kFailed)) {
       report.verdict = check.verdict;

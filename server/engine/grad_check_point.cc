@@ -13,7 +13,7 @@
 namespace backprop::engine {
 namespace {
 
-// The gradient of a network with these values, which backward must leave as they are.
+// Computes the gradient of a network at `values`, which the backward pass must not change.
 template <class T>
 std::vector<double> Gradients(const Network& network, std::vector<T> values,
                               const Standardization* standardization, const BatchView& batch,
@@ -41,15 +41,15 @@ std::string Place(const TensorInfo& tensor, int64_t index) {
                             : "[" + std::to_string(index / tensor.cols) + ", " + unit + "]");
 }
 
-// The power of two next below.
+// The largest power of two that is at most x.
 double PowerOfTwo(double x) { return std::ldexp(1, std::ilogb(x)); }
 
 }  // namespace
 
 Difference Differentiate(ExactPass* pass, const TensorInfo& tensor, size_t layer, int64_t index,
                          double tolerance) {
-  constexpr double kReach = 1e-9;      // |Δz| of curved units that is aimed at
-  constexpr double kFactor = 0x1p-10;  // from one step to the next
+  constexpr double kReach = 1e-9;      // target for |Δz| of curved units
+  constexpr double kFactor = 0x1p-10;  // ratio of successive steps
   constexpr int kTries = 16;
   Difference best;
   const double input = pass->LargestInput(tensor, layer, index);
@@ -60,7 +60,7 @@ Difference Differentiate(ExactPass* pass, const TensorInfo& tensor, size_t layer
   double delta = PowerOfTwo(std::min(kReach / input, kLargestStep));
   for (int i = 0; i < kTries && std::isnormal(delta * input); ++i) {
     const Response half = pass->Move(tensor, layer, index, delta);
-    // The wider difference must stay on this side of every kink, too.
+    // The wider difference (2δ) must not cross a kink either.
     if (!(half.room > 4)) {
       if (!(half.room > 0)) break;
       delta = PowerOfTwo(delta * half.room / 8);
@@ -72,9 +72,10 @@ Difference Differentiate(ExactPass* pass, const TensorInfo& tensor, size_t layer
     }
     const Response whole = pass->Move(tensor, layer, index, 2 * delta);
     const double value = half.rise / (2 * delta);
-    // The error falls with δ², so that the two differences differ by three times that of the finer
-    // one; with δ alone, where a second derivative jumps: then by that error.
-    // What was lost near the smallest number is less than this, whatever multiplies it later.
+    // The error is of order δ², so that the two differences differ by three times the error of the
+    // finer one. If a second derivative jumps, it is of order δ and they differ by that error.
+    // Loss of digits near the smallest number is less than kUnderflow, after any later
+    // multiplication.
     constexpr double kUnderflow = 1e-200;
     const double error = 2 * std::abs(value - whole.rise / (4 * delta)) + half.noise / (2 * delta) +
                          (half.underflows || input < kUnderflow ? kUnderflow : 0);
@@ -120,7 +121,7 @@ int64_t GradCheckPoint::BytesNeeded(const Network& exact, int64_t rows) {
          8 * 6 * exact.parameter_count();  // parameters, gradients and bounds
 }
 
-// Computes rows of the exact pass, then of the bounds.
+// Computes the exact pass for up to `rows` rows, then the bounds.
 bool GradCheckPoint::Prepare(int64_t rows) {
   if (pass_->Advance(rows)) return true;
   for (; rows > 0 && bounded_ < pass_->rows(); --rows, ++bounded_) {
@@ -132,7 +133,7 @@ bool GradCheckPoint::Prepare(int64_t rows) {
 
 bool GradCheckPoint::Advance(int64_t entries) {
   if (!prepared_) {
-    // A difference takes four passes over all rows.
+    // A difference costs four passes over all rows.
     prepared_ = !Prepare(std::max<int64_t>(1, entries * 4));
     return true;
   }
@@ -144,14 +145,14 @@ bool GradCheckPoint::Advance(int64_t entries) {
     }
     if (entries-- == 0) return true;
     Entry& entry = entries_[tensor_][entry_++];
-    // Every layer has two tensors.
+    // Each layer has two tensors.
     entry.numeric =
         Differentiate(pass_.get(), tensors_[tensor_], tensor_ / 2, entry.index, options_.tolerance);
   }
   return false;
 }
 
-// The gradient of the kernels that train the model against the float64 one.
+// Compares the gradient of the training kernels with the float64 gradient.
 void GradCheckPoint::CompareKernels(const std::vector<double>& analytic,
                                     const std::vector<double>& own, TensorGradCheck* check) const {
   const RoundingBound& own_bound = own_bound_.has_value() ? *own_bound_ : *bound_;
@@ -162,7 +163,7 @@ void GradCheckPoint::CompareKernels(const std::vector<double>& analytic,
     const double bound = own_bound.gradient()[at] + bound_->gradient()[at];
     const double size = std::max(std::abs(own[at]), std::abs(analytic[at]));
     const double excess = difference <= bound ? 0 : (difference - bound) / size;
-    // Written so that NaN is kept.
+    // This form of the comparison keeps NaN.
     if (!(excess <= check->kernel_max_relative_error)) check->kernel_max_relative_error = excess;
     if (!(difference / bound <= check->kernel_max_bound_ratio)) {
       check->kernel_max_bound_ratio = difference / bound;
@@ -184,7 +185,7 @@ void GradCheckPoint::CompareDifferences(size_t t, const std::vector<double>& ana
     if (proves(g, numeric)) largest = std::abs(numeric.value);
   }
   bool failed = false;
-  double hidden = 0;  // the widest bound of an unresolved entry
+  double hidden = 0;  // the largest bound of an unresolved entry
   for (const auto& [index, numeric] : entries_[t]) {
     if (numeric.set_aside) {
       ++check->set_aside;
@@ -198,7 +199,7 @@ void GradCheckPoint::CompareDifferences(size_t t, const std::vector<double>& ana
     const double absolute = std::abs(g - numeric.value);
     const double size = std::max(std::abs(g), std::abs(numeric.value));
     const double relative = absolute == 0 ? 0 : absolute / size;
-    // Written so that NaN is wrong, and counts as the worst.
+    // With this form of the comparison, NaN is wrong and is the worst entry.
     const bool wrong = !(absolute <= tolerance * size + bound);
     const bool proved = proves(g, numeric);
     const bool zero = g == 0 && absolute <= numeric.error;

@@ -6,14 +6,15 @@
 
 #include "server/engine/vector.h"
 
-// Of OpenMP's run-time library, whose header is not on every compiler's path.
+// From OpenMP's run-time library, whose header not every compiler finds.
 extern "C" void omp_set_num_threads(int threads);
 
 namespace backprop::engine {
 namespace {
 
-// Both libraries would choose by what the processor can do and how large its caches are. They are
-// told what this build is for instead, so that bits depend on the build alone.
+// Both libraries choose kernels by the processor's features and cache sizes. Here they are
+// restricted to the instruction set of this build, so that the bits of a result depend on the build
+// alone.
 struct Libraries {
   Libraries() {
     dnnl_set_max_cpu_isa(kVectorBytes == 64   ? dnnl_cpu_isa_avx512_core
@@ -23,7 +24,8 @@ struct Libraries {
   }
 };
 
-// oneDNN would spread a product over OpenMP's threads; a setting of the calling thread says not to.
+// oneDNN distributes a product over OpenMP's threads unless this setting of the calling thread
+// disables it.
 void UseOneThread() {
   thread_local bool done = false;
   if (done) return;

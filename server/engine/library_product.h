@@ -1,4 +1,4 @@
-// Products of large matrices, by libraries: oneDNN in float32, Eigen in float64.
+// Products of large matrices, computed by libraries: oneDNN in float32, Eigen in float64.
 #ifndef BACKPROP_SERVER_ENGINE_LIBRARY_PRODUCT_H_
 #define BACKPROP_SERVER_ENGINE_LIBRARY_PRODUCT_H_
 
@@ -6,9 +6,10 @@
 
 namespace backprop::engine {
 
-// C = op(A)·op(B), or C + op(A)·op(B) if `add`: (m, k)·(k, n) → (m, n), all row-major and dense; op
-// transposes where asked to: A is then (k, m), B is (n, k). On the calling thread alone. The bits
-// depend on the shapes and on this build's instruction set.
+// Sets C = op(A)·op(B), or adds op(A)·op(B) to C if `add`: (m, k)·(k, n) → (m, n). All matrices are
+// row-major and dense. op transposes if requested: A is then (k, m), B is (n, k). Runs on the
+// calling thread only. The bits of the result depend on the shapes and on the instruction set of
+// this build.
 void LibraryProduct(bool transpose_a, bool transpose_b, int64_t m, int64_t k, int64_t n,
                     const float* A, const float* B, bool add, float* C);
 void LibraryProduct(bool transpose_a, bool transpose_b, int64_t m, int64_t k, int64_t n,

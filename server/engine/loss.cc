@@ -15,8 +15,8 @@ T WeightAt(const std::vector<double>& weights, int64_t j) {
   return weights.empty() ? T(1) : static_cast<T>(weights[static_cast<size_t>(j)]);
 }
 
-// A vector of rows of a matrix, by its columns. Lanes from `count` on are of no row: they are read
-// as 0 of a row-major matrix and as whatever stands there of a feature-major one.
+// A vector of rows of a matrix, accessed by column. Lanes from `count` on have no row: they read as
+// 0 from a row-major matrix and as the padding from a feature-major one.
 template <class T, Layout kLayout>
 struct Rows {
   T* at;
@@ -40,27 +40,27 @@ struct Rows {
   }
 };
 
-// What a loss sees of one vector of rows.
+// The inputs of a loss for one vector of rows.
 template <class T, Layout kLayout>
 struct Block {
   const LossSpec& loss;
   int64_t k;
   Rows<const T, kLayout> z;
-  bool indexed;  // by `label`, else by `targets`
+  bool indexed;  // targets are in `label`, otherwise in `targets`
   IntVec<T> label;
   Rows<const T, Layout::kRowMajor> targets;
-  Vec<T> share;         // s_i / D scales dz; 0 where a row weighs nothing
-  Rows<T, kLayout> dz;  // at null: not wanted
+  Vec<T> share;         // s_i / D, the factor of dz; 0 for rows of weight 0
+  Rows<T, kLayout> dz;  // null: not computed
 };
 
-// Row losses, unweighted, and where a row was predicted right.
+// Row losses without sample weights, and which rows were predicted correctly.
 template <class T>
 struct RowLosses {
   Vec<T> loss = {};
   IntVec<T> right = {};
 };
 
-// The first largest of k columns.
+// The index of the first largest of k columns.
 template <class T>
 struct Best {
   Vec<T> value;
@@ -77,11 +77,11 @@ template <class T, Layout kLayout>
   return best;
 }
 
-// The targets of a row are smoothed and weighted by class, q_j = w_j·((1 − ε)·y_j + ε/k), with sum
-// Q:
+// The targets of a row are smoothed and weighted by class, q_j = w_j·((1 − ε)·y_j + ε/k); their sum
+// is Q:
 //   loss = −Σ_j q_j·log softmax(z)_j = Q·log Σ_j e^(z_j − m) − Σ_j q_j·(z_j − m),  m = max z
 //   dz   = share·(Q·softmax(z) − q)
-// The loss is made of terms q_j·(log Σ − (z_j − m)) ≥ 0, so that nothing cancels.
+// The loss is a sum of terms q_j·(log Σ − (z_j − m)) ≥ 0, so that nothing cancels.
 template <class T, Layout kLayout>
 [[gnu::always_inline]] inline RowLosses<T> SoftmaxCrossEntropy(const Block<T, kLayout>& b) {
   using V = Vec<T>;
@@ -97,7 +97,7 @@ template <class T, Layout kLayout>
   RowLosses<T> rows;
   rows.right = best.column == (b.indexed ? b.label : BestOf(b.targets, b.k).column);
   const auto is_label = [&](int64_t j) { return b.label == static_cast<IntOf<T>>(j); };
-  // Without smoothing only the label's own term is not 0.
+  // Without smoothing, only the term of the label is not 0.
   if (b.indexed && b.loss.label_smoothing == 0) {
     V z_label = {}, q_label = {};
     for (int64_t j = 0; j < b.k; ++j) {
@@ -131,7 +131,7 @@ template <class T, Layout kLayout>
   return rows;
 }
 
-// For each element, p its pos_weight and w its class weight:
+// For each element, with p its pos_weight and w its class weight:
 //   loss = w·((1 − y)·z + (1 + (p − 1)·y)·log(1 + e^−z));  dz = share/k·w·((1 + (p − 1)·y)·σ(z) −
 //   p·y)
 // where log(1 + e^−z) = max(−z, 0) + log(1 + e^−|z|).
@@ -148,7 +148,7 @@ template <class T, Layout kLayout>
     const T w = WeightAt<T>(b.loss.class_weights, j);
     const V both = 1 + (p - 1) * y;
     const V log_term = Log1pOfUnit<T>(ExpNonPositive<T>(-Abs<T>(z)));
-    // For either sign of z a sum of terms ≥ 0.
+    // A sum of terms ≥ 0 for either sign of z.
     rows.loss += z > 0 ? w * ((1 - y) * z + both * log_term) : w * (both * log_term - p * y * z);
     rows.right &= ((z > 0) ^ ~(y > T(0.5)));
     if (b.dz.at != nullptr) b.dz.Store(j, w * (both * Sigmoid<T>(z) - p * y) / k * b.share);
@@ -199,7 +199,7 @@ template <class T, Layout kLayout>
   }
 }
 
-// Rows [first, first + count) of a row-major matrix (n, k), which may be null.
+// Rows [first, first + count) of a row-major matrix (n, k); null if the matrix is null.
 template <class T>
 Rows<T, Layout::kRowMajor> RowsAt(T* matrix, int64_t k, int64_t first, int64_t count) {
   return {matrix == nullptr ? nullptr : matrix + first * k, k, count};
@@ -216,7 +216,7 @@ IntVec<T> Labels(const int32_t* classes, int64_t count) {
   return __builtin_convertvector(label, IntVec<T>);
 }
 
-// s / D, divided in float64; 0 where D is.
+// s / D, divided in float64; 0 if D is 0.
 template <class T>
 T Share(T s, double D) {
   return D > 0 ? static_cast<T>(static_cast<double>(s) / D) : T(0);
@@ -230,7 +230,7 @@ Vec<T> Shares(Vec<T> s, double D) {
 
 }  // namespace
 
-// Σ s_i, and for softmax cross-entropy with class indices Σ s_i·w_{y_i}, as PyTorch divides.
+// Σ s_i; for softmax cross-entropy with class indices Σ s_i·w_{y_i}, as in PyTorch.
 template <class T>
 LossResult LossWeights(const LossSpec& loss, const LossInput<T>& in) {
   LossResult result;
@@ -265,7 +265,7 @@ LossResult Sums(const LossSpec& loss, const LossInput<T>& in, double D, T* dz) {
   };
   for (int64_t i = 0; i < in.n; i += kLanes<T>) {
     const int64_t count = std::min(kLanes<T>, in.n - i);
-    // s_i; 0 in lanes of no row.
+    // s_i; 0 in lanes without a row.
     const Vec<T> s = weighted             ? LoadPart<T>(in.sample_weights + i, count)
                      : count == kLanes<T> ? Splat<T>(1)
                                           : (FirstLanes<T>(count) ? Splat<T>(1) : Vec<T>{});
@@ -284,7 +284,7 @@ LossResult Sums(const LossSpec& loss, const LossInput<T>& in, double D, T* dz) {
       sum.Add(rows.loss);
       continue;
     }
-    // A row of weight 0 is as if it were not there, whatever its loss; so is a lane of no row.
+    // Rows of weight 0 and lanes without a row contribute nothing, whatever their loss.
     sum.Add(s == 0 ? Vec<T>{} : s * rows.loss);
     if (dz == nullptr) continue;
     for (int64_t j = 0; j < in.k; ++j) {

@@ -10,7 +10,7 @@
 namespace backprop::engine {
 namespace {
 
-// A's element (i, p) is a[i·row_stride + p·col_stride]: the same kernel serves A and Aᵀ.
+// Element (i, p) of A is a[i·row_stride + p·col_stride], so that one kernel serves A and Aᵀ.
 template <class T>
 struct Strided {
   const T* a;
@@ -18,8 +18,8 @@ struct Strided {
   int64_t col_stride;
 };
 
-// A tile of kRows × kVectors·lanes of C, kept in registers while p runs over the depth. Every
-// element is one sum over p in ascending order, begun with its bias.
+// A tile of kRows × kVectors·lanes of C, kept in registers while p iterates over the depth. Every
+// element is a sum over p in ascending order that starts with the bias.
 template <class T, int kBytes, int kRows, int kVectors>
 inline void Tile(const Strided<T>& A, int64_t row, const T* B, const T* bias, T* C, int64_t k,
                  int64_t n) {
@@ -48,7 +48,7 @@ inline void Tile(const Strided<T>& A, int64_t row, const T* B, const T* bias, T*
   }
 }
 
-// All rows of a band of columns as wide as the tile.
+// Computes all rows of a band of columns of the tile's width.
 template <class T, int kBytes, int kVectors>
 void Band(const Strided<T>& A, const T* B, const T* bias, T* C, int64_t m, int64_t k, int64_t n) {
   int64_t row = 0;
@@ -56,7 +56,7 @@ void Band(const Strided<T>& A, const T* B, const T* bias, T* C, int64_t m, int64
   for (; row < m; ++row) Tile<T, kBytes, 1, kVectors>(A, row, B, bias, C, k, n);
 }
 
-// Columns from `col` on, by vectors of kBytes, then of half of it.
+// Computes the columns from `col` on with vectors of kBytes, then of half that size.
 template <class T, int kBytes, int kVectors>
 void Bands(const Strided<T>& A, const T* B, const T* bias, T* C, int64_t m, int64_t k, int64_t n,
            int64_t col) {

@@ -1,5 +1,5 @@
-// Products of row-major, dense matrices. Small ones by tiles of our own, large ones by a library;
-// path.h draws the line.
+// Products of row-major, dense matrices. Small products use this file's own tiled kernels, large
+// ones a library; path.h defines the threshold. Thread-safe; each call runs on the calling thread.
 #ifndef BACKPROP_SERVER_ENGINE_MATMUL_H_
 #define BACKPROP_SERVER_ENGINE_MATMUL_H_
 
@@ -7,7 +7,7 @@
 
 namespace backprop::engine {
 
-// C = A·B + b: (m, k)·(k, n) + (n) → (m, n); b is added to every row.
+// C = A·B + b:  (m, k)·(k, n) + (n) → (m, n). b is added to every row.
 template <class T>
 void MatMulBias(const T* A, const T* B, const T* b, T* C, int64_t m, int64_t k, int64_t n);
 
@@ -15,12 +15,12 @@ void MatMulBias(const T* A, const T* B, const T* b, T* C, int64_t m, int64_t k, 
 template <class T>
 void MatMulTransposedA(const T* A, const T* B, T* C, int64_t m, int64_t k, int64_t n);
 
-// C = A·Bᵀ: (m, k)·(n, k)ᵀ → (m, n). `scratch` has room for TransposeScratch(k, n) elements.
+// C = A·Bᵀ: (m, k)·(n, k)ᵀ → (m, n). `scratch` must have room for TransposeScratch(k, n) elements.
 template <class T>
 void MatMulTransposedB(const T* A, const T* B, T* C, int64_t m, int64_t k, int64_t n, T* scratch);
 
-// Elements that transposing a (k, n) matrix of a product of our own takes; none where a library
-// takes every product with it.
+// Elements of scratch memory for the transposition of a (k, n) matrix; 0 if every product with it
+// is computed by a library.
 int64_t TransposeScratch(int64_t k, int64_t n);
 
 }  // namespace backprop::engine

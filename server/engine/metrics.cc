@@ -12,7 +12,7 @@ namespace {
 
 double Ratio(double part, double whole) { return whole > 0 ? part / whole : 0; }
 
-// From the weights of what was found rightly, found, and there to be found.
+// Scores from the weights of true positives, predicted positives and actual positives.
 ClassScores ScoresOf(double true_positive, double predicted, double support) {
   ClassScores scores;
   scores.precision = Ratio(true_positive, predicted);
@@ -22,7 +22,7 @@ ClassScores ScoresOf(double true_positive, double predicted, double support) {
   return scores;
 }
 
-// Averages over the classes whose `share` is not negative, weighted by it.
+// Averages over the classes whose `share` is not negative, weighted by `share`.
 AverageScores Average(const std::vector<ClassScores>& classes, const std::vector<double>& share) {
   AverageScores sum;
   double whole = 0;
@@ -47,7 +47,7 @@ void AverageAll(const std::vector<double>& counted, ClassificationMetrics* out) 
 std::optional<double> RocAuc(std::span<const double> scores, const std::vector<bool>& positive,
                              std::span<const double> weights) {
   if (std::any_of(scores.begin(), scores.end(), [](double x) { return std::isnan(x); })) {
-    return std::nullopt;  // NaN has no place in an order
+    return std::nullopt;  // NaN cannot be ordered
   }
   std::vector<size_t> order(scores.size());
   std::iota(order.begin(), order.end(), 0);
@@ -83,7 +83,7 @@ MetricsCollector::MetricsCollector(const Network& network, const Dataset& data, 
 }
 
 int64_t MetricsCollector::BytesNeeded(const Network& network, int64_t rows) {
-  // Scores, labels, predictions, and what one ROC curve sorts.
+  // Scores, labels, predictions, and the copies that one ROC curve sorts.
   return rows * (8 * network.outputs() + 2 * 4 + 3 * 8);
 }
 
@@ -187,7 +187,7 @@ void MetricsCollector::Multiclass(ClassificationMetrics* out) const {
     out->confusion[label * classes + predicted] += s;
     const double p = Score(i, static_cast<int64_t>(label));
     log_loss -= s * std::log(std::clamp(p, kEpsilon, 1 - kEpsilon));
-    int64_t above = 0;  // among equals scikit-learn ranks the last class first
+    int64_t above = 0;  // of equal scores, scikit-learn ranks the last class first
     for (int64_t j = 0; j < columns_; ++j) {
       const double other = Score(i, j);
       above += other > p || (other == p && j > static_cast<int64_t>(label));
@@ -262,7 +262,7 @@ RegressionMetrics MetricsCollector::Regression() const {
     out.mean_squared_error += Ratio(squares, weight) / k;
     out.root_mean_squared_error += std::sqrt(Ratio(squares, weight)) / k;
     out.mean_absolute_error += Ratio(absolute, weight) / k;
-    // What rounding of the mean alone can leave of the spread of equal targets.
+    // The largest spread of equal targets that the rounding of their mean can cause.
     const double rounding =
         std::numeric_limits<double>::epsilon() * static_cast<double>(data_.rows) * mean;
     const double constant = squares == 0 ? 1 : 0;

@@ -62,7 +62,7 @@ int64_t CountParameters(const NetworkSpec& spec, int64_t limit) {
   int64_t total = 0;
   int64_t inputs = spec.input_size;
   for (const LayerSpec& layer : spec.layers) {
-    // (inputs + 1)·units ≤ limit − total, without forming a product that may overflow.
+    // (inputs + 1)·units ≤ limit − total, without a product that may overflow.
     if (layer.units > (limit - total) / (inputs + 1)) return -1;
     total += (inputs + 1) * layer.units;
     inputs = layer.units;
@@ -72,7 +72,7 @@ int64_t CountParameters(const NetworkSpec& spec, int64_t limit) {
 
 namespace {
 
-// `i`: element of W, row-major.
+// `i` is the index of an element of W, row-major.
 double DrawWeight(const LayerPlan& layer, const RandomStream& random, int64_t i) {
   const auto position = static_cast<uint64_t>(i);
   const auto fan_in = static_cast<double>(layer.inputs);

@@ -1,4 +1,4 @@
-// A network's plan: where each parameter lies. Immutable, shared by all who compute with it.
+// A network: its spec and the position of each parameter. Immutable and thread-safe.
 #ifndef BACKPROP_SERVER_ENGINE_NETWORK_H_
 #define BACKPROP_SERVER_ENGINE_NETWORK_H_
 
@@ -14,7 +14,7 @@
 
 namespace backprop::engine {
 
-// One layer's place among the parameters: W (inputs, units), row-major, then b (units).
+// Position of a layer's parameters: W (inputs, units), row-major, followed by b (units).
 struct LayerPlan {
   int64_t inputs;
   int64_t units;
@@ -23,20 +23,20 @@ struct LayerPlan {
   int64_t bias_offset;     // first element of b
 };
 
-// A parameter tensor as callers see it.
+// A parameter tensor as the API presents it.
 struct TensorInfo {
   std::string name;  // "layers[i].weights" or "layers[i].bias"
   int64_t rows;      // inputs; 1 for a bias
   int64_t cols;      // units
-  bool is_bias;      // a vector of `cols`, where weights are a matrix
+  bool is_bias;      // a vector of `cols` elements; weights are a matrix
   int64_t offset;    // first element in the flat parameters
   int64_t size() const { return rows * cols; }
 };
 
-// One state vector of an optimiser; the names are those of PyTorch's.
+// One state vector of an optimiser. Names are PyTorch's.
 struct SlotInfo {
   std::string name;           // "momentum", "exp_avg", …
-  double initial = 0;         // what it starts from
+  double initial = 0;         // value of every element at the start
   bool non_negative = false;  // a mean or sum of squares
 };
 
@@ -46,18 +46,19 @@ class Network {
 
   const NetworkSpec& spec() const { return spec_; }
   const std::vector<LayerPlan>& layers() const { return layers_; }
-  int64_t inputs() const { return spec_.input_size; }           // d
-  int64_t outputs() const { return layers_.back().units; }      // k
-  int64_t parameter_count() const { return parameters_; }       // P
-  int64_t widest() const { return widest_; }                    // most units in a layer
-  int64_t units_in_all() const { return units_in_all_; }        // sum of units
-  int64_t largest_weights() const { return largest_weights_; }  // most elements in a W
+  int64_t inputs() const { return spec_.input_size; }       // d
+  int64_t outputs() const { return layers_.back().units; }  // k
+  int64_t parameter_count() const { return parameters_; }   // P
+  int64_t widest() const { return widest_; }                // largest number of units in a layer
+  int64_t units_in_all() const { return units_in_all_; }    // sum of the units of all layers
+  int64_t largest_weights() const { return largest_weights_; }  // largest number of elements in a W
 
-  // The optimiser's state vectors, each of P elements, in this order.
+  // The optimiser's state vectors, of P elements each, in the order in which State::values holds
+  // them.
   const std::vector<SlotInfo>& slots() const { return slots_; }
   int64_t slot_count() const { return static_cast<int64_t>(slots_.size()); }
 
-  // All parameter tensors, layer by layer, weights before bias.
+  // All parameter tensors in order of the layers, weights before bias.
   std::vector<TensorInfo> tensors() const;
 
  private:
@@ -70,23 +71,25 @@ class Network {
   int64_t largest_weights_ = 0;
 };
 
-// Number of parameters of a spec, or -1 when it exceeds `limit`. Never overflows.
+// Returns the number of parameters of a spec, or -1 if it exceeds `limit`. Never overflows.
 int64_t CountParameters(const NetworkSpec& spec, int64_t limit);
 
-// Means and standard deviations of the inputs, (d) each, std > 0. Immutable.
+// Mean and standard deviation of each input, (d) each, std > 0. Immutable.
 struct Standardization {
   std::vector<double> mean;
   std::vector<double> std;
 };
 
-// Everything that training changes. A published State is immutable; a step writes the next one.
+// Everything that training changes. A State that has been published to readers is immutable; a step
+// writes the next State to other memory.
 struct State {
-  // P parameters, then each optimiser slot of P elements.
+  // The P parameters, followed by the optimiser slots of P elements each.
   Buffer values;
-  int64_t step = 0;            // optimiser steps applied to the model
-  int64_t optimizer_step = 0;  // steps seen by the optimiser's slots and its schedule (Adam's t)
-  PlateauState plateau;        // of ScheduleKind::kReduceOnPlateau
-  // Null without standardisation, and before it was fitted.
+  int64_t step = 0;  // optimiser steps applied to the model
+  int64_t optimizer_step =
+      0;                 // steps since the optimiser was reset (Adam's t); the schedule uses it
+  PlateauState plateau;  // used by ScheduleKind::kReduceOnPlateau
+  // Null without standardisation, and before it is fitted.
   std::shared_ptr<const Standardization> standardization;
 
   explicit State(const Network& network)
@@ -94,20 +97,20 @@ struct State {
   explicit State(Buffer numbers) : values(std::move(numbers)) {}
 };
 
-// Whether the model waits for a run to fit its standardisation, and cannot compute before.
+// Whether the standardisation still has to be fitted by a run. Until then the model cannot compute.
 inline bool AwaitsFit(const Network& network, const State& state) {
   return network.spec().standardize != Standardize::kNo && state.standardization == nullptr;
 }
 
-// The state of a new model but for its parameters, which are 0.
+// Returns the state of a new model, but with all parameters 0.
 std::shared_ptr<State> EmptyState(const Network& network);
 
-// The state of a new model: parameters drawn from the spec's seed, the optimiser's at its start.
+// Returns the state of a new model: parameters drawn from the spec's seed, the optimiser reset.
 std::shared_ptr<State> InitialState(const Network& network);
 
 std::shared_ptr<State> Clone(const State& state);
 
-// Sets the optimiser's slots, its step count and its schedule to their start.
+// Resets the optimiser's slots, step count and schedule to their initial values.
 void ResetOptimizer(const Network& network, State* state);
 
 }  // namespace backprop::engine

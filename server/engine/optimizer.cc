@@ -11,14 +11,15 @@
 namespace backprop::engine {
 namespace {
 
-// Parameters that are one part of the work: small enough for the nearest cache, many enough to be
-// worth a hand-over. Sums are taken part by part, so that they do not depend on who computes them.
+// Number of parameters in a part of the work: few enough for the first-level cache, enough to be
+// worth the handover to another thread. Sums are formed per part, so that they do not depend on the
+// threads.
 constexpr int64_t kPart = 16 * 1024;
 
 constexpr int64_t PartsOf(int64_t P) { return (P + kPart - 1) / kPart; }
 
-// x·0 is 0 for every finite x and NaN for the others, so a sum of such products tells whether all
-// were finite, without a branch.
+// x·0 is 0 for finite x and NaN otherwise. The sum of such products shows without a branch whether
+// all x were finite.
 template <class T>
 struct FiniteCheck {
   Vec<T> sum = {};
@@ -26,7 +27,7 @@ struct FiniteCheck {
   bool ok() const { return SumOfLanes<T>(sum) == 0; }
 };
 
-// Square root lane by lane, which the compiler makes one instruction.
+// Square root per lane; the compiler makes it one instruction.
 template <class T>
 [[gnu::always_inline]] inline Vec<T> Sqrt(Vec<T> x) {
   Vec<T> root;
@@ -34,26 +35,26 @@ template <class T>
   return root;
 }
 
-// g + l1·sign(p): with the gradient of the L1 penalty.
+// g + l1·sign(p): g plus the gradient of the L1 penalty.
 template <class T>
 [[gnu::always_inline]] inline Vec<T> Penalized(Vec<T> g, Vec<T> p, T l1) {
   return g + (p > 0 ? Splat<T>(l1) : p < 0 ? Splat<T>(-l1) : Vec<T>{});
 }
 
-// One update of the P parameters p by the gradients g; slots s1, s2, … lie behind p.
+// One update of the P parameters p by the gradients g. The slots s1, s2, … follow p in memory.
 template <class T>
 struct Update {
   const OptimizerSpec& spec;
   int64_t P;
   int64_t t;  // the optimiser's step, from 1
   double learning_rate;
-  T clip_scale;  // clipping by norm: what gradients are multiplied with, at most 1
+  T clip_scale;  // clipping by norm: factor of the gradients, at most 1
   T clip_value;  // clipping by value: the limit, or infinity
   const T* in;
   const T* g;
   T* out;
 
-  // The gradient that the optimiser sees: penalised, clipped, then with L2 (the gradient of
+  // The gradient for the optimiser: with the L1 penalty, clipped, then with L2 (the gradient of
   // weight_decay/2·‖p‖²) unless the decay is decoupled.
   [[gnu::always_inline]] Vec<T> Gradient(Vec<T> raw, Vec<T> p) const {
     Vec<T> x = Penalized<T>(raw, p, static_cast<T>(spec.l1)) * clip_scale;
@@ -63,8 +64,8 @@ struct Update {
   }
 };
 
-// One pass over the parameters: `rule` makes the next p from p and g, and changes the slots.
-// Returns whether all it wrote is finite.
+// Makes one pass over the parameters: `rule` computes the next p from p and g and updates the
+// slots. Returns whether everything written is finite.
 template <class T, int kSlots, class Rule>
 bool Sweep(const Update<T>& u, Parallel* parallel, const Rule& rule) {
   const auto sweep_part = [&](int64_t part) {
@@ -116,9 +117,8 @@ bool Sgd(const Update<T>& u, Parallel* parallel) {
   });
 }
 
-// m ← β1·m + (1 − β1)·g;  v ← β2·v + (1 − β2)·g²;
-// p ← p − lr / (1 − β1^t) · m / (√v / √(1 − β2^t) + ε)
-// AdamW decays p ← p·(1 − lr·weight_decay) first, and leaves g alone.
+// m ← β1·m + (1 − β1)·g;  v ← β2·v + (1 − β2)·g²; p ← p − lr / (1 − β1^t) · m / (√v / √(1 − β2^t) +
+// ε) AdamW first sets p ← p·(1 − lr·weight_decay) and does not change g.
 template <class T>
 bool Adam(const Update<T>& u, Parallel* parallel) {
   using V = Vec<T>;
@@ -162,7 +162,7 @@ bool RmsPropOf(const Update<T>& u, Parallel* parallel) {
       V& c = slots[1 + kMomentum];
       c = alpha * c + rest * g;
       variance = v - c * c;
-      // Rounding can leave it below 0; NaN stays.
+      // Rounding can make it negative; NaN is kept.
       variance = variance < 0 ? V{} : variance;
     }
     V d = g / (Sqrt<T>(variance) + epsilon);
@@ -238,7 +238,7 @@ int64_t NormPartialSums(int64_t P) { return P <= kPart ? 0 : PartsOf(P); }
 template <class T>
 bool ApplyGradients(const Network& network, const State& in, const T* gradients, double norm,
                     double learning_rate, Parallel* parallel, State* out) {
-  constexpr double kClipEpsilon = 1e-6;  // as clip_grad_norm_ has it
+  constexpr double kClipEpsilon = 1e-6;  // as in clip_grad_norm_
   assert(&in != out);
   out->step = in.step + 1;
   out->optimizer_step = in.optimizer_step + 1;

@@ -1,5 +1,5 @@
-// How the engine asks for help with work that it has cut into independent parts. It has no threads
-// of its own: the layer above lends them.
+// The interface through which the engine runs independent parts of its work in parallel. The engine
+// has no threads; the layer above provides them.
 #ifndef BACKPROP_SERVER_ENGINE_PARALLEL_H_
 #define BACKPROP_SERVER_ENGINE_PARALLEL_H_
 
@@ -7,7 +7,7 @@
 
 namespace backprop::engine {
 
-// Refers to a callable that takes a part's number. The callable must outlive it.
+// A reference to a callable that takes a part's number. The callable must outlive it.
 class PartTask {
  public:
   template <class F>
@@ -24,15 +24,15 @@ class PartTask {
 class Parallel {
  public:
   virtual ~Parallel() = default;
-  // Runs task(0) … task(parts − 1), each once, in any order, on any threads, and returns when all
-  // are done.
+  // Runs task(0) … task(parts − 1), each once, in any order and on any threads, and returns when
+  // all have finished.
   virtual void For(int64_t parts, PartTask task) = 0;
-  // Called now and then by a thread within long work, between two products for example: a moment at
-  // which the layer above may let something else have the processor.
+  // Called repeatedly during long work, for example between two products, on the thread that
+  // computes. The layer above may use it to yield the processor.
   virtual void Pause() {}
 };
 
-// Runs the parts one after the other on the calling thread.
+// Runs the parts in sequence on the calling thread. Thread-safe.
 class Serial final : public Parallel {
  public:
   static Serial* Get() {

@@ -14,8 +14,8 @@
 namespace backprop::engine {
 namespace {
 
-// Rows [first, first + count) of the batch on their way through the network. Different parts of a
-// batch touch different memory of the workspace.
+// The pass over rows [first, first + count) of the batch. Different parts of a batch use different
+// memory of the workspace.
 template <class T>
 class Part {
  public:
@@ -44,7 +44,7 @@ class Part {
     }
   }
 
-  // `dz` null: no gradient is wanted.
+  // If `dz` is null, no gradient is computed.
   LossResult Loss(double D, T* dz) {
     const int64_t k = model_.network.outputs();
     const T* z = workspace_.a<T>(layers().size() - 1);
@@ -52,9 +52,9 @@ class Part {
                           dz == nullptr ? nullptr : dz + At(k));
   }
 
-  // After Forward(), whose inputs are still in place: adds nothing, writes the shard's gradients.
+  // Requires Forward(), whose inputs must still be in place. Overwrites the shard's gradients.
   LossResult Backward(double D) {
-    int which = 0;  // of the two buffers holds dz
+    int which = 0;  // index of the buffer that holds dz
     const LossResult loss = Loss(D, Gradient(which, model_.network.outputs()));
     for (size_t l = layers().size(); l-- > 0; which = 1 - which) {
       const LayerPlan& layer = layers()[l];
@@ -93,17 +93,18 @@ class Part {
   }
   const std::vector<LayerPlan>& layers() const { return model_.network.layers(); }
   bool Drops(size_t l) const { return dropout_step_.has_value() && layers()[l].spec.dropout > 0; }
-  // Where this part's first row is in numbers of so many units.
+  // Offset of this part's first row in an array of `units` units.
   int64_t At(int64_t units) const { return feature_major_ ? first_ : first_ * units; }
 
-  // Where dz of so many units lies, as if row 0 were there. Whatever the units of the layers that
-  // take turns in the buffer, a part stays within its own rows of the widest.
+  // Address of dz for a layer of `units` units, relative to row 0. In each buffer a part stays
+  // within its own rows of the widest layer, whatever the number of units.
   T* Gradient(int which, int64_t units) const {
     return workspace_.dz<T>(which) +
            (feature_major_ ? 0 : first_ * (model_.network.widest() - units));
   }
 
-  // Calls f(offset, count) for the pieces of memory that hold this part's rows of `units` units.
+  // Calls f(offset, count) for each contiguous piece of memory with this part's rows of `units`
+  // units.
   template <class F>
   void ForUnits(int64_t units, const F& f) const {
     if (!feature_major_) return f(first_ * units, n_ * units);
@@ -112,7 +113,8 @@ class Part {
     for (int64_t j = 0; j < units; ++j) f(j * stride_ + first_, whole);
   }
 
-  // What enters the first layer: the inputs, standardised and turned as need be.
+  // Returns the input of the first layer: the batch's inputs, standardised and transposed if
+  // needed.
   const T* FirstInputs() {
     const int64_t d = model_.network.inputs();
     const T* x = reinterpret_cast<const T*>(batch_.inputs) + first_ * d;
@@ -122,7 +124,7 @@ class Part {
       x = standardized;
     }
     if (feature_major_) ToFeatureMajor(x, n_, d, stride_, workspace_.x<T>() + first_);
-    // As if row 0 were there, like the other numbers of a workspace.
+    // Relative to row 0, like the other arrays of a workspace.
     first_inputs_ = feature_major_ ? workspace_.x<T>() : x - first_ * d;
     return first_inputs_;
   }
@@ -178,7 +180,8 @@ class Part {
     Multiply(layer, workspace_.a<T>(l), mask, workspace_.dropped<T>(l));
   }
 
-  // out = in ⊙ mask. In backward the same product turns the gradient of `out` into that of `in`.
+  // out = in ⊙ mask. In the backward pass the same product gives the gradient of `in` from that of
+  // `out`.
   void Multiply(const LayerPlan& layer, const T* in, const T* mask, T* out) const {
     ForUnits(layer.units, [&](int64_t at, int64_t count) {
       for (int64_t i = at; i < at + count; ++i) out[i] = in[i] * mask[i];
@@ -198,8 +201,8 @@ class Part {
   const T* first_inputs_ = nullptr;
 };
 
-// Who is told of the pauses of a pass over so many rows. One that takes less than some 50 µs has
-// none: asking what time it is would cost it more than the pause is worth.
+// Returns the Parallel whose Pause() a pass over `rows` rows calls. A pass of less than about 50 µs
+// does not call it: reading the clock would cost more than the pause gains.
 Parallel* PausesOf(const Network& network, int64_t rows, Parallel* parallel) {
   constexpr int64_t kLeastWork = 512 * 1024;  // multiplications in the forward pass
   return rows * network.parameter_count() < kLeastWork ? Serial::Get() : parallel;
@@ -211,10 +214,10 @@ Part<T> Whole(const Model<T>& model, const BatchView& batch, Workspace* workspac
   return Part<T>(model, batch, std::nullopt, 0, 0, batch.rows, workspace, parallel);
 }
 
-// The first shard's gradients become the sum of all, each number's terms in the order of shards.
+// Adds the gradients of all shards to those of the first, each number in the order of the shards.
 template <class T>
 void AddShards(int64_t count, int64_t P, Workspace* workspace, Parallel* parallel) {
-  constexpr int64_t kPiece = 16 * 1024;  // a piece of the sum stays in the nearest cache
+  constexpr int64_t kPiece = 16 * 1024;  // a piece of the sum stays in the first-level cache
   parallel->For((P + kPiece - 1) / kPiece, [&](int64_t piece) {
     const int64_t end = std::min(P, (piece + 1) * kPiece);
     T* sum = workspace->gradients<T>();

@@ -1,4 +1,4 @@
-// Forward and backward through a network.
+// The forward and the backward pass.
 #ifndef BACKPROP_SERVER_ENGINE_PASS_H_
 #define BACKPROP_SERVER_ENGINE_PASS_H_
 
@@ -13,12 +13,12 @@
 
 namespace backprop::engine {
 
-// A network with its numbers, of the network's precision T. Refers to what others own.
+// A network and its parameters, of the network's precision T. Does not own them.
 template <class T>
 struct Model {
   const Network& network;
   const T* parameters;                     // (P)
-  const Standardization* standardization;  // null: inputs are taken as they are
+  const Standardization* standardization;  // null: inputs are used unchanged
 };
 
 template <class T>
@@ -27,25 +27,25 @@ Model<T> ModelOf(const Network& network, const State& state) {
 }
 
 // Computes z and a of every layer for the rows of `batch`, without dropout. `workspace` must be
-// prepared for as many.
+// prepared for at least that many rows.
 template <class T>
 void Forward(const Model<T>& model, const BatchView& batch, Workspace* workspace);
 
-// The outputs (n, k), row-major, of the pass over n rows that `workspace` holds. Valid until the
-// next pass.
+// Returns the outputs (n, k), row-major, of the last pass over n rows in `workspace`. Valid until
+// the next pass.
 template <class T>
 const T* Outputs(const Network& network, int64_t rows, Workspace* workspace);
 
-// Forward without dropout, then the loss. No gradients. `parallel` is told of pauses alone.
+// Forward pass without dropout, then the loss; no gradients. Calls only Pause() of `parallel`.
 template <class T>
 LossResult ForwardLoss(const Model<T>& model, const BatchView& batch, Workspace* workspace,
                        Parallel* parallel = Serial::Get());
 
-// Forward, loss and backward: leaves dL/dp in workspace->gradients<T>(), L = the result's mean().
-// With `dropout_step`, layers drop outputs as in the step that the model makes after so many; else
-// none does. Reads the parameters only. `workspace` must be prepared for kForwardBackward and this
-// many rows. Many rows are cut into shards, which `parallel` may compute at the same time; the bits
-// do not depend on it.
+// Forward pass, loss and backward pass. Leaves dL/dp in workspace->gradients<T>(), where L is
+// mean() of the result. If `dropout_step` is set, dropout uses the masks of the step that the model
+// makes after that many steps; otherwise there is no dropout. Only reads the parameters.
+// `workspace` must be prepared for kForwardBackward and this many rows. Large batches are cut into
+// shards, which `parallel` may compute concurrently; the bits of the result do not depend on that.
 template <class T>
 LossResult ForwardBackward(const Model<T>& model, const BatchView& batch,
                            std::optional<int64_t> dropout_step, Workspace* workspace,

@@ -1,6 +1,6 @@
-// Which way a network is computed: the one place that decides, from shapes alone, so that the same
-// work gives the same bits whatever the machine's load or number of cores.
-// docs/performance.md has the measurements behind the numbers.
+// Selection of the kernels for a network. All such decisions are made here and depend on shapes
+// alone, so that the same work gives the same bits whatever the load and the number of cores of the
+// machine. docs/performance.md has the measurements for the thresholds.
 #ifndef BACKPROP_SERVER_ENGINE_PATH_H_
 #define BACKPROP_SERVER_ENGINE_PATH_H_
 
@@ -11,14 +11,14 @@
 
 namespace backprop::engine {
 
-// How the numbers of a batch lie in a workspace.
+// Memory layout of a batch in a workspace.
 enum class Layout {
-  kFeatureMajor,  // (units, stride): vectors run over the rows; for narrow layers
-  kRowMajor       // (n, units): vectors run over the units
+  kFeatureMajor,  // (units, stride): vectors span rows; for narrow layers
+  kRowMajor       // (n, units): vectors span units
 };
 
-// Up to this many features and units in every layer, rows fill vectors better than units do, and
-// all weights stay in the nearest cache.
+// Largest number of features, and of units in any layer, for kFeatureMajor: up to it rows fill
+// vectors better than units do, and all weights fit in the first-level cache.
 inline constexpr int64_t kNarrow = 32;
 
 inline Layout LayoutOf(const Network& network) {
@@ -26,23 +26,24 @@ inline Layout LayoutOf(const Network& network) {
                                                                  : Layout::kRowMajor;
 }
 
-// Multiplications of a row-major product (m, k)·(k, n) from which a library's blocking and packing
-// pay for their start: oneDNN for float32, Eigen for float64.
+// Number of multiplications of a row-major product (m, k)·(k, n) from which a library is used:
+// oneDNN for float32, Eigen for float64. Smaller products do not repay its blocking and packing.
 inline constexpr int64_t kLibraryProduct = 16 * 1024;
 
 constexpr bool TakesLibrary(int64_t m, int64_t k, int64_t n) {
   return m * k * n >= kLibraryProduct;
 }
 
-// A step on many rows is cut into shards of rows whose gradients are added in their order.
+// Shards of a batch. A step on a large batch is cut into shards of rows, whose gradients are added
+// in the order of the shards.
 struct Shards {
   int64_t count;
-  int64_t rows;  // of each but the last; a multiple of kShardUnit
+  int64_t rows;  // rows of each shard but the last; a multiple of kShardUnit
 };
 inline constexpr int64_t kMostShards = 16;
 inline constexpr int64_t kShardUnit = 64;
-// Rows of a shard at least, and multiplications of its forward pass: less is not worth a hand-over
-// and the addition of its gradients.
+// Minimum rows of a shard, and minimum multiplications of its forward pass. A smaller shard does
+// not repay the handover to another thread and the addition of its gradients.
 inline constexpr int64_t kShardRows = 256;
 inline constexpr int64_t kShardCost = 2'000'000;
 
@@ -54,8 +55,8 @@ inline Shards ShardsOf(const Network& network, int64_t rows) {
   return {(rows + each - 1) / each, each};
 }
 
-// Parameters from which the optimiser's pass alone is worth a hand-over to another thread. A step
-// that was cut into shards has threads at hand anyway.
+// Number of parameters from which the optimiser's pass alone is handed to several threads. A step
+// that is cut into shards has threads in any case.
 inline constexpr int64_t kParallelParameters = 512 * 1024;
 
 }  // namespace backprop::engine

@@ -1,6 +1,6 @@
 // Counter-based random numbers: Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as
 // 1, 2, 3", SC 2011). Every draw is a pure function of (seed, purpose, index, position), so that
-// no slicing, restart or thread can change it. docs/numerics.md describes the use.
+// slicing, restarts and threads cannot change it. docs/numerics.md describes the use.
 #ifndef BACKPROP_SERVER_ENGINE_RANDOM_H_
 #define BACKPROP_SERVER_ENGINE_RANDOM_H_
 
@@ -13,7 +13,7 @@ namespace backprop::engine {
 // The block function: ten rounds over a 128-bit counter under a 64-bit key.
 std::array<uint32_t, 4> Philox4x32(std::array<uint32_t, 4> counter, std::array<uint32_t, 2> key);
 
-// What numbers are drawn for; the values are part of the published scheme and never change.
+// The purpose of a stream. The values are part of the published scheme and never change.
 enum class RandomPurpose : uint32_t {
   kInitialWeights = 1,
   kShuffle = 2,
@@ -23,7 +23,8 @@ enum class RandomPurpose : uint32_t {
   kInitialBiases = 6
 };
 
-// The numbers of one purpose and index (a layer, an epoch) under one seed. Immutable.
+// The random numbers for one seed, purpose and index (a layer, an epoch). Immutable and
+// thread-safe.
 class RandomStream {
  public:
   RandomStream(uint64_t seed, RandomPurpose purpose, uint64_t index)
@@ -37,7 +38,7 @@ class RandomStream {
   double Uniform(uint64_t position) const;
   // Standard normal (Box and Muller 1958), one number per position.
   double Normal(uint64_t position) const;
-  // Uniform in [0, bound), by multiplication: biased by less than bound/2^64.
+  // Uniform in [0, bound), by multiplication; the bias is less than bound/2^64.
   uint64_t Below(uint64_t bound, uint64_t position) const;
 
  private:
@@ -46,8 +47,8 @@ class RandomStream {
   uint64_t index_;
 };
 
-// Puts 0 … order.size()−1 into `order` in a random order: Fisher and Yates's shuffle, from the
-// back, drawing Below(i + 1) at position i.
+// Fills `order` with a random permutation of 0 … order.size()−1: a Fisher–Yates shuffle from the
+// last element, drawing Below(i + 1) at position i.
 void Permutation(const RandomStream& random, std::span<int32_t> order);
 
 }  // namespace backprop::engine

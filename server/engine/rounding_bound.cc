@@ -10,24 +10,24 @@
 namespace backprop::engine {
 namespace {
 
-// Roundings of one evaluation of an activation, its derivative or a loss term, in units of u: the
-// functions of vector_math.h are within 3 units in the last place, which is 6·u.
+// Roundings of one evaluation of an activation, its derivative or a loss term, in units of u. The
+// functions of vector_math.h are accurate to 3 units in the last place, which is 6·u.
 constexpr double kLocal = 16;
 
 double SigmoidAt(double z) {
   return z >= 0 ? 1 / (1 + std::exp(-z)) : std::exp(z) / (1 + std::exp(z));
 }
-// σ′ at a distance from 0.
+// σ′ at a given distance from 0.
 double SigmoidSlope(double distance) {
   const double e = std::exp(-distance);
   return e / ((1 + e) * (1 + e));
 }
 
-// How f and f′ can change where z is known up to E, and what evaluating them costs.
+// The variation of f and f′ if z is known within E, and the error of evaluating them.
 struct Variation {
   double first = 1;        // sup |f′| over [z − E, z + E]
   double second = 0;       // sup |f″| there, away from the kink
-  double jump = 0;         // of f′, when the kink may lie there
+  double jump = 0;         // jump of f′, if the kink may lie there
   double value_error = 0;  // rounding of f, absolute, in units of u
   double slope_error = 0;  // rounding of f′, absolute, in units of u
 };
@@ -36,7 +36,7 @@ Variation VariationOf(const LayerSpec& layer, double z, double a, double E) {
   Variation v;
   const double nearest = std::max(0.0, std::abs(z) - E);
   const double highest = std::min(z + E, 700.0);
-  // At z = 0 without an error both precisions take the same side.
+  // At z = 0 without an error, both precisions use the same side.
   const bool at_kink = E > 0 && std::abs(z) <= E;
   v.value_error = kLocal * std::abs(a);
   switch (layer.activation) {
@@ -134,7 +134,7 @@ void RoundingBound::AddRow(int64_t row) {
 void RoundingBound::Forward(int64_t row) {
   std::vector<double>& x_error = errors_[0].x;
   for (size_t i = 0; i < x_error.size(); ++i) {
-    if (standardization_ == nullptr) break;  // inputs are what they are
+    if (standardization_ == nullptr) break;  // inputs are exact
     // (x − mean) / std in float64, then rounded.
     const double mean = std::abs(standardization_->mean[i]);
     const double std = standardization_->std[i];
@@ -170,7 +170,7 @@ void RoundingBound::Forward(int64_t row) {
     for (int64_t j = 0; j < layer.units; ++j) {
       const auto at = static_cast<size_t>(j);
       Saw(magnitude[at]);
-      // Without a magnitude nothing is added and nothing rounds or underflows.
+      // If the magnitude is 0, nothing is added, and nothing rounds or underflows.
       Ez[at] = magnitude[at] == 0 ? 0 : Ez[at] + terms * (u_ * magnitude[at] + eta_);
       const Variation f = VariationOf(layer.spec, units[j].z.high, units[j].a.high, Ez[at]);
       Ea[at] = f.first * Ez[at] + u_ * f.value_error + (straight ? 0 : Underflow(units[j].z.high));
@@ -178,14 +178,14 @@ void RoundingBound::Forward(int64_t row) {
   }
 }
 
-// Leaves the exact slope of the mean loss by each output in da_ and its bound in da_error_.
+// Sets da_ to the exact derivative of the mean loss by each output and da_error_ to its bound.
 void RoundingBound::LossSlopes(int64_t row) {
   const LossSpec& loss = network_.spec().loss;
   const RowTargets wanted = pass_.wanted(row);
   const double share = pass_.share(row);
   const size_t k = outputs_.size();
   const auto outputs = static_cast<double>(k);
-  // D is summed in float64, in any precision.
+  // D is summed in float64 in either precision.
   const double local = kLocal * u_ + static_cast<double>(pass_.rows()) * 0x1p-53;
   const LossPoint& exact = pass_.loss_of(row);
   const UnitPoint* last = pass_.units(network_.layers().size() - 1, row);
@@ -208,13 +208,13 @@ void RoundingBound::LossSlopes(int64_t row) {
   for (size_t j = 0; j < k; ++j) {
     const double Ez = outputs_[j];
     const double y = target(j);
-    double error = 0;  // of the row loss's slope
+    double error = 0;  // error of the row loss's derivative
     if (loss.kind == Loss::kSoftmaxCrossEntropy) {
       const double q = WeightAt(loss.class_weights, j) *
                        ((1 - loss.label_smoothing) * y + loss.label_smoothing / outputs);
       const double distance = largest - z(j);
       const double p = std::exp(-distance) / sum_exp;
-      // Of z_j − max z, every z known up to `most`; a probability stays within 1.
+      // Error of z_j − max z, with every z known within `most`; a probability is at most 1.
       const double relative = std::expm1(std::min(2 * most + u_ * distance, 700.0));
       const double moved = std::min(p * relative, 1.0);
       error = Q * (moved + (p + moved) * (outputs + kLocal) * u_ + eta_) + local * (Q * p + q);
@@ -246,7 +246,7 @@ void RoundingBound::LossSlopes(int64_t row) {
 }
 
 void RoundingBound::Backward(int64_t row) {
-  // n terms and the sums of at most 16 shards.
+  // n terms, and the sums of at most 16 shards.
   const double rows = static_cast<double>(pass_.rows() + 18);
   for (size_t l = network_.layers().size(); l-- > 0;) {
     const LayerPlan& layer = network_.layers()[l];

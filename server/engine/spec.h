@@ -1,5 +1,5 @@
-// What a network is: plain data, valid by construction (server/rpc checks what comes from outside).
-// Names, formulas and defaults are PyTorch's; docs/numerics.md has the table.
+// The specification of a network: plain data. The engine requires it to be valid; server/rpc
+// validates requests. Names, formulas and defaults are PyTorch's; docs/numerics.md has the table.
 #ifndef BACKPROP_SERVER_ENGINE_SPEC_H_
 #define BACKPROP_SERVER_ENGINE_SPEC_H_
 
@@ -38,9 +38,9 @@ struct LayerSpec {
   int64_t units = 1;  // ≥ 1
   Activation activation = Activation::kIdentity;
   Initializer initializer = Initializer::kHeNormal;
-  double negative_slope = 0.01;  // leaky ReLU: slope for z ≤ 0, in [0, 1)
-  double alpha = 1;              // ELU: −alpha is its limit for z → −∞, > 0
-  double dropout = 0;            // share of outputs set to 0 in training, in [0, 1)
+  double negative_slope = 0.01;  // leaky ReLU: slope at z ≤ 0, in [0, 1)
+  double alpha = 1;              // ELU: its limit at z → −∞ is −alpha; > 0
+  double dropout = 0;            // fraction of outputs set to 0 in training, in [0, 1)
   double initial_value = 0;      // kConstant: every weight
   Initializer bias_initializer = Initializer::kZeros;  // kZeros, kConstant or kPytorchLinear
   double initial_bias = 0;                             // kConstant: every bias
@@ -58,18 +58,18 @@ struct LossSpec {
   Loss kind = Loss::kSoftmaxCrossEntropy;
   double label_smoothing = 0;         // softmax cross-entropy: in [0, 1)
   double delta = 1;                   // Huber: > 0
-  std::vector<double> class_weights;  // cross-entropies: (k), ≥ 0, or empty for ones
-  std::vector<double> pos_weight;     // binary cross-entropy: (k), > 0, or empty for ones
+  std::vector<double> class_weights;  // cross-entropies: (k), ≥ 0; empty: all 1
+  std::vector<double> pos_weight;     // binary cross-entropy: (k), > 0; empty: all 1
 };
 
 enum class OptimizerKind { kSgd, kAdam, kRmsProp, kAdagrad, kAdamW };
 
 enum class ScheduleKind { kConstant, kStep, kExponential, kCosine, kReduceOnPlateau };
 
-// How the learning rate goes with the optimiser's steps; see schedule.h.
+// The learning rate as a function of the optimiser's steps; see schedule.h.
 struct ScheduleSpec {
   ScheduleKind kind = ScheduleKind::kConstant;
-  int64_t warmup_steps = 0;              // linear, before the rest; ≥ 0
+  int64_t warmup_steps = 0;              // linear, before the schedule starts; ≥ 0
   double warmup_start_factor = 1.0 / 3;  // in (0, 1]
   int64_t step_size = 1;                 // kStep: ≥ 1
   double gamma = 0.1;                    // kStep, kExponential: in (0, 1]
@@ -102,12 +102,12 @@ struct OptimizerSpec {
   ScheduleSpec schedule;
 };
 
-// Whether inputs are standardised, (x − mean) / std per feature, before the first layer.
+// Whether and how inputs are standardised, (x − mean) / std per feature, before the first layer.
 enum class Standardize { kNo, kGiven, kFitted };
 
 struct NetworkSpec {
   int64_t input_size = 1;         // d ≥ 1
-  std::vector<LayerSpec> layers;  // at least one; the last one's units are k, without dropout
+  std::vector<LayerSpec> layers;  // at least one; the last has k units and no dropout
   LossSpec loss;
   OptimizerSpec optimizer;
   uint64_t seed = 0;

@@ -10,7 +10,7 @@
 namespace backprop::engine {
 namespace {
 
-// What each class can give.
+// The range of validation rows of each class.
 struct Bounds {
   std::vector<int64_t> least;
   std::vector<int64_t> most;
@@ -39,7 +39,7 @@ Bounds BoundsOf(const std::vector<int64_t>& rows, int64_t held_out) {
 void BringToFront(const std::vector<int32_t>& classes, std::vector<int64_t> counts,
                   std::vector<int32_t>* order) {
   std::vector<int32_t> rest;
-  auto end = order->begin();  // of the front; never behind the row that is looked at
+  auto end = order->begin();  // end of the front; never after the current row
   for (const int32_t row : *order) {
     int64_t& left = counts[static_cast<size_t>(classes[static_cast<size_t>(row)])];
     if (left > 0) {
@@ -65,15 +65,15 @@ std::vector<int64_t> HeldOutOfClasses(const std::vector<int64_t>& rows, int64_t 
   std::vector<int64_t> counts;
   int64_t missing = held_out;
   for (size_t c = 0; c < rows.size(); ++c) {
-    // Rows and their products stay below 2^62: there are fewer than 2^31 rows.
+    // Products of row counts stay below 2^62, because there are fewer than 2^31 rows.
     const int64_t floor = n > 0 ? held_out * rows[c] / n : 0;
     counts.push_back(std::clamp(floor, bounds.least[c], bounds.most[c]));
     missing -= counts.back();
   }
-  // One at a time to the class that is furthest below its share, or from the one furthest above;
-  // of equal ones the lowest class.
+  // Adds one row at a time to the class furthest below its share, or removes one from the class
+  // furthest above. Ties are resolved in favour of the lowest class.
   const int64_t change = missing > 0 ? 1 : -1;
-  using Entry = std::pair<int64_t, int64_t>;  // how far, n times; −class
+  using Entry = std::pair<int64_t, int64_t>;  // n times the distance from the share; −class
   std::priority_queue<Entry> queue;
   const auto push = [&](size_t c) {
     if (counts[c] == (change > 0 ? bounds.most[c] : bounds.least[c])) return;

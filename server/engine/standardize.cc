@@ -36,7 +36,7 @@ std::shared_ptr<const Standardization> FitStandardization(const RowSet& rows) {
       fitted->std[j] += s * (x - fitted->mean[j]) * (x - fitted->mean[j]);
     }
   }
-  // What rounding alone can leave of the variance of n equal numbers (scikit-learn's bound).
+  // The largest variance of n equal numbers that rounding can cause (scikit-learn's bound).
   const double n_epsilon =
       static_cast<double>(rows.rows()) * std::numeric_limits<double>::epsilon();
   for (size_t j = 0; j < d; ++j) {

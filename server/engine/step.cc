@@ -12,7 +12,7 @@
 namespace backprop::engine {
 namespace {
 
-// From gradients in the workspace to the next state.
+// Computes the next state from the gradients in the workspace.
 template <class T>
 void Finish(const Network& network, const State& in, Workspace* workspace, Parallel* parallel,
             StepResult* result, State* out) {
@@ -147,7 +147,7 @@ void Predict(const Network& network, const State& state, const BatchView& batch,
 }
 
 int64_t ForwardCost(const Network& network, int64_t rows) {
-  // A multiplication and an addition per weight, and about twenty operations per activation.
+  // One multiplication and one addition per weight, and about twenty operations per activation.
   return rows * (2 * network.parameter_count() + 20 * network.units_in_all());
 }
 

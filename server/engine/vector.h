@@ -1,6 +1,6 @@
-// Vectors of the width that this build's instruction set has: 16, 32 or 64 bytes. GCC's vector
-// extensions: operators work lane by lane, a comparison gives lanes of −1 or 0, and
-// `mask ? a : b` selects.
+// SIMD vectors as wide as this build's instruction set allows: 16, 32 or 64 bytes. They are GCC's
+// vector extensions: operators apply to each lane, a comparison gives lanes of −1 or 0, and `mask ?
+// a : b` selects.
 #ifndef BACKPROP_SERVER_ENGINE_VECTOR_H_
 #define BACKPROP_SERVER_ENGINE_VECTOR_H_
 
@@ -30,7 +30,7 @@ struct VectorOf {
 template <class T>
 using Vec = typename VectorOf<T>::type;
 
-// The integer as wide as T, and a vector of them.
+// The integer type as wide as T, and a vector of it.
 template <class T>
 using IntOf = std::conditional_t<sizeof(T) == 4, int32_t, int64_t>;
 template <class T>
@@ -57,7 +57,7 @@ template <class T>
   std::memcpy(to, &v, sizeof v);
 }
 
-// The first `count` <= kLanes elements; the other lanes are 0.
+// Loads the first `count` <= kLanes elements; the other lanes are 0.
 template <class T>
 [[gnu::always_inline]] inline Vec<T> LoadPart(const T* from, int64_t count) {
 #if defined(__AVX512F__)
@@ -88,7 +88,7 @@ template <class T>
 #endif
 }
 
-// All lanes x. (x − 0 is x, sign of zero included.)
+// A vector with x in all lanes. (x − 0 is x, including the sign of zero.)
 template <class T>
 [[gnu::always_inline]] inline Vec<T> Splat(T x) {
   return x - Vec<T>{};
@@ -113,7 +113,7 @@ template <class T>
   return (Vec<T>)((IntVec<T>)x & kAllButSign);
 }
 
-// Lane by lane; b where one of them is NaN.
+// Per lane; b if either is NaN.
 template <class T>
 [[gnu::always_inline]] inline Vec<T> Max(Vec<T> a, Vec<T> b) {
   return a > b ? a : b;
@@ -123,7 +123,7 @@ template <class T>
   return a < b ? a : b;
 }
 
-// Sum of all lanes: halves are added until one lane is left.
+// The sum of all lanes: the halves are added until one lane is left.
 template <class T>
 inline T SumOfLanes(Vec<T> v) {
   T lanes[kLanes<T>];
@@ -134,7 +134,8 @@ inline T SumOfLanes(Vec<T> v) {
   return lanes[0];
 }
 
-// A sum in float64 of lanes of T, in an order that depends on nothing but the vectors' width.
+// A sum in float64 of the lanes of vectors of T. The order of additions depends only on the width
+// of the vectors.
 template <class T>
 class WideSum {
  public:
@@ -149,7 +150,7 @@ class WideSum {
       sum_[1] += __builtin_convertvector(halves[1], Vec<double>);
     }
   }
-  // Of squares: each is exact in float64 where T is float.
+  // Adds the squares of the lanes. A square is exact in float64 if T is float.
   [[gnu::always_inline]] void AddSquare(Vec<T> v) {
     if constexpr (sizeof(T) == 8) {
       sum_[0] += v * v;

@@ -1,7 +1,7 @@
-// exp, log, tanh and their kin for vectors, on the domains that the engine needs them on. Branch-
-// free, without tables, the same in every lane. NaN stays NaN. Largest errors, measured against
-// the C library's in the next wider type over the whole range (tests/engine/vector_math_test.cc
-// holds them to it), in units in the last place, with and without fused multiply-add:
+// Vectorised exp, log, tanh and related functions, on the domains that the engine needs.
+// Branch-free, without tables, the same computation in every lane. NaN gives NaN. Largest errors in
+// units in the last place, with and without fused multiply-add, measured over the whole range
+// against the C library in the next wider type and enforced by tests/engine/vector_math_test.cc:
 //   ExpNonPositive 1.5   Expm1NonPositive 2   Log 1.5   Log1pOfUnit 2   Tanh 3   Sigmoid 3
 #ifndef BACKPROP_SERVER_ENGINE_VECTOR_MATH_H_
 #define BACKPROP_SERVER_ENGINE_VECTOR_MATH_H_
@@ -27,17 +27,17 @@ struct ElementaryConstants;
 
 template <>
 struct ElementaryConstants<float> {
-  static constexpr float kRound = 0x1.8p23f;  // adding it rounds to whole numbers
+  static constexpr float kRound = 0x1.8p23f;  // adding it rounds to an integer
   static constexpr int kMantissaBits = 23;
   static constexpr int32_t kBias = 127;
-  // ln 2 in two parts; the first has so few bits that its product with an exponent is exact.
+  // ln 2 in two parts. The first has few enough bits that its product with an exponent is exact.
   static constexpr float kLn2High = 0x1.63p-1f;
   static constexpr float kLn2Low = -0x1.bd0106p-13f;
-  static constexpr float kExpLowest = -87.33654f;  // e^x is a normal number from here on
+  static constexpr float kExpLowest = -87.33654f;  // smallest x for which e^x is a normal number
   // (e^r − 1 − r) / r² = Σ r^i / (i + 2)!, for |r| ≤ ln 2 / 2
   static constexpr float kExp[] = {1.0f / 2,   1.0f / 6,   1.0f / 24,
                                    1.0f / 120, 1.0f / 720, 1.0f / 5040};
-  // Of artanh's series, for |s| ≤ 0.172 in Log and ≤ 1/3 in Log1pOfUnit.
+  // Terms of artanh's series, for |s| ≤ 0.172 in Log and ≤ 1/3 in Log1pOfUnit.
   static constexpr int kLogTerms = 6;
   static constexpr int kLog1pTerms = 8;
 };
@@ -57,8 +57,8 @@ struct ElementaryConstants<double> {
   static constexpr int kLog1pTerms = 17;
 };
 
-// x = n·ln 2 + r with n whole and |r| ≤ ln 2 / 2: e^x = scale·(1 + tail), scale = 2^n, and
-// tail = e^r − 1.
+// x = n·ln 2 + r with integer n and |r| ≤ ln 2 / 2: e^x = scale·(1 + tail), scale = 2^n, and tail =
+// e^r − 1.
 template <class T>
 struct ExpParts {
   Vec<T> scale;
@@ -69,10 +69,10 @@ template <class T>
 [[gnu::always_inline]] inline ExpParts<T> SplitExp(Vec<T> x) {
   using C = ElementaryConstants<T>;
   constexpr T kLog2E = T(1.442695040888963407359924681001892137L);
-  const Vec<T> shifted = x * kLog2E + C::kRound;  // its last bits are n
+  const Vec<T> shifted = x * kLog2E + C::kRound;  // its low bits are n
   const Vec<T> n = shifted - C::kRound;
   const Vec<T> r = (x - n * C::kLn2High) - n * C::kLn2Low;
-  // Shifted as unsigned numbers, so that the high bits may be lost.
+  // Unsigned, because the shift may drop high bits.
   using Unsigned = Vec<std::make_unsigned_t<IntOf<T>>>;
   const Vec<T> scale =
       (Vec<T>)(((Unsigned)shifted + static_cast<std::make_unsigned_t<IntOf<T>>>(C::kBias))
@@ -80,11 +80,11 @@ template <class T>
   return {x < C::kExpLowest ? Vec<T>{} : scale, r + r * r * Polynomial<T>(r, C::kExp)};
 }
 
-// e^x for x ≤ 0. 0 where that is below the smallest normal number.
+// e^x for x ≤ 0. Results below the smallest normal number are 0.
 template <class T>
 [[gnu::always_inline]] inline Vec<T> ExpNonPositive(Vec<T> x) {
   const ExpParts<T> e = SplitExp<T>(x);
-  // −∞ and what is far below leave no number in the tail.
+  // For −∞ and very small x the tail is not a number.
   return x < ElementaryConstants<T>::kExpLowest ? Vec<T>{} : e.scale + e.scale * e.tail;
 }
 
@@ -95,7 +95,7 @@ template <class T>
   return x < ElementaryConstants<T>::kExpLowest ? Splat<T>(-1) : e.scale * e.tail + (e.scale - 1);
 }
 
-// 2·artanh(s) = 2·(s + s³/3 + s⁵/5 + …), up to s^(2·kTerms − 1), without its first term 2·s.
+// 2·artanh(s) = 2·(s + s³/3 + s⁵/5 + …), up to s^(2·kTerms − 1), without the first term 2·s.
 template <class T, int kTerms>
 [[gnu::always_inline]] inline Vec<T> ArtanhTail(Vec<T> s) {
   const Vec<T> s2 = s * s;
@@ -104,22 +104,22 @@ template <class T, int kTerms>
   return s * s2 * sum;
 }
 
-// log x for normal x > 0, and ∞: x = 2^n·m, m in [√½, √2), log m = 2·artanh((m − 1) / (m + 1)).
+// log x for normal x > 0 and for ∞: x = 2^n·m, m in [√½, √2), log m = 2·artanh((m − 1) / (m + 1)).
 template <class T>
 [[gnu::always_inline]] inline Vec<T> Log(Vec<T> x) {
   using C = ElementaryConstants<T>;
   constexpr T kRootHalf = T(0.70710678118654752440L);
   IntOf<T> root_half_bits;
   std::memcpy(&root_half_bits, &kRootHalf, sizeof kRootHalf);
-  // Counted from √½, the exponent field is n.
+  // Relative to √½, the exponent field is n.
   const IntVec<T> bits = (IntVec<T>)x - root_half_bits;
   const IntVec<T> exponent = bits >> C::kMantissaBits;
   const Vec<T> m = (Vec<T>)((IntVec<T>)x - (exponent << C::kMantissaBits));
-  // A small whole number to T, by the bits of a sum.
+  // Converts a small integer to T through the bits of a sum.
   const Vec<T> n = (Vec<T>)(exponent + (IntVec<T>)Splat<T>(C::kRound)) - C::kRound;
   const Vec<T> f = m - 1;
   const Vec<T> s = f / (m + 1);
-  // 2·s = f − s·f keeps f, which is exact.
+  // 2·s = f − s·f, where f is exact.
   const Vec<T> tail = ArtanhTail<T, C::kLogTerms>(s) - s * f;
   const Vec<T> log = n * C::kLn2High + (f + (tail + n * C::kLn2Low));
   return x < std::numeric_limits<T>::infinity() ? log : x;

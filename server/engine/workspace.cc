@@ -10,14 +10,14 @@ namespace backprop::engine {
 
 namespace {
 
-// Elements of 64 bytes of float32: every part starts at a multiple, and it is a whole number of
+// Elements in 64 bytes of float32. Every array starts at a multiple of it; it is a whole number of
 // vectors in either precision.
 constexpr int64_t kRound = 16;
 
 int64_t Rounded(int64_t count) { return (count + kRound - 1) / kRound * kRound; }
 
-// From one feature to the next. Not a multiple of a page, where all features would compete for the
-// same few lines of the cache.
+// Distance between features. Not a multiple of a page, because then all features would compete for
+// the same cache lines.
 int64_t StrideFor(int64_t rows) {
   constexpr int64_t kPage = 4096 / 8;
   const int64_t stride = Rounded(rows);
@@ -26,7 +26,7 @@ int64_t StrideFor(int64_t rows) {
 
 }  // namespace
 
-// Returns the number of elements and sets the offsets.
+// Sets the offsets and returns the total number of elements.
 int64_t Workspace::LayOut(const Network& network, int64_t rows, PassKind kind) {
   int64_t end = 0;
   const auto take = [&](int64_t count) {
@@ -70,7 +70,7 @@ int64_t Workspace::LayOut(const Network& network, int64_t rows, PassKind kind) {
     scratch_ = take(shards_.count * scratch_size_);
     gradients_size_ = Rounded(network.parameter_count());
     gradients_ = take(shards_.count * gradients_size_);
-    partial_sums_ = take(2 * NormPartialSums(network.parameter_count()));  // float64 in any case
+    partial_sums_ = take(2 * NormPartialSums(network.parameter_count()));  // always float64
   }
   return end;
 }

@@ -1,4 +1,5 @@
-// The memory of a pass over a batch: what forward leaves for backward, and the gradients.
+// The memory of a pass over a batch: results of the forward pass for the backward pass, and the
+// gradients.
 #ifndef BACKPROP_SERVER_ENGINE_WORKSPACE_H_
 #define BACKPROP_SERVER_ENGINE_WORKSPACE_H_
 
@@ -13,7 +14,7 @@ namespace backprop::engine {
 
 enum class PassKind { kForward, kForwardBackward };
 
-// The numbers of one layer for every row: element (row, unit), whatever the layout.
+// The values of one layer for all rows: element (row, unit) in either layout.
 template <class T>
 struct UnitView {
   const T* at;
@@ -24,30 +25,32 @@ struct UnitView {
   }
 };
 
-// Grows to the largest network and batch it has been prepared for and is then reused without
-// allocating. Belongs to one thread at a time; in a pass, to those that it is shared out to.
+// Grows to the largest network and batch that it is prepared for and then reuses its memory.
+// Thread-compatible: one pass at a time, whose shards may run on several threads.
 class Workspace {
  public:
-  // Lays out the memory for up to `rows` rows. Contents are undefined afterwards.
+  // Lays out the memory for up to `rows` rows. The contents are undefined afterwards.
   void Prepare(const Network& network, int64_t rows, PassKind kind);
 
-  // Bytes that Prepare would need; no overflow for specs and row counts within the limits.
+  // Returns the bytes that Prepare() needs. Does not overflow for specs and row counts within the
+  // server's limits.
   static int64_t BytesNeeded(const Network& network, int64_t rows, PassKind kind);
 
-  // Rows of a forward pass that fit the caches' scale: what evaluation and prediction take at a
-  // time. At least 1, at most 1024, a function of the network alone.
+  // Number of rows per forward pass in evaluation and prediction, chosen for the size of the
+  // caches: from 1 to 1024, a function of the network alone.
   static int64_t RowsAtOnce(const Network& network);
 
-  // Gives memory back if more than `bytes` are held.
+  // Frees the memory if it exceeds `bytes`.
   void Trim(int64_t bytes);
 
   Layout layout() const { return layout_; }
-  // Feature-major: from one feature to the next, at least the rows rounded up to whole vectors.
+  // Feature-major: distance between features, at least the number of rows rounded up to whole
+  // vectors.
   int64_t stride() const { return stride_; }
   Shards shards() const { return shards_; }
 
-  // What follows has room for every row of each unit, (n, units) or (units, stride).
-  // z of a layer: x·W + b. Where backward does not ask for it, the same memory as a.
+  // The following arrays hold every row of each unit, (n, units) or (units, stride).
+  // z of a layer: x·W + b. The same memory as a unless the backward pass reads z.
   template <class T>
   T* z(size_t layer) {
     return at<T>(z_[layer]);
@@ -57,19 +60,19 @@ class Workspace {
   T* a(size_t layer) {
     return at<T>(a_[layer]);
   }
-  // What enters the first layer, if that is not the inputs themselves: standardised or turned
-  // feature-major.
+  // The input of the first layer, unless that is the batch's inputs themselves: standardised or
+  // transposed to feature-major.
   template <class T>
   T* x() {
     return at<T>(x_);
   }
-  // The inputs standardised but row-major, for a feature-major network that does that.
+  // The standardised inputs, row-major, for a feature-major network.
   template <class T>
   T* standardized() {
     return at<T>(standardized_);
   }
-  // What dropout multiplies the outputs of a layer with: 0 or 1/(1 − rate); and the product. For
-  // layers with dropout, in a kForwardBackward pass.
+  // The dropout mask of a layer, 0 or 1/(1 − rate), and the product of mask and outputs. For layers
+  // with dropout in a kForwardBackward pass.
   template <class T>
   T* mask(size_t layer) {
     return at<T>(mask_[layer]);
@@ -83,17 +86,18 @@ class Workspace {
     if (layout_ == Layout::kFeatureMajor) return {values, 1, stride_};
     return {values, units_[layer], 1};
   }
-  // Two buffers (n, widest) between which dz travels backward.
+  // Two buffers (n, widest); the backward pass alternates dz between them.
   template <class T>
   T* dz(int which) {
     return at<T>(dz_[which]);
   }
-  // What MatMulTransposedB asks for, of each shard.
+  // The scratch memory of MatMulTransposedB(), one per shard.
   template <class T>
   T* scratch(int64_t shard) {
     return at<T>(scratch_ + shard * scratch_size_);
   }
-  // dL/dp (P), laid out as the parameters; of each shard until they are added to the first's.
+  // dL/dp (P), laid out like the parameters. Each shard has its own until they are added to the
+  // first.
   template <class T>
   T* gradients(int64_t shard = 0) {
     return at<T>(gradients_ + shard * gradients_size_);
@@ -101,11 +105,11 @@ class Workspace {
   const std::byte* gradient_bytes() const {
     return arena_.bytes() + gradients_ * SizeOf(arena_.type());
   }
-  // What GradientNorm asks for.
+  // The scratch memory of GradientNorm().
   double* partial_sums() {
     return reinterpret_cast<double*>(arena_.bytes() + partial_sums_ * SizeOf(arena_.type()));
   }
-  // The outputs (n, k), row-major, where the layout is not.
+  // The outputs (n, k), row-major, if the layout is feature-major.
   template <class T>
   T* outputs() {
     return at<T>(outputs_);
