@@ -51,7 +51,7 @@ absl::Status DataDirectory::Check() const {
     return Gone("the data directory was removed");
   }
   if (stat(path_.c_str(), &named) != 0) {
-    // Only what says that the name is gone: a disk that fails is another matter.
+    // Only errors that mean the name is gone; a failing disk is reported elsewhere.
     if (errno != ENOENT && errno != ENOTDIR) return absl::OkStatus();
     return Gone("the data directory was moved or removed");
   }

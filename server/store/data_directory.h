@@ -1,4 +1,4 @@
-// The directory of a store: that it is still the one that was opened, with all its files.
+// The data directory of a store, and checks that it and its files are still in place.
 #ifndef BACKPROP_SERVER_STORE_DATA_DIRECTORY_H_
 #define BACKPROP_SERVER_STORE_DATA_DIRECTORY_H_
 
@@ -15,12 +15,13 @@
 
 namespace backprop::store {
 
-// A directory that is held open, so that it can be told from another one that takes its name.
-// A process can go on writing to files that have lost their names; nobody finds them after its end.
-// Thread-safe.
+// A data directory. It is held open, so that another directory under the same path is detected.
+// This is needed because a process can continue to write to deleted files, whose contents are lost
+// when the process ends. Thread-safe.
 class DataDirectory {
  public:
-  // Makes the directory if `create`, but not its parents. UNAVAILABLE, NOT_FOUND.
+  // Opens the directory; with `create`, creates it, but not its parents. Errors: UNAVAILABLE,
+  // NOT_FOUND.
   static absl::StatusOr<std::unique_ptr<DataDirectory>> Open(const std::string& path, bool create);
   ~DataDirectory();
   DataDirectory(const DataDirectory&) = delete;
@@ -28,14 +29,14 @@ class DataDirectory {
 
   const std::string& path() const { return path_; }
   int fd() const { return fd_; }
-  // UNAVAILABLE (kDirectoryGone) if the path leads to nothing or to another directory: it was
-  // removed, moved, or something was mounted over it. Two system calls.
+  // UNAVAILABLE (kDirectoryGone) if the path no longer leads to this directory: it was removed or
+  // moved, or another file system was mounted over it. Costs two system calls.
   absl::Status Check() const;
-  // Of the code that they return; `what` says what is gone.
+  // The error that the checks return; `what` says what is missing.
   absl::Status Gone(const std::string& what) const;
-  // The same if it has no file of this name.
+  // UNAVAILABLE (kDirectoryGone) if the directory has no file `name`.
   absl::Status CheckFile(const std::string& name) const;
-  // Bytes in RocksDB's logs.
+  // Size of RocksDB's write-ahead logs, in bytes.
   int64_t LogBytes() const;
 
  private:
@@ -48,8 +49,8 @@ class DataDirectory {
   const uint64_t inode_;
 };
 
-// Passes everything on and keeps a descriptor of each log that RocksDB writes, to see whether it
-// still has its name. Thread-safe.
+// A file system that forwards all calls and keeps a descriptor of each write-ahead log that RocksDB
+// creates, to detect whether the log was removed. Thread-safe.
 class LogWatchingFileSystem final : public rocksdb::FileSystemWrapper {
  public:
   explicit LogWatchingFileSystem(const std::shared_ptr<rocksdb::FileSystem>& target)
@@ -57,9 +58,9 @@ class LogWatchingFileSystem final : public rocksdb::FileSystemWrapper {
   ~LogWatchingFileSystem() override;
 
   const char* Name() const override { return "LogWatchingFileSystem"; }
-  // Whether each log has its name. One system call per log; there are few.
+  // Whether no log was removed by others. Costs one system call per log; there are few.
   bool LogsHaveNames() const;
-  // Of a database that was closed.
+  // Stops watching the logs of a database that was closed.
   void Forget();
 
   rocksdb::IOStatus NewWritableFile(const std::string& path, const rocksdb::FileOptions& options,

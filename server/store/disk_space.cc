@@ -13,7 +13,8 @@
 namespace backprop::store {
 namespace {
 
-// What RocksDB needs to open: a manifest, its options, a log, and their temporary names.
+// Number of files that RocksDB creates when it opens: manifest, options and log, with temporary
+// names.
 constexpr int64_t kMarginFiles = 8;
 
 std::string NameOf(int index) { return absl::StrCat("reserve.", index); }
@@ -36,7 +37,7 @@ bool Reserve::Fill(int64_t margin) {
   const auto space = SpaceOf(fd_);
   if (!space.ok()) return false;
   const int64_t wanted = (held_ ? 0 : bytes_) + margin;
-  // Not by trying alone: for a moment that would take what others need.
+  // Checked first, because a failed attempt would take space from others for a moment.
   if (space->free_bytes < wanted) return false;
   if (space->most_files > 0 && space->free_files < kFiles + kMarginFiles) return false;
   if (bytes_ == 0) return true;

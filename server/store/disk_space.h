@@ -1,4 +1,4 @@
-// How much of a disk is free, and a part of it that is set aside.
+// Free space of a file system, and a reserve of disk space.
 #ifndef BACKPROP_SERVER_STORE_DISK_SPACE_H_
 #define BACKPROP_SERVER_STORE_DISK_SPACE_H_
 
@@ -12,8 +12,8 @@
 
 namespace backprop::store {
 
-// Of the file system that holds a directory, for processes without privileges. Quotas of users and
-// projects are not in it.
+// Space of the file system that holds a directory, for unprivileged processes. Does not include
+// quotas of users and projects.
 struct DiskSpace {
   int64_t free_bytes = 0;
   int64_t capacity_bytes = 0;
@@ -22,23 +22,24 @@ struct DiskSpace {
 };
 absl::StatusOr<DiskSpace> SpaceOf(int directory_fd);
 
-// Files that occupy room so that it can be given back when the disk is full: what is deleted has to
-// be logged before it frees anything, and opening a store writes files. There are several because a
-// disk can also run out of inodes. Thread-safe.
+// Files that occupy disk space, so that it can be released when the disk is full: deletions must be
+// logged before they free space, and opening a store writes files. There are several files because
+// a disk can also run out of inodes. Thread-safe.
 class Reserve {
  public:
   static constexpr int kFiles = 8;
 
-  // In the directory `fd`, which must stay open. 0 bytes: no reserve, Fill and Release do nothing.
+  // The files are in the directory `fd`, which must stay open. With 0 bytes there is no reserve,
+  // and Fill() and Release() do nothing.
   Reserve(int fd, int64_t bytes) : fd_(fd), bytes_(bytes) {}
 
   int64_t bytes() const { return bytes_; }
-  // Whether Fill succeeded and Release was not called since.
+  // Whether Fill() succeeded and Release() was not called since.
   bool held() const { return held_; }
-  // Makes what is missing, if `margin` bytes and inodes enough are free besides. False, and nothing
-  // is there that was not before, if there is no room or nothing can be written.
+  // Creates the missing files, if `margin` bytes and enough inodes remain free in addition. Returns
+  // false and leaves no new files if there is no space or the directory cannot be written.
   bool Fill(int64_t margin);
-  // Gives the room back.
+  // Deletes the files.
   void Release();
 
  private:
@@ -47,7 +48,7 @@ class Reserve {
   const int fd_;
   const int64_t bytes_;
   std::atomic<bool> held_{false};
-  std::mutex mu_;  // of the files
+  std::mutex mu_;  // guards the files
 };
 
 }  // namespace backprop::store

@@ -6,11 +6,12 @@
 namespace backprop::store {
 namespace {
 
-// How long what was written without sync may wait for one.
+// Longest time until a sync of batches written without sync.
 constexpr std::chrono::milliseconds kSyncInterval(500);
-// How often what failed is tried again, at most.
+// Shortest time between two attempts to recover.
 constexpr std::chrono::milliseconds kMendInterval(20);
-// A group stays small enough for one record of the log, and its callers need not wait for more.
+// Limits of a group: it fits in one record of the log, and its callers do not wait for a larger
+// one.
 constexpr size_t kMaxGroup = 4096;
 constexpr size_t kMaxGroupBytes = size_t{16} << 20;
 
@@ -102,19 +103,19 @@ void GroupCommit::Write() {
   if (unsynced_) sync_().IgnoreError();
 }
 
-// Those whose chain is broken fail without a write; if the write fails, so do all others.
+// Batches with a broken chain fail without a write. If the write fails, all others fail too.
 void GroupCommit::WriteOne(std::vector<Waiting>* group) {
   const absl::Status status = WriteAdmitted(group);
   if (status.ok()) return;
-  // sync_ tries to mend what is wrong, although nobody may commit any more.
+  // sync_ attempts to recover, even if nothing is committed any more.
   unsynced_ = failing_ = true;
   for (Waiting& waiting : *group) {
     if (!waiting.status.ok() && waiting.chain != nullptr) waiting.chain->Break();
   }
 }
 
-// Writes what may be written and sets the status of the others. Returns an error if the store does
-// not take everything.
+// Writes the admitted batches and sets the status of the others. Returns an error if the store does
+// not accept everything.
 absl::Status GroupCommit::WriteAdmitted(std::vector<Waiting>* group) {
   absl::Status refused;
   std::vector<Waiting*> admitted;
@@ -128,7 +129,7 @@ absl::Status GroupCommit::WriteAdmitted(std::vector<Waiting>* group) {
     if (admit_) waiting.status = admit_(waiting.batch);
     if (!waiting.status.ok()) {
       refused = waiting.status;
-      // Later ones of the group must not be written without this one.
+      // Later batches of the chain in this group must not be written without this one.
       if (waiting.chain != nullptr) waiting.chain->Break();
       continue;
     }
@@ -137,10 +138,10 @@ absl::Status GroupCommit::WriteAdmitted(std::vector<Waiting>* group) {
     sync = sync || waiting.durability == Durability::kSync;
   }
   absl::Status status = batches.empty() ? absl::OkStatus() : write_(batches, sync);
-  // While it fails sync_ goes on to be called, whatever deletions were written meanwhile.
+  // During a failure sync_ is still called, even if deletions were written meanwhile.
   unsynced_ = failing_ || (!sync && (unsynced_ || !batches.empty()));
   if (status.ok()) return refused;
-  // Deletions have a second chance: on a full disk the store has now released its reserve for them.
+  // Deletions are tried again: on a full disk the store has released its reserve for them by now.
   for (Waiting* waiting : admitted) {
     const bool again = admit_ && waiting->batch.OnlyFrees() && admit_(waiting->batch).ok() &&
                        write_({&waiting->batch}, waiting->durability == Durability::kSync).ok();

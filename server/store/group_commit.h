@@ -1,4 +1,4 @@
-// Many callers, one sync.
+// Group commit: one sync for many callers.
 #ifndef BACKPROP_SERVER_STORE_GROUP_COMMIT_H_
 #define BACKPROP_SERVER_STORE_GROUP_COMMIT_H_
 
@@ -15,25 +15,26 @@
 
 namespace backprop::store {
 
-// One thread takes whatever has been committed since its last write and writes it as one group; who
-// commits meanwhile is in the next one, so nobody waits for a timer. A second thread calls `done`,
-// so that answering callers and writing the next group overlap. Thread-safe.
+// A writer thread takes all batches committed since its last write and writes them as one group;
+// batches committed meanwhile form the next group, so that no caller waits for a timer. A second
+// thread calls `done`, so that callbacks overlap with the next write. Thread-safe.
 class GroupCommit {
  public:
-  // Writes batches as one; `sync` asks for the disk. Called by one thread at a time.
+  // Writes batches atomically and, if `sync`, syncs them to disk. Called by the writer thread only.
   using WriteGroup = std::function<absl::Status(const std::vector<const Batch*>&, bool sync)>;
-  // Brings what was written without sync to disk; after a failure is called until it succeeds.
+  // Syncs everything written without sync. After a failure it is called repeatedly until it
+  // succeeds. Called by the writer thread only.
   using SyncAll = std::function<absl::Status()>;
-  // Whether a batch may be written now. Called by the thread that writes.
+  // Returns OK if the batch may be written now. Called by the writer thread only.
   using Admit = std::function<absl::Status(const Batch&)>;
 
   GroupCommit(WriteGroup write, SyncAll sync, Admit admit = nullptr);
-  // Writes and answers all that was committed.
+  // Writes all committed batches and calls their `done`.
   ~GroupCommit();
 
   void Commit(Batch batch, Durability durability, std::shared_ptr<Chain> chain, Store::Done done);
 
-  // Something failed outside of a group: calls SyncAll until it succeeds.
+  // Reports a failure outside of a group: SyncAll is called until it succeeds.
   void Mend();
 
  private:
@@ -62,7 +63,7 @@ class GroupCommit {
   bool stopping_ = false;           // under mu_
   bool mend_ = false;               // under mu_
   bool written_all_ = false;        // under mu_
-  bool unsynced_ = false;           // of the writing thread, as is failing_
+  bool unsynced_ = false;           // used by the writer thread only, like failing_
   bool failing_ = false;
   std::thread writer_;
   std::thread answerer_;

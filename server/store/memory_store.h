@@ -1,4 +1,4 @@
-// A store that ends with the process; it outlives the sessions that write to it.
+// A store in memory. Its contents are lost when the process ends.
 #ifndef BACKPROP_SERVER_STORE_MEMORY_STORE_H_
 #define BACKPROP_SERVER_STORE_MEMORY_STORE_H_
 
@@ -16,10 +16,11 @@
 
 namespace backprop::store {
 
-// Thread-safe.
+// Sessions may be destroyed before the store. Thread-safe.
 class MemoryStore final : public Store {
  public:
-  // Refuses with RESOURCE_EXHAUSTED what would make it hold more than `limit` bytes; 0: no limit.
+  // Batches that would make the store hold more than `limit` bytes fail with RESOURCE_EXHAUSTED; 0:
+  // no limit.
   explicit MemoryStore(size_t limit = 0);
   void Commit(Batch batch, Durability durability, std::shared_ptr<Chain> chain, Done done) override;
   absl::StatusOr<std::optional<std::string>> Get(Table table, absl::string_view key) override;

@@ -1,4 +1,4 @@
-// Gives the disk back what was deleted, on a thread of its own.
+// Reclaims the disk space of deleted records on a separate thread.
 #ifndef BACKPROP_SERVER_STORE_RECLAIMER_H_
 #define BACKPROP_SERVER_STORE_RECLAIMER_H_
 
@@ -15,10 +15,12 @@
 
 namespace backprop::store {
 
-// Thread-safe.
+// A queue of prefixes to reclaim and the thread that works on it. The destructor cancels running
+// work. Thread-safe.
 class Reclaimer {
  public:
-  // Reclaims what was under `prefix`; may take long, and ends soon once `cancelled` is true.
+  // Reclaims the space of deleted records under `prefix`. May take long; must return soon after
+  // `cancelled` becomes true.
   using Work =
       std::function<void(Table table, const std::string& prefix, std::atomic<bool>* cancelled)>;
 
@@ -33,7 +35,7 @@ class Reclaimer {
     thread_.join();
   }
 
-  // Does nothing if the same already waits.
+  // Queues a prefix. Does nothing if it is already queued.
   void Add(Table table, std::string prefix) {
     const std::lock_guard lock(mu_);
     const size_t begun = working_ ? 1 : 0;
@@ -44,7 +46,8 @@ class Reclaimer {
     changed_.notify_all();
   }
 
-  // While one lives no work is done; what is interrupted is begun again after it.
+  // While a Pause exists, no work is done. Interrupted work starts again afterwards. The
+  // constructor blocks until running work has returned.
   class Pause {
    public:
     explicit Pause(Reclaimer* reclaimer) : reclaimer_(reclaimer) {
@@ -86,12 +89,13 @@ class Reclaimer {
   const Work work_;
   std::mutex mu_;
   std::condition_variable changed_;
-  std::deque<std::pair<Table, std::string>> queue_;  // this and what follows under mu_
+  std::deque<std::pair<Table, std::string>>
+      queue_;  // this and the following members are guarded by mu_
   int pauses_ = 0;
   bool working_ = false;
   bool stop_ = false;
   std::atomic<bool> cancelled_{false};
-  std::thread thread_;  // last
+  std::thread thread_;  // last: it uses the other members
 };
 
 }  // namespace backprop::store

@@ -21,18 +21,18 @@ constexpr std::array<const char*, kTables> kNames = {
     "default", "models", "states",      "requests", "log",
     "runs",    "chunks", "checkpoints", "datasets", "dataset_rows"};
 
-// How much is written before it is in tables.
+// Sizes of the log and the memtables.
 struct Sizes {
   uint64_t log_bytes = 0;
-  size_t table_bytes = 0;   // of one memtable
-  size_t buffer_bytes = 0;  // of all
-  bool log_ahead = false;   // whether RocksDB takes the room of a log when it begins it
+  size_t table_bytes = 0;   // size of one memtable
+  size_t buffer_bytes = 0;  // size of all memtables
+  bool log_ahead = false;   // whether RocksDB preallocates a new log
 };
 Sizes SizesFor(const RocksOptions& options, int64_t capacity_bytes, Access access) {
-  // Nothing may make RocksDB write tables.
+  // RocksDB must never flush a memtable.
   if (access != Access::kFull) return {uint64_t{1} << 50, size_t{1} << 40, size_t{1} << 40, false};
-  // A table of the store may have two memtables, all together have at most half of the memory. On
-  // a small disk less, since the log and the tables hold the same data for a while.
+  // A table may have two memtables; all together use at most half of the memory. On a small disk
+  // they are smaller, because for a while the log and the tables hold the same data.
   const auto memory = static_cast<uint64_t>(options.memory_bytes);
   const auto capacity = static_cast<uint64_t>(capacity_bytes);
   constexpr uint64_t kMiB = uint64_t{1} << 20;
@@ -51,14 +51,15 @@ rocksdb::DBOptions DatabaseOptions(const RocksOptions& options, rocksdb::Env* en
   db.env = env;
   db.create_if_missing = options.create;
   db.create_missing_column_families = true;
-  // A record cut short at the end of the log is a crash; damage before the end is damage. (The
-  // default, kPointInTimeRecovery, would take what lies before the damage for the whole history.)
+  // A truncated record at the end of the log is the result of a crash; damage before the end is
+  // corruption. (The default, kPointInTimeRecovery, would accept the records before the damage as
+  // complete.)
   db.wal_recovery_mode = rocksdb::WALRecoveryMode::kTolerateCorruptedTailRecords;
-  db.recycle_log_file_num = 0;  // old records behind the end would be read as damage, or worse
+  db.recycle_log_file_num = 0;  // old records after the end would be read as damage, or worse
   db.track_and_verify_wals_in_manifest = true;
   db.paranoid_checks = true;
   db.max_total_wal_size = sizes.log_bytes;
-  // Taken from the cache, so that both together stay within their memory.
+  // Charged to the cache, so that both together stay within their memory.
   db.write_buffer_manager =
       std::make_shared<rocksdb::WriteBufferManager>(sizes.buffer_bytes, cache);
   db.avoid_flush_during_recovery = access != Access::kFull;
@@ -74,7 +75,8 @@ rocksdb::DBOptions DatabaseOptions(const RocksOptions& options, rocksdb::Env* en
   db.info_log = std::make_shared<RocksLogger>(options.on_warning);
   db.info_log_level = rocksdb::InfoLogLevel::WARN_LEVEL;
   db.two_write_queues = false;
-  db.max_bgerror_resume_count = 0;  // we resume: who waits for a callback is told
+  db.max_bgerror_resume_count =
+      0;  // RocksStore resumes, because it must fail the waiting callbacks first
   return db;
 }
 
@@ -94,18 +96,19 @@ rocksdb::ColumnFamilyOptions TableOptions(Table table, const Sizes& sizes,
   family.level_compaction_dynamic_level_bytes = true;
   family.paranoid_file_checks = true;
   const bool large = table == Table::kCheckpoints || table == Table::kDatasetRows;
-  if (large) {  // in files of their own, which compaction does not write again
+  if (large) {  // in blob files, which compaction does not rewrite
     family.enable_blob_files = true;
     family.min_blob_size = 4096;
     family.enable_blob_garbage_collection = true;
   }
-  const bool numbers =  // do not compress
+  const bool numbers =  // numbers do not compress
       large || table == Table::kStates || table == Table::kChunks;
   family.compression = numbers ? rocksdb::kNoCompression : rocksdb::kLZ4Compression;
   return family;
 }
 
-// What RocksDB says when a process holds the lock; not when the lock's file cannot be opened.
+// Whether RocksDB's message means that another process holds the lock, not that the lock file
+// cannot be opened.
 bool IsLocked(const std::string& text) {
   return absl::StrContains(text, "While lock file") || absl::StrContains(text, "lock hold by");
 }
@@ -169,7 +172,7 @@ Database::~Database() {
   if (lock_ != nullptr) env_->UnlockFile(lock_).PermitUncheckedError();
 }
 
-// Keeps other servers out. Where the lock's file cannot be opened for writing, nobody can write.
+// Excludes other servers. If the lock file cannot be opened for writing, no process can write.
 absl::Status Database::LockReadOnly(const std::string& directory) {
   const rocksdb::Status locked = env_->LockFile(directory + "/LOCK", &lock_);
   if (locked.ok()) return absl::OkStatus();
@@ -198,7 +201,7 @@ std::vector<std::string> Database::LiveFiles() const {
 
 void Database::Reclaim(Table table, const std::string& prefix, std::atomic<bool>* cancelled) {
   if (access_ == Access::kReadOnly) return;
-  // Logs go once nothing of them is in memory alone.
+  // RocksDB deletes a log once all its records are flushed.
   if (db_->Flush(rocksdb::FlushOptions(), families_).ok()) Compact(table, prefix, false, cancelled);
 }
 

@@ -21,21 +21,21 @@
 
 namespace backprop::store {
 
-// How a database is open.
+// The mode in which a database is open.
 enum class Access {
   kFull,
-  // On a full disk: opening writes some kilobytes, and from then on the log alone grows. What the
-  // log holds stays in memory until it is opened in full.
+  // For a full disk: opening writes some kilobytes, and afterwards only the log grows. Memtables
+  // are not flushed until the database is opened with kFull.
   kLogOnly,
-  // Nothing is written, so that it works on a disk without any room or one that is read-only.
+  // Nothing is written. Works on a full disk and on a read-only file system.
   kReadOnly
 };
 
-// Closes the database. Its members are thread-safe.
+// An open database; the destructor closes it. Thread-safe.
 class Database {
  public:
-  // `env` must outlive it. `capacity_bytes`: of the file system; on a small one logs and memtables
-  // are smaller, too. Errors as OpenRocksStore.
+  // Opens the database. `env` must outlive it. `capacity_bytes` is the size of the file system; on
+  // a small one logs and memtables are smaller. Errors as for OpenRocksStore().
   static absl::StatusOr<std::unique_ptr<Database>> Open(
       const RocksOptions& options, rocksdb::Env* env, const std::shared_ptr<rocksdb::Cache>& cache,
       int64_t capacity_bytes, Access access);
@@ -47,21 +47,21 @@ class Database {
     return families_[static_cast<size_t>(table)];
   }
   const std::vector<rocksdb::ColumnFamilyHandle*>& families() const { return families_; }
-  // In memtables: as much of the disk will be needed beside the log.
+  // Bytes in memtables. As much disk space is needed in addition to the log when they are flushed.
   int64_t UnflushedBytes() const { return static_cast<int64_t>(buffers_->memory_usage()); }
 
-  // A snapshot goes with the database, if not before.
+  // A snapshot is valid until Release() or until the database is closed.
   const rocksdb::Snapshot* TakeSnapshot();
   void Release(const rocksdb::Snapshot* snapshot);
 
-  // Names of the files that the database consists of, without its logs. Empty if it cannot say.
+  // Names of the files of the database, except its logs. Empty if RocksDB cannot list them.
   std::vector<std::string> LiveFiles() const;
 
-  // Gives the disk back what was deleted under `prefix`. Ends soon once `cancelled` is true. What
-  // fails is tried again when RocksDB next compacts.
+  // Reclaims the space of deleted records under `prefix`. Returns soon after `cancelled` becomes
+  // true. After a failure the space is reclaimed by RocksDB's next compaction.
   void Reclaim(Table table, const std::string& prefix, std::atomic<bool>* cancelled);
-  // The same for all tables, their logs and the files of values that are partly garbage, if a copy
-  // of what is not garbage fits into `free_bytes`.
+  // Reclaims all tables, their logs and partly garbage blob files. A table's blob files are
+  // rewritten only if a copy of their live data fits in `free_bytes`.
   void ReclaimAll(int64_t free_bytes, std::atomic<bool>* cancelled);
 
  private:
@@ -72,7 +72,7 @@ class Database {
   std::mutex snapshots_mu_;
   std::set<const rocksdb::Snapshot*> snapshots_;  // under snapshots_mu_
   rocksdb::Env* env_ = nullptr;
-  rocksdb::FileLock* lock_ = nullptr;  // RocksDB takes none when it only reads
+  rocksdb::FileLock* lock_ = nullptr;  // taken here if read-only, because RocksDB takes none then
   Access access_ = Access::kFull;
   std::shared_ptr<rocksdb::WriteBufferManager> buffers_;
   std::unique_ptr<rocksdb::DB> db_;

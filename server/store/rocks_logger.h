@@ -1,4 +1,4 @@
-// RocksDB's warnings, told to us.
+// Forwards RocksDB's warnings to the server's log.
 #ifndef BACKPROP_SERVER_STORE_ROCKS_LOGGER_H_
 #define BACKPROP_SERVER_STORE_ROCKS_LOGGER_H_
 
@@ -12,8 +12,8 @@
 
 namespace backprop::store {
 
-// Instead of RocksDB's own log file, which lies on the disk that it would tell about: when that is
-// full the file's writer fails an assertion at the next line. Thread-safe.
+// Replaces RocksDB's own log file. That file is on the disk whose errors it reports, and when the
+// disk is full its writer fails an assertion at the next line. Thread-safe if `log` is.
 class RocksLogger final : public rocksdb::Logger {
  public:
   explicit RocksLogger(std::function<void(const std::string&)> log)

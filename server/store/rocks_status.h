@@ -1,4 +1,4 @@
-// What RocksDB's errors mean to us.
+// Conversion of RocksDB's errors to absl::Status.
 #ifndef BACKPROP_SERVER_STORE_ROCKS_STATUS_H_
 #define BACKPROP_SERVER_STORE_ROCKS_STATUS_H_
 
@@ -16,7 +16,7 @@ namespace backprop::store {
 
 inline absl::Status FromRocks(const rocksdb::Status& status, const std::string& directory) {
   if (status.ok()) return absl::OkStatus();
-  // RocksDB knows ENOSPC alone; the other errors have their texts.
+  // RocksDB only recognizes ENOSPC; other errors are recognized by their text.
   const bool quota = absl::StrContains(status.ToString(), std::strerror(EDQUOT));
   if (status.IsNoSpace() || quota) {
     return absl::ResourceExhaustedError(absl::StrCat(directory, ": the disk is full (",

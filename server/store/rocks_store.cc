@@ -29,8 +29,8 @@ constexpr size_t kMostKeyBytes = 128;
 constexpr char kFormatKey[] = "format";
 constexpr char kGroupKey[] = "group";
 constexpr int64_t kMiB = int64_t{1} << 20;
-constexpr int64_t kMinFreeFiles = 64;  // inodes that bulk data leaves
-// How often the directory is looked at beside the looks after each group.
+constexpr int64_t kMinFreeFiles = 64;  // inodes that bulk data must leave free
+// Interval of the checks of the directory, in addition to the check after each group.
 constexpr std::chrono::milliseconds kWatchInterval(500);
 
 int64_t BySize(int64_t asked, int64_t capacity, int64_t least, int64_t most) {
@@ -60,7 +60,7 @@ class RocksStore final : public Store {
     if (watch_.joinable()) watch_.join();
     commits_.reset();
     reclaimer_.reset();
-    // The next start finds tables and an empty log.
+    // So that the next start finds tables and an empty log.
     if (database_ != nullptr && health().ok()) {
       (*database_)->Flush(rocksdb::FlushOptions(), database_->families()).PermitUncheckedError();
     }
@@ -69,7 +69,7 @@ class RocksStore final : public Store {
   absl::Status Begin() {
     absl::Status opened = OpenBest();
     if (opened.ok() && !reserve_.Fill(0)) {
-      // What is left is for deletions, and for the next start.
+      // The remaining space is kept for deletions and for the next start.
       opened = absl::ResourceExhaustedError(
           absl::StrCat(options_.directory,
                        ": the disk is full; changes are refused until there is "
@@ -83,7 +83,7 @@ class RocksStore final : public Store {
     if (!watermark.ok()) return watermark.status();
     watermark_.emplace(*std::move(watermark));
     absl::Status checked = CheckFormat();
-    // Where nothing can be written, that is the cause of a format that is missing.
+    // If the store cannot be written, that is the reason why the format is missing.
     if (!checked.ok()) return opened.ok() ? checked : opened;
     absl::Status reached = ReadGroup();
     if (!reached.ok()) return reached;
@@ -140,7 +140,7 @@ class RocksStore final : public Store {
     if (!now.ok() && !absl::IsResourceExhausted(now)) return absl::OkStatus();  // refused anyway
     const auto space = SpaceOf(directory_->fd());
     if (!space.ok()) return absl::OkStatus();
-    // What is in memtables will be written once more before its log goes.
+    // Memtables are written once more before their log is deleted.
     const int64_t free = std::max(space->free_bytes - unflushed_bytes(), int64_t{0});
     const bool few_files = space->most_files > 0 && space->free_files < kMinFreeFiles;
     if (now.ok() && free - bytes >= min_free_bytes_ && !few_files) return absl::OkStatus();
@@ -186,7 +186,7 @@ class RocksStore final : public Store {
     return database_ == nullptr ? 0 : database_->UnflushedBytes();
   }
 
-  // Under database_mu_.
+  // Requires database_mu_.
   absl::Status ScanDatabase(const rocksdb::Snapshot* snapshot, Table table, absl::string_view first,
                             absl::string_view end, Visitor visit) {
     rocksdb::ReadOptions options;
@@ -228,7 +228,7 @@ class RocksStore final : public Store {
                      options_.directory);
   }
 
-  // How far the log reaches, which must be as far as was answered.
+  // Reads the last group in the log, which must not be older than the last acknowledged group.
   absl::Status ReadGroup() {
     const auto group = Get(Table::kMeta, kGroupKey);
     if (!group.ok()) return group.status();
@@ -254,7 +254,7 @@ class RocksStore final : public Store {
         group->Delete(family, op.key);
         break;
       case Batch::Kind::kDeletePrefix:
-        // No key is as long as that, and as large.
+        // This upper bound is above every key.
         group->DeleteRange(
             family, op.key,
             op.key.empty() ? std::string(kMostKeyBytes, '\xff') : EndOfPrefix(op.key));
@@ -262,14 +262,14 @@ class RocksStore final : public Store {
     }
   }
 
-  // Called by the writing thread, as is all that follows up to Watch: nobody else changes
-  // database_.
+  // This function and all following ones up to Watch() are called by the writer thread only, and
+  // only it changes database_.
   absl::Status Admit(const Batch& batch) {
     if (health().ok() || Recover() || TakesDeletions(batch)) return absl::OkStatus();
     return health();
   }
 
-  // On a disk that is full, what gives room back.
+  // Whether the batch frees space and can be written although the disk is full.
   bool TakesDeletions(const Batch& batch) const {
     return database_ != nullptr && database_->access() == Access::kLogOnly && batch.OnlyFrees() &&
            absl::IsResourceExhausted(health());
@@ -298,7 +298,8 @@ class RocksStore final : public Store {
       Recover();
       return FromRocks(status, options_.directory);
     }
-    // After the sync: what is answered had its name in the directory when it was on disk.
+    // After the sync, so that acknowledged records were in the directory when they reached the
+    // disk.
     if (absl::Status there = CheckDirectory(); !there.ok()) {
       SetHealth(there);
       return there;
@@ -308,15 +309,15 @@ class RocksStore final : public Store {
     return absl::OkStatus();
   }
 
-  // Three system calls, or one more for each log that is not yet in tables.
+  // Costs three system calls, and one for each further log.
   absl::Status CheckDirectory() const {
     absl::Status there = directory_->Check();
     if (!there.ok() || files_->LogsHaveNames()) return there;
     return directory_->Gone("the log in the data directory was removed");
   }
 
-  // What was deleted with a prefix: without this its files would stay until something else is
-  // written to their table. Where room is scarce, everything that was deleted.
+  // Reclaims the rows of deleted datasets; otherwise their files would remain until something else
+  // is written to their table. If space is low, reclaims everything that was deleted.
   void ReclaimDeleted(const std::vector<const Batch*>& batches) {
     bool deletes = false;
     for (const Batch* batch : batches) {
@@ -350,16 +351,16 @@ class RocksStore final : public Store {
     return status;
   }
 
-  // Whether the cause of an error is gone. RocksDB resumes after some: it then begins a new log, so
-  // that nothing of the group that failed comes back. After others it has to be opened again; then
-  // the group that failed may be there after all, as after a crash.
+  // Attempts to recover; returns whether the cause of the error is gone. After some errors RocksDB
+  // resumes and starts a new log, so that nothing of the failed group reappears. After others the
+  // database must be reopened; then the failed group may be there after all, as after a crash.
   bool Recover() {
     const absl::Status cause = health();
     if (absl::IsDataLoss(cause)) return false;
     const auto now = std::chrono::steady_clock::now();
     const bool full = database_ != nullptr && absl::IsResourceExhausted(cause);
     const Access access = database_ != nullptr ? database_->access() : Access::kFull;
-    // Deletions do not wait for the next try.
+    // Deletions do not wait for the next attempt.
     const bool urgent = full && failed_ && access != Access::kReadOnly;
     if (now < next_recovery_ && !urgent) return false;
     recovery_pause_ = std::clamp(2 * recovery_pause_, kFirstPause, kLastPause);
@@ -371,7 +372,7 @@ class RocksStore final : public Store {
       return false;
     }
     if (full || access != Access::kFull) {
-      // Opened in full, RocksDB writes what is in its logs to tables.
+      // When opened with kFull, RocksDB writes the contents of its logs to tables.
       const int64_t margin = directory_->LogBytes() + std::max(kMiB, reserve_.bytes());
       if (!reserve_.Fill(margin)) {
         if (failed_ && access != Access::kReadOnly) OpenForDeletions(cause);
@@ -390,7 +391,7 @@ class RocksStore final : public Store {
     return status.ok();
   }
 
-  // The best that can be had. Returns why it is not everything.
+  // Opens the database with the most access possible. Returns the reason if that is not kFull.
   absl::Status OpenBest() {
     absl::Status status = Open(Access::kFull);
     const bool full = absl::IsResourceExhausted(status);
@@ -414,11 +415,11 @@ class RocksStore final : public Store {
   }
   bool begun() const { return commits_.has_value(); }
 
-  // Instead of the database that is open.
+  // Closes the database and opens another one with `open`.
   absl::Status OpenInstead(absl::FunctionRef<absl::Status()> open) {
     absl::Status status;
     {
-      const Reclaimer::Pause pause(&*reclaimer_);  // which may hold the database for long
+      const Reclaimer::Pause pause(&*reclaimer_);  // the reclaimer may use the database for long
       const std::unique_lock lock(database_mu_);
       database_ = nullptr;
       files_->Forget();
@@ -431,7 +432,7 @@ class RocksStore final : public Store {
   absl::Status OpenAnew() {
     return OpenInstead([this] { return OpenBest(); });
   }
-  // On a disk that is full.
+  // Opens the database for deletions on a full disk.
   void OpenForDeletions(const absl::Status& cause) {
     const absl::Status status = OpenInstead([this] {
       absl::Status opened = OpenLogOnly();
@@ -452,7 +453,8 @@ class RocksStore final : public Store {
     if (options_.on_health) options_.on_health(health);
   }
 
-  // A thread of its own: sees what is removed while nothing is written, and makes the reserve anew.
+  // Body of the watching thread: detects removed files while nothing is written, and restores the
+  // reserve.
   void Watch() {
     std::unique_lock lock(watch_mu_);
     while (!watch_changed_.wait_for(lock, kWatchInterval, [this] { return watch_stops_; })) {
@@ -462,7 +464,7 @@ class RocksStore final : public Store {
     }
   }
   void LookAround() {
-    if (!health().ok()) return;  // the writing thread is at it
+    if (!health().ok()) return;  // the writer thread is recovering
     absl::Status there = CheckDirectory();
     if (there.ok()) there = CheckLiveFiles();
     if (there.ok()) {
@@ -483,7 +485,7 @@ class RocksStore final : public Store {
       if (!missing.ok()) break;
     }
     if (missing.ok()) return missing;
-    // Unless RocksDB has replaced it meanwhile.
+    // RocksDB may have replaced the file meanwhile.
     for (const std::string& file : database_->LiveFiles()) {
       missing = directory_->CheckFile(file);
       if (!missing.ok()) return missing;
@@ -499,10 +501,10 @@ class RocksStore final : public Store {
   const std::shared_ptr<LogWatchingFileSystem> files_;
   const std::unique_ptr<rocksdb::Env> env_;
   const std::shared_ptr<rocksdb::Cache> cache_;
-  // Held, shared, by readers; by the writing thread when it opens anew.
+  // Readers hold it shared; the writer thread holds it exclusively to reopen the database.
   mutable std::shared_mutex database_mu_;
   std::unique_ptr<Database> database_;  // null while it cannot be opened
-  uint64_t opened_ = 0;                 // how often it was opened
+  uint64_t opened_ = 0;                 // number of times it was opened
   bool failed_ = false;                 // a write of the database failed since it was opened
   std::optional<Watermark> watermark_;
   uint64_t group_ = 0;  // the last group written

@@ -14,7 +14,7 @@
 namespace backprop::store {
 namespace {
 
-// Two of them take turns, so that one is whole whatever happens to the other.
+// Two slots are written alternately, so that one is always intact.
 struct Slot {
   uint64_t value;
   uint64_t checksum;
@@ -26,7 +26,7 @@ Slot SlotOf(uint64_t value) { return {value, XXH3_64bits(&value, sizeof value)};
 
 absl::StatusOr<Watermark> Watermark::Open(const std::string& path) {
   int fd = open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
-  // A store that can only be read has no groups to add.
+  // A read-only store adds no groups.
   if (fd < 0) fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
   if (fd < 0) return absl::UnavailableError(absl::StrCat(path, ": ", std::strerror(errno)));
   Slot slots[2] = {};

@@ -1,4 +1,4 @@
-// How far the store is known to reach: a number beside the log that grows with every synced group.
+// The watermark: the number of the last acknowledged group, in a file next to the log.
 #ifndef BACKPROP_SERVER_STORE_WATERMARK_H_
 #define BACKPROP_SERVER_STORE_WATERMARK_H_
 
@@ -9,20 +9,20 @@
 
 namespace backprop::store {
 
-// A log that has lost its end looks like one that a crash cut short. The watermark tells them
-// apart: it is written, without a sync, after a group was synced and before its callers are
-// answered, so that at the next start the store must hold at least the group it names. When the
-// machine crashes the file may be older than the log, never younger. Thread-compatible.
+// Detects a log that lost its end, which by itself looks like a log that a crash truncated. The
+// watermark is written, without a sync, after a group was synced and before its callers are
+// answered, so that at the next start the store must hold at least that group. After a crash of the
+// machine the file may be older than the log, never newer. Thread-compatible.
 class Watermark {
  public:
-  // `path` need not exist: then the watermark is 0.
+  // Opens or creates the file at `path`; in a new file the watermark is 0.
   static absl::StatusOr<Watermark> Open(const std::string& path);
   Watermark(Watermark&& other) noexcept;
   Watermark& operator=(Watermark&&) = delete;
   ~Watermark();
 
   uint64_t value() const { return value_; }
-  // Errors are not told: an old watermark only detects less.
+  // Writes a higher value. Errors are ignored: an old watermark only detects less.
   void Raise(uint64_t value);
 
  private:
