@@ -18,7 +18,7 @@
 namespace backprop::ops {
 namespace {
 
-// Version 1 says "no limit" with the largest number of whole pages.
+// Version 1 represents "no limit" by the largest number of whole pages.
 constexpr int64_t kNoLimit = int64_t{1} << 60;
 
 std::vector<std::string> LinesOf(const std::string& path) {
@@ -55,7 +55,7 @@ void LowerCpus(double quota, double period, CgroupLimits* limits) {
   if (quota > 0 && period > 0) Lower(&limits->cpus, quota / period);
 }
 
-// The files of one group. A version 1 hierarchy has those of its controllers alone.
+// Reads the files of one group. In version 1 a hierarchy has only the files of its controllers.
 void ReadGroup(const std::string& group, CgroupLimits* limits) {
   LowerMemory(group + "/memory.max", limits);
   LowerMemory(group + "/memory.high", limits);
@@ -69,7 +69,7 @@ void ReadGroup(const std::string& group, CgroupLimits* limits) {
   }
   LowerCpus(static_cast<double>(NumberIn(group + "/cpu.cfs_quota_us").value_or(0)),
             static_cast<double>(NumberIn(group + "/cpu.cfs_period_us").value_or(0)), limits);
-  // Version 1 tells the limit of groups above it that a container does not see.
+  // In version 1 this is the limit of ancestor groups that a container does not see.
   for (const std::string& line : LinesOf(group + "/memory.stat")) {
     absl::string_view number = line;
     int64_t bytes = 0;
@@ -81,13 +81,13 @@ void ReadGroup(const std::string& group, CgroupLimits* limits) {
 }
 
 struct Mount {
-  std::string root;   // which group is mounted
-  std::string point;  // where
+  std::string root;   // the group that is mounted
+  std::string point;  // the mount point
   bool version_2 = false;
-  std::vector<std::string> controllers;  // of version 1, among other options
+  std::vector<std::string> controllers;  // version 1: controllers, among other options
 };
 
-// A line: 36 35 98:0 ROOT POINT options optional… - TYPE source SUPER-OPTIONS
+// Format of a line: 36 35 98:0 ROOT POINT options optional… - TYPE source SUPER-OPTIONS
 std::vector<Mount> Mounts(const std::string& root) {
   std::vector<Mount> mounts;
   for (const std::string& line : LinesOf(root + "/proc/self/mountinfo")) {
@@ -113,8 +113,8 @@ bool IsMountOf(const Mount& mount, absl::string_view controllers) {
   return false;
 }
 
-// From the process's group up to what is mounted. In a container the path may be the host's, of
-// which the mount shows the end alone.
+// Reads the groups from the process's group up to the mount point. In a container the path may be
+// the host's, of which the mount shows only the end.
 void ReadUpwards(const std::string& root, const Mount& mount, absl::string_view path,
                  CgroupLimits* limits) {
   if (mount.root != "/" && !absl::ConsumePrefix(&path, mount.root)) path = "";
@@ -148,7 +148,7 @@ int AllowedProcessors() {
 CgroupLimits ReadCgroupLimits(const std::string& root) {
   CgroupLimits limits;
   const std::vector<Mount> mounts = Mounts(root);
-  // A line: HIERARCHY:CONTROLLERS:PATH. Of version 2 it has no controllers.
+  // Format of a line: HIERARCHY:CONTROLLERS:PATH. In version 2 CONTROLLERS is empty.
   for (const std::string& line : LinesOf(root + "/proc/self/cgroup")) {
     const std::vector<std::string> parts = absl::StrSplit(line, absl::MaxSplits(':', 2));
     if (parts.size() != 3) continue;

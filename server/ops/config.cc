@@ -16,7 +16,7 @@
 namespace backprop::ops {
 namespace {
 
-constexpr char kFromPortFile[] = "port-file";  // what --health-check is without a value
+constexpr char kFromPortFile[] = "port-file";  // value of --health-check given without an address
 
 // --max-models → BACKPROPD_MAX_MODELS
 std::string EnvironmentName(const std::string& flag) {
@@ -46,7 +46,7 @@ void AddLimits(CLI::App* app, session::Limits* limits) {
       {"--max-layers", &limits->max_layers, "Layers of one model"},
       {"--max-rows", &limits->max_rows, "Rows in one request"},
       {"--max-message-bytes", &limits->max_message_bytes, "Bytes of one request or reply",
-       int64_t{2000} << 20},  // gRPC counts them in an int
+       int64_t{2000} << 20},  // gRPC stores the limit in an int
       {"--max-workspace-bytes", &limits->max_workspace_bytes,
        "Bytes of working memory of one pass over a batch"},
       {"--max-concurrent-runs", &limits->max_concurrent_runs, "Training runs under way at once"},
@@ -59,7 +59,7 @@ void AddLimits(CLI::App* app, session::Limits* limits) {
   }
 }
 
-// `zero`: what 0 stands for.
+// `zero` is the meaning of the value 0.
 void AddConnectionFlags(CLI::App* app, Config* config) {
   Add(app->add_option("--max-connections", config->max_connections,
                       "Connections open at once; more are closed as they come. Default: three "
@@ -95,9 +95,9 @@ void AddConnectionFlags(CLI::App* app, Config* config) {
   }
 }
 
-// The limit is for the whole process: a part is what the process has before it holds a model, a
-// part is the store's. What one request and one pass may take is bounded by it as well, unless the
-// operator has said otherwise.
+// Divides the memory limit of the process. One part is what the process uses without models, one
+// part is the store's. The largest message and workspace are reduced to fit as well, unless the
+// operator set them.
 void FitToMemory(const CLI::App& app, Config* config) {
   session::Limits* const limits = &config->limits;
   const int64_t limit = limits->memory_limit_bytes;
@@ -113,8 +113,8 @@ void FitToMemory(const CLI::App& app, Config* config) {
   lower("--max-workspace-bytes", limit / 4, &limits->max_workspace_bytes);
 }
 
-// Where the server that wrote the file can be reached from this machine; empty, after a line on
-// standard error, if there is none.
+// Returns the address of the server that wrote `port_file`, reachable from this machine. Returns an
+// empty string, after a line on standard error, if there is none.
 std::string AddressIn(const std::string& port_file) {
   std::ifstream file(port_file);
   std::string address;
@@ -126,7 +126,8 @@ std::string AddressIn(const std::string& port_file) {
   return absl::StrReplaceAll(address, {{"0.0.0.0:", "127.0.0.1:"}, {"[::]:", "[::1]:"}});
 }
 
-// --flag=value for each variable that is set and whose flag is not on the command line.
+// Returns --flag=value for each environment variable that is set and whose flag is not on the
+// command line.
 std::vector<std::string> FlagsFromEnvironment(const CLI::App& app, int argc, char** argv) {
   std::vector<std::string> flags;
   for (const CLI::Option* option : app.get_options()) {
@@ -237,13 +238,14 @@ Parsed ParseCommandLine(int argc, char** argv, const std::string& version) {
       "SIGTERM, SIGINT and SIGQUIT stop in good order; a second one stops at once.");
 
   try {
-    // CLI11 would let a file go before the environment; as flags the variables go before it.
+    // In CLI11 the file takes precedence over the environment. Variables passed as flags take
+    // precedence over the file.
     std::vector<std::string> arguments = FlagsFromEnvironment(app, argc, argv);
     arguments.insert(arguments.end(), argv + 1, argv + argc);
-    std::reverse(arguments.begin(), arguments.end());  // the order that CLI11 wants
+    std::reverse(arguments.begin(), arguments.end());  // CLI11 expects the reverse order
     app.parse(std::move(arguments));
   } catch (const CLI::ParseError& error) {
-    // Help and version are errors of status 0 here; every other one is wrong usage.
+    // CLI11 reports --help and --version as errors with status 0; all others are wrong usage.
     const int status = app.exit(error);
     return {std::nullopt, status == 0 ? 0 : 2};
   }

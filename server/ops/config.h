@@ -1,4 +1,5 @@
-// What the operator can set: the one place that reads flags, the environment and files.
+// The server's configuration. This is the only place that reads flags, the environment and
+// configuration files.
 #ifndef BACKPROP_SERVER_OPS_CONFIG_H_
 #define BACKPROP_SERVER_OPS_CONFIG_H_
 
@@ -19,29 +20,29 @@ struct Config {
   std::vector<std::string> listen;
   std::string unix_socket;
   std::string port_file;
-  std::string data_dir;                   // empty: models live in memory
-  std::optional<int64_t> min_free_bytes;  // of the disk; none: by its size
+  std::string data_dir;                   // empty: models are kept in memory only
+  std::optional<int64_t> min_free_bytes;  // unset: derived from the size of the disk
   int threads = 0;
   std::string log_level;
   LogFormat log_format = LogFormat::kText;
   absl::Duration grace;
   session::Limits limits;
   rpc::KeepaliveOptions keepalive;
-  std::optional<int64_t> max_connections;           // default: what the limit of open files leaves
-  int64_t store_memory_bytes = int64_t{256} << 20;  // of the store's caches, with data_dir
-  int64_t archive_bytes = int64_t{4} << 30;         // of checkpoints and datasets, without
-  std::string health_check;                         // an address: ask its health instead of serving
+  std::optional<int64_t> max_connections;           // unset: derived from the limit of open files
+  int64_t store_memory_bytes = int64_t{256} << 20;  // caches of the store, with data_dir
+  int64_t archive_bytes = int64_t{4} << 30;         // checkpoints and datasets, without data_dir
+  std::string health_check;  // if set: query the health of this address and exit
 };
 
-// Either a configuration, or an exit status after --help, --version or an error has been printed:
-// 0, or 2 for wrong usage.
+// The configuration; or, if --help, --version or an error was printed, an exit status: 0, or 2 for
+// wrong usage.
 struct Parsed {
   std::optional<Config> config;
   int exit_status = 0;
 };
 
-// Flags go before environment variables (BACKPROPD_LISTEN …), these before the file of --config.
-// `version` is what --version prints.
+// Parses the command line. Flags take precedence over environment variables (BACKPROPD_LISTEN …),
+// and these over the file of --config. `version` is the output of --version.
 Parsed ParseCommandLine(int argc, char** argv, const std::string& version);
 
 }  // namespace backprop::ops

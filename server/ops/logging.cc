@@ -21,7 +21,7 @@ namespace {
 constexpr size_t kMaxLineBytes = 4096;
 constexpr size_t kMaxErrorTextBytes = 512;
 
-// The message on one line: %* in the pattern.
+// Formats the message on one line; %* in the pattern.
 class TextMessage final : public spdlog::custom_flag_formatter {
  public:
   void format(const spdlog::details::log_msg& message, const std::tm&,
@@ -35,7 +35,7 @@ class TextMessage final : public spdlog::custom_flag_formatter {
   }
 };
 
-// The same as the inside of a JSON string.
+// Formats the message as the contents of a JSON string.
 class JsonMessage final : public spdlog::custom_flag_formatter {
  public:
   void format(const spdlog::details::log_msg& message, const std::tm&,
@@ -52,12 +52,13 @@ class JsonMessage final : public spdlog::custom_flag_formatter {
   }
 };
 
-// Passes on so many lines of a site in a second, and counts the others. Thread-safe.
+// Forwards at most kMostLinesPerSecond lines per site and second, and counts the others.
+// Thread-safe.
 class LimitedSink final : public spdlog::sinks::base_sink<std::mutex> {
  public:
   explicit LimitedSink(spdlog::sink_ptr out) : out_(std::move(out)) {}
 
-  // Tells of the seconds that have passed, or with `all` of the present one, too.
+  // Reports omitted lines of past seconds, with `all` also of the current one.
   void Report(bool all) {
     const std::lock_guard<std::mutex> lock(mutex_);
     const auto now = spdlog::log_clock::now();
@@ -70,7 +71,7 @@ class LimitedSink final : public spdlog::sinks::base_sink<std::mutex> {
   void sink_it_(const spdlog::details::log_msg& message) override {
     if (message.source.empty()) return out_->log(message);
     Site& site = sites_[{message.source.filename, message.source.line}];
-    // A clock that is set back begins a second, too.
+    // A clock that was set back starts a new second too.
     if (message.time - site.begin >= std::chrono::seconds(1) || message.time < site.begin) {
       Tell(&site);
       site.begin = message.time;
@@ -92,9 +93,9 @@ class LimitedSink final : public spdlog::sinks::base_sink<std::mutex> {
  private:
   struct Site {
     spdlog::log_clock::time_point begin;
-    int64_t lines = 0;     // since then
-    int64_t left_out = 0;  // of these, not told yet
-    std::string first;     // of those that were left out
+    int64_t lines = 0;     // lines since `begin`
+    int64_t left_out = 0;  // omitted lines not yet reported
+    std::string first;     // the first omitted line
     std::string name;
     spdlog::level::level_enum level = spdlog::level::info;
   };

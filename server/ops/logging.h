@@ -1,7 +1,8 @@
-// Logging through spdlog, to standard error: one line an event, whatever a caller or a library puts
-// into it. Control characters and what is not UTF-8 are escaped in both formats. A line that has a
-// site (source_loc) is limited: after kMostLinesPerSecond of a site in a second the others are
-// counted, and one line says how many there were and what one of them was like.
+// Logging through spdlog to standard error. Every event is one line, whatever text callers and
+// libraries supply: control characters and invalid UTF-8 are escaped in both formats. Lines with a
+// site (source_loc) are rate-limited: after kMostLinesPerSecond lines of a site in one second,
+// further lines are counted, and one line reports their number and the text of one of them. Except
+// for SetUpLogging(), all functions are thread-safe.
 #ifndef BACKPROP_SERVER_OPS_LOGGING_H_
 #define BACKPROP_SERVER_OPS_LOGGING_H_
 
@@ -18,21 +19,21 @@ namespace backprop::ops {
 
 inline constexpr int64_t kMostLinesPerSecond = 100;
 
-// Sets up spdlog's default logger, and has gRPC and protobuf log through it. Call once, before any
-// thread logs.
+// Sets up spdlog's default logger and redirects the logs of gRPC and protobuf to it. Call once,
+// before any thread logs.
 void SetUpLogging(const std::string& level, LogFormat format);
 
-// One line a request, at debug.
+// Logs a request, at level debug.
 void LogCall(const rpc::CallRecord& call);
 
-// One line a run, at info.
+// Logs the end of a run, at level info.
 void LogRun(const session::Run& run, const session::RunSummary& summary);
 
-// What a part below has to say. Limited by `part`, a string that lives for ever.
+// Logs a line of a component. Rate-limited by `part`, a string with static lifetime.
 void LogLine(const char* part, spdlog::level::level_enum level, const std::string& line);
 
-// Says how many lines were left out in a second that has passed, `at_end` also in the present one.
-// Call every second or so, and at the end.
+// Logs the number of lines omitted in past seconds, with `at_end` also in the current one. Call
+// about once a second, and before exit.
 void ReportLeftOut(bool at_end = false);
 
 }  // namespace backprop::ops

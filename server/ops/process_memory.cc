@@ -16,14 +16,14 @@ int64_t ResidentBytes() {
 }
 
 void TuneAllocator(int64_t limit, int threads) {
-  // By default blocks of large messages and states go back to the system at once, which then has to
-  // clear every page again: half of the time that 10 MB of parameters take.
+  // By default, large blocks such as messages and states are returned to the system at once, which
+  // must then clear every page again: half of the time of a request with 10 MB of parameters.
   mallopt(M_MMAP_THRESHOLD, 1 << 30);
   constexpr int64_t kMostKept = int64_t{256} << 20;
   mallopt(M_TRIM_THRESHOLD,
           static_cast<int>(limit == 0 ? kMostKept : std::clamp<int64_t>(limit / 8, 1, kMostKept)));
-  // By default 8 a processor. What one thread frees of another one's memory stays in the other's
-  // arena, so that each arena grows to its own peak.
+  // The default is 8 arenas per processor. Memory that a thread frees stays in the arena of the
+  // thread that allocated it, so that each arena grows to its own peak.
   mallopt(M_ARENA_MAX, std::max(2, threads));
 }
 

@@ -1,4 +1,4 @@
-// The memory of this process, as the system and the allocator see it.
+// Memory of this process, as seen by the system and the allocator.
 #ifndef BACKPROP_SERVER_OPS_PROCESS_MEMORY_H_
 #define BACKPROP_SERVER_OPS_PROCESS_MEMORY_H_
 
@@ -8,24 +8,24 @@
 
 namespace backprop::ops {
 
-// Of a server that holds no model: programs, threads, gRPC.
+// Memory of a server without models: code, threads, gRPC.
 inline constexpr int64_t kProcessBytes = int64_t{48} << 20;
 
-// What the store may take of a memory limit: a quarter, at least 8 MiB, at most `most`.
+// Returns the store's part of a memory limit: a quarter, at least 8 MiB, at most `most`.
 constexpr int64_t StoreShare(int64_t limit, int64_t most) {
   return std::min(most, std::max(limit / 4, int64_t{8} << 20));
 }
 
-// What is resident now; 0 if that cannot be read.
+// Returns the resident size in bytes, or 0 if it cannot be read.
 int64_t ResidentBytes();
 
-// Sets how much free memory the allocator keeps. Call before any thread exists. `limit`: of the
-// process, 0 for none; `threads`: that compute.
+// Configures how much free memory the allocator keeps. Call before any thread exists. `limit` is
+// the process's memory limit, 0 for none; `threads` is the number of compute threads.
 void TuneAllocator(int64_t limit, int threads);
 
-// Gives memory that was freed back to the system while the process holds more than `limit` bytes.
-// Tick is called about once a second, by one thread. A trim that brings little is not repeated
-// soon, because it holds up allocations for milliseconds.
+// Returns freed memory to the system while the process holds more than `limit` bytes; 0: never.
+// Call Tick() about once a second, from one thread. A trim that gains little is not soon repeated,
+// because it blocks allocations for milliseconds.
 class Trimmer {
  public:
   explicit Trimmer(int64_t limit) : limit_(limit) {}

@@ -17,14 +17,14 @@
 namespace backprop::ops {
 namespace {
 
-// A server without a data directory and without connections has 12.
+// A server without data directory and connections uses 12.
 constexpr int64_t kFewestDescriptors = 48;
-// More than that are never needed, and the kernel's tables grow with them.
+// More are never needed, and the kernel's tables grow with them.
 constexpr int64_t kMostDescriptors = 1 << 20;
 constexpr int64_t kMostConnections = 10'000;
-// gRPC's threads, the store's, and those that watch and clean, beside two for each core.
+// Threads of gRPC, of the store and for maintenance, in addition to two per core.
 constexpr int kOtherThreads = 24;
-// An idle server with 4 compute threads takes 890 MB of addresses, most of it stacks and arenas.
+// An idle server with 4 compute threads uses 890 MB of address space, mostly stacks and arenas.
 constexpr int64_t kLeastAddressSpace = int64_t{1} << 30;
 
 int64_t LimitOf(decltype(RLIMIT_NOFILE) resource) {
@@ -33,7 +33,7 @@ int64_t LimitOf(decltype(RLIMIT_NOFILE) resource) {
   return static_cast<int64_t>(std::min<rlim_t>(limit.rlim_cur, static_cast<rlim_t>(INT64_MAX)));
 }
 
-// Starts `count` threads that wait for each other, and ends them. Returns how many there were.
+// Starts up to `count` concurrent threads and joins them. Returns how many could be started.
 int StartThreads(int count) {
   std::mutex mu;
   std::condition_variable changed;

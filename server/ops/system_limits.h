@@ -1,4 +1,4 @@
-// What the system allows the process: open files, threads, address space.
+// System limits of the process: open files, threads, address space.
 #ifndef BACKPROP_SERVER_OPS_SYSTEM_LIMITS_H_
 #define BACKPROP_SERVER_OPS_SYSTEM_LIMITS_H_
 
@@ -8,28 +8,29 @@
 
 namespace backprop::ops {
 
-// How the open files that are allowed are shared out.
+// The division of the allowed open files.
 struct Descriptors {
   int64_t allowed = 0;
-  // Connections get descriptors below this number; the rest is for the store, files and logs.
+  // Connections use descriptors below this number; the others are for the store, files and logs.
   int64_t for_connections = 0;
-  // Connections at once, when the operator does not say.
+  // Default for the number of concurrent connections.
   int64_t max_connections = 0;
 };
 
-// The shares of `allowed` open files.
+// Divides `allowed` open files.
 Descriptors ShareDescriptors(int64_t allowed);
 
-// Raises the soft limit of open files to the hard one, and shares them out.
+// Raises the soft limit of open files to the hard limit, and divides it.
 Descriptors RaiseDescriptorLimit();
 
-// Whether a server can start within the limits: UNAVAILABLE names the first that is too low, and
-// how to raise it. gRPC and RocksDB would end the process in the middle of the start. Starts as
-// many threads as a server with `compute_threads` needs, and ends them.
+// Checks whether a server can start within the system limits. UNAVAILABLE names the first limit
+// that is too low and how to raise it; without the check, gRPC and RocksDB abort the process during
+// the start. Temporarily starts as many threads as a server with `compute_threads` needs.
 absl::Status CheckSystemLimits(const Descriptors& descriptors, int compute_threads);
 
-// While it lives, abort() writes one line and ends the process with status 1: what a library does
-// when the system refuses it something that CheckSystemLimits does not know of.
+// While an object of this class exists, abort() writes one line and exits with status 1. Libraries
+// abort if the system denies them a resource that CheckSystemLimits() does not check. At most one
+// object at a time.
 class AbortIsAFailedStart {
  public:
   AbortIsAFailedStart();
