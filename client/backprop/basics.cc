@@ -1,4 +1,4 @@
-// Status, Tensor, Cancellation: what needs no wire.
+// Status, Tensor, Cancellation: everything that does not use gRPC.
 #include <cstring>
 #include <type_traits>
 

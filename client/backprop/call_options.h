@@ -1,4 +1,4 @@
-// How a call is made: its deadline, its cancellation, its retries.
+// Options of a call: deadline, cancellation, retries.
 #ifndef BACKPROP_CLIENT_CALL_OPTIONS_H_
 #define BACKPROP_CLIENT_CALL_OPTIONS_H_
 
@@ -15,13 +15,14 @@ namespace backprop {
 // Cancels calls from another thread. Thread-safe; copies share one state.
 class Cancellation {
  public:
-  // Cancels the calls under way with this token, and those that are made later.
+  // Cancels the active calls that use this token, and all later ones.
   void Cancel();
   bool cancelled() const;
 
-  // For the client: `action` is called at Cancel, or at once if that was. Returns its number.
+  // For the client: calls `action` on Cancel(), or at once if Cancel() was called before. Returns a
+  // number for Remove().
   int Add(std::function<void()> action);
-  // After this `action` neither runs nor will.
+  // After Remove() returns, the action is not running and will not run.
   void Remove(int number);
 
  private:
@@ -35,16 +36,16 @@ class Cancellation {
 };
 
 struct CallOptions {
-  // The call, retries included, ends after this long with kDeadlineExceeded. Default: none.
+  // The call, including retries, fails with kDeadlineExceeded after this time. Default: no limit.
   std::optional<std::chrono::milliseconds> timeout{};
   std::optional<Cancellation> cancellation{};
-  // Of mutating calls. Default: a random one, so that retries apply once.
+  // Request id of mutating calls, which makes retries idempotent. Default: a random one.
   std::string request_id{};
 };
 
-// What every call of a client does when the server is UNAVAILABLE: it tries again, with the same
-// request_id, after a pause that doubles from `first_pause` to `last_pause`. The default bears a
-// server that is away for about three seconds.
+// Retries of calls that fail with UNAVAILABLE. A retry uses the same request_id and follows a
+// random pause of at most `first_pause`, doubled each time up to `last_pause`. The default
+// tolerates a server that is unavailable for about three seconds.
 struct RetryOptions {
   int max_attempts = 8;  // 1: no retries
   std::chrono::milliseconds first_pause{50};

@@ -1,4 +1,4 @@
-// How the client makes its calls: deadlines, cancellation, retries. Not installed.
+// How the client makes calls: deadlines, cancellation, retries. Not installed.
 #ifndef BACKPROP_CLIENT_CALLS_H_
 #define BACKPROP_CLIENT_CALLS_H_
 
@@ -49,7 +49,7 @@ inline bool Cancelled(const CallOptions& call) {
   return call.cancellation.has_value() && call.cancellation->cancelled();
 }
 
-// Cancels a call's context while it lives.
+// While it exists, a cancellation of the call cancels its context.
 class CancelScope {
  public:
   CancelScope(const CallOptions& call, grpc::ClientContext* context)
@@ -68,7 +68,7 @@ class CancelScope {
   int number_ = 0;
 };
 
-// Counts the attempts of a call and pauses between them, within its deadline.
+// Counts the attempts of a call and pauses between them, within the call's deadline.
 class Attempts {
  public:
   Attempts(const RetryOptions& retry, const CallOptions& call)
@@ -80,13 +80,13 @@ class Attempts {
     if (deadline_ != kNever) context->set_deadline(deadline_);
   }
 
-  // Whether to try again after `status`; sleeps if so.
+  // Whether to retry after `status`. If so, sleeps first.
   bool Again(const grpc::Status& status) {
     if (status.error_code() != grpc::StatusCode::UNAVAILABLE || ++made_ >= retry_.max_attempts ||
         Cancelled(call_)) {
       return false;
     }
-    // A random half of the pause keeps clients from coming back all at once.
+    // Half of the pause is random, so that clients do not all retry at the same time.
     std::minstd_rand random(std::random_device{}());
     const auto half = pause_.count() / 2;
     const auto pause = std::chrono::milliseconds(half + static_cast<int64_t>(random()) %
@@ -98,7 +98,7 @@ class Attempts {
   }
 
   int made() const { return made_; }
-  // A success ends a row of failures.
+  // Called after a success: the next failure is the first again.
   void Reset() {
     made_ = 0;
     pause_ = retry_.first_pause;
@@ -113,7 +113,8 @@ class Attempts {
   int made_ = 0;
 };
 
-// A call that nobody here cancelled was cut off by a server that shut down: it may be tried again.
+// Converts CANCELLED to UNAVAILABLE if the caller did not cancel: a server that shuts down cancels
+// calls, and they may be retried.
 inline grpc::Status Plain(const grpc::Status& status, bool cancelled_here) {
   if (status.error_code() != grpc::StatusCode::CANCELLED || cancelled_here) return status;
   return grpc::Status(grpc::StatusCode::UNAVAILABLE, "the server cut the call off");
@@ -121,13 +122,13 @@ inline grpc::Status Plain(const grpc::Status& status, bool cancelled_here) {
 
 struct Client::Impl {
   ClientOptions options;
-  std::optional<ProxyChoice> proxy;  // that connections go through
+  std::optional<ProxyChoice> proxy;  // the proxy that connections use
   std::shared_ptr<grpc::Channel> channel;
   std::unique_ptr<v1::TrainingService::Stub> stub;
   std::unique_ptr<v1::AdminService::Stub> admin;
   std::unique_ptr<grpc::health::v1::Health::Stub> health;
 
-  // How a call ended. An error of the connection names the proxy.
+  // Converts the final status of a call. If the connection failed, the message names the proxy.
   Status Ended(const grpc::Status& status) const {
     Status ended = FromGrpc(status);
     if (ended.code == StatusCode::kUnavailable && ended.reason.empty() && proxy.has_value()) {
@@ -137,7 +138,7 @@ struct Client::Impl {
     return ended;
   }
 
-  // A unary call with its retries: the same request, byte for byte.
+  // Makes a unary call with retries, which send the same bytes.
   template <class Stub, class Request, class Response>
   Status Call(Stub* on,
               grpc::Status (Stub::*method)(grpc::ClientContext*, const Request&, Response*),
@@ -159,8 +160,8 @@ struct Client::Impl {
     }
   }
 
-  // Reads a stream of events to its summary. `open` starts the stream, from the given sequence
-  // number on. Events that were seen before a reconnection are not told again.
+  // Reads a stream of events up to the summary, reconnecting if needed. `open` starts the stream at
+  // a sequence number. Every event is reported once.
   template <class Response, class Open>
   Result<TrainingSummary> Follow(const CallOptions& call, const EventCallback& on_event,
                                  bool run_ends_with_call, const Open& open) {

@@ -11,17 +11,18 @@ Client::Client(const std::string& address, ClientOptions options)
     : impl_(std::make_unique<Impl>()) {
   impl_->options = std::move(options);
   grpc::ChannelArguments arguments;
-  arguments.SetMaxReceiveMessageSize(-1);  // the server's limits count
-  // gRPC would let every call fail for a second after a connection was refused: our own pauses
-  // count.
+  arguments.SetMaxReceiveMessageSize(-1);  // the server enforces its limits
+  // By default, gRPC fails every call for a second after a refused connection. Retries here have
+  // their own pauses.
   arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 50);
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 1000);
-  // Despite its name, the time that an attempt to connect may take.
+  // Despite its name, this is the timeout of an attempt to connect.
   arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 5000);
   if (const auto& keepalive = impl_->options.keepalive; keepalive.has_value()) {
     arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, static_cast<int>(keepalive->time.count()));
     arguments.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, static_cast<int>(keepalive->timeout.count()));
-    arguments.SetInt(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);  // no limit: streams are quiet
+    arguments.SetInt(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA,
+                     0);  // no limit, because streams may be idle
   }
   if (impl_->options.use_proxy) impl_->proxy = ProxyFor(address, SystemEnvironment);
   arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, impl_->proxy.has_value() ? 1 : 0);
@@ -43,7 +44,7 @@ Result<ModelInfo> Client::CreateModel(const ModelSpec& spec, const CreateOptions
   request.set_model_id(create.model_id);
   ToMessage(spec, request.mutable_spec());
   request.mutable_labels()->insert(create.labels.begin(), create.labels.end());
-  // The numbers are the contract's.
+  // The values are those of the API.
   request.set_durability(static_cast<v1::Durability>(create.durability));
   if (create.ttl.has_value()) {
     request.mutable_ttl()->set_seconds(create.ttl->count() / 1'000'000'000);

@@ -1,4 +1,4 @@
-// The client of a backpropd server.
+// A client of a backpropd server. Example:
 //
 //   backprop::Client client("localhost:50051");
 //   backprop::ModelSpec spec;
@@ -32,26 +32,26 @@ class Message;
 
 namespace backprop {
 
-// Pings while calls are under way. A server or a network that does not answer is noticed within
-// `time` + `timeout`: the connection is closed, and calls that may be retried are.
+// HTTP/2 pings during calls. A server or network that does not respond is detected within `time` +
+// `timeout`: the connection is closed, and calls that may be retried are retried.
 struct KeepaliveOptions {
-  std::chrono::milliseconds time{10'000};  // after so long without a byte; at least a second apart
-  std::chrono::milliseconds timeout{10'000};  // for the answer
+  std::chrono::milliseconds time{10'000};     // idle time before a ping; at least 1 s
+  std::chrono::milliseconds timeout{10'000};  // time to wait for the response
 };
 
 struct ClientOptions {
   RetryOptions retry{};
-  // Nothing: no pings.
+  // Unset: no pings.
   std::optional<KeepaliveOptions> keepalive = KeepaliveOptions{};
-  // Whether the variables grpc_proxy, https_proxy, http_proxy and no_proxy count. They never do for
-  // loopback addresses and Unix sockets.
+  // Whether to use the environment variables grpc_proxy, https_proxy, http_proxy and no_proxy. They
+  // are never used for loopback addresses and Unix sockets.
   bool use_proxy = true;
-  // Sees every reply as the message that came, on the calling thread: for tools and logs.
+  // Called with every response message, on the calling thread. For tools and logs.
   std::function<void(const google::protobuf::Message&)> on_reply{};
 };
 
 struct CreateOptions {
-  std::string model_id{};  // empty: the server draws one
+  std::string model_id{};  // empty: the server chooses one
   std::map<std::string, std::string> labels{};
   std::optional<std::chrono::nanoseconds> ttl{};
   Durability durability = Durability::kDefault;
@@ -65,7 +65,7 @@ struct ListOptions {
 };
 
 struct WatchOptions {
-  std::string run{};  // empty: the run under way, or else the latest
+  std::string run{};  // empty: the active run, otherwise the latest
   int64_t from_sequence = 0;
 };
 
@@ -74,25 +74,27 @@ struct StopResult {
   TrainingSummary summary{};
 };
 
-// Many steps in flight on one model: applied in the order in which they are sent, answered in that
-// order. One thread may send while another receives; one thread alone must not let more than 64 be
-// unanswered, beyond which the server reads no further. Not retried: after a broken connection send
-// what was not answered again, with the same request ids, on another stream. Ends with its client.
+// Pipelined steps on one model. They are applied and answered in the order in which they are sent.
+// One thread may send while another receives. A single thread must not leave more than 64 steps
+// unanswered, because the server then stops reading. Steps are not retried: after a broken
+// connection, send the unanswered steps again on a new stream with the same request ids. Must not
+// be used after its client is destroyed.
 class StepStream {
  public:
-  ~StepStream();  // cancels what was not finished
+  ~StepStream();  // cancels the call unless it is finished
   StepStream(StepStream&&) noexcept;
   StepStream& operator=(StepStream&&) noexcept;
 
-  // Sends a step; false when the stream is broken, and Finish says why. `request_id`: empty for a
-  // random one.
+  // Sends a step. Returns false if the stream is broken; Finish() returns the reason. An empty
+  // `request_id` means a random one.
   bool Send(const Batch& batch, std::optional<int64_t> expected_step = std::nullopt,
             const std::string& request_id = "");
-  // The next answer: a result, or why that step was refused. Nothing when there are no more.
+  // Returns the next response: a result, or the reason why the step was rejected. Returns nothing
+  // when there are no more responses. Blocks.
   std::optional<Result<StepResult>> Receive();
-  // Says that nothing more is sent; the answers that are due still come.
+  // Declares that no more steps follow. Outstanding responses can still be received.
   void DoneSending();
-  // How the stream ended. Call it once, after Receive has returned nothing.
+  // Returns the final status of the stream. Call it once, after Receive() returned nothing.
   Status Finish();
 
  private:
@@ -102,8 +104,9 @@ class StepStream {
   std::unique_ptr<Impl> impl_;
 };
 
-// Thread-safe. Connects when first used. A model is named "models/{id}" or just "{id}". Errors are
-// the server's, with their fields; see the contract for the codes of each call.
+// A connection to a server. Connects on first use. Thread-safe. A model is named "models/{id}" or
+// just "{id}". Errors are the server's, with their fields; the API documentation lists the codes of
+// each call. All calls block.
 class Client {
  public:
   // `address` is "host:port" or "unix:path".
@@ -118,27 +121,28 @@ class Client {
   Result<ModelPage> ListModels(const ListOptions& list = {}, const CallOptions& call = {});
   Status DeleteModel(const std::string& model, const CallOptions& call = {});
 
-  // Trains and returns how the run ended. If the connection breaks, a run that was not detached is
-  // stopped by the server; kUnavailable then says how far it came.
+  // Trains the model and returns the summary of the run. If the connection breaks, the server stops
+  // a run that is not detached; the call then fails with kUnavailable and says how far the run
+  // came.
   Result<TrainingSummary> Train(const std::string& model, const Batch& data,
                                 const TrainOptions& train, const EventCallback& on_event = nullptr,
                                 const CallOptions& call = {});
-  // Follows a run to its end, across broken connections.
+  // Follows a run to its end and reconnects if the connection breaks.
   Result<TrainingSummary> WatchTraining(const std::string& model, const WatchOptions& watch = {},
                                         const EventCallback& on_event = nullptr,
                                         const CallOptions& call = {});
   Result<StopResult> StopTraining(const std::string& model, const CallOptions& call = {});
 
-  // One optimiser step. `expected_step`: refuse with kAborted if the model is at another step.
+  // Makes one optimiser step. Fails with kAborted if the model's step count is not `expected_step`.
   Result<StepResult> Step(const std::string& model, const Batch& batch,
                           std::optional<int64_t> expected_step = std::nullopt,
                           const CallOptions& call = {});
 
-  // Steps without waiting for each one's answer.
+  // Opens a stream of pipelined steps.
   StepStream OpenStepStream(const std::string& model, const CallOptions& call = {});
 
-  // The two halves of a step; in between gradients of replicas may be averaged, each times its
-  // `weight` over the sum of the weights.
+  // The two halves of a step. Between them, gradients of replicas may be averaged, weighted by
+  // `weight`.
   Result<Gradients> ComputeGradients(const std::string& model, const Batch& batch,
                                      const CallOptions& call = {});
   Result<AppliedGradients> ApplyGradients(const std::string& model,
@@ -161,43 +165,45 @@ class Client {
                                 std::optional<int64_t> expected_step = std::nullopt,
                                 const CallOptions& call = {});
 
-  // Keeps the model's parameters, optimiser state and step count under an id; also during a run.
+  // Stores the model's parameters, optimiser state and step count under an id. Allowed during a
+  // run.
   Result<CheckpointInfo> CreateCheckpoint(const std::string& model, const std::string& id,
                                           const CallOptions& call = {});
-  // All of them, by name.
+  // Returns all of them, sorted by name.
   Result<std::vector<CheckpointInfo>> ListCheckpoints(const std::string& model,
                                                       const CallOptions& call = {});
-  // Makes the model what it was; returns its step count. `id`: of one of the model's checkpoints.
+  // Resets the model to checkpoint `id` of the model. Returns the step count.
   Result<int64_t> RestoreCheckpoint(const std::string& model, const std::string& id,
                                     std::optional<int64_t> expected_step = std::nullopt,
                                     const CallOptions& call = {});
   Status DeleteCheckpoint(const std::string& model, const std::string& id,
                           const CallOptions& call = {});
 
-  // Sends rows, in chunks with checksums, and goes on where the server is when the connection
-  // breaks.
+  // Uploads rows in chunks with checksums. If the connection breaks, resumes after the rows that
+  // the server has.
   Result<DatasetInfo> UploadDataset(const std::string& id, const RowSource& rows,
                                     const UploadOptions& upload = {}, const CallOptions& call = {});
   Result<DatasetInfo> UploadDataset(const std::string& id, const Batch& rows,
                                     const UploadOptions& upload = {}, const CallOptions& call = {});
   Result<DatasetInfo> GetDataset(const std::string& id, const CallOptions& call = {});
-  // All of them, by name.
+  // Returns all of them, sorted by name.
   Result<std::vector<DatasetInfo>> ListDatasets(const CallOptions& call = {});
   Status DeleteDataset(const std::string& id, const CallOptions& call = {});
 
-  // A model as a file, and a model from one. Not retried once bytes have moved.
+  // Exports a model to a file format, and creates a model from it. Not retried once data was
+  // transferred.
   Status ExportModel(const std::string& model, const ByteSink& sink, const CallOptions& call = {});
   Result<ModelInfo> ImportModel(const ByteSource& source, const ImportOptions& import = {},
                                 const CallOptions& call = {});
 
-  // Everything a server stores as a file, and an empty server from one. Not retried.
+  // Exports everything that a server stores, and restores it to an empty server. Not retried.
   Status CreateBackup(const ByteSink& sink, const CallOptions& call = {});
   Result<RestoredBackup> RestoreBackup(const ByteSource& source, const CallOptions& call = {});
 
-  // Whether the server serves `service`; empty: the server as a whole.
+  // Whether `service` is serving; empty: the server as a whole.
   Result<bool> CheckHealth(const std::string& service = "", const CallOptions& call = {});
 
-  // Whether there is a connection, as far as this side knows. Asks nobody.
+  // Whether the connection is established, as far as the client knows. Makes no call.
   bool Connected() const;
 
  private:

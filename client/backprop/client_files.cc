@@ -1,4 +1,4 @@
-// What is streamed: uploads of datasets, models and backups as files.
+// Streamed calls: uploads of datasets, models and backups as files.
 #include <zlib.h>
 
 #include <algorithm>
@@ -13,7 +13,7 @@ namespace {
 constexpr int64_t kChunkBytes = int64_t{1} << 20;
 constexpr size_t kPieceBytes = size_t{1} << 20;
 
-// As the server keeps the numbers.
+// Extends a CRC-32 by numbers in the precision in which the server stores them.
 uint32_t AddNumbers(uLong crc, const std::vector<double>& numbers, DataType type) {
   if (type == DataType::kFloat64) {
     return static_cast<uint32_t>(crc32_z(crc, reinterpret_cast<const Bytef*>(numbers.data()),
@@ -30,7 +30,7 @@ uint32_t AddNumbers(uLong crc, const Tensor& tensor, DataType type) {
       crc32_z(crc, reinterpret_cast<const Bytef*>(tensor.bytes().data()), tensor.bytes().size()));
 }
 
-// Of rows whose classes have numbers.
+// The checksum of rows whose classes are indices.
 uint32_t ChecksumOf(const Batch& rows, DataType type) {
   uLong crc = AddNumbers(crc32_z(0, nullptr, 0), rows.inputs, type);
   if (!rows.labels.empty()) {
@@ -42,7 +42,7 @@ uint32_t ChecksumOf(const Batch& rows, DataType type) {
   return static_cast<uint32_t>(crc);
 }
 
-// A stream of requests with one answer: its context, deadline and cancellation.
+// A client stream: its context, deadline and cancellation.
 template <class Request, class Response>
 class Upload {
  public:
@@ -53,7 +53,7 @@ class Upload {
     }
     writer_ = open(&context_, &response_);
   }
-  // False when the call has ended.
+  // Returns false if the call has ended.
   bool Write(const Request& request) { return writer_->Write(request); }
   grpc::Status Finish() {
     writer_->WritesDone();
@@ -69,7 +69,7 @@ class Upload {
   std::unique_ptr<grpc::ClientWriter<Request>> writer_;
 };
 
-// Hands every piece of a stream to `sink`.
+// Passes every chunk of a stream to `sink`.
 template <class Response, class Open>
 Status Download(const CallOptions& call, const ByteSink& sink, const Open& open) {
   grpc::ClientContext context;
@@ -89,7 +89,8 @@ Status Download(const CallOptions& call, const ByteSink& sink, const Open& open)
   return FromGrpc(Plain(reader->Finish(), !wanted || Cancelled(call)));
 }
 
-// Sends what `source` brings, in pieces that fit a message; `first` is filled in for the first one.
+// Sends the bytes of `source` in chunks that fit in a message. `first` is the message of the first
+// chunk.
 template <class Request, class Response>
 grpc::Status SendFile(Upload<Request, Response>* upload, Request first, const ByteSource& source) {
   Request request = std::move(first);
@@ -117,7 +118,7 @@ Result<DatasetInfo> Client::UploadDataset(const std::string& id, const RowSource
   header.mutable_header()->mutable_labels()->insert(upload.labels.begin(), upload.labels.end());
   header.mutable_header()->set_request_id(RequestId(call));
   Attempts attempts(impl_->options.retry, call);
-  int64_t known = 0;  // rows that the server has
+  int64_t known = 0;  // number of rows that the server has
   for (;;) {
     Upload<v1::UploadDatasetRequest, v1::UploadDatasetResponse> stream(
         call, [&](grpc::ClientContext* context, v1::UploadDatasetResponse* response) {
@@ -135,7 +136,7 @@ Result<DatasetInfo> Client::UploadDataset(const std::string& id, const RowSource
       }
       request.mutable_chunk()->set_first_row(sent);
       ToMessage(*chunk, request.mutable_chunk()->mutable_rows());
-      // The numbers of names are the server's to give.
+      // The server assigns the indices of class names.
       if (chunk->label_names.empty()) {
         request.mutable_chunk()->set_crc32(ChecksumOf(*chunk, upload.data_type));
       }

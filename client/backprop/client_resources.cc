@@ -1,4 +1,4 @@
-// Checkpoints, and datasets but their upload.
+// Checkpoints, and datasets except uploads.
 #include <utility>
 
 #include "backprop/client.h"

@@ -1,4 +1,4 @@
-// Runs, steps, and the two halves of a step.
+// Runs, steps and gradients.
 #include <utility>
 
 #include "backprop/client.h"

@@ -1,4 +1,4 @@
-// Between the client's types and the messages. Not installed.
+// Conversion between the client's types and the API's messages. Not installed.
 #ifndef BACKPROP_CLIENT_CONVERT_H_
 #define BACKPROP_CLIENT_CONVERT_H_
 

@@ -1,4 +1,4 @@
-// Gradient checks and metrics.
+// Conversion of gradient checks and metrics.
 #include <utility>
 
 #include "client/backprop/convert.h"
@@ -66,7 +66,7 @@ void ToMessage(const GradCheckOptions& options, v1::GradCheckConfig* message) {
 
 namespace {
 
-// A server that does not know verdicts yet says only whether the check passed.
+// An older server reports only whether the check passed, not a verdict.
 GradCheckVerdict VerdictOf(v1::GradCheckVerdict verdict, bool passed) {
   switch (verdict) {
     case v1::GRAD_CHECK_VERDICT_INCONCLUSIVE:

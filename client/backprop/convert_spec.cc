@@ -1,4 +1,5 @@
-// Specs. The contract's enums have "unspecified" first and then the same order as the client's.
+// Conversion of specs. The API's enums have "unspecified" first and then the same order as the
+// client's.
 #include <utility>
 
 #include "client/backprop/convert.h"
@@ -10,7 +11,7 @@ using Numbers = google::protobuf::RepeatedField<double>;
 
 std::vector<double> ToVector(const Numbers& numbers) { return {numbers.begin(), numbers.end()}; }
 
-// One overload per alternative of a variant, for std::visit.
+// An overload set for std::visit: one overload per alternative of a variant.
 template <class... F>
 struct Overloaded : F... {
   using F::operator()...;
@@ -122,7 +123,7 @@ void ToMessage(const Optimizer& optimizer, v1::Optimizer* message) {
              optimizer);
 }
 
-// Takes the value of an optional field if it is there.
+// Copies the value of an optional field if it is set.
 #define BACKPROP_TAKE(field) \
   if (from.has_##field()) out.field = from.field()
 

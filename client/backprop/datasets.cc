@@ -7,7 +7,8 @@
 namespace backprop {
 namespace {
 
-// The standard fixes the generator's numbers but not its distributions', hence ours.
+// The C++ standard specifies the numbers of the generator but not of its distributions, hence this
+// class.
 class Random {
  public:
   explicit Random(uint64_t seed) : generator_(seed) {}

@@ -42,11 +42,12 @@ struct Layer {
   int32_t units = 1;
   Activation activation = Activation::kDefault;     // ReLU; identity for the last layer
   Initializer initializer = Initializer::kDefault;  // PyTorch's Linear
-  std::optional<double> negative_slope{};           // of leaky ReLU; default 0.01
-  std::optional<double> alpha{};                    // of ELU; default 1
-  double dropout = 0;                               // not for the last layer
+  std::optional<double> negative_slope{};           // leaky ReLU; default 0.01
+  std::optional<double> alpha{};                    // ELU; default 1
+  double dropout = 0;                               // must be 0 in the last layer
   std::optional<double> initial_value{};            // with kConstant
-  // kZeros, kConstant or kPytorchLinear; default: PyTorch's with its weights, else zeros.
+  // kZeros, kConstant or kPytorchLinear. Default: kPytorchLinear if the weights use it, otherwise
+  // kZeros.
   Initializer bias_initializer = Initializer::kDefault;
   std::optional<double> initial_bias{};  // with a bias_initializer of kConstant
 };
@@ -54,11 +55,11 @@ struct Layer {
 // The losses.
 struct SoftmaxCrossEntropy {
   double label_smoothing = 0;
-  std::vector<double> class_weights{};  // none, or one per class
+  std::vector<double> class_weights{};  // empty, or one per class
 };
 struct BinaryCrossEntropy {
-  std::vector<double> pos_weight{};     // none, or one per output
-  std::vector<double> class_weights{};  // none, or one per output
+  std::vector<double> pos_weight{};     // empty, or one per output
+  std::vector<double> class_weights{};  // empty, or one per output
 };
 struct MeanSquaredError {};
 struct MeanAbsoluteError {};
@@ -106,7 +107,7 @@ struct Adagrad {
 };
 using Optimizer = std::variant<Sgd, Adam, AdamW, RmsProp, Adagrad>;
 
-// How the learning rate goes with the optimiser's steps.
+// The learning rate as a function of the optimiser's steps.
 struct ConstantSchedule {};
 struct StepSchedule {
   int64_t step_size = 1;
@@ -134,7 +135,7 @@ struct Schedule {
   std::optional<double> warmup_start_factor{};  // default 1/3
 };
 
-// What happens to large gradients.
+// Clipping of large gradients.
 struct NoClipping {};
 struct ClipNorm {
   double max_norm = 1;
@@ -144,7 +145,7 @@ struct ClipValue {
 };
 using Clipping = std::variant<NoClipping, ClipNorm, ClipValue>;
 
-// Both empty: fitted on the data of the first run.
+// Both empty: fitted to the data of the first run.
 struct InputStandardization {
   std::vector<double> mean{};
   std::vector<double> std{};
@@ -157,20 +158,20 @@ struct ModelSpec {
   Optimizer optimizer{};
   uint64_t seed = 0;
   DataType data_type = DataType::kFloat32;
-  std::vector<std::string> class_names{};    // none, or one per class
-  std::vector<std::string> feature_names{};  // none, or one per feature
+  std::vector<std::string> class_names{};    // empty, or one per class
+  std::vector<std::string> feature_names{};  // empty, or one per feature
   Schedule schedule{};
   double l1 = 0;
   Clipping clipping{};
   std::optional<InputStandardization> input_standardization{};
 };
 
-// When a change of a model is answered, on a server with a data directory.
+// The durability of a change when the server, with a data directory, responds.
 enum class Durability {
-  kDefault,      // kSync with a data directory, kNone without one; never in an answer
-  kSync,         // when it is on disk
-  kEverySecond,  // at once; it is on disk within a second
-  kNone          // at once; nothing is promised
+  kDefault,      // kSync with a data directory, kNone without; never in a response
+  kSync,         // the change is on disk
+  kEverySecond,  // the change reaches the disk within a second
+  kNone          // no guarantee
 };
 
 struct ModelInfo {
@@ -196,7 +197,7 @@ struct NamedTensor {
   bool is_vector = false;  // a bias: one dimension
 };
 
-// What a ReduceOnPlateauSchedule remembers.
+// The state of a ReduceOnPlateauSchedule.
 struct PlateauState {
   double learning_rate = 0;
   double best = 0;  // infinite before the first measurement
@@ -204,7 +205,7 @@ struct PlateauState {
   int64_t cooldown = 0;
 };
 
-// Enough to continue exactly where it was read.
+// Parameters and optimiser state: with all fields, training continues exactly from this state.
 struct Parameters {
   std::vector<NamedTensor> tensors{};
   std::vector<NamedTensor> optimizer_state{};

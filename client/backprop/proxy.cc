@@ -25,7 +25,8 @@ bool EndsWith(std::string_view text, std::string_view end) {
   return text.size() >= end.size() && text.substr(text.size() - end.size()) == end;
 }
 
-// The host of a TCP address in lower case, without brackets; empty for another kind of address.
+// Returns the host of a TCP address in lower case, without brackets; empty for other kinds of
+// address.
 std::string HostOf(const std::string& address) {
   std::string rest = address;
   for (const std::string_view scheme : {"unix:", "unix-abstract:", "vsock:"}) {

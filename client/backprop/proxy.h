@@ -1,4 +1,4 @@
-// Which proxy a connection uses. Not installed.
+// Selection of the proxy of a connection. Not installed.
 #ifndef BACKPROP_CLIENT_PROXY_H_
 #define BACKPROP_CLIENT_PROXY_H_
 
@@ -8,19 +8,19 @@
 
 namespace backprop {
 
-// The value of an environment variable, if it is set.
+// Returns the value of an environment variable, if it is set.
 using Environment = std::function<std::optional<std::string>(const std::string& name)>;
 std::optional<std::string> SystemEnvironment(const std::string& name);
 
 struct ProxyChoice {
   std::string url;       // without a user name and password
-  std::string variable;  // that names it
+  std::string variable;  // the variable that names it
 };
 
-// The proxy by which gRPC would reach `address` ("host:port", "dns:///host:port", "unix:path"), by
-// its rules: the first of grpc_proxy, https_proxy and http_proxy that is set, unless the host ends
-// with an entry of no_grpc_proxy or else no_proxy. Loopback addresses and Unix sockets never have
-// one; "*" in no_proxy stands for every host.
+// Returns the proxy that gRPC uses for `address` ("host:port", "dns:///host:port", "unix:path"), by
+// gRPC's rules: the first of grpc_proxy, https_proxy and http_proxy that is set, unless the host
+// ends with an entry of no_grpc_proxy or, if that is not set, no_proxy. Loopback addresses and Unix
+// sockets never use a proxy; "*" in no_proxy matches every host.
 std::optional<ProxyChoice> ProxyFor(const std::string& address, const Environment& environment);
 
 }  // namespace backprop

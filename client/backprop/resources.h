@@ -1,4 +1,4 @@
-// What else a server keeps: checkpoints and datasets.
+// Checkpoints, datasets and files.
 #ifndef BACKPROP_CLIENT_RESOURCES_H_
 #define BACKPROP_CLIENT_RESOURCES_H_
 
@@ -17,26 +17,26 @@
 
 namespace backprop {
 
-// A point to return to.
+// A stored state of a model.
 struct CheckpointInfo {
   std::string name{};  // models/{id}/checkpoints/{id}
   int64_t step = 0;
   std::chrono::system_clock::time_point create_time{};
   int64_t size_bytes = 0;
-  std::string run{};  // that made it by itself
+  std::string run{};  // the run that made it automatically; empty: none
   int64_t iteration = 0;
   bool best = false;
   std::optional<Metrics> metrics{};
   std::optional<Metrics> validation{};
 };
 
-// Rows that were sent once.
+// Rows stored on the server.
 struct DatasetInfo {
   std::string name{};  // datasets/{id}
-  bool ready = false;  // else its upload is not complete
+  bool ready = false;  // false: the upload is not complete
   int64_t rows = 0;
   int32_t input_size = 0;
-  int32_t target_size = 0;  // 0: rows carry classes
+  int32_t target_size = 0;  // 0: rows have classes
   bool has_sample_weights = false;
   DataType data_type = DataType::kFloat32;
   std::vector<std::string> class_names{};
@@ -46,18 +46,19 @@ struct DatasetInfo {
 };
 
 struct UploadOptions {
-  DataType data_type = DataType::kFloat32;  // in which rows are kept
+  DataType data_type = DataType::kFloat32;  // precision of the stored rows
   std::map<std::string, std::string> labels{};
   std::function<void(int64_t rows)> on_progress{};  // rows sent so far
 };
 
-// Rows from number `first_row` on, as many as fit a message; nothing at the end. Asked again from
-// where the server is after a broken connection.
+// Returns rows from index `first_row` on, at most as many as fit in a message; nothing after the
+// last row. After a broken connection it is called again from the first row that the server does
+// not have.
 using RowSource = std::function<std::optional<Batch>(int64_t first_row)>;
 
-// Takes the next bytes of a file; false ends the call.
+// Receives the next bytes of a file. Returning false cancels the call.
 using ByteSink = std::function<bool(std::string_view bytes)>;
-// The next bytes of a file; nothing at the end.
+// Returns the next bytes of a file; nothing at the end.
 using ByteSource = std::function<std::optional<std::string>()>;
 
 struct ImportOptions {
@@ -67,7 +68,7 @@ struct ImportOptions {
 
 struct RestoredBackup {
   int64_t models = 0;
-  int64_t runs = 0;  // that go on
+  int64_t runs = 0;  // runs that resume
 };
 
 }  // namespace backprop

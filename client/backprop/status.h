@@ -1,4 +1,4 @@
-// How calls end: a Status, or a Result that holds a value or a Status.
+// The outcome of a call: a Status, or a Result with a value or a Status.
 #ifndef BACKPROP_CLIENT_STATUS_H_
 #define BACKPROP_CLIENT_STATUS_H_
 
@@ -35,7 +35,7 @@ enum class StatusCode {
 // "INVALID_ARGUMENT"
 const char* StatusCodeName(StatusCode code);
 
-// One field of a request that the server refused.
+// A field of a request that the server rejected, and why.
 struct FieldViolation {
   std::string field{};        // "spec.layers[0].units"
   std::string description{};  // "must be at least 1, got 0"
@@ -46,14 +46,14 @@ struct Status {
   std::string message{};
   std::vector<FieldViolation> field_violations{};  // with kInvalidArgument
   std::string reason{};                            // such as "RUN_UNDER_WAY"; may be empty
-  std::map<std::string, std::string> metadata{};   // particulars of the reason
+  std::map<std::string, std::string> metadata{};   // details of the reason
 
   bool ok() const { return code == StatusCode::kOk; }
   // "OK", or "INVALID_ARGUMENT: spec.layers[0].units: must be at least 1, got 0".
   std::string ToString() const;
 };
 
-// A value, or why there is none. value() of a failed result is a programming error.
+// A value, or the Status that says why there is none. value() requires ok().
 template <class T>
 class [[nodiscard]] Result {
  public:

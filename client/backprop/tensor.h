@@ -1,4 +1,4 @@
-// Numbers on their way to and from a model.
+// Tensors and batches of data.
 #ifndef BACKPROP_CLIENT_TENSOR_H_
 #define BACKPROP_CLIENT_TENSOR_H_
 
@@ -11,15 +11,15 @@ namespace backprop {
 // Precision of a model and of the numbers of a tensor.
 enum class DataType { kFloat32, kFloat64 };
 
-// A row-major matrix of float or double, kept as the little-endian bytes that travel. A vector is a
+// A row-major matrix of float or double, stored as little-endian bytes as in the API. A vector is a
 // matrix of one row.
 class Tensor {
  public:
   Tensor() = default;  // empty
-  // `values` holds rows·cols numbers.
+  // `values` must hold rows·cols numbers.
   Tensor(int64_t rows, int64_t cols, const std::vector<float>& values);
   Tensor(int64_t rows, int64_t cols, const std::vector<double>& values);
-  // As it came from the wire.
+  // From rows·cols little-endian numbers of `type`.
   Tensor(int64_t rows, int64_t cols, DataType type, std::string bytes)
       : rows_(rows), cols_(cols), type_(type), bytes_(std::move(bytes)) {}
 
@@ -29,9 +29,9 @@ class Tensor {
   DataType type() const { return type_; }
   const std::string& bytes() const { return bytes_; }
 
-  // One number; row < rows(), col < cols().
+  // Returns one number. Requires row < rows() and col < cols().
   double at(int64_t row, int64_t col) const;
-  // All numbers, row by row. Exact for both types.
+  // Returns all numbers, row by row. Exact for both types.
   std::vector<double> ToDoubles() const;
 
   friend bool operator==(const Tensor&, const Tensor&) = default;
@@ -43,16 +43,16 @@ class Tensor {
   std::string bytes_;
 };
 
-// Rows of data. Of labels, label_names and targets exactly one is given.
+// Rows of data. Exactly one of labels, label_names and targets is set.
 struct Batch {
   Tensor inputs{};                         // (n, d)
   std::vector<int32_t> labels{};           // n class indices
   std::vector<std::string> label_names{};  // n class names
   Tensor targets{};                        // (n, k)
-  std::vector<double> sample_weights{};    // n numbers ≥ 0, or none for ones
+  std::vector<double> sample_weights{};    // n numbers ≥ 0; empty: all 1
 };
 
-// Rows [first, first + count) of a batch.
+// Returns rows [first, first + count) of a batch.
 Batch Rows(const Batch& batch, int64_t first, int64_t count);
 
 }  // namespace backprop

@@ -1,4 +1,4 @@
-// What training takes and tells.
+// Options and results of training, prediction, evaluation and gradient checks.
 #ifndef BACKPROP_CLIENT_TRAINING_H_
 #define BACKPROP_CLIENT_TRAINING_H_
 
@@ -21,44 +21,44 @@ struct Metrics {
   int64_t rows = 0;
 };
 
-// Ends a run when the validation loss (the epoch's training loss without validation) does not fall.
+// Ends a run if the validation loss (without validation: the epoch's training loss) no longer
+// falls.
 struct EarlyStopping {
   int64_t patience = 10;  // epochs
   double min_delta = 0;
   bool restore_best = true;
 };
 
-// Which checkpoints a run makes: at least one of the two kinds.
+// Automatic checkpoints of a run. At least one of the two kinds must be set.
 struct CheckpointOptions {
   std::optional<int64_t> every_iterations{};
-  std::optional<int32_t> keep_last{};  // of these; default 3
-  bool keep_best = false;              // the epoch with the lowest loss
+  std::optional<int32_t> keep_last{};  // number of periodic checkpoints kept; default 3
+  bool keep_best = false;              // keep the epoch with the lowest loss
 };
 
-// Exactly one of iterations and epochs is given.
+// Exactly one of iterations and epochs must be set.
 struct TrainOptions {
   std::optional<int64_t> iterations{};
   std::optional<int64_t> epochs{};
-  std::optional<int32_t> batch_size{};    // default: all rows, which more means too
-  std::optional<bool> shuffle{};          // default: with mini-batches
-  std::optional<int64_t> report_every{};  // default: a hundredth of the run
-  bool detach = false;                    // the run goes on when this call ends
-  bool wait = false;                      // wait for a run under way
-  // Rows to validate on after every epoch: given, or a share of the data; at most one of the two.
+  std::optional<int32_t> batch_size{};    // default, and maximum: all rows
+  std::optional<bool> shuffle{};          // default: true with mini-batches
+  std::optional<int64_t> report_every{};  // default: 1/100 of the run
+  bool detach = false;                    // the run continues when this call ends
+  bool wait = false;                      // wait until the active run has ended
+  // Rows to validate on after every epoch: a batch, or a fraction of the data. At most one of them.
   std::optional<Batch> validation{};
   std::optional<double> validation_split{};
   std::optional<EarlyStopping> early_stopping{};
-  // datasets/{id}, or just the id, instead of rows of the call's: `data` and `validation` are not
-  // sent.
+  // datasets/{id} or just the id. If set, `data` or `validation` is not sent.
   std::string dataset{};
   std::string validation_dataset{};
-  std::optional<CheckpointOptions> checkpoints{};  // that the run makes by itself
-  // Longest time between two reports, at least 1 ms; default 1 s.
+  std::optional<CheckpointOptions> checkpoints{};  // automatic checkpoints
+  // Maximum time between two reports, at least 1 ms; default 1 s.
   std::optional<std::chrono::nanoseconds> report_interval{};
-  // Resume the epoch that the previous run left unfinished, if it was of the same rows and plan.
+  // Resume the epoch that the previous run left unfinished, if it had the same rows and plan.
   bool continue_epoch = false;
-  bool redraw_validation_split = false;  // draw the split anew for this run
-  std::optional<bool> stratify{};        // the split, by class; default true
+  bool redraw_validation_split = false;  // draw a new split for this run
+  std::optional<bool> stratify{};        // stratify the split by class; default true
 };
 
 enum class StopReason {
@@ -80,8 +80,8 @@ struct RunStarted {
   int64_t rows = 0;
   int64_t start_step = 0;
   int64_t validation_rows = 0;
-  int64_t batch_size = 0;       // as used
-  int64_t resumed_batches = 0;  // of the first epoch, by the previous run
+  int64_t batch_size = 0;       // the actual batch size
+  int64_t resumed_batches = 0;  // batches of the first epoch made by the previous run
 };
 
 struct Progress {
@@ -105,7 +105,7 @@ struct TrainingSummary {
   std::chrono::nanoseconds elapsed{0};
   std::string message{};
   std::optional<Metrics> validation{};
-  int64_t best_iteration = 0;  // with early stopping: where the best epoch ended
+  int64_t best_iteration = 0;  // with early stopping: last iteration of the best epoch
   double best_loss = 0;
   bool restored_best = false;
 };
@@ -113,12 +113,12 @@ struct TrainingSummary {
 struct TrainingEvent {
   std::string run{};     // models/{id}/runs/{n}
   int64_t sequence = 0;  // from 1
-  int64_t dropped = 0;   // events missed since the previous one
+  int64_t dropped = 0;   // events omitted since the previous one
   std::variant<RunStarted, Progress, TrainingSummary> body{};
 };
 
-// Is called for each event, on the calling thread. Returning false ends the call, which stops the
-// run unless it is detached.
+// Called for each event on the calling thread. Returning false ends the call; unless the run is
+// detached, this stops it.
 using EventCallback = std::function<bool(const TrainingEvent&)>;
 
 struct StepResult {
@@ -128,7 +128,7 @@ struct StepResult {
   double learning_rate = 0;
 };
 
-// Which outputs Predict answers with; none set: the default for the model's loss.
+// The outputs that Predict() returns. None set: the default for the model's loss.
 struct PredictOutputs {
   bool logits = false;
   bool probabilities = false;
@@ -144,9 +144,9 @@ struct Prediction {
 };
 
 struct EvaluateOptions {
-  std::optional<int32_t> top_k{};  // of top-k accuracy; default 2
-  bool summary_only = false;       // `metrics` alone
-  std::string dataset{};           // datasets/{id}, or just the id, instead of rows of the call's
+  std::optional<int32_t> top_k{};  // k of top-k accuracy; default 2
+  bool summary_only = false;       // return only `metrics`
+  std::string dataset{};           // datasets/{id} or just the id, instead of `data`
 };
 
 struct ClassMetrics {
@@ -192,10 +192,10 @@ struct Evaluation {
 };
 
 struct Gradients {
-  std::vector<NamedTensor> tensors{};  // named and shaped as the parameters
+  std::vector<NamedTensor> tensors{};  // names and shapes as in Parameters
   Metrics metrics{};
   double gradient_norm = 0;
-  double weight = 0;  // what the batch weighs in a mean with others
+  double weight = 0;  // weight of the batch in a mean with others
   int64_t step = 0;
 };
 
@@ -212,7 +212,8 @@ struct GradCheckOptions {
   uint64_t seed = 0;
 };
 
-// What a gradient check found: the gradient is proved, it is wrong, or neither could be shown.
+// The result of a gradient check: the gradient is proved correct, is wrong, or neither could be
+// shown.
 enum class GradCheckVerdict { kPassed, kFailed, kInconclusive };
 
 struct TensorGradCheck {
@@ -227,12 +228,12 @@ struct TensorGradCheck {
   double worst_analytic = 0;
   double worst_numeric = 0;
   double worst_error_bound = 0;
-  double kernel_max_relative_error = 0;  // in excess of its rounding-error bound
+  double kernel_max_relative_error = 0;  // excess over the rounding-error bound
   double kernel_max_bound_ratio = 0;     // at most 1 for correct kernels
-  int64_t unresolved = 0;                // checked, but lost in rounding
+  int64_t unresolved = 0;                // checked, but not decidable within the rounding error
   GradCheckVerdict verdict = GradCheckVerdict::kInconclusive;
-  std::string explanation{};  // why the verdict is not kPassed, and what to change
-  bool passed = false;        // whether it is
+  std::string explanation{};  // if not kPassed: the reason, and what to change
+  bool passed = false;        // verdict == kPassed
 };
 
 struct GradCheckResult {

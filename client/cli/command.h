@@ -1,4 +1,4 @@
-// What all commands share.
+// Declarations shared by all commands.
 #ifndef BACKPROP_CLIENT_CLI_COMMAND_H_
 #define BACKPROP_CLIENT_CLI_COMMAND_H_
 
@@ -14,11 +14,11 @@
 namespace backprop::cli {
 
 inline constexpr int kOk = 0;
-inline constexpr int kFailed = 1;         // an RPC or the data
-inline constexpr int kUsage = 2;          // the command line
-inline constexpr int kInterrupted = 130;  // Ctrl-C, as shells say it
+inline constexpr int kFailed = 1;         // an error of an RPC or of the data
+inline constexpr int kUsage = 2;          // wrong usage
+inline constexpr int kInterrupted = 130;  // Ctrl-C, as in shells
 
-// The flags before the command, and what comes of them.
+// The global flags, and the objects made from them.
 struct Globals {
   std::string server = "127.0.0.1:50051";
   std::optional<double> timeout_seconds;
@@ -26,26 +26,27 @@ struct Globals {
   double keepalive_time_seconds = 10;  // 0: no pings
   double keepalive_timeout_seconds = 10;
   bool json = false;
-  Cancellation interrupt;  // is cancelled by Ctrl-C
+  Cancellation interrupt;  // cancelled by Ctrl-C
 
-  // By default a server that is not there is told soon; long work bears that it is away for some
-  // seconds.
+  // Numbers of attempts to connect. The default reports an unavailable server soon; long work
+  // tolerates that it is unavailable for some seconds.
   static constexpr int kSoon = 5;
   static constexpr int kPatiently = 8;
-  // What --json does with the replies of a client: joins them to the command's document, prints
-  // each as a line when it comes, or nothing.
+  // What --json does with the replies of a client: adds them to the command's document, prints each
+  // as a line on arrival, or ignores them.
   enum class Replies { kDocument, kLines, kHidden };
   Client Connect(int attempts = kSoon, Replies replies = Replies::kDocument) const;
-  // For what a command asks on the way to its answer.
+  // For calls whose replies are not part of the command's result.
   Client ConnectHidden() const { return Connect(kSoon, Replies::kHidden); }
   CallOptions Call() const;
-  // With --json prints the document, `text` if a command makes its own instead of its replies.
+  // With --json, prints the document: `text` of SetDocument() if it was called, otherwise the
+  // replies.
   void PrintDocument() const;
   void SetDocument(const std::string& text) const { *own_document_ = text; }
-  // Prints an error to standard error, "CODE: message" or with --json as JSON, and returns the exit
-  // status.
+  // Prints an error to standard error, as "CODE: message" or, with --json, as JSON. Returns the
+  // exit status.
   int Fail(const Status& status, const std::string& more = "") const;
-  // The same for errors that are not the server's: of the data, or of the command line.
+  // The same for errors of the data or the command line.
   int FailHere(int exit_status, const std::string& reason, const std::string& message) const;
 
  private:
@@ -53,7 +54,7 @@ struct Globals {
   std::shared_ptr<std::string> own_document_ = std::make_shared<std::string>();
 };
 
-// The command that was chosen; it runs after the command line has been read. May throw DataError.
+// The selected command; it runs after the command line is parsed. May throw DataError.
 using Command = std::function<int()>;
 
 void AddModelCommands(CLI::App* app, Globals* globals, Command* chosen);
@@ -68,10 +69,10 @@ void AddServerCommands(CLI::App* app, Globals* globals, Command* chosen);
 void AddCompletionCommands(CLI::App* app, Globals* globals, Command* chosen);
 void AddDemoCommand(CLI::App* app, Globals* globals, Command* chosen);
 
-// The table of a gradient check, and a last line with the verdict.
+// Formats a gradient check as a table, with the verdict in the last line.
 std::string GradCheckTable(const GradCheckResult& result);
 
-// All commands with their flags, examples and help. `chosen` is set when a command line was parsed.
+// Adds all commands with flags, examples and help. Parsing a command line sets `chosen`.
 void BuildApp(CLI::App* app, Globals* globals, Command* chosen);
 
 }  // namespace backprop::cli

@@ -1,4 +1,4 @@
-// What a shell offers at a point of a command line.
+// Shell completion.
 #ifndef BACKPROP_CLIENT_CLI_COMPLETION_H_
 #define BACKPROP_CLIENT_CLI_COMPLETION_H_
 
@@ -10,14 +10,14 @@
 
 namespace backprop::cli {
 
-// `words` are those after the program's name; the last one, maybe empty, is to be completed.
-// Returns lines "word" or "word<TAB>description", each word beginning with the last one, and
-// ":files" where files may stand too. Ids are asked of the server, for half a second; errors offer
-// nothing.
+// Returns completions of the last of `words`, the possibly empty words after the program's name.
+// Each result is a line "word" or "word<TAB>description" whose word begins with the last one, or
+// ":files" if file names are possible. Ids come from the server, which has half a second to
+// respond; after an error there are none.
 std::vector<std::string> Complete(const CLI::App& app, const Globals& globals,
                                   std::vector<std::string> words);
 
-// The script that makes a shell ask `backprop __complete WORDS…`; "" for a shell that is not known.
+// Returns the script that makes a shell call `backprop __complete WORDS…`; "" for an unknown shell.
 std::string CompletionScript(const std::string& shell);
 
 }  // namespace backprop::cli

@@ -1,4 +1,4 @@
-// Examples of use, at the end of each command's help.
+// Examples at the end of each command's help.
 #ifndef BACKPROP_CLIENT_CLI_EXAMPLES_H_
 #define BACKPROP_CLIENT_CLI_EXAMPLES_H_
 
@@ -6,7 +6,7 @@
 
 namespace backprop::cli {
 
-// Sets the footer of every command that has examples. Tests run each of them.
+// Sets the footer of every command that has examples. Tests run all of them.
 void AddExamples(CLI::App* app);
 
 }  // namespace backprop::cli

@@ -1,4 +1,4 @@
-// Following a run: its display, and what to say when its end was not seen.
+// Displaying a run, and messages for a run whose end was not seen.
 #ifndef BACKPROP_CLIENT_CLI_FOLLOW_H_
 #define BACKPROP_CLIENT_CLI_FOLLOW_H_
 
@@ -14,26 +14,27 @@ struct ViewOptions {
   double quiet_after_seconds = 30;
 };
 
-// Shows events; with --json nothing, since the client prints them. `client` must outlive it.
+// Displays events; with --json nothing, because the client prints them. `client` must outlive the
+// view.
 class EventView {
  public:
   EventView(const Globals& globals, const Client& client, const ViewOptions& options);
   void Show(const TrainingEvent& event);
-  // To be called before anything else is printed.
+  // Ends the display. Call before printing anything else.
   void End();
   const std::string& run() const { return run_; }
 
  private:
   std::optional<ProgressView> view_;
-  std::string run_;  // of the last event
+  std::string run_;  // run of the last event
 };
 
-// "follow it again with: backprop watch xor; …"
+// Returns "follow it again with: backprop watch xor; …".
 std::string HowToFollow(const std::string& model);
 
-// Of a call that did not see the end of `run` (empty: it heard of none): says what became of the
-// run and how to get back to it, and returns the exit status. Without `run_goes_on` the server
-// stops the run with its call.
+// Reports that a call ended before the end of `run` (empty: unknown): what happened to the run and
+// how to return to it. Returns the exit status. `run_goes_on`: the run continues after the call;
+// otherwise the server stops it.
 int GiveUp(const Globals& globals, const std::string& model, const std::string& run,
            const Status& status, bool run_goes_on);
 

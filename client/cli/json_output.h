@@ -1,5 +1,5 @@
-// What --json prints. Results go to standard output and errors to standard error, so that standard
-// output holds nothing but results.
+// Output of --json. Results are printed to standard output and errors to standard error, so that
+// standard output contains only results.
 #ifndef BACKPROP_CLIENT_CLI_JSON_OUTPUT_H_
 #define BACKPROP_CLIENT_CLI_JSON_OUTPUT_H_
 
@@ -15,25 +15,26 @@ class Message;
 
 namespace backprop::cli {
 
-// One message as one line of JSON, in the contract's JSON names. Tensors have their elements in
-// `values`, as numbers; fields with their default value are left out.
+// Returns a message as one line of JSON with the API's JSON names. Tensors have their elements in
+// `values`, as numbers; fields with default values are omitted.
 std::string JsonLine(const google::protobuf::Message& message);
 
-// A string in quotes. Bytes that are not UTF-8 become U+FFFD.
+// Returns a quoted JSON string. Invalid UTF-8 becomes U+FFFD.
 std::string JsonString(std::string_view text);
 
-// {"error":{"code":"NOT_FOUND","message":…,"reason":…,"metadata":{…},"fieldViolations":[…]}}; what
-// is empty is left out. `hint`: what a person could do.
+// Returns
+// {"error":{"code":"NOT_FOUND","message":…,"reason":…,"metadata":{…},"fieldViolations":[…]}}
+// without empty members. `hint` is advice for the user.
 std::string JsonError(const Status& status, const std::string& hint);
 
-// Joins the replies of one command to one document: pages of a list become one list.
+// Merges the replies of one command into one document: the pages of a list become one list.
 class JsonDocument {
  public:
   JsonDocument();
   ~JsonDocument();
   void Take(const google::protobuf::Message& reply);
   void Clear();
-  // The document, or "" without replies.
+  // Returns the document, or "" without replies.
   std::string ToString() const;
 
  private:

@@ -1,4 +1,4 @@
-// One line of a terminal that is rewritten.
+// A line of a terminal that is rewritten in place.
 #ifndef BACKPROP_CLIENT_CLI_LIVE_LINE_H_
 #define BACKPROP_CLIENT_CLI_LIVE_LINE_H_
 
@@ -8,35 +8,35 @@
 
 namespace backprop::cli {
 
-// Whether `stream` is a terminal that can rewrite a line: TERM is not "dumb".
+// Whether `stream` is a terminal that can rewrite a line; not if TERM is "dumb".
 bool IsTerminal(std::FILE* stream);
-// Whether colours may be used on it: neither is NO_COLOR set (https://no-color.org).
+// Whether colours may be used on it; not if NO_COLOR is set (https://no-color.org).
 bool UsesColor(std::FILE* stream);
-// Cells of a line of the terminal, as it is now; 80 where nobody knows.
+// Current width of the terminal in cells; 80 if unknown.
 size_t TerminalWidth(std::FILE* stream);
 
-// A part of a line. Of parts that do not fit together the ones with the lowest rank stay.
+// A part of a line. If the parts do not fit together, those with the highest rank are dropped.
 struct LinePart {
   std::string text;
   int rank = 0;
 };
 
-// The parts in their order with two spaces between, in at most `width` cells. The part of the
-// lowest rank is cut off if it does not fit alone.
+// Returns the parts in order, separated by two spaces, in at most `width` cells. If the part of the
+// lowest rank alone does not fit, it is truncated.
 std::string FitLine(const std::vector<LinePart>& parts, size_t width);
 
-// Not thread-safe. Clears its line when it ends.
+// Thread-compatible. The destructor clears the line.
 class LiveLine {
  public:
-  // With `shown` false it does nothing.
+  // If not `shown`, does nothing.
   LiveLine(std::FILE* stream, bool shown) : stream_(stream), shown_(shown) {}
   ~LiveLine() { Clear(); }
   LiveLine(const LiveLine&) = delete;
   LiveLine& operator=(const LiveLine&) = delete;
 
-  // Rewrites the line, fitted to the terminal: it never wraps.
+  // Rewrites the line, fitted to the terminal's width; it never wraps.
   void Show(const std::vector<LinePart>& parts);
-  // Leaves the cursor at the begin of an empty line.
+  // Clears the line and moves the cursor to its start.
   void Clear();
 
  private:

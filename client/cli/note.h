@@ -1,4 +1,4 @@
-// What a person should know beside the answer.
+// Notes for the user in addition to the result.
 #ifndef BACKPROP_CLIENT_CLI_NOTE_H_
 #define BACKPROP_CLIENT_CLI_NOTE_H_
 
@@ -6,7 +6,7 @@
 
 namespace backprop::cli {
 
-// Prints "note: …" to standard error, or {"note":…} after SetJsonNotes(true), so that with --json
+// Prints "note: …" to standard error; after SetJsonNotes(true) {"note":…}, so that with --json
 // every line there is JSON.
 void PrintNote(const std::string& text);
 void SetJsonNotes(bool json);

@@ -1,4 +1,4 @@
-// Tensors as JSON that people can read, exactly.
+// Tensors as readable JSON, without loss.
 #ifndef BACKPROP_CLIENT_CLI_PARAMETERS_JSON_H_
 #define BACKPROP_CLIENT_CLI_PARAMETERS_JSON_H_
 
@@ -11,18 +11,19 @@
 
 namespace backprop::cli {
 
-// With typed values instead of raw bytes.
+// Converts tensors to messages with typed values instead of raw bytes.
 void WithValues(const std::vector<NamedTensor>& tensors,
                 google::protobuf::RepeatedPtrField<v1::NamedTensor>* out);
 
-// One line to a file, or to standard output for "-". Returns kOk, or throws DataError.
+// Writes a message as one line to a file, or to standard output for "-". Returns kOk. Throws
+// DataError.
 int WriteJson(const Globals& globals, const google::protobuf::Message& message,
               const std::string& file);
-// Throws DataError.
+// Reads a message from a JSON file. Throws DataError.
 void ReadJson(const std::string& file, google::protobuf::Message* message);
 
-// Σ weight·gradient / Σ weight over what `files` held, which must agree in names and sizes.
-// Throws DataError.
+// Returns Σ weight·gradient / Σ weight over `parts`, read from `files`, which must agree in names
+// and sizes. Throws DataError.
 std::vector<NamedTensor> WeightedMean(const std::vector<std::string>& files,
                                       const std::vector<v1::ComputeGradientsResponse>& parts);
 

@@ -1,4 +1,4 @@
-// Shows a run as it goes.
+// Display of the progress of a run.
 #ifndef BACKPROP_CLIENT_CLI_PROGRESS_H_
 #define BACKPROP_CLIENT_CLI_PROGRESS_H_
 
@@ -18,15 +18,16 @@
 
 namespace backprop::cli {
 
-// On a terminal one line that is rewritten and fitted to its width; elsewhere a line for every
-// report. Prints to standard output. When nothing has come for `quiet_after` it says so, and
-// whether there still is a connection: in the line, or elsewhere on standard error.
+// Prints progress to standard output: on a terminal one line, rewritten and fitted to the width;
+// otherwise one line per report. If nothing arrives for `quiet_after`, prints that, and whether the
+// connection is still established: in the line on a terminal, otherwise to standard error.
+// Thread-compatible.
 class ProgressView {
  public:
   struct Options {
     bool terminal = false;
     std::chrono::milliseconds quiet_after{30000};
-    std::function<bool()> connected;  // is called on another thread
+    std::function<bool()> connected;  // called on another thread
   };
   explicit ProgressView(Options options);
   ~ProgressView();
@@ -34,7 +35,7 @@ class ProgressView {
   ProgressView& operator=(const ProgressView&) = delete;
 
   void Show(const TrainingEvent& event);
-  // Nothing more is shown: a live line is cleared, so that errors stand on a line of their own.
+  // Ends the display and clears the live line, so that errors are on a line of their own.
   void End();
 
  private:
@@ -46,7 +47,7 @@ class ProgressView {
   void WatchForQuiet();
 
   const Options options_;
-  std::mutex mu_;  // guards all below, and what is printed
+  std::mutex mu_;  // guards the members below and the output
   std::condition_variable changed_;
   bool ended_ = false;
   Clock::time_point last_news_ = Clock::now();
@@ -58,14 +59,14 @@ class ProgressView {
   std::thread watcher_;
 };
 
-// "iteration  loss  accuracy …" and the rows under it. `rate`: iterations a second; without one the
-// server's, which counts from the run's begin.
+// The header "iteration  loss  accuracy …" and a row below it. `rate` is in iterations per second;
+// unset: the server's rate, which counts from the start of the run.
 std::string ProgressHeader();
 std::string ProgressRow(const Progress& progress, std::optional<double> rate = std::nullopt);
 // The parts of the live line.
 std::vector<LinePart> ProgressParts(const Progress& progress, std::optional<double> rate,
                                     const std::vector<double>& losses);
-// "completed after 3000 iterations in 0.05 s: loss 0.0830, accuracy 0.9700"
+// Returns "completed after 3000 iterations in 0.05 s: loss 0.0830, accuracy 0.9700".
 std::string SummaryLine(const TrainingSummary& summary);
 
 }  // namespace backprop::cli

@@ -1,4 +1,4 @@
-// How fast a run is, as one who follows it sees.
+// The speed of a run, measured by the client.
 #ifndef BACKPROP_CLIENT_CLI_RATE_METER_H_
 #define BACKPROP_CLIENT_CLI_RATE_METER_H_
 
@@ -9,26 +9,26 @@
 
 namespace backprop::cli {
 
-// Iterations a second over the last reports: from the first one on, so that what came before the
-// first iteration (the reading of a dataset, a wait for another run) does not count, and over at
-// most kWindow, so that it follows a run that gets slower or faster.
+// Iterations per second over the last reports. It counts from the first report on, which excludes
+// the time before the first iteration (reading a dataset, waiting for another run), and over at
+// most kWindow, so that it follows a run that becomes slower or faster. Thread-compatible.
 class RateMeter {
  public:
   using Clock = std::chrono::steady_clock;
   static constexpr std::chrono::milliseconds kWindow{30000};
-  // Reports that arrive together (the past of a run that is watched) are one.
+  // Reports that arrive within this time (past events of a watched run) count as one.
   static constexpr std::chrono::milliseconds kTogether{100};
 
-  // A report of `iteration` that arrived at `now`, which must not go back.
+  // Adds a report of `iteration` that arrived at `now`, which must not decrease.
   void Add(int64_t iteration, Clock::time_point now);
-  // Nothing before there are two reports kTogether apart.
+  // Returns nothing until there are two reports at least kTogether apart.
   std::optional<double> PerSecond() const;
 
  private:
   struct Report {
-    Clock::time_point first;  // of those that arrived together
+    Clock::time_point first;  // arrival of the first report of the group
     Clock::time_point last;
-    int64_t iteration;  // of the last
+    int64_t iteration;  // iteration of the last report
   };
   std::deque<Report> reports_;
 };

@@ -12,16 +12,16 @@
 
 namespace backprop::cli {
 
-// What every kind of spec can be given; each flag belongs to some kinds alone and is refused with
-// others. Flags that were not given leave the contract's defaults.
+// The flags of a spec. Some flags apply only to certain kinds of loss, optimiser, schedule or layer
+// and are rejected with others. Flags that are not given leave the API's defaults.
 class SpecFlags {
  public:
   void AddTo(CLI::App* command);
-  // Throws DataError, or CLI::ParseError for flags that do not go together.
+  // Returns the spec. Throws DataError, or CLI::ParseError for incompatible flags.
   ModelSpec Build() const;
 
  private:
-  // Some of the flags of a kind, by flag: the values of another flag that it goes with.
+  // A flag, and the values of a selecting flag that it is allowed with.
   struct Condition {
     CLI::Option* option;
     const std::string* selector_value;

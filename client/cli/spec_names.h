@@ -1,4 +1,4 @@
-// What the kinds of everything in a spec are called on the command line.
+// Names of the kinds in a spec on the command line.
 #ifndef BACKPROP_CLIENT_CLI_SPEC_NAMES_H_
 #define BACKPROP_CLIENT_CLI_SPEC_NAMES_H_
 
@@ -13,12 +13,12 @@ namespace backprop::cli {
 const std::map<std::string, Activation>& Activations();
 const std::map<std::string, Initializer>& Initializers();
 const std::map<std::string, Initializer>& BiasInitializers();
-// In the order of the client's variants.
+// In the order of the alternatives of the client's variants.
 const std::vector<std::string>& LossNames();
 const std::vector<std::string>& OptimizerNames();
 const std::vector<std::string>& ScheduleNames();
 
-// "2 → 8 relu → 2, softmax_cross_entropy, sgd(learning_rate=0.1, momentum=0), float32"
+// Returns "2 → 8 relu → 2, softmax_cross_entropy, sgd(learning_rate=0.1, momentum=0), float32".
 std::string Describe(const ModelSpec& spec);
 
 }  // namespace backprop::cli

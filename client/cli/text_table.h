@@ -1,4 +1,4 @@
-// Tables for people: columns as wide as what is in them.
+// Text tables with columns as wide as their contents.
 #ifndef BACKPROP_CLIENT_CLI_TEXT_TABLE_H_
 #define BACKPROP_CLIENT_CLI_TEXT_TABLE_H_
 
@@ -8,22 +8,22 @@
 
 namespace backprop::cli {
 
-// How many characters UTF-8 text has; each takes one cell of a terminal here.
+// Returns the number of characters of UTF-8 text; each is assumed to take one cell of a terminal.
 size_t TextWidth(const std::string& text);
-// The first `width` characters.
+// Returns the first `width` characters.
 std::string TextStart(const std::string& text, size_t width);
 
 class TextTable {
  public:
   struct Column {
     std::string title;
-    bool right = false;  // numbers
+    bool right = false;  // right-aligned, for numbers
   };
   explicit TextTable(std::vector<Column> columns) : columns_(std::move(columns)) {}
 
-  // As many cells as there are columns.
+  // `cells` must have one element per column.
   void Add(std::vector<std::string> cells) { rows_.push_back(std::move(cells)); }
-  // A line of titles, then the rows; without rows nothing. No line ends in spaces.
+  // Returns a line of titles and the rows, or "" without rows. No line ends in spaces.
   std::string ToString() const;
 
  private:
@@ -31,10 +31,10 @@ class TextTable {
   std::vector<std::vector<std::string>> rows_;
 };
 
-// How long ago that was: "5s", "12m", "3h", "4d"; "-" for a time that is not set.
+// Returns the age of `time`: "5s", "12m", "3h", "4d"; "-" if it is not set.
 std::string Age(std::chrono::system_clock::time_point time);
 
-// "xor" of "models/xor".
+// Returns "xor" for "models/xor".
 std::string IdOfName(const std::string& name);
 
 }  // namespace backprop::cli
