@@ -51,7 +51,7 @@ build() {
   cmake --build --preset "$preset" ${1:+--target "$@"}
 }
 
-# Python with grpcio and buf, in the build folder.
+# Python with grpcio, buf and codespell, in the build folder.
 need_python_tools() {
   local venv=build/tools/venv stamp=build/tools/venv/requirements.stamp
   cmp -s scripts/requirements.txt "$stamp" && return 0
