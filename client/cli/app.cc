@@ -1,4 +1,4 @@
-// The whole command line: the flags before the command, and every command.
+// The command line: global flags and all commands.
 #include "bp_version.h"
 #include "client/cli/command.h"
 #include "client/cli/examples.h"
@@ -7,8 +7,8 @@
 namespace backprop::cli {
 namespace {
 
-// A flag that may be repeated takes one value each time, so that `--row 1,2 xor` does not take the
-// model for a row.
+// Lets a repeatable flag take one value at a time, so that in `--row 1,2 xor` the model is not
+// taken as a row.
 void TakeOneValueEach(CLI::App* app) {
   for (CLI::Option* option : app->get_options()) {
     const bool repeatable = option->get_items_expected_max() > 1 && !option->get_positional();

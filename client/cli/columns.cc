@@ -10,7 +10,7 @@ namespace {
 
 bool Binary(const ModelSpec& spec) { return std::holds_alternative<BinaryCrossEntropy>(spec.loss); }
 
-// Columns that say what is wanted.
+// Number of label or target columns.
 size_t WantedColumns(const ModelSpec& spec) {
   return WantsLabel(spec) ? 1 : static_cast<size_t>(spec.layers.back().units);
 }
@@ -38,7 +38,7 @@ size_t ColumnIndex(const CsvTable& table, const std::string& column) {
   throw DataError{table.file + ": has no column \"" + column + "\"; it has " + table.ColumnNames()};
 }
 
-// The columns of the model's features, by their names.
+// Finds the columns of the model's features by name.
 std::vector<size_t> ByName(const CsvTable& table, const std::string& model,
                            const std::vector<std::string>& names) {
   std::unordered_map<std::string, size_t> places;
@@ -65,7 +65,7 @@ std::vector<size_t> ByName(const CsvTable& table, const std::string& model,
   return inputs;
 }
 
-// Columns that are neither the weight nor among `taken`.
+// Returns the columns that are neither the weight nor in `taken`.
 std::vector<size_t> Others(const CsvTable& table, const Columns& columns,
                            const std::vector<size_t>& taken) {
   std::vector<size_t> others;
@@ -93,7 +93,7 @@ void CheckDistinct(const CsvTable& table, const Columns& columns) {
   }
 }
 
-// Adds a note about the columns that nothing uses.
+// Adds a note about unused columns.
 void NoteUnused(const CsvTable& table, const ModelSpec& spec, bool inputs_alone, Columns* columns) {
   std::vector<size_t> unused;
   for (const size_t i : Others(table, *columns, columns->inputs)) {

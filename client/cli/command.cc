@@ -9,7 +9,7 @@ std::chrono::milliseconds Milliseconds(double seconds) {
   return std::chrono::milliseconds(static_cast<int64_t>(seconds * 1000));
 }
 
-// What a person can do about an error.
+// Advice for the user about an error.
 std::string Hint(const Status& status, const std::string& server) {
   if (status.code == StatusCode::kUnavailable && status.reason.empty()) {
     return "Is a server running at " + server + "? Set it with --server or BACKPROP_SERVER.";
@@ -57,7 +57,7 @@ void Globals::PrintDocument() const {
 }
 
 int Globals::Fail(const Status& status, const std::string& more) const {
-  document_->Clear();  // what came before an error is not the answer
+  document_->Clear();  // replies before an error are not a result
   const std::string hint = more.empty() ? Hint(status, server) : more;
   if (json) {
     std::fprintf(stderr, "%s\n", JsonError(status, hint).c_str());

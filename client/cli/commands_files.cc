@@ -15,7 +15,7 @@
 namespace backprop::cli {
 namespace {
 
-// How many bytes have moved, on a terminal.
+// Counts transferred bytes and shows the count on a terminal.
 class Counter {
  public:
   void Add(size_t bytes) {
@@ -31,7 +31,7 @@ class Counter {
   size_t bytes_ = 0;
 };
 
-// Brings what was written to disk: who is told that the file is there may rely on it.
+// Syncs a file to disk, so that it survives a crash once the command has reported it.
 bool SyncFile(const std::string& path) {
   const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
   if (fd < 0) return false;
@@ -40,11 +40,11 @@ bool SyncFile(const std::string& path) {
   return synced;
 }
 
-// Brings a download to a file, which is there whole or not at all; "-" is standard output.
+// Writes a download to a file, completely or not at all; "-" is standard output.
 int Save(const Globals& globals, const std::string& path,
          const std::function<Status(const ByteSink&)>& download) {
   Counter counter;
-  int error = 0;  // of the write that failed, before anything else sets errno
+  int error = 0;  // errno of the first failed write
   const auto keep_error = [&error](bool good) {
     if (!good && error == 0) error = errno;
     return good;
@@ -82,7 +82,7 @@ int Save(const Globals& globals, const std::string& path,
   throw DataError{path + ": cannot write: " + std::strerror(error)};
 }
 
-// The bytes of a file, a megabyte at a time; "-" is standard input.
+// Reads a file in chunks of a megabyte; "-" is standard input.
 ByteSource Open(const std::string& path, Counter* counter) {
   std::shared_ptr<std::istream> file;
   if (path == "-") {

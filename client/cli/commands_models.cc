@@ -12,7 +12,7 @@
 namespace backprop::cli {
 namespace {
 
-// "key=value" pairs.
+// Parses "key=value" pairs.
 std::map<std::string, std::string> ParseLabels(const std::vector<std::string>& pairs) {
   std::map<std::string, std::string> labels;
   for (const std::string& pair : pairs) {

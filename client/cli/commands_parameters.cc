@@ -1,4 +1,4 @@
-// parameters get, parameters set: a model's numbers as JSON, exactly.
+// parameters get, parameters set: parameters and optimiser state as JSON, without loss.
 #include <cstdio>
 #include <memory>
 

@@ -16,7 +16,7 @@ void PrintRow(const char* label, const Tensor& tensor, int64_t row) {
   for (int64_t j = 0; j < tensor.cols(); ++j) std::printf(" %.6g", tensor.at(row, j));
 }
 
-// One line a row: the class, then the numbers.
+// Prints one line per row: the class, then the numbers.
 void Print(const Prediction& prediction) {
   const int64_t rows =
       std::max<int64_t>({static_cast<int64_t>(prediction.classes.size()),

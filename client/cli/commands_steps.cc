@@ -38,14 +38,14 @@ struct StreamOptions {
   int64_t in_flight = 32;
 };
 
-// What came of a stream's steps so far.
+// Counts the responses of a step stream.
 struct StreamTally {
   int64_t answered = 0;
   int64_t refused = 0;
   std::optional<StepResult> last;
   Status first_refusal;
 
-  // False when there are no more answers.
+  // Takes the next response. Returns false if there is none.
   bool Take(StepStream* stream) {
     const auto answer = stream->Receive();
     if (!answer.has_value()) return false;
@@ -59,7 +59,7 @@ struct StreamTally {
   }
 };
 
-// Mini-batches of the data, over and over in their order.
+// Sends mini-batches of the data in order, repeatedly.
 int Stream(const Globals& globals, const std::string& model, const DataSource& source,
            const StreamOptions& options) {
   Client client = globals.Connect(Globals::kSoon, Globals::Replies::kLines);
@@ -121,7 +121,7 @@ int Compute(const Globals& globals, const std::string& model, const DataSource& 
   return WriteJson(globals, message, file);
 }
 
-// The mean of the files' gradients, each times its weight.
+// Applies the mean of the files' gradients, weighted by their weights.
 int Apply(const Globals& globals, const std::string& model, const std::vector<std::string>& files,
           std::optional<int64_t> expected_step) {
   std::vector<v1::ComputeGradientsResponse> parts;

@@ -45,7 +45,7 @@ int Train(const Globals& globals, const std::string& model, const DataSource& so
   if (options.detach &&
       (globals.interrupt.cancelled() || summary.status().code == StatusCode::kDeadlineExceeded ||
        summary.status().code == StatusCode::kUnavailable)) {
-    // The server may have begun the run whose first event did not arrive.
+    // The server may have started the run although its first event did not arrive.
     const std::string fate = "the run may be under way nevertheless; " + HowToFollow(model);
     if (!globals.interrupt.cancelled()) return globals.Fail(summary.status(), fate);
     return globals.FailHere(kInterrupted, "INTERRUPTED", "interrupted; " + fate);

@@ -17,11 +17,11 @@ bool StartsWith(const std::string& text, const std::string& start) {
   return text.rfind(start, 0) == 0;
 }
 
-// A command line up to the word in question.
+// The command line up to the word to complete.
 struct Position {
   const CLI::App* command = nullptr;
   std::vector<std::string> positionals;
-  const CLI::Option* wants_value = nullptr;  // the flag before
+  const CLI::Option* wants_value = nullptr;  // the preceding flag, if it needs a value
   std::string server;
 };
 
@@ -68,7 +68,7 @@ Position Read(const CLI::App& app, const std::string& server,
 
 std::string IdOf(const std::string& name) { return name.substr(name.rfind('/') + 1); }
 
-// Asks the server for names; nothing when it does not answer in time.
+// Gets names from the server; none if it does not respond in time.
 class Ids {
  public:
   explicit Ids(const std::string& server) {
@@ -113,7 +113,7 @@ class Ids {
   CallOptions call_;
 };
 
-// The values that a check of the flag lists: "{a,b}", or a type "a|b".
+// Returns the values that the flag's check lists: "{a,b}", or the type "a|b".
 std::vector<std::string> ListedValues(const CLI::Option& option) {
   const std::string type = option.get_type_name();
   const size_t open = type.find('{');
@@ -151,7 +151,7 @@ std::vector<std::string> PositionalValues(const Position& at, Ids* ids) {
   const std::string name = option->get_name(true);
   if (StartsWith(name, "model")) return ids->Models();
   if (StartsWith(name, "dataset")) {
-    // `upload` names a new one.
+    // `upload` takes a new name.
     if (at.command->get_name() == "upload") return {};
     return ids->Datasets();
   }
@@ -163,7 +163,7 @@ std::vector<std::string> PositionalValues(const Position& at, Ids* ids) {
   return ListedValues(*option);
 }
 
-// Flags and commands with the first line of what they do.
+// Flags and commands with their descriptions.
 std::vector<std::string> FlagLines(const CLI::App* command) {
   std::vector<std::string> lines;
   for (const std::string& name : FlagNames(*command)) {
@@ -184,7 +184,7 @@ std::vector<std::string> CommandLines(const CLI::App* command) {
 
 std::vector<std::string> Complete(const CLI::App& app, const Globals& globals,
                                   std::vector<std::string> words) {
-  // bash takes the equals sign of --flag=value for a word.
+  // bash splits --flag=value at the equals sign.
   if (!words.empty() && words.back() == "=") words.back() = "";
   words.erase(std::remove(words.begin(), words.end(), "="), words.end());
   const std::string current = words.empty() ? "" : words.back();
@@ -193,7 +193,7 @@ std::vector<std::string> Complete(const CLI::App& app, const Globals& globals,
   const Position at = Read(app, server != nullptr ? server : globals.server, words);
   Ids ids(at.server);
   std::vector<std::string> all;
-  std::string prefix;  // "--flag=" of a value in the same word
+  std::string prefix;  // "--flag=", if the value is in the same word
   const size_t equals = current.find('=');
   if (at.wants_value != nullptr) {
     all = ValuesOf(*at.wants_value, &ids);

@@ -18,14 +18,14 @@ std::string Trim(const std::string& s) {
   return s.substr(begin, s.find_last_not_of(" \t") - begin + 1);
 }
 
-// Splits text into records, one call a record.
+// Splits text into records, one per call.
 class Reader {
  public:
   Reader(const std::string& file, const std::string& text) : file_(file), text_(text) {
     if (text_.rfind("\xEF\xBB\xBF", 0) == 0) at_ = 3;
   }
 
-  // False at the end. `line` is where the record begins.
+  // Returns false at the end. `line` is the line on which the record begins.
   bool Next(std::vector<std::string>* fields, int64_t* line) {
     fields->clear();
     SkipBlankLines();
@@ -63,7 +63,7 @@ class Reader {
 
   void SkipSpaces() { at_ = std::min(text_.find_first_not_of(" \t", at_), text_.size()); }
 
-  // Up to the comma or the end of the line.
+  // Reads up to the comma or the end of the line.
   std::string Field(size_t column) {
     SkipSpaces();
     if (at_ < text_.size() && text_[at_] == '"') return Quoted(column);
@@ -105,7 +105,8 @@ class Reader {
   int64_t line_ = 1;
 };
 
-// What pandas and spreadsheets write over columns that have no names: 0, 1, 2, … or 1, 2, 3, …
+// Whether the fields are column numbers, 0, 1, 2, … or 1, 2, 3, …, as pandas and spreadsheets write
+// them for columns without names.
 bool LooksLikeNames(const std::vector<std::string>& fields) {
   for (const int first : {0, 1}) {
     bool counts = fields.size() >= 3;
@@ -121,7 +122,7 @@ bool AllEmpty(const std::vector<std::string>& fields) {
   return std::all_of(fields.begin(), fields.end(), [](const auto& field) { return field.empty(); });
 }
 
-// Rows that a spreadsheet writes for cells that were used once.
+// Removes the empty rows that a spreadsheet writes for cells that were once in use.
 void DropEmptyEnd(CsvTable* table) {
   while (!table->rows.empty() && AllEmpty(table->rows.back())) {
     table->rows.pop_back();
@@ -129,7 +130,7 @@ void DropEmptyEnd(CsvTable* table) {
   }
 }
 
-// Another separator than the comma, where there is one column.
+// Returns the name of a separator other than the comma if there is only one column.
 std::string OtherSeparator(const std::vector<std::string>& fields) {
   if (fields.size() != 1) return "";
   if (fields[0].find(';') != std::string::npos) return "semicolons";
@@ -158,7 +159,7 @@ std::optional<double> ToNumber(const std::string& text) {
   double value = 0;
   const auto [stopped, error] = std::from_chars(begin, end, value);
   if (stopped != end) return std::nullopt;
-  // Too small or too large: 0, the nearest denormal or infinity, which strtod tells apart.
+  // Too small or too large: strtod returns 0, the nearest denormal or infinity.
   if (error == std::errc::result_out_of_range) return std::strtod(begin, nullptr);
   if (error != std::errc()) return std::nullopt;
   return value;

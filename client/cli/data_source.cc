@@ -28,7 +28,7 @@ Tensor FromRows(const std::vector<std::string>& rows) {
   return Numbers(table, columns);
 }
 
-// The names of columns, if each has one of its own.
+// Returns the names of `columns`, or nothing if a name is missing or not unique.
 std::vector<std::string> NamesToMatch(const CsvTable& table, const std::vector<size_t>& columns) {
   std::vector<std::string> names;
   for (const size_t i : columns) {
@@ -40,7 +40,7 @@ std::vector<std::string> NamesToMatch(const CsvTable& table, const std::vector<s
   return names;
 }
 
-// They do not mix with what a command answers.
+// Notes go to standard error, separate from results.
 void PrintNotes(const Columns& columns) {
   for (const std::string& note : columns.notes) PrintNote(note);
 }
@@ -163,7 +163,7 @@ Batch DataSource::LoadForAnyModel(int64_t targets) const {
 
 Batch DataSource::LoadValidation(const ModelInfo& model) const {
   ModelSpec spec = model.spec;
-  // Columns of both files that have names mean the same.
+  // Columns of the two files are matched by name if they have names.
   if (spec.feature_names.empty()) spec.feature_names = input_names_;
   return FromCsv(ReadCsv(validation_file, header), model.name, spec);
 }

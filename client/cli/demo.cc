@@ -1,4 +1,4 @@
-// demo: the whole main job in one go.
+// demo: creates, trains, plots and checks a model.
 #include <cstdio>
 #include <memory>
 
@@ -18,7 +18,7 @@ constexpr double kWantedAccuracy = 0.97;
 
 struct DemoOptions {
   std::string model = "xor-demo";
-  uint64_t seed = 67;  // a typical one: the loss falls from 0.689 to 0.081, accuracy 0.975
+  uint64_t seed = 67;  // typical: the loss falls from 0.689 to 0.081, accuracy 0.975
 };
 
 ModelSpec XorSpec(uint64_t seed) {
@@ -31,7 +31,7 @@ ModelSpec XorSpec(uint64_t seed) {
   return spec;
 }
 
-// What the demo shows on its way; nothing with --json.
+// Prints output of the demo; nothing with --json.
 void Say(const Globals& globals, const std::string& text) {
   if (globals.json) return;
   std::printf("%s\n", text.c_str());

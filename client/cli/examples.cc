@@ -11,8 +11,8 @@ struct CommandExamples {
   std::vector<std::string> lines;
 };
 
-// In an order in which they can be run one after another, beside a points.csv with two features and
-// a label.
+// In an order in which they can be run one after another, in a directory with a points.csv that has
+// two features and a label.
 const std::vector<CommandExamples>& All() {
   static const std::vector<CommandExamples> all = {
       {{"demo"}, {"backprop demo", "backprop demo --model my-demo --seed 7"}},

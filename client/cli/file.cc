@@ -1,4 +1,4 @@
-// Reads files, and says what a file is that cannot be read.
+// Reads files, and explains why a file cannot be read.
 #include <sys/stat.h>
 
 #include <cerrno>
@@ -13,7 +13,7 @@
 namespace backprop::cli {
 namespace {
 
-// Formats that people take for a table, by their first bytes.
+// File formats that are mistaken for tables, by their first bytes.
 struct Format {
   std::string magic;
   const char* advice;
@@ -58,7 +58,7 @@ std::string ReadFile(const std::string& file) {
   std::ostringstream bytes;
   bytes << stream.rdbuf();
   if (!stream || bytes.fail()) {
-    // An empty file fails the copy without an error of the system's.
+    // Copying an empty file fails without a system error.
     if (stream.is_open() && bytes.str().empty() && stream.peek() == EOF) return "";
     throw DataError{file + ": " + std::strerror(errno)};
   }

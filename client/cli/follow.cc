@@ -9,8 +9,8 @@
 namespace backprop::cli {
 namespace {
 
-// What became of a run whose call has ended, so that the server stops it at its next step. Waits
-// for that, to name the step at which it left the model.
+// Describes the end of a run whose call has ended; the server stops it at its next step. Waits for
+// that, to report the step.
 std::string HowItStopped(const Globals& globals, const std::string& model, const std::string& run) {
   constexpr std::chrono::seconds kLongestStep{10};
   CallOptions call;
@@ -57,7 +57,7 @@ int GiveUp(const Globals& globals, const std::string& model, const std::string& 
   } else if (interrupted || status.code == StatusCode::kDeadlineExceeded) {
     fate = HowItStopped(globals, model, run);
   } else if (status.code == StatusCode::kUnavailable && status.reason.empty()) {
-    // With a data directory a run is resumed by the server's next start.
+    // With a data directory, the run resumes when the server restarts.
     fate = "if the server went down, " + run + " resumes when it is up again with --data-dir; " +
            HowToFollow(model);
   }

@@ -10,7 +10,7 @@
 namespace backprop::cli {
 namespace {
 
-// The elements of a tensor as numbers instead of bytes.
+// Replaces the bytes of a tensor by its elements as numbers.
 void ToNumbers(v1::Tensor* tensor) {
   const bool known =
       tensor->data_type() == v1::DATA_TYPE_FLOAT32 || tensor->data_type() == v1::DATA_TYPE_FLOAT64;
@@ -21,7 +21,7 @@ void ToNumbers(v1::Tensor* tensor) {
   tensor->clear_byte_order();
 }
 
-// Does so for every tensor in a message.
+// Does this for every tensor in a message.
 void ToNumbers(google::protobuf::Message* message) {
   if (message->GetDescriptor() == v1::Tensor::descriptor()) {
     ToNumbers(static_cast<v1::Tensor*>(message));
@@ -32,7 +32,7 @@ void ToNumbers(google::protobuf::Message* message) {
   reflection->ListFields(*message, &fields);
   for (const auto* field : fields) {
     if (field->cpp_type() != google::protobuf::FieldDescriptor::CPPTYPE_MESSAGE) continue;
-    if (field->is_map()) continue;  // maps of the contract hold text
+    if (field->is_map()) continue;  // the API's maps contain only text
     if (!field->is_repeated()) {
       ToNumbers(reflection->MutableMessage(message, field));
       continue;
@@ -43,7 +43,7 @@ void ToNumbers(google::protobuf::Message* message) {
   }
 }
 
-// The bytes of the UTF-8 character that `text` begins with, or 0.
+// Returns the length in bytes of the UTF-8 character at the start of `text`; 0 if it is invalid.
 size_t CharacterSize(std::string_view text) {
   const auto byte = [&](size_t i) { return static_cast<unsigned char>(text[i]); };
   const auto follows = [&](size_t i) { return i < text.size() && (byte(i) & 0xC0) == 0x80; };
@@ -132,7 +132,7 @@ void JsonDocument::Take(const google::protobuf::Message& reply) {
     joined_.reset(reply.New());
   }
   joined_->MergeFrom(reply);
-  // A page's token means nothing in a list that is whole.
+  // A complete list has no page token.
   const auto* token = joined_->GetDescriptor()->FindFieldByName("next_page_token");
   if (token != nullptr) joined_->GetReflection()->ClearField(joined_.get(), token);
 }

@@ -9,14 +9,14 @@
 namespace backprop::cli {
 namespace {
 
-// How many classes a label can name.
+// Number of classes.
 int32_t Classes(const ModelSpec& spec) {
   return std::holds_alternative<BinaryCrossEntropy>(spec.loss)
              ? 2
              : std::max(spec.layers.back().units, 1);
 }
 
-// Labels are class names as they are written, or as numbers: 1.0 is the class "1".
+// Finds class names, as written or as numbers: 1.0 is the class "1".
 class NameFinder {
  public:
   explicit NameFinder(const std::vector<std::string>& names) : names_(names.begin(), names.end()) {
@@ -50,7 +50,7 @@ DataError WrongLabel(const CsvTable& table, size_t row, size_t column,
 void Labels(const CsvTable& table, size_t column, const ModelSpec& spec, Batch* batch) {
   const std::vector<std::string>& names = spec.class_names;
   const NameFinder finder(names);
-  // A model with names takes indices too, if no label is a name and no name is a number.
+  // A model with class names also accepts indices, if no label is a name and no name is a number.
   const bool by_name =
       finder.has_numbers() || std::any_of(table.rows.begin(), table.rows.end(),
                                           [&](const auto& row) { return finder.Has(row[column]); });

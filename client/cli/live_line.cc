@@ -29,7 +29,7 @@ size_t TerminalWidth(std::FILE* stream) {
 }
 
 std::string FitLine(const std::vector<LinePart>& parts, size_t width) {
-  std::vector<size_t> order;  // by rank
+  std::vector<size_t> order;  // sorted by rank
   for (size_t i = 0; i < parts.size(); ++i) {
     if (!parts[i].text.empty()) order.push_back(i);
   }
@@ -52,7 +52,7 @@ std::string FitLine(const std::vector<LinePart>& parts, size_t width) {
 
 void LiveLine::Show(const std::vector<LinePart>& parts) {
   if (!shown_) return;
-  // The last cell stays free: some terminals wrap when it is written.
+  // The last cell is not used, because some terminals wrap after it.
   const size_t width = std::max<size_t>(TerminalWidth(stream_), 2) - 1;
   std::fprintf(stream_, "\r\033[K%s", FitLine(parts, width).c_str());
   std::fflush(stream_);

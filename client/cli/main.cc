@@ -19,8 +19,8 @@ namespace {
 
 using backprop::cli::Globals;
 
-// The first Ctrl-C cancels the call under way, the second one ends the program. Signals are taken
-// by a thread of their own, so that no handler has to be careful.
+// The first Ctrl-C cancels the active call, the second one ends the program. A separate thread
+// receives the signals, so that no code has to be async-signal-safe.
 void WatchForInterrupt(Globals* globals) {
   sigset_t signals;
   sigemptyset(&signals);
@@ -36,8 +36,8 @@ void WatchForInterrupt(Globals* globals) {
   }).detach();
 }
 
-// A command that only groups others, the program itself included, shows its help when it is given
-// nothing: true if it did.
+// Prints the help of a command that only groups others, or of the program itself, if it has no
+// arguments. Returns whether it did.
 bool ShowHelpWhenBare(const CLI::App& app) {
   const CLI::App* command = backprop::cli::ParsedCommand(&app);
   const bool bare = !backprop::cli::CommandNames(*command).empty() && app.remaining(true).empty();
@@ -64,7 +64,7 @@ int main(int argc, char** argv) {
   backprop::cli::Command chosen;
   CLI::App app;
   backprop::cli::BuildApp(&app, &globals, &chosen);
-  // Errors are told once, as a Status.
+  // Errors are reported once, as a Status.
   gpr_set_log_function(+[](gpr_log_func_args*) {});
   if (argc > 1 && std::string(argv[1]) == "__complete") {
     for (const std::string& line : backprop::cli::Complete(app, globals, {argv + 2, argv + argc})) {
@@ -82,7 +82,7 @@ int main(int argc, char** argv) {
   } catch (const backprop::cli::DataError& error) {
     return globals.FailHere(backprop::cli::kFailed, "DATA", error.message);
   } catch (const CLI::ParseError& error) {
-    // The flag may stand after what could not be parsed.
+    // The flag may follow the word that could not be parsed.
     const std::vector<std::string> words(argv + 1, argv + argc);
     globals.json = std::count(words.begin(), words.end(), "--json") > 0;
     return ParseFailed(app, globals, words, error);

@@ -7,7 +7,7 @@
 namespace backprop::cli {
 namespace {
 
-bool json_notes = false;  // is set once, before any command runs
+bool json_notes = false;  // set once, before any command runs
 
 }  // namespace
 

@@ -12,23 +12,24 @@
 namespace backprop::cli {
 namespace {
 
-constexpr size_t kMagic = 8;  // with the version
+constexpr size_t kMagic = 8;  // including the version
 constexpr size_t kMaxHeader = 1 << 20;
-constexpr size_t kMaxDimensions = 32;  // NumPy's
+constexpr size_t kMaxDimensions = 32;  // NumPy's limit
 
 struct Header {
   std::string type;
-  bool is_structured = false;  // a list of fields instead of a type
+  bool is_structured = false;  // the type is a list of fields
   bool fortran_order = false;
   std::vector<std::string> shape;  // decimal digits
 };
 
-// Reads the dictionary that NumPy writes. No recursion and no backtracking, whatever is in it.
+// Parses the dictionary that NumPy writes. Uses neither recursion nor backtracking, so that any
+// input is safe.
 class HeaderParser {
  public:
   explicit HeaderParser(std::string_view text) : text_(text) {}
 
-  // False: not such a dictionary.
+  // Returns false if the text is not such a dictionary.
   bool Parse(Header* header) {
     if (!Take('{')) return false;
     for (int keys = 0; !Take('}'); ++keys) {
@@ -38,7 +39,7 @@ class HeaderParser {
       if (!String(&key) || !Take(':')) return false;
       if (key == "descr") {
         header->is_structured = Peek() == '[' || Peek() == '(';
-        if (header->is_structured) return true;  // refused by its name, wherever it ends
+        if (header->is_structured) return true;  // rejected later, so the rest does not matter
         if (!String(&header->type)) return false;
       } else if (key == "fortran_order") {
         if (!Bool(&header->fortran_order)) return false;
@@ -118,7 +119,7 @@ double FromHalf(uint16_t bits) {
   return (bits & 0x8000) != 0 ? -magnitude : magnitude;
 }
 
-// One element as its bytes say, the least significant first.
+// Returns one element from its bytes, least significant first.
 double Decode(char kind, size_t size, uint64_t bits) {
   switch (kind) {
     case 'b':
@@ -138,7 +139,7 @@ double Decode(char kind, size_t size, uint64_t bits) {
   }
 }
 
-// The order, the kind and the size of elements.
+// Byte order, kind and size of the elements.
 struct Type {
   bool big_endian = false;
   char kind = 0;
@@ -154,7 +155,7 @@ bool ParseType(const std::string& text, Type* type) {
   return known.find("|" + text.substr(1) + "|") != std::string::npos;
 }
 
-// What people call a type that is not read.
+// Returns the common name of an unsupported type.
 std::string NameOf(const std::string& type) {
   const char kind = type.size() > 1 ? type[1] : '\0';
   switch (kind) {
@@ -179,7 +180,7 @@ std::string NameOf(const std::string& type) {
 }
 
 int64_t Dimension(const std::string& digits) {
-  // 18 digits fit.
+  // 18 digits fit in 64 bits.
   const size_t begin = std::min(digits.find_first_not_of('0'), digits.size());
   if (digits.size() - begin > 18) return -1;
   return begin == digits.size() ? 0 : std::stoll(digits.substr(begin));

@@ -10,7 +10,7 @@ namespace {
 // Eighths of a character's height.
 constexpr const char* kBars[] = {" ", "▁", "▂", "▃", "▄", "▅", "▆", "▇", "█"};
 
-// The mean of each of `count` equal parts.
+// Returns the mean of each of `count` equal parts.
 std::vector<double> Condense(const std::vector<double>& values, size_t count) {
   std::vector<double> means;
   for (size_t i = 0; i < count; ++i) {
@@ -44,7 +44,7 @@ std::string Sparkline(const std::vector<double>& values, size_t width) {
 std::string LossCurve(const std::vector<double>& losses, int64_t last_x, int width, int height) {
   if (losses.empty()) return "";
   const auto columns = static_cast<size_t>(width);
-  // Fewer values than columns: each is drawn several columns wide.
+  // If there are fewer values than columns, each is several columns wide.
   std::vector<double> bars;
   const auto means = Condense(losses, std::min(columns, losses.size()));
   for (size_t i = 0; i < columns; ++i) bars.push_back(means[i * means.size() / columns]);

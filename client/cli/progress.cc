@@ -21,7 +21,7 @@ std::string Accuracy(const Metrics& metrics) {
   return metrics.accuracy.has_value() ? Format("%.4f", *metrics.accuracy) : "-";
 }
 
-// The server counts samples from the run's begin.
+// The server's rate counts from the start of the run.
 double StepsPerSecond(const Progress& progress, std::optional<double> rate) {
   if (rate.has_value()) return *rate;
   return progress.metrics.rows == 0
@@ -88,7 +88,7 @@ std::vector<LinePart> ProgressParts(const Progress& progress, std::optional<doub
   const double speed = StepsPerSecond(progress, rate);
   std::string eta = Seconds(progress.eta);
   if (rate.has_value()) {
-    // A rate can be so low that its nanoseconds do not fit.
+    // The rate may be so low that the time overflows.
     const double seconds = std::min((all - done) / *rate, 1e9);
     eta = Seconds(std::chrono::nanoseconds(static_cast<int64_t>(seconds * 1e9)));
   }
@@ -171,7 +171,7 @@ void ProgressView::ShowQuiet(Clock::duration quiet) {
   line_.Show(parts);
 }
 
-// Tells a terminal every second, and elsewhere after each multiple of quiet_after.
+// Reports silence: every second on a terminal, otherwise after each multiple of quiet_after.
 void ProgressView::WatchForQuiet() {
   const Clock::duration again =
       options_.terminal ? std::chrono::seconds(1) : Clock::duration(options_.quiet_after);

@@ -41,7 +41,7 @@ std::string CompleteServerAddress(std::string* address) {
     if (!rest.empty()) port = rest.substr(1);
     host.resize(end + 1);
   } else if (std::count(host.begin(), host.end(), ':') >= 2) {
-    host = "[" + host + "]";  // an IPv6 address: a port would need brackets
+    host = "[" + host + "]";  // an IPv6 address without a port, since a port requires brackets
   } else if (const size_t colon = host.find(':'); colon != std::string::npos) {
     port = host.substr(colon + 1);
     host.resize(colon);

@@ -1,4 +1,4 @@
-// From the flags of a spec to the spec.
+// Builds the spec from its flags.
 #include <google/protobuf/util/json_util.h>
 
 #include <algorithm>

@@ -15,7 +15,7 @@ std::string DidYouMean(const std::string& word) {
   return word.empty() ? "" : "; did you mean " + word + "?";
 }
 
-// An argument that nothing took: an unknown command, an unknown flag, or one too many.
+// Describes an argument that was not parsed: an unknown command or flag, or one too many.
 std::string ExplainExtra(const CLI::App* command, const std::string& extra) {
   const std::string flag = extra.substr(0, extra.find('='));
   if (extra.size() > 1 && extra[0] == '-') {
@@ -36,8 +36,8 @@ std::string ExplainExtra(const CLI::App* command, const std::string& extra) {
   return "unexpected argument \"" + extra + "\" of " + FullName(command);
 }
 
-// Of what was left over the word that comes first: after an unknown command everything is left
-// over, and after an unknown flag its value.
+// Returns the first word that was not parsed. After an unknown command all words are left over, and
+// after an unknown flag its value.
 std::string FirstExtra(const std::vector<std::string>& words,
                        const std::vector<std::string>& left) {
   for (const std::string& word : words) {
@@ -46,8 +46,8 @@ std::string FirstExtra(const std::vector<std::string>& words,
   return left.empty() ? "" : left[0];
 }
 
-// The deepest command before `extra` in the command line: where a word was taken for none of its
-// commands, a later word may still have been taken for one.
+// Returns the innermost command before `extra` in the command line. A word after an unknown command
+// may still have been parsed as a command.
 const CLI::App* CommandBefore(const CLI::App* app, const std::vector<std::string>& words,
                               const std::string& extra) {
   const auto end = std::find(words.begin(), words.end(), extra);
@@ -88,7 +88,7 @@ std::string Nearest(const std::string& word, const std::vector<std::string>& can
   const auto bare = [](const std::string& text) {
     return text.substr(std::min(text.find_first_not_of('-'), text.size()));
   };
-  // Many people write learning_rate.
+  // learning_rate is a common mistake for --learning-rate.
   std::string plain = bare(word);
   std::replace(plain.begin(), plain.end(), '_', '-');
   const size_t most = std::max<size_t>(1, plain.size() / 3);

@@ -48,7 +48,7 @@ std::string Age(std::chrono::system_clock::time_point time) {
   using std::chrono::seconds;
   if (time == std::chrono::system_clock::time_point()) return "-";
   const auto age = std::chrono::duration_cast<seconds>(std::chrono::system_clock::now() - time);
-  const int64_t s = std::max<int64_t>(age.count(), 0);  // clocks differ
+  const int64_t s = std::max<int64_t>(age.count(), 0);  // clocks may differ
   if (s < 120) return std::to_string(s) + "s";
   if (s < 120 * 60) return std::to_string(s / 60) + "m";
   if (s < 48 * 3600) return std::to_string(s / 3600) + "h";
