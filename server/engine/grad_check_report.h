@@ -30,8 +30,8 @@ struct TensorGradCheck {
       0;  // checked, but not decidable within the rounding error at these parameters
   double max_absolute_error = 0;
   double max_relative_error = 0;  // over entries that are proved or wrong
-  int64_t worst = -1;  // index in the tensor of the entry with the largest relative error; of a
-                       // wrong entry if there is one; −1: none checked
+  int64_t worst = -1;  // index in the tensor of a wrong entry if there is one, else of the entry
+                       // with the largest relative error; −1: no entry was checked
   double worst_analytic = 0;
   double worst_numeric = 0;
   double worst_error_bound = 0;
