@@ -309,7 +309,6 @@ int Serve(const ops::Config& config, const sigset_t& signals) {
   pool.reset();                    // what is left of the runs ends before what they use
   store::WaitForAnswers(archive);  // they are for the registry's models
   ops::ReportLeftOut(/*at_end=*/true);
-  spdlog::info("stopped");
   return 0;
 }
 
@@ -325,7 +324,9 @@ int main(int argc, char** argv) try {
   backprop::ops::TuneAllocator(parsed.config->limits.memory_limit_bytes, parsed.config->threads);
   const sigset_t signals = backprop::TakeSignals();
   backprop::ops::SetUpLogging(parsed.config->log_level, parsed.config->log_format);
-  return backprop::Serve(*parsed.config, signals);
+  const int status = backprop::Serve(*parsed.config, signals);
+  if (status == 0) spdlog::info("stopped");  // the store is closed by now
+  return status;
 } catch (const std::system_error& error) {
   // The system refused a thread.
   return backprop::Fail(absl::UnavailableError(

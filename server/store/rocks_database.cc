@@ -145,6 +145,7 @@ absl::StatusOr<std::unique_ptr<Database>> Database::Open(
   database->access_ = access;
   const rocksdb::DBOptions db_options = DatabaseOptions(options, env, cache, sizes, access);
   database->buffers_ = db_options.write_buffer_manager;
+  database->limiter_ = db_options.rate_limiter;
   rocksdb::DB* db = nullptr;
   rocksdb::Status opened;
   if (access == Access::kReadOnly) {
@@ -198,6 +199,8 @@ std::vector<std::string> Database::LiveFiles() const {
   for (std::string& file : files) file.erase(0, file.find_first_not_of('/'));
   return files;
 }
+
+void Database::Unthrottle() { limiter_->SetBytesPerSecond(int64_t{1} << 40); }
 
 void Database::Reclaim(Table table, const std::string& prefix, std::atomic<bool>* cancelled) {
   if (access_ == Access::kReadOnly) return;

@@ -5,6 +5,7 @@
 #include <rocksdb/cache.h>
 #include <rocksdb/db.h>
 #include <rocksdb/env.h>
+#include <rocksdb/rate_limiter.h>
 #include <rocksdb/write_buffer_manager.h>
 
 #include <atomic>
@@ -57,6 +58,9 @@ class Database {
   // Names of the files of the database, except its logs. Empty if RocksDB cannot list them.
   std::vector<std::string> LiveFiles() const;
 
+  // Stops limiting the rate of background writes, so that closing the database is not delayed.
+  void Unthrottle();
+
   // Reclaims the space of deleted records under `prefix`. Returns soon after `cancelled` becomes
   // true. After a failure the space is reclaimed by RocksDB's next compaction.
   void Reclaim(Table table, const std::string& prefix, std::atomic<bool>* cancelled);
@@ -75,6 +79,7 @@ class Database {
   rocksdb::FileLock* lock_ = nullptr;  // taken here if read-only, because RocksDB takes none then
   Access access_ = Access::kFull;
   std::shared_ptr<rocksdb::WriteBufferManager> buffers_;
+  std::shared_ptr<rocksdb::RateLimiter> limiter_;
   std::unique_ptr<rocksdb::DB> db_;
   std::vector<rocksdb::ColumnFamilyHandle*> families_;
 };

@@ -58,6 +58,7 @@ class RocksStore final : public Store {
     }
     watch_changed_.notify_all();
     if (watch_.joinable()) watch_.join();
+    if (database_ != nullptr) database_->Unthrottle();
     commits_.reset();
     reclaimer_.reset();
     // So that the next start finds tables and an empty log.
