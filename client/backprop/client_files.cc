@@ -116,6 +116,8 @@ Result<DatasetInfo> Client::UploadDataset(const std::string& id, const RowSource
   header.mutable_header()->set_dataset_id(DatasetName(id).substr(prefix.size()));
   header.mutable_header()->set_data_type(ToMessage(upload.data_type));
   header.mutable_header()->mutable_labels()->insert(upload.labels.begin(), upload.labels.end());
+  header.mutable_header()->mutable_feature_names()->Add(upload.feature_names.begin(),
+                                                        upload.feature_names.end());
   header.mutable_header()->set_request_id(RequestId(call));
   Attempts attempts(impl_->options.retry, call);
   int64_t known = 0;  // number of rows that the server has

@@ -176,6 +176,7 @@ DatasetInfo FromMessage(const v1::Dataset& message) {
   info.labels.insert(message.labels().begin(), message.labels().end());
   info.create_time = FromTimestamp(message.create_time());
   info.size_bytes = message.size_bytes();
+  info.feature_names.assign(message.feature_names().begin(), message.feature_names().end());
   return info;
 }
 

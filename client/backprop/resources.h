@@ -43,12 +43,15 @@ struct DatasetInfo {
   std::map<std::string, std::string> labels{};
   std::chrono::system_clock::time_point create_time{};
   int64_t size_bytes = 0;
+  std::vector<std::string> feature_names{};  // one for each input of a row, or none
 };
 
 struct UploadOptions {
   DataType data_type = DataType::kFloat32;  // precision of the stored rows
   std::map<std::string, std::string> labels{};
   std::function<void(int64_t rows)> on_progress{};  // rows sent so far
+  // Names of the inputs, in their order: a model that names its features takes no others. Optional.
+  std::vector<std::string> feature_names{};
 };
 
 // Returns rows from index `first_row` on, at most as many as fit in a message; nothing after the

@@ -42,6 +42,7 @@ int Upload(const Globals& globals, const std::string& id, const DataSource& sour
     if (!info.ok()) return globals.Fail(info.status());
     rows = source.Load(*info);
   }
+  options.feature_names = source.input_names();
   LiveLine line(stderr, IsTerminal(stderr));
   options.on_progress = [&line, all = rows.inputs.rows()](int64_t sent) {
     line.Show({{std::to_string(sent) + "/" + std::to_string(all) + " rows", 1},

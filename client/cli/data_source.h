@@ -45,12 +45,15 @@ struct DataSource {
   // Returns only the inputs; a label column is ignored. Throws DataError.
   Tensor LoadInputs(const ModelInfo& model) const;
 
+  // Names of the input columns of the last CSV file, in their order; empty unless a header names
+  // each of them.
+  const std::vector<std::string>& input_names() const { return input_names_; }
+
  private:
   ColumnFlags Flags() const { return {label_column, weight_column}; }
   Batch FromCsv(const CsvTable& table, const std::string& model, const ModelSpec& spec) const;
 
-  mutable std::vector<std::string>
-      input_names_;  // columns of the last CSV file; empty without a header
+  mutable std::vector<std::string> input_names_;
 };
 
 }  // namespace backprop::cli

@@ -23,6 +23,7 @@ namespace {
 using session::FieldError;
 
 constexpr size_t kMaxClassNameBytes = 255;
+constexpr int kMaxFeatureNames = 65536;
 constexpr char kInputs[] = "chunk.rows.inputs";
 constexpr char kTargets[] = "chunk.rows.targets";
 
@@ -127,6 +128,13 @@ absl::Status NameClasses(const std::vector<std::string>& label_names, engine::Da
 }
 
 absl::Status CheckKind(const session::DatasetInfo& info, const engine::Dataset& rows, bool named) {
+  const auto named_inputs = static_cast<int64_t>(info.feature_names.size());
+  if (named_inputs > 0 && rows.inputs_per_row != named_inputs) {
+    return FieldError(
+        absl::StrCat(kInputs, ".shape[1]"),
+        absl::StrCat("expected ", named_inputs, ", the number of header.feature_names, got ",
+                     rows.inputs_per_row));
+  }
   if (info.rows == 0) return absl::OkStatus();
   if (rows.inputs_per_row != info.inputs_per_row) {
     return FieldError(absl::StrCat(kInputs, ".shape[1]"),
@@ -172,6 +180,14 @@ absl::StatusOr<session::Datasets::UploadArgs> DecodeHeader(const v1::DatasetHead
   args.data_type = DecodeEnum(kDataTypes, message.data_type(), engine::DataType::kFloat32,
                               "header.data_type", "FLOAT32 or FLOAT64", &fields);
   DecodeLabels(message.labels(), &args.labels, &fields);
+  if (message.feature_names_size() > kMaxFeatureNames) {
+    fields.Add("header.feature_names", absl::StrCat("must be at most ", kMaxFeatureNames, ", got ",
+                                                    message.feature_names_size()));
+  } else {
+    CheckNames(message.feature_names(), "header.feature_names", message.feature_names_size(),
+               &fields);
+  }
+  args.feature_names.assign(message.feature_names().begin(), message.feature_names().end());
   if (!fields.ok()) return fields.status();
   return args;
 }
@@ -222,6 +238,7 @@ void EncodeDataset(const session::DatasetInfo& info, v1::Dataset* message) {
   message->set_data_type(EncodeEnum(kDataTypes, info.data_type));
   message->mutable_class_names()->Add(info.class_names.begin(), info.class_names.end());
   message->mutable_labels()->insert(info.labels.begin(), info.labels.end());
+  message->mutable_feature_names()->Add(info.feature_names.begin(), info.feature_names.end());
   EncodeTimestamp(info.create_time, message->mutable_create_time());
   message->set_size_bytes(info.size_bytes);
 }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/container/flat_hash_set.h"
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
@@ -78,6 +79,27 @@ absl::Status CheckRequestId(absl::string_view request_id) {
     return session::FieldError("request_id", "must be printable ASCII without spaces");
   }
   return absl::OkStatus();
+}
+
+void CheckNames(const google::protobuf::RepeatedPtrField<std::string>& names,
+                const std::string& field, int64_t expected, Fields* fields) {
+  constexpr size_t kMaxNameBytes = 255;
+  if (names.empty()) return;
+  if (names.size() != expected) {
+    fields->Add(field, absl::StrCat("expected ", expected, " names or none, got ", names.size()));
+    return;
+  }
+  absl::flat_hash_set<absl::string_view> seen;
+  for (int i = 0; i < names.size(); ++i) {
+    const std::string& name = names[i];
+    const std::string path = absl::StrCat(field, "[", i, "]");
+    if (name.empty()) fields->Add(path, "must not be empty");
+    if (name.size() > kMaxNameBytes) {
+      fields->Add(path,
+                  absl::StrCat("must have at most ", kMaxNameBytes, " bytes, got ", name.size()));
+    }
+    if (!seen.insert(name).second) fields->Add(path, "is there twice");
+  }
 }
 
 }  // namespace backprop::rpc

@@ -2,11 +2,14 @@
 #ifndef BACKPROP_SERVER_RPC_NAMES_H_
 #define BACKPROP_SERVER_RPC_NAMES_H_
 
+#include <google/protobuf/repeated_field.h>
+
 #include <cstdint>
 #include <string>
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "server/rpc/fields.h"
 #include "server/session/text.h"
 
 namespace backprop::rpc {
@@ -33,6 +36,11 @@ absl::StatusOr<int64_t> ParseRunName(absl::string_view model, absl::string_view 
 
 // OK if `request_id` is empty or 1 to 128 printable ASCII characters.
 absl::Status CheckRequestId(absl::string_view request_id);
+
+// Adds a violation about `field` unless `names` is empty or has `expected` names, all different, of
+// 1 to 255 bytes.
+void CheckNames(const google::protobuf::RepeatedPtrField<std::string>& names,
+                const std::string& field, int64_t expected, Fields* fields);
 
 }  // namespace backprop::rpc
 

@@ -5,11 +5,11 @@
 #include <string>
 #include <vector>
 
-#include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
 #include "server/engine/loss.h"
 #include "server/rpc/enum_table.h"
 #include "server/rpc/loss_codec.h"
+#include "server/rpc/names.h"
 #include "server/rpc/number_rules.h"
 #include "server/rpc/optimizer_codec.h"
 
@@ -20,8 +20,6 @@ using engine::Activation;
 using engine::DataType;
 using engine::Initializer;
 using engine::Loss;
-
-constexpr size_t kMaxNameBytes = 255;
 
 constexpr EnumPair<v1::Activation, Activation> kActivations[] = {
     {v1::ACTIVATION_IDENTITY, Activation::kIdentity},
@@ -115,26 +113,6 @@ void DecodeLayers(const v1::ModelSpec& message, engine::NetworkSpec* spec, Field
         field + ".bias_initializer", "ZEROS, CONSTANT or PYTORCH_LINEAR", fields);
     DecodeLayerOptions(layer, field, last, check, fields, &out);
     spec->layers.push_back(out);
-  }
-}
-
-void CheckNames(const google::protobuf::RepeatedPtrField<std::string>& names,
-                const std::string& field, int64_t expected, Fields* fields) {
-  if (names.empty()) return;
-  if (names.size() != expected) {
-    fields->Add(field, absl::StrCat("expected ", expected, " names or none, got ", names.size()));
-    return;
-  }
-  absl::flat_hash_set<absl::string_view> seen;
-  for (int i = 0; i < names.size(); ++i) {
-    const std::string& name = names[i];
-    const std::string path = absl::StrCat(field, "[", i, "]");
-    if (name.empty()) fields->Add(path, "must not be empty");
-    if (name.size() > kMaxNameBytes) {
-      fields->Add(path,
-                  absl::StrCat("must have at most ", kMaxNameBytes, " bytes, got ", name.size()));
-    }
-    if (!seen.insert(name).second) fields->Add(path, "is there twice");
   }
 }
 

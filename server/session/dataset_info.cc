@@ -36,6 +36,20 @@ absl::Status CheckTargets(const DatasetInfo& info, const engine::Network& networ
   return absl::OkStatus();
 }
 
+// Columns in another order would be taken for each other.
+absl::Status CheckFeatureNames(const DatasetInfo& info, const ModelInfo& model,
+                               absl::string_view field) {
+  if (info.feature_names.empty() || model.feature_names.empty()) return absl::OkStatus();
+  for (size_t i = 0; i < info.feature_names.size(); ++i) {
+    if (info.feature_names[i] == model.feature_names[i]) continue;
+    return FieldError(
+        field,
+        absl::StrCat("expected the model's feature ", Quote(model.feature_names[i]), " in column ",
+                     i, ", ", info.name(), " has ", Quote(info.feature_names[i]), " there"));
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 void AddRows(const engine::Dataset& rows, DatasetInfo* info) {
@@ -67,6 +81,8 @@ absl::StatusOr<std::vector<int32_t>> FitClasses(const DatasetInfo& info,
     return FieldError(field, absl::StrCat("expected ", network.inputs(), " inputs in a row, ",
                                           info.name(), " has ", info.inputs_per_row));
   }
+  const absl::Status named = CheckFeatureNames(info, model, field);
+  if (!named.ok()) return named;
   std::vector<int32_t> classes;
   if (info.targets_per_row > 0) {
     const absl::Status status = CheckTargets(info, network, field);
@@ -113,6 +129,7 @@ std::string EncodeDataset(const DatasetInfo& info) {
   message.set_largest_target(info.largest_target);
   message.set_row_sum_error(info.row_sum_error);
   message.set_weight_sum(info.weight_sum);
+  message.mutable_feature_names()->Add(info.feature_names.begin(), info.feature_names.end());
   return Seal(message);
 }
 
@@ -140,6 +157,7 @@ absl::StatusOr<DatasetInfo> DecodeDataset(absl::string_view value, absl::string_
   info.largest_target = message.largest_target();
   info.row_sum_error = message.row_sum_error();
   info.weight_sum = message.weight_sum();
+  info.feature_names.assign(message.feature_names().begin(), message.feature_names().end());
   return info;
 }
 

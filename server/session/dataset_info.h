@@ -33,6 +33,7 @@ struct DatasetInfo {
   int64_t targets_per_row = 0;  // 0: rows carry classes
   bool sample_weights = false;
   std::vector<std::string> class_names;
+  std::vector<std::string> feature_names;  // one for each input of a row, or none
   int32_t largest_class = 0;
   double least_target = std::numeric_limits<double>::infinity();
   double largest_target = -std::numeric_limits<double>::infinity();

@@ -46,6 +46,7 @@ absl::StatusOr<DatasetInfo> Datasets::BeginUpload(UploadArgs args) {
       entry->info.request_id = args.request_id;
       entry->info.labels = std::move(args.labels);
       entry->info.data_type = args.data_type;
+      entry->info.feature_names = std::move(args.feature_names);
       entry->info.create_time = entry->last_append = environment_->clock->Now();
       entries_[args.id] = entry;
       return entry->info;  // stored with its first rows
@@ -56,7 +57,8 @@ absl::StatusOr<DatasetInfo> Datasets::BeginUpload(UploadArgs args) {
   if (!fresh.ok()) return fresh;
   const MutexLock lock(&mu_);
   const bool same = entry->info.request_id == args.request_id &&
-                    entry->info.data_type == args.data_type && entry->info.labels == args.labels;
+                    entry->info.data_type == args.data_type && entry->info.labels == args.labels &&
+                    entry->info.feature_names == args.feature_names;
   if (same) {
     entry->last_append = environment_->clock->Now();
     return entry->info;

@@ -7,6 +7,12 @@
 #include "server/session/status.h"
 
 namespace backprop::session {
+namespace {
+
+// While a deletion waits for the users of its dataset.
+constexpr absl::Duration kLookAgain = absl::Milliseconds(2);
+
+}  // namespace
 
 Datasets::Datasets(Environment* environment, std::string scratch_dir)
     : environment_(environment),
@@ -136,13 +142,26 @@ void Datasets::ReadLoop() {
   for (;;) {
     Reading reading;
     std::shared_ptr<const engine::Dataset> known;
+    std::vector<Deletion> due;
     {
       const MutexLock lock(&mu_);
       // After Stop() too: a call that was under way may still ask, and must be told.
       changed_.Wait(&mu_, [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
-        return ended_ || !to_read_.empty();
+        return ended_ || !to_read_.empty() || !deletions_in_wait_.empty();
       });
-      if (to_read_.empty()) return;
+      due = TakeDueDeletions();
+      if (due.empty() && to_read_.empty() && !deletions_in_wait_.empty()) {
+        // Users and deadlines are looked at again soon.
+        changed_.WaitFor(&mu_, kLookAgain,
+                         [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) { return ended_; });
+        continue;
+      }
+      if (due.empty() && to_read_.empty()) return;
+    }
+    for (Deletion& deletion : due) BeginDelete(std::move(deletion));
+    {
+      const MutexLock lock(&mu_);
+      if (to_read_.empty()) continue;
       reading_ = true;
       reading = std::move(to_read_.front());
       to_read_.pop_front();

@@ -1,6 +1,7 @@
 #include "server/session/datasets.h"
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -10,6 +11,12 @@
 
 namespace backprop::session {
 namespace {
+
+using SteadyClock = std::chrono::steady_clock;
+
+// A caller that cancels its Train and deletes the dataset at once is ahead of the run by a step or
+// two, and of gRPC's news that the call is cancelled.
+constexpr auto kReleasePatience = std::chrono::milliseconds(500);
 
 absl::Status DatasetInUse(const DatasetInfo& info, const std::string& user) {
   return ReasonError(absl::StatusCode::kFailedPrecondition,
@@ -154,22 +161,48 @@ void Datasets::Delete(absl::string_view id, const RequestKey& key,
     return archive()->Commit({}, store::Durability::kSync, nullptr, std::move(done));
   }
   if (entry == nullptr) return done(DatasetNotFound(absl::StrCat("datasets/", id)));
-  Begin(entry, [this, entry, key, done = std::move(done)]() mutable {
-    const absl::Status unused = CheckUsers(entry);
+  BeginDelete({entry, key, SteadyClock::now() + kReleasePatience, std::move(done)});
+}
+
+void Datasets::BeginDelete(Deletion deletion) {
+  const EntryPtr entry = deletion.entry;
+  Begin(entry, [this, deletion = std::move(deletion)]() mutable {
+    const absl::Status unused = CheckUsers(deletion.entry);
     if (!unused.ok()) {
-      Finish(entry);
-      return done(unused);
+      Finish(deletion.entry);
+      const bool waits =
+          absl::IsFailedPrecondition(unused) && SteadyClock::now() < deletion.deadline;
+      if (!waits) return deletion.done(unused);
+      const MutexLock lock(&mu_);
+      deletions_in_wait_.push_back(std::move(deletion));
+      changed_.NotifyAll();
+      return;
     }
-    // A barrier: the run of who used the dataset before is in the store behind it.
+    // A barrier: after it, the runs of the former users are in the store.
     archive()->Commit({}, store::Durability::kNone, nullptr,
-                      [this, entry, key, done = std::move(done)](const absl::Status&) mutable {
-                        environment_->pool->Post(
-                            Priority::kInteractive,
-                            [this, entry, key, done = std::move(done)]() mutable {
-                              DoDelete(entry, key, std::move(done));
-                            });
+                      [this, deletion = std::move(deletion)](const absl::Status&) mutable {
+                        environment_->pool->Post(Priority::kInteractive,
+                                                 [this, deletion = std::move(deletion)]() mutable {
+                                                   DoDelete(deletion.entry, deletion.key,
+                                                            std::move(deletion.done));
+                                                 });
                       });
   });
+}
+
+std::vector<Datasets::Deletion> Datasets::TakeDueDeletions() {
+  const SteadyClock::time_point now = SteadyClock::now();
+  const auto first_due = std::stable_partition(
+      deletions_in_wait_.begin(), deletions_in_wait_.end(), [&](const Deletion& deletion) {
+        return !ended_ && now < deletion.deadline && !deletion.entry->users.empty();
+      });
+  std::vector<Deletion> due(std::make_move_iterator(first_due),
+                            std::make_move_iterator(deletions_in_wait_.end()));
+  deletions_in_wait_.erase(first_due, deletions_in_wait_.end());
+  if (ended_) {
+    for (Deletion& deletion : due) deletion.deadline = now;
+  }
+  return due;
 }
 
 // Why it cannot be deleted, if somebody uses it here and now; else nobody begins to any more.

@@ -3,6 +3,7 @@
 #define BACKPROP_SERVER_SESSION_DATASETS_H_
 
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <deque>
 #include <map>
@@ -47,6 +48,7 @@ class Datasets {
     std::string request_id;
     engine::DataType data_type = engine::DataType::kFloat32;
     std::map<std::string, std::string> labels;
+    std::vector<std::string> feature_names = {};
   };
   absl::StatusOr<DatasetInfo> BeginUpload(UploadArgs args);
   // Adds rows, which are number `first_row` and on; what has come already is skipped. `check` is
@@ -72,8 +74,9 @@ class Datasets {
   absl::StatusOr<DatasetInfo> Get(absl::string_view id);
   // Those that are damaged are left out.
   std::vector<DatasetInfo> List(const std::string& after, size_t count);
-  // NOT_FOUND; FAILED_PRECONDITION (DATASET_IN_USE). While it is found out whether a run in the
-  // store uses it, who wants to use it gets UNAVAILABLE.
+  // Errors: NOT_FOUND; FAILED_PRECONDITION (DATASET_IN_USE) when the dataset is still in use after
+  // kReleasePatience, which a run takes to end after its call was cancelled. While a deletion looks
+  // for stored runs that use the dataset, new users get UNAVAILABLE.
   void Delete(absl::string_view id, const RequestKey& key,
               absl::AnyInvocable<void(absl::Status)> done);
 
@@ -105,6 +108,13 @@ class Datasets {
     std::map<Form, std::weak_ptr<const engine::Dataset>> read;
   };
   using EntryPtr = std::shared_ptr<Entry>;
+  // Is refused when the dataset is in use at `deadline`.
+  struct Deletion {
+    EntryPtr entry;
+    RequestKey key;
+    std::chrono::steady_clock::time_point deadline;
+    absl::AnyInvocable<void(absl::Status)> done;
+  };
   class InUse;
   struct Reading {
     EntryPtr entry;
@@ -129,6 +139,9 @@ class Datasets {
   void Remove(const EntryPtr& entry, store::Batch batch,
               absl::AnyInvocable<void(absl::Status)> done);
   absl::Status CheckUsers(const EntryPtr& entry);
+  void BeginDelete(Deletion deletion);
+  // Deletions whose dataset is not in use any more, or whose deadline has passed.
+  std::vector<Deletion> TakeDueDeletions() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   absl::Status CheckStoredRuns(const EntryPtr& entry);
   // Why a use cannot begin. A run that goes on has not ceased to use it.
   enum class User { kNew, kGoesOn };
@@ -149,6 +162,7 @@ class Datasets {
   RequestWindow<Uid> deletions_ ABSL_GUARDED_BY(mu_){kRegistryRequestWindow};
   uint64_t deletion_count_ ABSL_GUARDED_BY(mu_) = 0;
   std::deque<Reading> to_read_ ABSL_GUARDED_BY(mu_);
+  std::vector<Deletion> deletions_in_wait_ ABSL_GUARDED_BY(mu_);
   bool reading_ ABSL_GUARDED_BY(mu_) = false;
   bool ended_ ABSL_GUARDED_BY(mu_) = false;
   std::thread reader_;  // last

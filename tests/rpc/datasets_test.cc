@@ -266,6 +266,80 @@ TEST_F(DatasetsTest, WhatDoesNotFitTheModelIsRefused) {
       "datasets/none: no such dataset");
 }
 
+TEST_F(DatasetsTest, NamesOfFeaturesAreThoseOfTheModel) {
+  const auto names = [](const std::string& list) { return R"(,"featureNames":[)" + list + "]"; };
+  ASSERT_TRUE(Upload({Header("same", names(R"("width","height")")), kChunk, kCommit}).ok());
+  ASSERT_TRUE(Upload({Header("swapped", names(R"("height","width")")), kChunk, kCommit}).ok());
+  ASSERT_TRUE(Upload({Header("unnamed"), kChunk, kCommit}).ok());
+  EXPECT_EQ(GetDataset("swapped").feature_names(0), "height");
+  const auto evaluate = [&](const std::string& model, const std::string& id) {
+    v1::EvaluateRequest request;
+    request.set_model("models/" + model);
+    request.set_dataset("datasets/" + id);
+    v1::EvaluateResponse response;
+    return Call(&Stub::Evaluate, request, &response).error_message();
+  };
+  const std::string refusal =
+      R"(dataset: expected the model's feature "width" in column 0, datasets/swapped has "height" there)";
+  EXPECT_EQ(evaluate("named", "same"), "");
+  EXPECT_EQ(evaluate("named", "unnamed"), "");
+  EXPECT_EQ(evaluate("named", "swapped"), refusal);
+  EXPECT_EQ(evaluate("xor", "swapped"), "");  // it does not name its features
+  std::vector<v1::TrainingEvent> events;
+  const auto trained =
+      Train(Json<v1::TrainRequest>(R"({"config":{"iterations":1},"model":"models/named",
+                                       "dataset":"datasets/swapped"})"),
+            &events);
+  EXPECT_EQ(trained.error_code(), StatusCode::INVALID_ARGUMENT);
+  EXPECT_EQ(trained.error_message(), refusal);
+
+  EXPECT_EQ(Upload({Header("x", names(R"("a","a","")")), kChunk, kCommit}).error_message(),
+            "header.feature_names[1]: is there twice; header.feature_names[2]: must not be empty");
+  EXPECT_EQ(Upload({Header("x", names(R"("a")")), kChunk, kCommit}).error_message(),
+            "chunk.rows.inputs.shape[1]: expected 1, the number of header.feature_names, got 2");
+  EXPECT_FALSE(Exists("x"));
+  // Another description is not the same upload.
+  EXPECT_EQ(Upload({Header("same"), kChunk, kCommit}).error_code(), StatusCode::ALREADY_EXISTS);
+}
+
+// A caller that cancels its run and deletes the dataset at once is a little ahead of both.
+TEST_F(DatasetsTest, IsDeletedRightAfterItsRunIsCancelled) {
+  for (int i = 0; i < 20; ++i) {
+    ASSERT_TRUE(Upload({Header("d"), kChunk, kCommit}).ok());
+    grpc::ClientContext call;
+    const auto run = server->stub->Train(
+        &call, Json<v1::TrainRequest>(R"({"model":"models/xor","dataset":"datasets/d",
+                                          "config":{"iterations":"1000000000000"}})"));
+    v1::TrainResponse response;
+    ASSERT_TRUE(run->Read(&response));
+    call.TryCancel();
+    v1::DeleteDatasetResponse deleted;
+    const auto status = Call(&Stub::DeleteDataset,
+                             Json<v1::DeleteDatasetRequest>(R"({"name":"datasets/d"})"), &deleted);
+    ASSERT_TRUE(status.ok()) << i << ": " << status.error_message();
+    run->Finish();
+  }
+}
+
+// Whichever comes first: a dataset that a run keeps using is not deleted, and the run is whole.
+TEST_F(DatasetsTest, IsNotDeletedUnderARun) {
+  ASSERT_TRUE(Upload({Header("d"), kChunk, kCommit}).ok());
+  grpc::ClientContext call;
+  const auto run = server->stub->Train(
+      &call, Json<v1::TrainRequest>(R"({"model":"models/xor","dataset":"datasets/d",
+                                        "config":{"iterations":"1000000000000"}})"));
+  v1::TrainResponse response;
+  ASSERT_TRUE(run->Read(&response));
+  v1::DeleteDatasetResponse deleted;
+  const auto status = Call(&Stub::DeleteDataset,
+                           Json<v1::DeleteDatasetRequest>(R"({"name":"datasets/d"})"), &deleted);
+  EXPECT_EQ(status.error_code(), StatusCode::FAILED_PRECONDITION);
+  EXPECT_EQ(Info(status).reason(), "DATASET_IN_USE");
+  EXPECT_TRUE(Exists("d"));
+  call.TryCancel();
+  run->Finish();
+}
+
 TEST_F(DatasetsTest, ListsPagesAndDeletes) {
   for (const char* id : {"a", "b", "c"}) ASSERT_TRUE(Upload({Header(id), kChunk, kCommit}).ok());
   v1::ListDatasetsResponse list;

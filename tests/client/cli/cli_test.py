@@ -208,7 +208,13 @@ class CliTest(unittest.TestCase):
         plain = self.run_cli("dataset", "upload", "plain", "--data", "straight.csv")
         self.assertEqual(plain.stderr, "note: straight.csv: the features are, in this order, width, height; "
                                        "the label is kind\n")
-        for name in ("mixed", "plain"):
+        # One that was uploaded for no model keeps its own order and names, which the model compares.
+        self.file("swapped.csv", "height,width,kind\n5,1,yes\n")
+        self.ok("dataset", "upload", "swapped", "--data", "swapped.csv")
+        self.assertIn('expected the model\'s feature "width" in column 0, datasets/swapped has "height" there',
+                      self.fails(1, "evaluate", "names", "--dataset", "swapped"))
+        self.ok("evaluate", "names", "--dataset", "plain")
+        for name in ("mixed", "plain", "swapped"):
             self.ok("dataset", "delete", name)
 
     def test_validation_data_has_the_columns_of_the_training_data(self):
