@@ -11,8 +11,8 @@ elseif(GIT)
     set(commit ${out})
   endif()
 endif()
-# Where git is not installed, as in the image's build: HEAD is a commit, or names a file or a line of
-# packed-refs that has it.
+# Without git, as in the build of the image: HEAD is a commit, or names a file or a line of
+# packed-refs that contains the commit.
 if(commit STREQUAL "unknown" AND EXISTS ${SOURCE_DIR}/.git/HEAD)
   file(STRINGS ${SOURCE_DIR}/.git/HEAD head LIMIT_COUNT 1)
   if(head MATCHES "^ref: (.+)$")

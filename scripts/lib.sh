@@ -1,8 +1,9 @@
-# Shared by the scripts; sourced, not run. Sets ROOT and goes there.
+# Functions shared by the scripts; source it, do not run it. Sets ROOT and changes to that
+# directory.
 set -euo pipefail
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$ROOT"
-# Some container hosts mark the checkout as another user's.
+# On some container hosts the checkout belongs to another user.
 export GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0=safe.directory GIT_CONFIG_VALUE_0="$ROOT"
 
 say() { printf '\033[1m==> %s\033[0m\n' "$*"; }
@@ -15,14 +16,14 @@ as_root() {
   fi
 }
 
-# What building takes: compiler, generator, libraries.
+# Packages needed to build: compiler, generator, libraries.
 BUILD_PACKAGES="g++ cmake ninja-build ccache git patch libgrpc++-dev protobuf-compiler
   protobuf-compiler-grpc libprotobuf-dev libabsl-dev libspdlog-dev libcli11-dev libxxhash-dev zlib1g-dev librocksdb-dev
   libdnnl-dev ocl-icd-opencl-dev libeigen3-dev libgtest-dev libgmock-dev librapidcheck-dev libbenchmark-dev"
 # What testing takes beside it.
 TEST_PACKAGES="python3 python3-venv ca-certificates clang-format clang-tidy zsh fish"
 
-# Installs the Debian packages of the list that are not there.
+# Installs the given Debian packages that are missing.
 need() {
   local missing="" package
   for package in "$@"; do
@@ -36,10 +37,10 @@ need() {
   as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >/dev/null
 }
 
-# The compiler cache serves every checkout and scripts/mutants alike.
+# All checkouts and scripts/mutants share the compiler cache.
 export CCACHE_BASEDIR="$ROOT" CCACHE_NOHASHDIR=1
 
-# Configures a preset if it is new and builds it, or only the given targets.
+# Configures a preset unless it is configured, and builds it or only the given targets.
 build() {
   local preset=$1
   shift
@@ -51,7 +52,7 @@ build() {
   cmake --build --preset "$preset" ${1:+--target "$@"}
 }
 
-# Python with grpcio, buf and codespell, in the build folder.
+# Installs Python packages (grpcio, buf, codespell) into the build directory.
 need_python_tools() {
   local venv=build/tools/venv stamp=build/tools/venv/requirements.stamp
   cmp -s scripts/requirements.txt "$stamp" && return 0
@@ -62,7 +63,8 @@ need_python_tools() {
   cp scripts/requirements.txt "$stamp"
 }
 
-# The frameworks that we compare with, in an environment of their own: gigabytes, never for tests.
+# Installs the frameworks used for comparison into a separate environment (gigabytes). Not used by
+# tests.
 need_peers() {
   local venv=build/peers/venv stamp=build/peers/venv/requirements.stamp
   cmp -s scripts/requirements-peers.txt "$stamp" && return 0
@@ -82,8 +84,8 @@ need_grpcurl() {
     fail "grpcurl could not be installed."
 }
 
-# Starts a server of the release build on a free port; sets SERVER_ADDRESS. It is stopped when the
-# script ends, however that is.
+# Starts a server of the release build on a free port and sets SERVER_ADDRESS. The server is stopped
+# when the script ends for any reason.
 start_server() {
   SERVER_DIR=$(mktemp -d)
   trap stop_server EXIT
@@ -111,11 +113,11 @@ stop_server() {
   rm -rf "${SERVER_DIR:-}"
 }
 
-# What programs that were built with a sanitizer read; others do not.
+# Sets the options of programs built with a sanitizer; others ignore them.
 sanitizer_options() {
   export ASAN_OPTIONS=detect_stack_use_after_return=1:strict_string_checks=1
   export LSAN_OPTIONS=suppressions=$ROOT/tests/sanitizers/lsan.supp:print_suppressions=0
-  # Calls that libraries without instrumentation make to memcpy and the like say nothing about us.
+  # Calls to memcpy and similar functions by uninstrumented libraries are not reported.
   export TSAN_OPTIONS=suppressions=$ROOT/tests/sanitizers/tsan.supp:halt_on_error=1:second_deadlock_stack=1:ignore_noninstrumented_modules=1:print_suppressions=0
   export UBSAN_OPTIONS=print_stacktrace=1
 }

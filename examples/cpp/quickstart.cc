@@ -1,4 +1,5 @@
-// A whole program: creates a model, trains it, asks it. quickstart [host:port]
+// A complete program: creates a model, trains it and predicts with it. Usage: quickstart
+// [host:port]
 #include <backprop/client.h>
 #include <backprop/datasets.h>
 
@@ -27,7 +28,7 @@ int main(int argc, char** argv) {
   const auto model = client.CreateModel(spec);
   if (!model.ok()) return Fail(model.status());
 
-  // Any rows will do: a Tensor of inputs, and labels, label names or targets.
+  // Any rows can be used: a Tensor of inputs, and labels, label names or targets.
   const backprop::Batch data = *backprop::MakeDataset("xor");
   const auto summary = client.Train(
       model->name, data, {.iterations = 3000, .report_every = 1000},

@@ -1,4 +1,5 @@
-// XOR from the .proto files alone: create a model, train it, ask it, check its gradients.
+// XOR with code generated from the .proto files: creates a model, trains it, predicts and checks
+// the gradients.
 //
 //	go run . HOST:PORT
 package main
@@ -21,7 +22,7 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// raw gives numbers as little-endian bytes, on every machine.
+// raw returns numbers as little-endian bytes, on every machine.
 func raw(numbers any, kind pb.DataType, shape ...int32) *pb.Tensor {
 	var out bytes.Buffer
 	if err := binary.Write(&out, binary.LittleEndian, numbers); err != nil {
@@ -31,7 +32,7 @@ func raw(numbers any, kind pb.DataType, shape ...int32) *pb.Tensor {
 		ByteOrder: pb.ByteOrder_BYTE_ORDER_LITTLE_ENDIAN}
 }
 
-// xor gives 200 points of a grid; the label says whether their coordinates have the same sign.
+// xor returns 200 points of a grid; the label is 1 if their coordinates have the same sign.
 func xor() *pb.Batch {
 	var points []float32
 	var labels []int32
@@ -52,8 +53,8 @@ func xor() *pb.Batch {
 	}
 }
 
-// train follows a run to its end. A loop that is left early must cancel the context: until then the run
-// goes on.
+// train follows a run to its end. If the loop returns early, the context must be cancelled; until
+// then the run continues.
 func train(ctx context.Context, client pb.TrainingServiceClient, request *pb.TrainRequest) (*pb.TrainingSummary, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -80,7 +81,7 @@ func train(ctx context.Context, client pb.TrainingServiceClient, request *pb.Tra
 	}
 }
 
-// violations gives the fields that a request had wrong: google.rpc.BadRequest in the status's details.
+// violations returns the invalid fields of a request: google.rpc.BadRequest in the status details.
 func violations(err error) []*errdetails.BadRequest_FieldViolation {
 	for _, detail := range status.Convert(err).Details() {
 		if bad, ok := detail.(*errdetails.BadRequest); ok {
@@ -96,7 +97,7 @@ func main() {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
-	// The default limit of a reply is 4 MB: parameters of a large model need more.
+	// The default limit of a response is 4 MB; the parameters of a large model need more.
 	conn, err := grpc.Dial(os.Args[1], grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(256<<20)))
 	if err != nil {

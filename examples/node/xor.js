@@ -1,4 +1,4 @@
-// XOR from the .proto files alone: create a model, train it, ask it, check its gradients.
+// XOR with the .proto files: creates a model, trains it, predicts and checks the gradients.
 //
 // node xor.js HOST:PORT
 import { fileURLToPath } from 'node:url';
@@ -8,8 +8,8 @@ import protoLoader from '@grpc/proto-loader';
 import protobuf from 'protobufjs';
 
 const PROTO = fileURLToPath(new URL('../../proto', import.meta.url));
-// int64 as numbers instead of Long objects (exact below 2^53), enums by their names, and every field
-// there with its default.
+// int64 as numbers instead of Long objects (exact below 2^53), enums by name, and all fields
+// present with their defaults.
 const LOADING = { includeDirs: [PROTO], keepCase: true, longs: Number, enums: String, defaults: true, oneofs: true };
 const service = protoLoader.loadSync('backprop/v1/training_service.proto', LOADING);
 const { TrainingService } = grpc.loadPackageDefinition(service).backprop.v1;
@@ -20,14 +20,14 @@ details.loadSync(['google/rpc/status.proto', 'google/rpc/error_details.proto']);
 const RpcStatus = details.lookupType('google.rpc.Status');
 const BadRequest = details.lookupType('google.rpc.BadRequest');
 
-// Numbers as little-endian bytes, on every machine.
+// Returns numbers as little-endian bytes, on every machine.
 function tensor(numbers, shape, dataType) {
   const raw = Buffer.alloc(numbers.length * 4);
   numbers.forEach((x, i) => (dataType === 'DATA_TYPE_INT32' ? raw.writeInt32LE(x, i * 4) : raw.writeFloatLE(x, i * 4)));
   return { shape, raw, data_type: dataType, byte_order: 'BYTE_ORDER_LITTLE_ENDIAN' };
 }
 
-// 200 points of a grid; the label says whether their coordinates have the same sign.
+// Returns 200 points of a grid; the label is 1 if their coordinates have the same sign.
 function xor() {
   const points = [];
   const labels = [];
@@ -41,7 +41,7 @@ function xor() {
   return { inputs: tensor(points, [200, 2], 'DATA_TYPE_FLOAT32'), labels: tensor(labels, [200], 'DATA_TYPE_INT32') };
 }
 
-// The fields that a request had wrong: google.rpc.BadRequest in the status's details.
+// Returns the invalid fields of a request: google.rpc.BadRequest in the status details.
 function violations(error) {
   const [bytes] = error.metadata.get('grpc-status-details-bin');
   if (bytes === undefined) return [];
@@ -66,13 +66,13 @@ async function train(client, request) {
       }
     }
   } finally {
-    call.cancel(); // leaving the loop early would let the run go on
+    call.cancel(); // if the loop ended early, the run would continue
   }
   return summary;
 }
 
 async function main(address) {
-  // The default limit of a reply is 4 MB: parameters of a large model need more.
+  // The default limit of a response is 4 MB; the parameters of a large model need more.
   const client = new TrainingService(address, grpc.credentials.createInsecure(),
                                      { 'grpc.max_receive_message_length': 256 << 20 });
   const call = (name, request) => promisify(client[name]).call(client, request);

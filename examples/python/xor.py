@@ -1,4 +1,5 @@
-"""XOR from the .proto files alone: create a model, train it, ask it, check its gradients.
+"""XOR with code generated from the .proto files: creates a model, trains it, predicts and checks the
+gradients.
 
 python xor.py HOST:PORT
 """
@@ -19,21 +20,21 @@ TYPES = {"<f4": tensor_pb2.DATA_TYPE_FLOAT32, "<f8": tensor_pb2.DATA_TYPE_FLOAT6
 
 
 def tensor(array):
-    """An array as raw little-endian bytes, whatever its order was."""
+    """Returns an array as raw little-endian bytes, whatever its byte order."""
     array = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
     return tensor_pb2.Tensor(shape=array.shape, raw=array.tobytes(), data_type=TYPES[array.dtype.str],
                              byte_order=tensor_pb2.BYTE_ORDER_LITTLE_ENDIAN)
 
 
 def xor():
-    """200 points of a grid; the label says whether their coordinates have the same sign."""
+    """Returns 200 points of a grid; the label is 1 if their coordinates have the same sign."""
     x, y = np.meshgrid((np.arange(20) + 0.5) / 10 - 1, (np.arange(10) + 0.5) / 5 - 1)
     points = np.stack([x.ravel(), y.ravel()], axis=1).astype(np.float32)
     return points, (points[:, 0] * points[:, 1] > 0).astype(np.int32)
 
 
 def violations(error):
-    """The fields that a request had wrong: google.rpc.BadRequest in the status's details."""
+    """Returns the invalid fields of a request: google.rpc.BadRequest in the status details."""
     status = rpc_status.from_call(error)
     bad_request = error_details_pb2.BadRequest()
     for detail in status.details if status else []:
@@ -43,7 +44,7 @@ def violations(error):
 
 
 def main(address):
-    # The default limit of a reply is 4 MB: parameters of a large model need more.
+    # The default limit of a response is 4 MB; the parameters of a large model need more.
     options = [("grpc.max_receive_message_length", 256 << 20)]
     with grpc.insecure_channel(address, options) as channel:
         stub = TrainingServiceStub(channel)
@@ -68,7 +69,7 @@ def main(address):
                 elif event.HasField("summary"):
                     summary = event.summary
         finally:
-            run.cancel()  # leaving the loop early would let the run go on
+            run.cancel()  # if the loop ended early, the run would continue
         print(training_pb2.StopReason.Name(summary.stop_reason))
 
         corners = np.array([[-0.5, -0.5], [-0.5, 0.5], [0.5, -0.5], [0.5, 0.5]], np.float32)

@@ -1,4 +1,4 @@
-// Needs protoc, which Debian has in protobuf-compiler.
+// Needs protoc; Debian's package is protobuf-compiler.
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     tonic_build::configure()
         .build_server(false)

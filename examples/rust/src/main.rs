@@ -1,4 +1,5 @@
-//! XOR from the .proto files alone: create a model, train it, ask it, check its gradients.
+//! XOR with code generated from the .proto files: creates a model, trains it, predicts and checks the
+//! gradients.
 //!
 //! cargo run -- HOST:PORT
 
@@ -25,13 +26,13 @@ fn tensor(raw: Vec<u8>, shape: &[i32], kind: pb::DataType) -> pb::Tensor {
     }
 }
 
-/// Numbers as little-endian bytes, on every machine.
+/// Returns numbers as little-endian bytes, on every machine.
 fn floats(numbers: &[f32], shape: &[i32]) -> pb::Tensor {
     let raw = numbers.iter().flat_map(|x| x.to_le_bytes()).collect();
     tensor(raw, shape, pb::DataType::Float32)
 }
 
-/// 200 points of a grid; the label says whether their coordinates have the same sign.
+/// Returns 200 points of a grid; the label is 1 if their coordinates have the same sign.
 fn xor() -> pb::Batch {
     let (mut points, mut labels) = (Vec::new(), Vec::new());
     for row in 0..200 {
@@ -84,7 +85,7 @@ fn model_of(units: &[i32]) -> pb::ModelSpec {
 #[tokio::main]
 async fn main() -> Result<(), Failure> {
     let address = std::env::args().nth(1).ok_or("usage: cargo run -- HOST:PORT")?;
-    // The default limit of a reply is 4 MB: parameters of a large model need more.
+    // The default limit of a response is 4 MB; the parameters of a large model need more.
     let mut client = TrainingServiceClient::connect(format!("http://{address}"))
         .await?
         .max_decoding_message_size(256 << 20);
@@ -119,7 +120,7 @@ async fn main() -> Result<(), Failure> {
 
     let wrong = pb::CreateModelRequest { spec: Some(model_of(&[0])), ..Default::default() };
     let error = client.create_model(wrong).await.err().ok_or("a layer of no units was taken")?;
-    // google.rpc.BadRequest in the status's details.
+    // google.rpc.BadRequest in the status details.
     let fields = error.get_details_bad_request().map(|bad| bad.field_violations).unwrap_or_default();
     for violation in &fields {
         println!("{:?}: {}: {}", error.code(), violation.field, violation.description);

@@ -35,12 +35,13 @@ import java.util.List;
 import java.util.concurrent.TimeUnit;
 
 /**
- * XOR from the .proto files alone: create a model, train it, ask it, check its gradients.
+ * XOR with code generated from the .proto files: creates a model, trains it, predicts and checks the
+ * gradients.
  *
  * <p>mvn -q compile exec:java -Dexec.args=HOST:PORT
  */
 public final class Xor {
-  /** Numbers as raw bytes. A ByteBuffer is big-endian unless it is told otherwise. */
+  /** Returns numbers as raw bytes. A ByteBuffer is big-endian by default. */
   private static Tensor floats(float[] numbers, int rows, int columns) {
     ByteBuffer raw = ByteBuffer.allocate(4 * numbers.length).order(java.nio.ByteOrder.LITTLE_ENDIAN);
     for (float x : numbers) raw.putFloat(x);
@@ -53,7 +54,7 @@ public final class Xor {
         .build();
   }
 
-  /** The other way: leave the buffer as it is, and say so. */
+  /** The alternative: keep the buffer big-endian and declare it. */
   private static Tensor classes(int[] labels) {
     ByteBuffer raw = ByteBuffer.allocate(4 * labels.length);
     for (int label : labels) raw.putInt(label);
@@ -65,7 +66,7 @@ public final class Xor {
         .build();
   }
 
-  /** 200 points of a grid; the label says whether their coordinates have the same sign. */
+  /** Returns 200 points of a grid; the label is 1 if their coordinates have the same sign. */
   private static Batch xor() {
     float[] points = new float[400];
     int[] labels = new int[200];
@@ -79,7 +80,7 @@ public final class Xor {
     return Batch.newBuilder().setInputs(floats(points, 200, 2)).setLabels(classes(labels)).build();
   }
 
-  /** Follows a run to its end. An iterator cannot be cancelled, but the context it was made in can. */
+  /** Follows a run to its end. An iterator cannot be cancelled, but its context can. */
   private static TrainingSummary train(TrainingServiceBlockingStub stub, TrainRequest request) {
     try (Context.CancellableContext context = Context.current().withCancellation()) {
       Context previous = context.attach();
@@ -97,12 +98,12 @@ public final class Xor {
         }
         return summary;
       } finally {
-        context.detach(previous); // and close(), which cancels a run whose loop was left early
+        context.detach(previous); // and close(), which cancels the run if the loop ended early
       }
     }
   }
 
-  /** The fields that a request had wrong: google.rpc.BadRequest in the status's details. */
+  /** Returns the invalid fields of a request: google.rpc.BadRequest in the status details. */
   private static List<BadRequest.FieldViolation> violations(StatusRuntimeException error)
       throws InvalidProtocolBufferException {
     com.google.rpc.Status status = StatusProto.fromThrowable(error);
@@ -118,7 +119,7 @@ public final class Xor {
 
   public static void main(String[] args) throws Exception {
     ManagedChannel channel = Grpc.newChannelBuilder(args[0], InsecureChannelCredentials.create())
-        .maxInboundMessageSize(256 << 20) // by default 4 MB: parameters of a large model need more
+        .maxInboundMessageSize(256 << 20) // default: 4 MB; the parameters of a large model need more
         .build();
     try {
       run(TrainingServiceGrpc.newBlockingStub(channel));
