@@ -1,4 +1,4 @@
-// Something that happens once, waited for by others.
+// An event that happens once and that other threads wait for.
 #ifndef BACKPROP_TESTS_NOTIFICATION_H_
 #define BACKPROP_TESTS_NOTIFICATION_H_
 
@@ -11,7 +11,7 @@ class Notification {
   void Notify() {
     const session::MutexLock lock(&mu_);
     happened_ = true;
-    cv_.NotifyAll();  // under the lock: a waiter may destroy this at once
+    cv_.NotifyAll();  // under the lock, because a waiter may destroy this at once
   }
   void WaitForNotification() {
     const session::MutexLock lock(&mu_);

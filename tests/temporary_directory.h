@@ -1,4 +1,4 @@
-// A directory that goes with the test.
+// A directory that is deleted at the end of the test.
 #ifndef BACKPROP_TESTS_TEMPORARY_DIRECTORY_H_
 #define BACKPROP_TESTS_TEMPORARY_DIRECTORY_H_
 

@@ -47,7 +47,7 @@ template <class T>
 LossResult LossWeights(const LossSpec& loss, const LossInput<T>& in);
 
 // Computes the sums and, unless `dz` is null, dz (n, k) in the layout of z: the gradient of sum /
-// D. D is the `weight` of all rows of the mean, of which these rows may be a part. Makes one pass
+// D. D is the `weight` of all rows of the mean; these rows may be a part of them. Makes one pass
 // over the rows, a vector of rows at a time, and sums row losses in float64.
 template <class T>
 LossResult ComputeLoss(const LossSpec& loss, const LossInput<T>& in, double D, T* dz);

@@ -114,7 +114,7 @@ bool IsMountOf(const Mount& mount, absl::string_view controllers) {
 }
 
 // Reads the groups from the process's group up to the mount point. In a container the path may be
-// the host's, of which the mount shows only the end.
+// the host's; the mount then shows only its end.
 void ReadUpwards(const std::string& root, const Mount& mount, absl::string_view path,
                  CgroupLimits* limits) {
   if (mount.root != "/" && !absl::ConsumePrefix(&path, mount.root)) path = "";

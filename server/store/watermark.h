@@ -9,8 +9,8 @@
 
 namespace backprop::store {
 
-// Detects a log that lost its end, which by itself looks like a log that a crash truncated. The
-// watermark is written, without a sync, after a group was synced and before its callers are
+// Detects a log that lost its end; without it, such a log looks like one that a crash truncated.
+// The watermark is written, without a sync, after a group was synced and before its callers are
 // answered, so that at the next start the store must hold at least that group. After a crash of the
 // machine the file may be older than the log, never newer. Thread-compatible.
 class Watermark {

@@ -59,7 +59,7 @@ class EchoService final : public Echo::CallbackService {
 }  // namespace
 
 int Serve(const std::string& data_dir, int64_t memory_limit) {
-  // As the server does it.
+  // As in the server.
   ops::TuneAllocator(memory_limit, static_cast<int>(std::thread::hardware_concurrency()));
   constexpr int64_t kStoreBytes = int64_t{256} << 20;
   const int64_t store_bytes =

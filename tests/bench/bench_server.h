@@ -1,4 +1,4 @@
-// A server in a process of its own: the real one, with an echo service beside it.
+// The real server in a separate process, with an additional echo service.
 #ifndef BACKPROP_TESTS_BENCH_BENCH_SERVER_H_
 #define BACKPROP_TESTS_BENCH_BENCH_SERVER_H_
 
@@ -14,17 +14,17 @@
 
 namespace backprop::bench {
 
-// The argument with which the benchmark's program is this server.
+// The argument that makes the benchmark's program run as this server.
 inline constexpr char kServe[] = "--serve";
 
 // Serves until standard input ends. Prints its addresses, TCP first. `data_dir` may be empty;
 // `memory_limit` is in bytes, 0 for none.
 int Serve(const std::string& data_dir, int64_t memory_limit);
 
-// Starts this program again as a server, and ends it when destroyed. Exits when that fails.
+// Starts this program again as a server, and stops it in the destructor. Exits on failure.
 class BenchServer {
  public:
-  // Without a directory its models live in memory.
+  // Without a directory, models are kept in memory only.
   explicit BenchServer(const std::string& data_dir = "", int64_t memory_limit = 0);
   ~BenchServer();
   BenchServer(const BenchServer&) = delete;
@@ -33,8 +33,8 @@ class BenchServer {
   const std::string& tcp() const { return tcp_; }
   const std::string& unix_socket() const { return unix_; }
   int64_t ResidentBytes() const;
-  int64_t WrittenBytes() const;  // to disk, since it began
-  // As a crash would, instead of in good order.
+  int64_t WrittenBytes() const;  // bytes written to disk since the start
+  // Kills the server instead of stopping it gracefully.
   void Kill();
 
  private:
@@ -52,14 +52,14 @@ struct Connection {
   std::unique_ptr<Echo::Stub> echo;
 };
 
-// Exits, saying why, unless `status` is OK.
+// Prints the error and exits unless `status` is OK.
 void Check(const grpc::Status& status, const char* what);
 
-// A classifier inputs -> units…, ReLU between, SGD with a small rate.
+// A classifier inputs -> units…, with ReLU between layers and SGD with a small learning rate.
 v1::ModelSpec SpecOf(int inputs, std::initializer_list<int> units);
 void CreateModel(const Connection& connection, const std::string& id, const v1::ModelSpec& spec);
 
-// Rows of made-up inputs and labels, raw.
+// Rows of synthetic inputs and labels, as raw tensors.
 v1::Batch BatchOf(int rows, int inputs, int classes);
 
 }  // namespace backprop::bench

@@ -1,5 +1,5 @@
-// What the engine makes in process. bp_bench_engine [--quick] [name…]
-// Each figure is the median of several repetitions. Pin it from outside: taskset -c 0.
+// Benchmarks of the engine in process. bp_bench_engine [--quick] [name…] Each figure is the median
+// of several repetitions. Pin the process to a core: taskset -c 0.
 #include <sched.h>
 
 #include <cstdio>
@@ -25,7 +25,7 @@ bench::Options options;
 
 bool Wanted(const std::string& name) { return bench::Wanted(options, name); }
 
-// A model with its data and two states that take turns, as in a run.
+// A model with its data and two states that are used alternately, as in a run.
 class Trainee {
  public:
   Trainee(std::vector<int64_t> units, int64_t inputs, int64_t rows, OptimizerSpec optimizer)
@@ -47,7 +47,7 @@ class Trainee {
     TrainStep(network_, *in_, data_.All(), &workspace_, out_.get(), parallel);
     std::swap(in_, out_);
   }
-  // Probabilities of all rows, in pieces as the server takes them.
+  // Probabilities of all rows, in chunks as in the server.
   void Predict() {
     const int64_t k = network_.outputs(), at_once = Workspace::RowsAtOnce(network_);
     probabilities_.resize(static_cast<size_t>(data_.rows * k));
@@ -58,7 +58,8 @@ class Trainee {
       engine::Predict(network_, *in_, data_.View(row, count), &workspace_, out);
     }
   }
-  double Flops() const {  // of a step's products: no gradient of the inputs is needed
+  double Flops()
+      const {  // operations of a step's products; the gradient of the inputs is not needed
     const auto& first = network_.layers().front();
     return 6.0 * static_cast<double>(data_.rows) * static_cast<double>(network_.parameter_count()) -
            2.0 * static_cast<double>(data_.rows * first.inputs * first.units);
@@ -93,7 +94,7 @@ OptimizerSpec Optimizer(OptimizerKind kind) {
   return spec;
 }
 
-// Multiply-adds of independent vectors in registers: what the core could do at most.
+// Multiply-adds of independent vectors in registers: the peak of the core.
 double PeakFlops() {
   constexpr int kChains = 12;
   constexpr int64_t kTurns = 20'000;
@@ -138,7 +139,7 @@ void Mlp(double peak) {
   }
 }
 
-// The same step on this thread and one that a pool lends. Needs a second core, whatever this
+// The same step on this thread and one from a pool. Needs a second core, regardless of what this
 // process was pinned to.
 void TwoCores() {
   for (int64_t rows : {128, 1024}) {

@@ -1,5 +1,5 @@
-// How every benchmark measures and reports: one line of JSON for each figure,
-// {"name", "by", "value", "unit"}. `by` is empty for backpropd itself.
+// Measuring and reporting of all benchmarks: one line of JSON per figure, {"name", "by", "value",
+// "unit"}. `by` is empty for backpropd itself.
 #ifndef BACKPROP_TESTS_BENCH_FIGURES_H_
 #define BACKPROP_TESTS_BENCH_FIGURES_H_
 
@@ -15,8 +15,8 @@
 namespace backprop::bench {
 
 struct Options {
-  bool quick = false;              // does it work? Figures mean nothing
-  std::vector<std::string> names;  // parts of the names wanted; empty: all
+  bool quick = false;              // only checks that the benchmarks run; figures are meaningless
+  std::vector<std::string> names;  // substrings of the names to run; empty: all
 };
 
 inline Options ParseOptions(int argc, char** argv) {
@@ -55,7 +55,7 @@ double Seconds(const Work& work) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
 }
 
-// Seconds of one call of `work`, the median of several rounds of about 0.1 s.
+// Returns the seconds of one call of `work`: the median of several rounds of about 0.1 s.
 inline double SecondsPerCall(const Options& options, const std::function<void()>& work) {
   const double round = options.quick ? 0.002 : 0.1;
   const int rounds = options.quick ? 1 : 11;

@@ -1,4 +1,4 @@
-// What a client sees of a server in another process. bp_bench_rpc [--quick] [name…]
+// Benchmarks of a server in another process, seen from a client. bp_bench_rpc [--quick] [name…]
 #include "tests/bench/rpc_bench.h"
 
 int main(int argc, char** argv) {

@@ -17,22 +17,23 @@
 
 namespace backprop::bench {
 
-// Step beside an echo of the same payload: step_rpc_*_{p50,p99,rate}; step_stream_*.
+// Step, and an echo of the same payload: step_rpc_*_{p50,p99,rate}; step_stream_*.
 void StepRows(const Options& options);
 // Runs: train_xor_3000, two_models, models_64.
 void TrainingRows(const Options& options);
-// predict_*: one row, idle and beside runs; 10,000 rows.
+// predict_*: one row, idle and during runs; 10,000 rows.
 void PredictRows(const Options& options);
 // get_parameters_10mb, models_100k_*.
 void ModelRows(const Options& options);
-// durable_*: what a data directory costs, and what it takes to come back from one.
+// durable_*: the cost of a data directory, and of starting from one.
 void DurableRows(const Options& options);
 
 // Creates models tenant-0, tenant-1, … of XOR size from one client, 64 calls at a time; seconds.
 double CreateMany(const Connection& connection, int count);
 
-// Calls a second with `in_flight` under way on one connection, for so many seconds. `start` begins
-// an asynchronous call: (context, request, response, callback); requests take turns.
+// Calls per second with `in_flight` concurrent calls on one connection, measured for the given
+// number of seconds. `start` starts an asynchronous call: (context, request, response, callback);
+// requests are used in turn.
 template <class Response, class Request, class Start>
 double CallRate(double seconds, int in_flight, const std::vector<Request>& requests,
                 const Start& start) {

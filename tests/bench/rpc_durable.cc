@@ -22,7 +22,7 @@ std::vector<v1::StepRequest> StepsOf(const Connection& connection) {
   return steps;
 }
 
-// Steps of 64 models in turn, answered when they are on disk, beside the same in memory.
+// Steps of 64 models in turn, acknowledged when they are on disk, compared with the same in memory.
 void StepRates(const Options& options) {
   const TemporaryDirectory directory;
   const BenchServer durable(directory.path()), memory;
@@ -63,7 +63,7 @@ std::vector<double> ColdPredictions(const Connection& connection, int models, in
   return us;
 }
 
-// Starts on a directory with many models, and the first Predict of models that are not loaded.
+// Starts with a directory of many models, and the first Predict of models that are not loaded.
 void Restart(const Options& options) {
   const int count = options.quick ? 500 : 100'000;
   const TemporaryDirectory directory;
@@ -84,7 +84,7 @@ void Restart(const Options& options) {
   Print("durable_predict_cold_p99", "the limit", 5000, "us");
 }
 
-// Ten times as many models as have room: what the server holds, and how it comes back.
+// Ten times as many models as fit in memory: the server's memory, and the time to restart.
 void Million(const Options& options) {
   const int count = options.quick ? 2000 : 1'000'000;
   constexpr int64_t kLimit = int64_t{1} << 30;
@@ -106,7 +106,7 @@ void Million(const Options& options) {
   Print("million_models_predict_cold_p99", "the limit", 5000, "us");
 }
 
-// How long a start after a crash takes for what is in the log, and what writing costs the disk.
+// Time of a start after a crash, which depends on the log, and bytes written to disk.
 void Recovery(const Options& options) {
   const TemporaryDirectory directory;
   {
@@ -140,7 +140,7 @@ void WriteAmplification(const Options& options) {
     const double rate = CallRate<v1::StepResponse>(seconds, in_flight, steps, [&](auto... args) {
       connection.training->async()->Step(args...);
     });
-    // What a step has to keep: 42 numbers and their counters.
+    // The data of a step: 42 numbers and their counters.
     constexpr double kStateBytes = 42 * 4 + 16;
     Print("durable_write_amplification_" + std::to_string(in_flight), "",
           static_cast<double>(server.WrittenBytes() - before) / (rate * seconds * kStateBytes),
@@ -148,7 +148,7 @@ void WriteAmplification(const Options& options) {
   }
 }
 
-// Trains on a dataset that is mapped from disk, beside the same in memory.
+// Trains on a dataset that is mapped from disk, compared with the same in memory.
 double TrainRate(const Connection& connection, const std::string& id, int inputs, int64_t rows,
                  int batch, const Options& options) {
   const int64_t at_once = std::max<int64_t>(1, 4'000'000 / (4 * inputs + 4));
@@ -189,8 +189,7 @@ double TrainRate(const Connection& connection, const std::string& id, int inputs
       return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch())
           .count();
     };
-    // From the first step to the last one: neither reading the dataset nor measuring the whole
-    // counts.
+    // From the first step to the last: excludes reading the dataset and the final evaluation.
     while (reader->Read(&response)) {
       if (!response.event().has_progress()) continue;
       if (!std::exchange(begun, true)) begin = now();
@@ -213,7 +212,7 @@ void Datasets(const Options& options) {
     int64_t rows;
     int batch;
   };
-  // More than the 64 MiB beyond which datasets are mapped.
+  // More than 64 MiB, so that the dataset is mapped.
   for (const Shape& shape : {Shape{"dataset_mapped_2_features", 2, 9'000'000, 32},
                              Shape{"dataset_mapped_784_features", 784, 40'000, 128}}) {
     if (!Wanted(options, shape.name)) continue;

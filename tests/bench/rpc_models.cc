@@ -7,7 +7,7 @@
 namespace backprop::bench {
 namespace {
 
-// 10 MB of parameters: what GetParameters carries, beside an echo that makes as many bytes.
+// 10 MB of parameters: GetParameters, compared with an echo of the same number of bytes.
 void TenMegabytes(const Options& options, const Connection& connection) {
   CreateModel(connection, "large", SpecOf(1024, {2048, 200}));
   v1::GetParametersRequest request;

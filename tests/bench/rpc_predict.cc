@@ -23,7 +23,7 @@ double PredictMicroseconds(const Connection& connection, const v1::PredictReques
          });
 }
 
-// Runs that go on until they are destroyed.
+// Runs that continue until this object is destroyed.
 class Runs {
  public:
   Runs(const Connection* connection, const std::vector<std::string>& models, int rows, int inputs)
@@ -76,7 +76,7 @@ void Latency(const Options& options, const Connection& connection, const std::st
 
 void Busy(const Options& options, const Connection& connection) {
   struct Case {
-    std::string trained;  // network of the runs
+    std::string trained;  // the network that the runs train
     int rows;
     int inputs;
   };
@@ -84,7 +84,7 @@ void Busy(const Options& options, const Connection& connection) {
     const std::string other = "predict_1_beside_" + c.trained + "_runs";
     const std::string own = "predict_1_of_" + c.trained + "_under_training";
     if (!Wanted(options, other) && !Wanted(options, own)) continue;
-    // As many runs as cores, and the model that is asked is one of them, or none.
+    // As many runs as cores; the model that predicts is one of them, or none.
     std::vector<std::string> models;
     for (unsigned i = 0; i < std::thread::hardware_concurrency(); ++i) {
       models.push_back(c.trained + std::to_string(i));

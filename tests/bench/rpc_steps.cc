@@ -37,7 +37,7 @@ double EchoMicroseconds(const Connection& connection, const Payload& request) {
          Seconds([&] { Check(connection.echo->Unary(&context, request, &response), "Unary"); });
 }
 
-// Calls made in turn, one at a time.
+// Makes calls one at a time.
 void Latency(const Options& options, const Connection& connection, const std::string& name,
              const v1::StepRequest& step) {
   const Payload payload = PayloadOf(step);
@@ -74,7 +74,7 @@ void Rates(const Options& options, const Connection& connection, const std::stri
   Print(name + "_rate", kEcho, Quantile(echoes, 0.5), "/s");
 }
 
-// Messages a second: one thread sends, at most kWindow ahead, another receives.
+// Messages per second: one thread sends, at most kWindow ahead, another receives.
 template <class Request, class Response, class Stream>
 double StreamRate(int64_t messages, const Request& request, Stream* stream) {
   constexpr int64_t kWindow = 64;

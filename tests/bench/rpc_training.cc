@@ -13,7 +13,7 @@ v1::TrainRequest XorRun(const std::string& model, int64_t iterations) {
   return request;
 }
 
-// One whole run, its progress read to the end.
+// One run, with its progress read to the end.
 void Train(const Connection& connection, const v1::TrainRequest& request) {
   grpc::ClientContext context;
   const auto stream = connection.training->Train(&context, request);

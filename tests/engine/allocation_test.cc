@@ -1,4 +1,4 @@
-// A step allocates nothing. In an executable of its own, because it replaces operator new.
+// A step allocates nothing. A separate executable, because it replaces operator new.
 #include <gtest/gtest.h>
 
 #include <atomic>
@@ -12,7 +12,7 @@ namespace {
 std::atomic<int64_t> allocations{0};
 }  // namespace
 
-// Not inlined: the compiler would see free() of what new returned.
+// Not inlined, because the compiler would warn about free() of memory from new.
 #define BP_NOINLINE __attribute__((noinline))
 
 BP_NOINLINE void* operator new(size_t size) {

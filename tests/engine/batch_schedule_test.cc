@@ -11,7 +11,7 @@
 namespace backprop::engine {
 namespace {
 
-// Ten rows whose class is their number.
+// Ten rows whose class is their index.
 Dataset Numbered(int64_t rows) {
   Dataset data;
   data.rows = rows;
@@ -58,7 +58,7 @@ TEST(BatchScheduleTest, EveryEpochVisitsEveryRowOnceInAnOrderOfItsOwn) {
   EXPECT_EQ(orders.size(), 5U);
 }
 
-// What makes a run resumable: any iteration's batch can be asked for at any time.
+// Runs can resume because the batch of any iteration is available at any time.
 TEST(BatchScheduleTest, ABatchIsAFunctionOfItsIterationAlone) {
   const Dataset data = Numbered(10);
   BatchSchedule forward({3, true, 5, 0}, data);
@@ -66,7 +66,7 @@ TEST(BatchScheduleTest, ABatchIsAFunctionOfItsIterationAlone) {
   std::vector<std::vector<int32_t>> rows;
   for (int64_t i = 0; i < 12; ++i) rows.push_back(RowsOf(&forward, i));
   for (int64_t i = 12; i-- > 0;) EXPECT_EQ(RowsOf(&backward, i), rows[static_cast<size_t>(i)]);
-  // A run that starts where another one's second epoch did sees the same order.
+  // A run that starts at the second epoch of another run sees the same order.
   BatchSchedule later({3, true, 5, 4}, data);
   EXPECT_EQ(RowsOf(&later, 0), rows[4]);
   BatchSchedule other_seed({3, true, 6, 0}, data);

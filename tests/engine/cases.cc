@@ -131,7 +131,7 @@ CaseOptions RandomOptions(uint32_t seed, DataType type) {
   const bool classes_possible = options.loss.kind == Loss::kSoftmaxCrossEntropy ||
                                 (options.loss.kind == Loss::kBinaryCrossEntropy && outputs == 1);
   options.wanted = classes_possible && random() % 2 == 0 ? Wanted::kClasses : Wanted::kTargets;
-  // Weights of a class lie near 1, some are 0 (never that of class 0).
+  // Class weights are near 1; some are 0, but never that of class 0.
   const auto weights = [&](bool zeros) {
     std::vector<double> list;
     for (int64_t j = 0; j < outputs; ++j) {

@@ -21,7 +21,7 @@ inline constexpr Activation kActivations[] = {
     Activation::kGelu,     Activation::kSilu,      Activation::kSoftplus};
 inline constexpr Loss kLosses[] = {Loss::kSoftmaxCrossEntropy, Loss::kBinaryCrossEntropy,
                                    Loss::kMeanSquaredError, Loss::kMeanAbsoluteError, Loss::kHuber};
-// Every optimiser with every option of its own in use.
+// All optimisers, with every option in use.
 std::vector<OptimizerSpec> Optimizers();
 enum class Wanted { kClasses, kTargets };
 
@@ -35,14 +35,14 @@ struct Case {
   reference::Batch batch;                // the same data
   std::optional<reference::Scaler> scaler;
 
-  // The reference's pass over it.
+  // The reference's pass over this case.
   reference::Result Reference(std::optional<uint64_t> dropout_step = std::nullopt) const {
     return reference::ForwardBackward(network->spec(), layers, batch,
                                       scaler.has_value() ? &*scaler : nullptr, dropout_step);
   }
 };
 
-// What a case shall be; the rest is drawn from the seed.
+// The properties of a case; the others are drawn from the seed.
 struct CaseOptions {
   DataType data_type = DataType::kFloat64;
   LossSpec loss;
@@ -62,7 +62,7 @@ Case MakeCase(const CaseOptions& options, uint32_t seed);
 // Options drawn from a seed: up to four layers, widths and rows 1 to 40, any activation and loss.
 CaseOptions RandomOptions(uint32_t seed, DataType type);
 
-// Reads layer-shaped values out of a flat array laid out as the network's parameters.
+// Reads values in the shape of layers from a flat array laid out like the network's parameters.
 std::vector<reference::Layer> Unflatten(const Network& network, const std::vector<double>& flat);
 std::vector<double> Flatten(const std::vector<reference::Layer>& layers);
 std::vector<double> ToDoubles(const Buffer& buffer, int64_t first, int64_t count);

@@ -42,7 +42,7 @@ Smoothness SmoothnessOf(const engine::LayerSpec& layer) {
 
 double At(const std::vector<double>& weights, size_t i) { return weights.empty() ? 1 : weights[i]; }
 
-// Of the row's loss and of dz, from the bound Ez of the row's outputs.
+// Bounds of the row's loss and of dz, from the bound Ez of the row's outputs.
 double LossRow(const engine::LossSpec& loss, const Batch& batch, size_t i,
                const std::vector<double>& z, const std::vector<double>& Ez, double share, double u,
                std::vector<double>* Edz) {
@@ -56,7 +56,7 @@ double LossRow(const engine::LossSpec& loss, const Batch& batch, size_t i,
     const double most = *std::max_element(Ez.begin(), Ez.end());
     double Q = 0;
     for (double value : q) Q += value;
-    const double relative = std::expm1(2 * most);  // of a probability
+    const double relative = std::expm1(2 * most);  // error of a probability
     for (size_t j = 0; j < k; ++j) {
       const double terms = outputs + kLocal + std::abs(z[j] - m);
       E +=

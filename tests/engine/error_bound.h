@@ -1,5 +1,5 @@
-// How far rounding can take a pass in precision u from the exact one: the running error analysis
-// that docs/numerics.md derives, computed beside the reference.
+// Bounds on the rounding error of a pass in precision u: the running error analysis derived in
+// docs/numerics.md, computed from the reference.
 #ifndef BACKPROP_TESTS_ENGINE_ERROR_BOUND_H_
 #define BACKPROP_TESTS_ENGINE_ERROR_BOUND_H_
 

@@ -24,7 +24,7 @@ LayerSpec LayerOf(Activation activation) {
   return layer;
 }
 
-// f(z + Δ) − f(z) against the difference itself, where that loses few digits.
+// f(z + Δ) − f(z), compared with the computed difference where that loses few digits.
 TEST(ExactMoveTest, ActivationsMoveByTheirDifference) {
   for (const Activation activation : kActivations) {
     const LayerSpec layer = LayerOf(activation);
@@ -48,7 +48,7 @@ TEST(ExactMoveTest, ActivationsMoveByTheirDifference) {
   }
 }
 
-// For the smallest Δ the move is f′(z)·Δ, to all digits.
+// For tiny Δ the change is f′(z)·Δ, to all digits.
 TEST(ExactMoveTest, TheSmallestMovesLoseNoDigits) {
   for (const Activation activation : kActivations) {
     const LayerSpec layer = LayerOf(activation);
@@ -94,7 +94,7 @@ TEST(ExactMoveTest, LossesMoveByTheirDifferenceAndTheirSlopes) {
   }
 }
 
-// Where one class is wanted and all but certain, 1 − p keeps its digits.
+// If one class is the target and its probability is almost 1, 1 − p keeps its digits.
 TEST(ExactMoveTest, ACertainClassKeepsItsDigits) {
   LossSpec loss;
   const DoubleDouble z[] = {0, 60};

@@ -1,10 +1,10 @@
-// Random healthy models of every scale through GradCheck, and the same with wrong gradients.
+// Runs GradCheck on random models with correct gradients at every scale, and on wrong gradients.
 //   bp_grad_check_campaign [--models N] [--seed S] [--threads T] [--bug]
-// Exits 1 on a false alarm, on a wrong gradient that passed, or when more than 0.1 % of the tensors
-// of models whose scales lie within 1e-3 … 1e3 are inconclusive. With --bug the engine was built
-// with a bug: then it exits 1 when a model passes whose gradient differs from the reference's by
-// more than rounding, or when nothing failed. scripts/grad-check-campaign runs it; docs/numerics.md
-// has the results.
+// Exits with 1 on a false alarm, on a wrong gradient that passed, or if more than 0.1 % of the
+// tensors of models with scales within 1e-3 … 1e3 are inconclusive. --bug means that the engine was
+// built with a bug: it then exits with 1 if a model passes whose gradient differs from the
+// reference's by more than rounding, or if nothing failed. scripts/grad-check-campaign runs it;
+// docs/numerics.md has the results.
 #include <algorithm>
 #include <atomic>
 #include <cmath>
@@ -178,7 +178,8 @@ Sample Draw(uint64_t seed) {
   return s;
 }
 
-// A model whose next step would be refused, because loss or gradient is not finite, is not healthy.
+// A model whose next step would be rejected because its loss or gradient is not finite is not
+// healthy.
 bool Healthy(const Sample& s) {
   if (s.network->spec().standardize == Standardize::kFitted &&
       s.state->standardization == nullptr) {
@@ -228,8 +229,8 @@ void Mutate(uint64_t seed, const Network& network, bool one_entry, std::vector<d
   }
 }
 
-// Whether an entry changed by more than rounding, or numbers near the smallest, could change it:
-// less is not an error.
+// Whether an entry changed by more than rounding and underflow can explain; a smaller change is no
+// error.
 bool IsWrong(const GradCheckPoint& point, const std::vector<double>& gradients) {
   for (size_t i = 0; i < gradients.size(); ++i) {
     if (std::abs(gradients[i] - point.analytic()[i]) > 2 * (point.rounding()[i] + 1e-200)) {
@@ -239,7 +240,7 @@ bool IsWrong(const GradCheckPoint& point, const std::vector<double>& gradients) 
   return false;
 }
 
-// The gradient of tests/engine/reference.cc, which no bug of the engine reaches.
+// The gradient of tests/engine/reference.cc, which is independent of the engine's bugs.
 std::vector<double> ReferenceGradient(const Sample& s) {
   reference::Batch batch;
   const auto d = static_cast<size_t>(s.data.inputs_per_row);
@@ -274,9 +275,9 @@ struct Totals {
   int64_t entries = 0, set_aside = 0, unresolved = 0;
   int64_t factors = 0, factors_passed = 0, factors_failed = 0;
   int64_t wrong = 0, wrong_passed = 0, wrong_failed = 0;
-  int64_t bugs = 0, bugs_failed = 0, bugs_passed = 0;  // models on which the bug shows
-  double largest_error = 0;                            // relative, of a healthy entry
-  double largest_bound_ratio = 0;                      // of the training kernels
+  int64_t bugs = 0, bugs_failed = 0, bugs_passed = 0;  // models in which the bug has an effect
+  double largest_error = 0;                            // largest relative error of a healthy entry
+  double largest_bound_ratio = 0;                      // largest for the training kernels
 };
 
 std::mutex mutex;
@@ -328,7 +329,7 @@ void CheckMutant(uint64_t seed, const Sample& s, const GradChecker& checker, boo
   };
   std::vector<double> gradients = checker.point().analytic();
   mutate(&gradients);
-  // Any factor must be noticed, however small the gradient is.
+  // Any factor must be detected, however small the gradient is.
   if (one_entry ? !IsWrong(checker.point(), gradients) : gradients == checker.point().analytic()) {
     return;
   }

@@ -83,7 +83,7 @@ TYPED_TEST(MatMulTest, EveryDepth) {
   this->Check(3, 2000, 2);
 }
 
-// What a library computes is held to the same bound, from the smallest that it takes on.
+// Library products satisfy the same bound, from the smallest that use a library.
 TYPED_TEST(MatMulTest, TheLibrariesProducts) {
   ASSERT_FALSE(TakesLibrary(31, 16, 33));
   this->Check(31, 16, 33);
@@ -95,7 +95,7 @@ TYPED_TEST(MatMulTest, TheLibrariesProducts) {
   this->Check(2, 2000, 65);
 }
 
-// Memory that begins at any element, as a product may find it.
+// Memory that starts at any element, as it may in a product.
 TYPED_TEST(MatMulTest, AlignmentDoesNotMatter) {
   const int64_t m = 6, k = 9, n = 21;
   const auto A = Random<TypeParam>(m * k, 3), B = Random<TypeParam>(k * n, 4);

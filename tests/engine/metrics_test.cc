@@ -1,4 +1,4 @@
-// Small cases by hand; agreement with scikit-learn on larger ones is tests/parity's.
+// Small cases computed by hand; tests/parity checks agreement with scikit-learn on larger ones.
 #include "server/engine/metrics.h"
 
 #include <gtest/gtest.h>
@@ -43,7 +43,7 @@ void Weigh(const std::vector<double>& weights, Dataset* data) {
 MetricsCollector Collect(const Network& network, const Dataset& data,
                          const std::vector<double>& outputs, int64_t top_k = 2) {
   MetricsCollector collector(network, data, top_k);
-  // In two parts, as a server would.
+  // In two parts, as in a server.
   const int64_t first = data.rows / 2;
   const auto* bytes = reinterpret_cast<const std::byte*>(outputs.data());
   collector.Add(0, first, bytes);
@@ -126,7 +126,7 @@ TEST(MetricsTest, RegressionByHand) {
   EXPECT_NEAR(metrics.r2, (1 - 4.0 / 2 + 1) / 2, 1e-15) << "constant targets, met exactly: 1";
 }
 
-// A weight of 2 is the row twice, a weight of 0 no row.
+// A weight of 2 counts the row twice, a weight of 0 not at all.
 TEST(MetricsTest, WeightsRepeatRows) {
   const Network network = NetworkOf(Loss::kSoftmaxCrossEntropy, 3);
   Dataset weighted = Labelled({0, 1, 2, 1});

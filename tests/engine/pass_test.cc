@@ -1,4 +1,4 @@
-// Forward and backward, held to the reference.
+// The forward and the backward pass, compared with the reference.
 #include "server/engine/pass.h"
 
 #include <gtest/gtest.h>
@@ -13,7 +13,7 @@
 namespace backprop::engine {
 namespace {
 
-// What the engine makes of a case.
+// The engine's results for a case.
 struct Outcome {
   double loss;
   double correct;
@@ -80,7 +80,7 @@ double ShareOfBound(const Case& c, const Outcome& outcome, std::optional<uint64_
                    LargestShare(outcome.gradients, Flatten(expected.grads), Flatten(bound.grads))});
 }
 
-// Networks, losses, weights, smoothing, standardisation and dropout, all drawn.
+// Random networks, losses, weights, smoothing, standardisation and dropout.
 RC_GTEST_PROP(PassTest, RandomNetworksAgreeWithTheReferenceInFloat64, (uint32_t seed)) {
   const CaseOptions options = RandomOptions(seed, DataType::kFloat64);
   const Case c = MakeCase(options, seed);
@@ -232,8 +232,8 @@ TEST(PassTest, ExtremesAgreeWithTheReference) {
   }
 }
 
-// What is dropped is 0 in the next layer's gradient, what is kept has grown, and about as many are
-// dropped as asked.
+// Dropped outputs are 0 in the next layer's gradient, retained ones are scaled, and the fraction of
+// dropped ones is about the rate.
 TEST(PassTest, DropoutDropsItsShareAndIsOffWithoutAStep) {
   CaseOptions options;
   options.units = {40, 3};

@@ -1,5 +1,5 @@
-// The plain reference: loops in float64 that read like the derivation. Everything the engine
-// computes is held to it. Nothing here is shared with the engine but its plain-data specs.
+// The reference: loops in float64 that follow the derivation. Everything that the engine computes
+// is compared with it. It shares only plain-data specs with the engine.
 //
 //   z_l = x_l·W_l + b_l        (n, inputs)·(inputs, units) → (n, units)
 //   a_l = f_l(z_l)             x_{l+1} = a_l ⊙ mask_l
@@ -42,14 +42,16 @@ Scaler FitScaler(const Batch& batch);
 struct Result {
   double loss = 0;           // mean
   double weight = 0;         // what it was divided by
-  double correct = 0;        // weight of the rows predicted right
+  double correct = 0;        // weight of the correctly predicted rows
   Matrix logits;             // (n, k)
   std::vector<Layer> grads;  // dW and db, shaped as the layers
-  // What came by on the way, for error bounds: x[l] enters layer l, da[l] and dz[l] leave it.
+  // Intermediate values for error bounds: x[l] is the input of layer l, da[l] and dz[l] belong to
+  // its output.
   std::vector<Matrix> x, z, da, dz, mask;
 };
 
-// `scaler` null: inputs as they are. `dropout_step`: with the masks of that step, else without.
+// If `scaler` is null, inputs are unchanged. With `dropout_step`, uses the dropout masks of that
+// step; otherwise no dropout.
 Result ForwardBackward(const engine::NetworkSpec& spec, const std::vector<Layer>& layers,
                        const Batch& batch, const Scaler* scaler = nullptr,
                        std::optional<uint64_t> dropout_step = std::nullopt);
@@ -60,7 +62,7 @@ double FPrime(const engine::LayerSpec& layer, double z);
 // A row's targets as softmax cross-entropy uses them: one-hot or given, smoothed, class-weighted.
 std::vector<double> SmoothedTargets(const engine::LossSpec& loss, const Batch& batch, size_t row,
                                     size_t k);
-// s_i over the sum that a mean divides by.
+// s_i divided by the denominator of the mean.
 std::vector<double> Shares(const engine::LossSpec& loss, const Batch& batch);
 
 // State of an optimiser: lists of values shaped as the flat parameters.
@@ -76,14 +78,14 @@ struct Optimizer {
 // The learning rate of the next step.
 double LearningRate(const engine::OptimizerSpec& spec, const Optimizer& optimizer);
 
-// One step of the optimiser, L1, clipping and decay included, in place on flat parameters.
+// Makes one step of the optimiser, with L1, clipping and decay, in place on flat parameters.
 void Apply(const engine::OptimizerSpec& spec, std::vector<double> grads,
            std::vector<double>* parameters, Optimizer* optimizer);
 
-// One measurement of the loss for ReduceOnPlateau.
+// Applies one measurement of the loss to ReduceOnPlateau.
 void Measure(const engine::OptimizerSpec& spec, double loss, Optimizer* optimizer);
 
-// softmax of a row, or its sigmoids.
+// The softmax of a row, or its sigmoids.
 std::vector<double> Probabilities(engine::Loss loss, const std::vector<double>& z);
 
 }  // namespace backprop::reference

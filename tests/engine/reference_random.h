@@ -1,5 +1,5 @@
-// The published random numbers, written from docs/numerics.md alone: what another program that
-// wants to reproduce a run would write. Shares nothing with the engine.
+// The published random numbers, implemented from docs/numerics.md alone, as another program that
+// reproduces a run would. Shares nothing with the engine.
 #ifndef BACKPROP_TESTS_ENGINE_REFERENCE_RANDOM_H_
 #define BACKPROP_TESTS_ENGINE_REFERENCE_RANDOM_H_
 
@@ -14,8 +14,8 @@ std::vector<uint32_t> Block(uint64_t seed, uint32_t purpose, uint64_t index, uin
 // The order of a shuffle of n rows.
 std::vector<int> Shuffle(uint64_t seed, uint32_t purpose, uint64_t index, int n);
 
-// The rows that a validation split holds out, in their order: `classes` of each row, all 0 where it
-// is not stratified.
+// The validation rows of a split, in order. `classes` holds the class of each row; all 0 if the
+// split is not stratified.
 std::vector<int> ValidationSplit(uint64_t seed, uint64_t index, double share,
                                  const std::vector<int>& classes);
 

@@ -1,4 +1,4 @@
-// Known values; that trajectories follow them is step_test.cc's.
+// Known values; step_test.cc checks trajectories.
 #include "server/engine/schedule.h"
 
 #include <gtest/gtest.h>
@@ -63,8 +63,8 @@ TEST_F(ScheduleTest, APlateauIsReducedAfterPatienceAndCooldown) {
   schedule.threshold = 0.1;
   schedule.min_learning_rate = 0.03;
   PlateauState plateau = InitialPlateau(optimizer);
-  // 0.95 is no improvement on 1 by a tenth. Two bad ones are borne, the third reduces; the next
-  // one is passed over; three more reduce again, to the minimum.
+  // 0.95 is not an improvement on 1 by a tenth. Two bad measurements are tolerated and the third
+  // reduces the rate; the next one is ignored; three more reduce it again, to the minimum.
   const std::vector<double> losses = {1, 0.95, 0.95, 0.95, 0.95, 0.95, 0.95, 0.95, 0.5};
   const std::vector<double> rates = {0.1, 0.1, 0.1, 0.05, 0.05, 0.05, 0.05, 0.03, 0.03};
   for (size_t i = 0; i < losses.size(); ++i) {

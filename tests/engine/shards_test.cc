@@ -1,6 +1,5 @@
-// Large batches are cut by their shape alone and give the same bits whoever computes the parts;
-// every width and number of rows around the borders of vectors and shards agrees with the
-// reference.
+// Large batches are cut by their shape alone and give the same bits on any threads. Every width and
+// number of rows near the boundaries of vectors and shards agrees with the reference.
 #include <gtest/gtest.h>
 
 #include <cstdlib>
@@ -26,7 +25,7 @@ TEST(InstructionSetTest, IsTheOneThatTheTestWasStartedFor) {
   EXPECT_EQ(InstructionSet(), expected);
 }
 
-// Runs parts on as many threads, from the last part to the first.
+// Runs each part on its own thread, from the last part to the first.
 class Backwards final : public Parallel {
  public:
   explicit Backwards(int64_t threads) : threads_(threads) {}
@@ -68,7 +67,7 @@ int64_t PausesInAStep(const NetworkSpec& spec, int64_t rows) {
   return pauses.count;
 }
 
-// A layer's three products are apart, in each of four shards; small passes are not slowed down.
+// There is a pause between a layer's three products in each of four shards; small passes have none.
 TEST(PauseTest, IsBetweenTheProductsOfLargePassesAlone) {
   NetworkSpec large;
   large.input_size = 784;
@@ -118,7 +117,7 @@ TEST(ShardsTest, TheSameBitsOnOneAndOnManyThreads) {
       EXPECT_EQ(a.gradient_norm, b.gradient_norm);
       const size_t bytes = alone.values.size_bytes();
       EXPECT_EQ(std::memcmp(alone.values.bytes(), together.values.bytes(), bytes), 0);
-      for (int i = 0; i < 15; ++i) {  // threads that disturb each other need not do so every time
+      for (int i = 0; i < 15; ++i) {  // a race may not show every time
         TrainStep(*c.network, *c.state, batch, &workspace, &many, &sixty_four);
         ASSERT_EQ(std::memcmp(alone.values.bytes(), many.values.bytes(), bytes), 0);
       }
@@ -171,8 +170,8 @@ TEST(WidthsTest, EveryWidthAndNumberOfRowsAgreesWithTheReference) {
   }
 }
 
-// What stands behind the rows of a vector must not matter: here a pass over many rows with
-// infinite numbers leaves them there.
+// The padding after the rows of a vector must not matter: a pass over many rows with infinite
+// numbers leaves such numbers there.
 TEST(WidthsTest, WhatAnotherPassLeftBehindDoesNotMatter) {
   CaseOptions options;
   options.units = {8, 7, 3};
@@ -196,7 +195,7 @@ TEST(WidthsTest, WhatAnotherPassLeftBehindDoesNotMatter) {
   }
 }
 
-// In the lanes behind the one row, which are computed from inputs 0, the second layer overflows; in
+// In the lanes after the only row, which are computed from inputs 0, the second layer overflows; in
 // the row itself nothing does.
 TEST(WidthsTest, WhatOverflowsBehindTheRowsDoesNotMatter) {
   CaseOptions options;

@@ -44,7 +44,7 @@ TEST(SplitTest, ASplitHoldsOutItsShareAndKeepsTheOrder) {
     }
   }
   EXPECT_EQ(all.size(), 11U);
-  // The published scheme: the first places of a shuffle are held out.
+  // The published scheme: the first rows of a shuffle are the validation rows.
   std::vector<int> shuffled = reference::Shuffle(5, 5, 7, 11);
   std::sort(shuffled.begin(), shuffled.begin() + 3);
   for (size_t i = 0; i < 3; ++i) EXPECT_EQ(validation.classes[i], shuffled[i]);
@@ -78,8 +78,8 @@ std::vector<int> HeldOut(const Split& split) {
   return rows;
 }
 
-// 95 rows of one class and 5 of another, a tenth held out: drawn without regard to the classes, the
-// rare one was missing from the validation rows with 27 of 40 seeds.
+// 95 rows of one class and 5 of another, with a tenth for validation. Without stratification the
+// rare class was missing from the validation rows for 27 of 40 seeds.
 TEST(SplitTest, ARareClassIsOnBothSidesWithEverySeed) {
   std::vector<int32_t> classes(100, 0);
   for (size_t i = 0; i < 5; ++i) classes[17 * i] = 1;
@@ -106,15 +106,15 @@ TEST(SplitTest, ClassesAreRoundedAsPublished) {
   };
   for (const Row& row : std::vector<Row>{
            {{50, 50}, 20, {10, 10}},
-           {{95, 5}, 10, {9, 1}},       // 9.5 and 0.5: the lifted one takes its row from the other
-           {{3, 3, 3}, 4, {2, 1, 1}},   // 4/3 each: of equal ones the lowest class
+           {{95, 5}, 10, {9, 1}},       // 9.5 and 0.5: the rare class takes its row from the other
+           {{3, 3, 3}, 4, {2, 1, 1}},   // 4/3 each: ties favour the lowest class
            {{10, 7, 3}, 5, {2, 2, 1}},  // 2.5, 1.75, 0.75
            {{2, 2}, 1, {1, 0}},         // no room for both classes
            {{2, 2}, 3, {2, 1}},         // no room for both on the other side
            {{9, 1}, 5, {5, 0}},         // a single row is trained on
            {{1, 1, 1, 1}, 2, {1, 1, 0, 0}},
            {{0, 4, 0, 4}, 2, {0, 1, 0, 1}},
-           {{97, 2, 1}, 98, {96, 1, 1}},  // hardly anything is left to train on
+           {{97, 2, 1}, 98, {96, 1, 1}},  // almost nothing is left to train on
            {{4}, 0, {0}},
        }) {
     EXPECT_EQ(HeldOutOfClasses(row.rows, row.held_out), row.expected)
@@ -141,7 +141,7 @@ TEST(SplitTest, RandomSplitsAreThePublishedOnesAndKeepTheirPromises) {
                                                plan.stratify ? classes : std::vector<int32_t>(n)))
         << "round " << round;
     if (!plan.stratify) continue;
-    // Each class is within two rows of its share: one of rounding, one of a lifted neighbour.
+    // Each class is within two rows of its share: one from rounding, one from a rare neighbour.
     for (uint32_t c = 0; c < k; ++c) {
       const auto of_class = std::count(classes.begin(), classes.end(), static_cast<int32_t>(c));
       const auto held_out = std::count_if(rows.begin(), rows.end(), [&](int row) {

@@ -1,4 +1,4 @@
-// Optimiser steps, held to the reference over many of them.
+// Optimiser steps, compared with the reference over many steps.
 #include "server/engine/step.h"
 
 #include <gtest/gtest.h>
@@ -15,7 +15,7 @@
 namespace backprop::engine {
 namespace {
 
-// Follows the reference for some steps, comparing after each.
+// Makes some steps and compares with the reference after each.
 void ExpectFollows(const CaseOptions& options, uint32_t seed, int steps) {
   Case c = MakeCase(options, seed);
   const OptimizerSpec& optimizer = c.network->spec().optimizer;
@@ -105,8 +105,8 @@ double Norm(const Buffer& values) {
   return std::sqrt(sum);
 }
 
-// The two halves make the whole, bit for bit; and the mean of two replicas' gradients, weighted by
-// what their batches weigh, is that of the joined batch.
+// The two halves of a step give the same bits as the step. The mean of two replicas' gradients,
+// weighted by the weights of their batches, is the gradient of the joined batch.
 TEST(StepTest, TwoHalvesMakeAStepAndReplicasAgree) {
   for (uint32_t seed = 0; seed < 40; ++seed) {
     SCOPED_TRACE(seed);
@@ -130,7 +130,8 @@ TEST(StepTest, TwoHalvesMakeAStepAndReplicasAgree) {
     EXPECT_EQ(ToDoubles(halves.values, 0, P), ToDoubles(whole.values, 0, P));
     EXPECT_EQ(halves.step, whole.step);
 
-    if (options.dropout > 0) continue;  // the masks follow the rows' places in the batch
+    if (options.dropout > 0)
+      continue;  // the masks depend on the positions of the rows in the batch
     const int64_t cut = c.data.rows / 2;
     std::vector<double> sum(static_cast<size_t>(P), 0);
     double weight = 0;
@@ -143,7 +144,8 @@ TEST(StepTest, TwoHalvesMakeAStepAndReplicasAgree) {
     }
     for (int64_t i = 0; i < P; ++i) gradients.Set(i, sum[static_cast<size_t>(i)] / weight);
     ApplyStep(*c.network, *c.state, gradients, &workspace, &replicas);
-    // Compared through the gradient's norm: adaptive optimisers magnify what rounding leaves of 0.
+    // Compared by the norm of the gradient, because adaptive optimisers magnify rounding errors
+    // near 0.
     EXPECT_NEAR(Norm(gradients), computed.gradient_norm,
                 1e-12 * std::max(1.0, computed.gradient_norm));
     if (options.optimizer.kind == OptimizerKind::kSgd) {
@@ -164,7 +166,7 @@ TEST(StepTest, TheStateBeforeIsLeftAlone) {
   EXPECT_EQ(c.state->step, 0);
 }
 
-// Each way in which numbers stop being finite is noticed at the step where it happens.
+// Every way in which numbers become infinite or NaN is detected at the step where it happens.
 TEST(StepTest, WhatIsNotFiniteIsNamed) {
   CaseOptions options;
   options.data_type = DataType::kFloat32;
@@ -240,7 +242,7 @@ TEST(StepTest, PredictAndEvaluateAgreeWithTheReference) {
   }
 }
 
-// The exercise the project grew from: 3,000 full-batch iterations on 200 points.
+// The original exercise of the project: 3,000 full-batch iterations on 200 points.
 TEST(StepTest, XorIsLearnedInBothPrecisions) {
   for (DataType type : {DataType::kFloat32, DataType::kFloat64}) {
     const Network network(XorSpec(1, type));

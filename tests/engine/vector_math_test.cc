@@ -1,4 +1,4 @@
-// The vectors' exp, log, tanh and sigmoid against the C library in the next wider type.
+// The vectorised exp, log, tanh and sigmoid, compared with the C library in the next wider type.
 #include "server/engine/vector_math.h"
 
 #include <gtest/gtest.h>
@@ -56,7 +56,7 @@ class VectorMathTest : public testing::Test {};
 using Types = testing::Types<float, double>;
 TYPED_TEST_SUITE(VectorMathTest, Types);
 
-// Uniform over the range, and over the exponents towards its end nearest to 0.
+// Uniform over the range, and over the exponents towards the end nearest to 0.
 TYPED_TEST(VectorMathTest, StaysWithinTheDocumentedError) {
   using T = TypeParam;
   std::mt19937_64 random(1);

@@ -1,4 +1,5 @@
-// The exercise the project grew from, remotely: 200 points, 3,000 full-batch iterations.
+// The original exercise of the project, through the server: 200 points, 3,000 full-batch
+// iterations.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -72,7 +73,7 @@ TEST_F(XorTest, TheDefaultSeedReachesWhatTheDemoPromises) {
   EXPECT_GE(*summary->metrics->accuracy, 0.97);
 }
 
-// As PyTorch's Linear starts: a few of 100 networks of eight units end in a worse minimum.
+// With PyTorch's initialisation a few of 100 networks of eight units end in a worse minimum.
 TEST_F(XorTest, WithDefaultsTheTypicalSeedReachesNinetySevenPercent) {
   const auto accuracies = Accuracies(Initializer::kDefault);
   EXPECT_GE(accuracies[50], 0.97);

@@ -19,7 +19,7 @@ namespace {
 
 constexpr char kV1NoLimit[] = "9223372036854771712";
 
-// Files as the kernel shows them, below a folder of the test's.
+// Files as the kernel presents them, in a directory of the test.
 class CgroupTest : public testing::Test {
  protected:
   CgroupLimits Read(const std::map<std::string, std::string>& files) {
@@ -54,7 +54,7 @@ TEST_F(CgroupTest, Version2) {
   EXPECT_EQ(limits.cpus, 1.5);
 }
 
-// In a container with a namespace of its own the group is the root of what is mounted.
+// In a container with its own namespace, the group is the root of the mount.
 TEST_F(CgroupTest, Version2InANamespace) {
   const CgroupLimits limits = Read({{"/proc/self/mountinfo", kV2Mount},
                                     {"/proc/self/cgroup", "0::/"},
@@ -79,7 +79,7 @@ TEST_F(CgroupTest, TheSmallestLimitOnTheWayToTheRootCounts) {
   EXPECT_EQ(limits.cpus, 0.5);
 }
 
-// Beyond memory.high the kernel slows the group down, so it is a limit too.
+// Above memory.high the kernel slows the group down, so it is a limit too.
 TEST_F(CgroupTest, Version2High) {
   const CgroupLimits limits = Read({{"/proc/self/mountinfo", kV2Mount},
                                     {"/proc/self/cgroup", "0::/app"},
@@ -116,8 +116,8 @@ TEST_F(CgroupTest, Version1WithoutLimits) {
   EXPECT_EQ(limits.cpus, std::nullopt);
 }
 
-// Docker without a namespace: the path is the host's, and the group's own folder is mounted. What
-// lies above is told by memory.stat alone.
+// Docker without a namespace: the path is the host's, and the group's own directory is mounted.
+// Only memory.stat shows the limits of the groups above.
 TEST_F(CgroupTest, Version1InAContainer) {
   const CgroupLimits limits = Read(
       {{"/proc/self/mountinfo",
@@ -149,7 +149,7 @@ TEST(UsableThreadsTest, FollowsQuotaAndMask) {
   EXPECT_EQ(UsableThreads({}), allowed);
   EXPECT_EQ(UsableThreads({{}, 1e6}), allowed);
   if (allowed > 1) EXPECT_EQ(UsableThreads({{}, allowed - 0.5}), allowed - 1);
-  // One processor alone, for this thread.
+  // Only one processor for this thread.
   cpu_set_t one;
   CPU_ZERO(&one);
   int first = 0;
@@ -168,7 +168,7 @@ TEST(DefaultMemoryLimitTest, IsAShareOfTheGroupAndOfTheMachine) {
   EXPECT_EQ(DefaultMemoryLimit({3 * kGiB, {}}, 0), 2 * kGiB);
 }
 
-// The kernel's own files, where this process may make a group: 0 if a child in it read `expected`.
+// The kernel's own files, if this process may create a group: 0 if a child in it read `expected`.
 int ReadInGroup(const std::string& group,
                 const std::function<bool(const CgroupLimits&)>& expected) {
   const pid_t child = fork();

@@ -52,7 +52,7 @@ std::vector<T> Tenths(size_t count) {
 template <class T>
 class LooksBigEndianTest : public testing::Test {
  protected:
-  // Exactly one reading of these numbers is questioned.
+  // Exactly one byte order of these numbers is suspicious.
   static void ExpectTold(const std::vector<T>& numbers) {
     EXPECT_NE(LooksBigEndian(Raw(numbers, true)), "");
     EXPECT_EQ(LooksBigEndian(Raw(numbers, true, v1::BYTE_ORDER_BIG_ENDIAN)), "");
@@ -79,7 +79,7 @@ TYPED_TEST(LooksBigEndianTest, OrdinaryDataIsTold) {
   std::vector<T> sparse(4000, T(0));
   sparse.insert(sparse.end(), 4, T(1));
   this->ExpectTold(sparse);
-  // Numbers of float32 kept in doubles: their last bytes are 0.
+  // Numbers of float32 stored as doubles: their last bytes are 0.
   const auto narrow = Normal<float>(40, 1);
   this->ExpectTold(std::vector<T>(narrow.begin(), narrow.end()));
 }
@@ -93,7 +93,7 @@ TYPED_TEST(LooksBigEndianTest, TooFewToTell) {
   EXPECT_NE(LooksBigEndian(Raw(Normal<T>(16, 1), true)), "");
 }
 
-// Little-endian numbers that are odd, but meant.
+// Unusual little-endian numbers that are correct.
 TYPED_TEST(LooksBigEndianTest, OddDataIsTakenAsItIs) {
   using T = TypeParam;
   using Limits = std::numeric_limits<T>;
@@ -106,7 +106,7 @@ TYPED_TEST(LooksBigEndianTest, OddDataIsTakenAsItIs) {
     for (int i = 1; i <= 100; ++i) around.push_back(x / static_cast<T>(i));
     this->ExpectPlain(around);
   }
-  // Counters and clocks, whose last bytes run through all values.
+  // Counters and clocks, whose last bytes take all values.
   for (const double from : {1e6, 1e7, 1.6e7, 1e9, 1.7e9, 1e12, 1e15}) {
     for (int start = 0; start < 256; ++start) {
       std::vector<T> counter;
@@ -114,7 +114,7 @@ TYPED_TEST(LooksBigEndianTest, OddDataIsTakenAsItIs) {
       this->ExpectPlain(counter);
     }
   }
-  // Every scale, and all of them at once.
+  // Every scale, and all scales together.
   std::vector<T> all;
   for (int exponent = -140; exponent <= 120; exponent += 4) {
     const auto numbers = Normal<T>(100, std::ldexp(1.0, exponent));
@@ -122,7 +122,7 @@ TYPED_TEST(LooksBigEndianTest, OddDataIsTakenAsItIs) {
     all.insert(all.end(), numbers.begin(), numbers.begin() + 16);
   }
   this->ExpectPlain(all);
-  // Denormals of every kind: the first ones are what a decaying weight goes through.
+  // Denormals of every kind; a decaying weight passes through the first ones.
   std::mt19937_64 random(1);
   for (int round = 0; round < 1000; ++round) {
     std::vector<T> denormals;
@@ -207,7 +207,8 @@ TEST_F(ByteOrderTest, RefusalsNameTheField) {
           "inputs.byte_order: must be said, since the bytes of raw look big-endian: the first "
           "number is 4.6006e-41 as little-endian and 1 as big-endian; set "
           "BYTE_ORDER_BIG_ENDIAN, or BYTE_ORDER_LITTLE_ENDIAN if little-endian is right");
-  // Two numbers are too few for a suspicion, but not for a hint when they are refused anyway.
+  // Two numbers are too few for a suspicion, but enough for a hint if they are rejected for another
+  // reason.
   refused(Raw<float>({std::bit_cast<float>(0x3f80c07f), 1}, true),
           "inputs[0][0]: must be finite, got nan; as big-endian bytes this tensor begins with "
           "1.00587: see byte_order");
@@ -225,7 +226,7 @@ TEST_F(ByteOrderTest, LabelsOutOfRangeHint) {
       message);
 }
 
-// A dataset takes any class, so that wrong ones would be kept.
+// A dataset accepts any class, so that wrong ones would be stored.
 TEST_F(ByteOrderTest, ADatasetsRowsAreLookedAtToo) {
   const auto upload = [&](const v1::Tensor& inputs, const v1::Tensor& labels) {
     grpc::ClientContext call;

@@ -1,4 +1,4 @@
-// Checkpoints through the contract: rules, pages, and what a run leaves.
+// Checkpoints through the API: rules, pages, and the checkpoints of a run.
 #include "tests/rpc/validation_fixture.h"
 
 namespace backprop::rpc {

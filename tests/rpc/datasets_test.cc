@@ -1,4 +1,4 @@
-// Uploads as callers make them, and runs by a dataset's name.
+// Uploads as callers make them, and runs on datasets.
 #include <zlib.h>
 
 #include "tests/rpc/validation_fixture.h"
@@ -61,7 +61,7 @@ TEST_F(DatasetsTest, IsWhatWasSent) {
   EXPECT_EQ(GetDataset("d").SerializeAsString(), dataset.SerializeAsString());
 }
 
-// The same run, to the last byte, by name and by value; and the same measurement.
+// A run on a dataset and a run on the same rows are equal to the last byte, and so are evaluations.
 TEST_F(DatasetsTest, ARunByNameIsTheRunByValue) {
   ASSERT_TRUE(Upload({Header("d"), kChunk, kCommit}).ok());
   CreateModel("other", kXorSpec);
@@ -109,7 +109,7 @@ TEST_F(DatasetsTest, AnUploadThatBrokeGoesOn) {
   v1::UploadDatasetResponse response;
   ASSERT_TRUE(Upload({Header("d"), kChunk, more, R"({"commit":{"rows":5}})"}, &response).ok());
   EXPECT_EQ(response.dataset().rows(), 5);
-  // A retry of the whole gets the same answer.
+  // A retry of the whole upload gets the same response.
   ASSERT_TRUE(Upload({Header("d"), kChunk, more, R"({"commit":{"rows":5}})"}, &response).ok());
   EXPECT_EQ(response.dataset().rows(), 5);
 }
@@ -154,7 +154,7 @@ TEST_F(DatasetsTest, AChecksumIsOfTheRowsAsTheyAreKept) {
   EXPECT_TRUE(Upload({Header("good"), with(crc), kCommit}).ok());
 }
 
-// Each rule, after which nothing of the upload is left.
+// Each rule; afterwards nothing of the upload is left.
 TEST_F(DatasetsTest, ChunksAreChecked) {
   const std::string inputs = R"("inputs":{"shape":[1,2],"values":[1,2]})";
   const std::string labels = R"("labels":{"values":[1]})";
@@ -207,7 +207,7 @@ TEST_F(DatasetsTest, ChunksAreChecked) {
     EXPECT_EQ(status.error_message(), c.message);
     EXPECT_FALSE(Exists("d"));
   }
-  // More rows than a message may bring.
+  // More rows than a message may contain.
   std::string many =
       R"("inputs":{"shape":[9,1],"values":[1,1,1,1,1,1,1,1,1]},"labels":{"values":[0,0,0,0,0,0,0,0,0]})";
   EXPECT_EQ(Upload({Header("d"), rows(many)}).error_code(), StatusCode::RESOURCE_EXHAUSTED);

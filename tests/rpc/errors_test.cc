@@ -1,4 +1,4 @@
-// Errors that carry much of what a caller sent: they stay readable, and fit into their trailers.
+// Errors that contain much of the caller's text stay readable and fit in their trailers.
 #include <gtest/gtest.h>
 
 #include "server/session/text.h"
@@ -15,7 +15,7 @@ std::string Repeat(const std::string& text, int times) {
 
 class ErrorsTest : public ServiceTest {
  protected:
-  // The client's own limit on trailers is 8 KiB: an error beyond it comes as RESOURCE_EXHAUSTED.
+  // The client's limit on trailers is 8 KiB; a larger error arrives as RESOURCE_EXHAUSTED.
   static void ExpectWhole(const grpc::Status& status, const std::string& begins) {
     EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT) << status.error_message();
     EXPECT_EQ(status.error_message().substr(0, begins.size()), begins);
@@ -73,7 +73,7 @@ TEST_F(ErrorsTest, ANameIsCutBetweenCharacters) {
   EXPECT_TRUE(stream->Finish().ok());
 }
 
-// Every place where a request's text comes back in an error.
+// Every place where an error contains text of the request.
 TEST_F(ErrorsTest, WhateverIsSentComesBackReadable) {
   CreateModel("m", kXorSpec);
   for (const std::string& text :

@@ -1,4 +1,4 @@
-// Models as files: exact, and nothing that is damaged becomes a model.
+// Models as files: exact, and no damaged file becomes a model.
 #include "tests/rpc/test_server.h"
 
 namespace backprop::rpc {
@@ -34,7 +34,7 @@ class FilesTest : public ServiceTest {
     return file;
   }
 
-  // In pieces of `at_once` bytes.
+  // In chunks of `at_once` bytes.
   grpc::Status Import(const std::string& id, const std::string& file,
                       v1::ImportModelResponse* response, size_t at_once = 100,
                       const std::string& request_id = "") {
@@ -78,7 +78,7 @@ TEST_F(FilesTest, AnImportsRetryIsAnsweredOnce) {
   EXPECT_EQ(Import("m", file, &second).error_code(), grpc::StatusCode::ALREADY_EXISTS);
 }
 
-// Every byte changed and every length cut: nothing of it is a model.
+// Every byte changed and every truncated length: none becomes a model.
 TEST_F(FilesTest, WhatIsDamagedIsRefused) {
   const std::string file = Export("m");
   v1::ImportModelResponse response;

@@ -61,8 +61,8 @@ TEST_F(GradientsTest, TheTwoHalvesMakeAStepBitForBit) {
   }
 }
 
-// Two replicas that see halves of the data and average what they computed equal one model on all of
-// it, to rounding. The halves differ in size and in the weight of their classes.
+// Two replicas that average the gradients of two halves of the data equal one model on all data,
+// within rounding. The halves differ in size and in the weight of their classes.
 TEST_F(GradientsTest, ReplicasThatAverageEqualOneModelOnTheJoinedBatch) {
   for (const char* id : {"one", "left", "right"}) CreateModel(id, kSpec);
   const char kAll[] =

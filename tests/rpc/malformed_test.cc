@@ -1,4 +1,4 @@
-// Requests that are not what they should be: bytes that protobuf cannot parse.
+// Malformed requests: bytes that protobuf cannot parse.
 #include <grpcpp/generic/generic_stub.h>
 #include <gtest/gtest.h>
 
@@ -8,7 +8,7 @@
 namespace backprop::rpc {
 namespace {
 
-// A call of bytes, one blocking operation at a time.
+// A call with raw bytes, one blocking operation at a time.
 class RawCall {
  public:
   RawCall(const std::shared_ptr<grpc::Channel>& channel, const std::string& method)
@@ -59,7 +59,7 @@ constexpr char kGarbage[] = "\xff\xff\xff";
 
 class MalformedTest : public ServiceTest {
  protected:
-  // What a call of `method` ends with whose only messages are these.
+  // The status of a call of `method` with exactly these messages.
   grpc::Status Send(const std::string& method, const std::vector<std::string>& messages) {
     RawCall call(server->channel, method);
     for (const std::string& message : messages) call.Write(message);

@@ -1,4 +1,4 @@
-// CreateModel, GetModel, ListModels, DeleteModel, and what surrounds the service.
+// CreateModel, GetModel, ListModels, DeleteModel, health and reflection.
 #include <grpcpp/generic/generic_stub.h>
 #include <gtest/gtest.h>
 
@@ -30,7 +30,7 @@ TEST_F(ModelsTest, AModelIsDescribedWithItsDefaults) {
   EXPECT_EQ(model.spec().class_names(1), "b");
   EXPECT_EQ(model.create_time().seconds(), 1'700'000'000);
   EXPECT_EQ(GetModel("m").SerializeAsString(), model.SerializeAsString());
-  // What is described can be created again as it stands.
+  // The description can be used to create the model again.
   v1::CreateModelRequest again;
   *again.mutable_spec() = model.spec();
   again.set_model_id("again");
@@ -40,8 +40,8 @@ TEST_F(ModelsTest, AModelIsDescribedWithItsDefaults) {
   EXPECT_EQ(ParametersOf("again"), ParametersOf("m"));
 }
 
-// With an initialiser of the caller's, biases start at 0, and the description is what it was before
-// biases had one.
+// With an explicit initialiser, biases start at 0, and the description is the same as before biases
+// had an initialiser.
 TEST_F(ModelsTest, AGivenInitializerKeepsBiasesAtZero) {
   const v1::Model model = CreateModel("m", R"({"inputSize":3,"layers":[
       {"units":4,"initializer":"INITIALIZER_HE_NORMAL"},
@@ -171,7 +171,7 @@ TEST_F(ModelsTest, HealthAnswersPerServiceAndTurnsWhileDraining) {
   EXPECT_EQ(check(""), Response::SERVING);
   EXPECT_EQ(check("backprop.v1.TrainingService"), Response::SERVING);
   EXPECT_EQ(check("other"), -static_cast<int>(grpc::StatusCode::NOT_FOUND));
-  // A watcher sees the change, and does not keep the server from stopping.
+  // A watcher sees the change, and does not delay the stop of the server.
   grpc::ClientContext watching;
   const auto watch = health->Watch(&watching, {});
   Response response;

@@ -39,7 +39,7 @@ TEST_F(ParametersTest, TensorsHaveNamesShapesAndState) {
   EXPECT_EQ(parameters.optimizer_step(), 3);
 }
 
-// A copy made from what was read goes on exactly as the original does, in both encodings.
+// A copy created from the parameters trains exactly like the original, in both encodings.
 TEST_F(ParametersTest, WhatWasReadContinuesExactly) {
   CreateModel("m", kAdam);
   Steps("m", 5);

@@ -80,8 +80,8 @@ TEST_F(ReadingTest, DefaultsFollowTheLoss) {
   EXPECT_EQ(multi.classes_size(), 0);
 }
 
-// Layers of at most 32 units: in wider ones the last bits may depend on how many rows come together
-// (docs/numerics.md).
+// Layers of at most 32 units: with wider ones the last bits may depend on the number of rows in a
+// request (docs/numerics.md).
 TEST_F(ReadingTest, ManyRowsInPiecesEqualRowsAlone) {
   CreateModel("m", R"({"inputSize":1,"layers":[{"units":32},{"units":32},{"units":2}]})");
   v1::PredictRequest request;
@@ -148,7 +148,7 @@ TEST_F(ReadingTest, GradCheckPassesAndSaysWhatItDid) {
   EXPECT_EQ(ParametersOf("m"), before);
 }
 
-// Every activation with every loss, in the model's real state: after steps with dropout, weights,
+// Every activation with every loss, in a realistic state: after steps with dropout, weights,
 // smoothing and standardised inputs, in both precisions.
 TEST_F(ReadingTest, GradCheckProvesEveryActivationWithEveryLoss) {
   const char* const kActivationNames[] = {"IDENTITY", "RELU", "TANH", "SIGMOID", "LEAKY_RELU",
@@ -227,7 +227,7 @@ TEST_F(ReadingTest, EvaluateSaysEverythingOrTheSummaryAlone) {
   EXPECT_FALSE(response.has_classification());
 }
 
-// A check that would take minutes ends soon after its caller has gone, and leaves nothing behind.
+// A check that would take minutes ends soon after its caller has cancelled, and leaves nothing.
 TEST_F(ReadingTest, ALongGradCheckEndsWithItsDeadline) {
   CreateModel("m", R"({"inputSize":300,"layers":[{"units":300},{"units":300},{"units":10}]})");
   v1::GradCheckRequest request;
@@ -245,7 +245,7 @@ TEST_F(ReadingTest, ALongGradCheckEndsWithItsDeadline) {
   EXPECT_TRUE(server->context.calls.WaitForNone(absl::Seconds(20)));
 }
 
-// While every thread trains, predictions of other models and of the one that trains are answered.
+// While all threads train, predictions of other models and of the model in training are answered.
 TEST_F(ReadingTest, PredictionsGoOnWhileEverythingTrains) {
   std::vector<std::unique_ptr<grpc::ClientContext>> calls;
   std::vector<std::unique_ptr<grpc::ClientReader<v1::TrainResponse>>> readers;

@@ -1,4 +1,4 @@
-// Replies that gRPC would not send are refused before the work for them.
+// Responses that gRPC would not send are rejected before they are computed.
 #include "server/rpc/reply_size.h"
 
 #include <gtest/gtest.h>
@@ -131,7 +131,7 @@ TEST_F(ReplySizeTest, ASpecWhoseAnswerWouldNotFitIsRefused) {
   auto* spec = request.mutable_spec();
   spec->mutable_loss()->mutable_mean_squared_error();
   spec->add_layers()->set_units(1);
-  // The defaults of a layer are counted with 64 bytes; the number of features takes two.
+  // The defaults of a layer count 64 bytes; the number of features takes two.
   spec->set_input_size(4000);
   for (int i = 0; spec->ByteSizeLong() <= static_cast<size_t>(kLimit - 64); ++i) {
     spec->add_feature_names(std::to_string(100'000 + i) + std::string(240, 'f'));

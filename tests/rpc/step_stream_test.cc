@@ -1,4 +1,4 @@
-// StepStream: many steps in flight, in order, each with its answer.
+// StepStream: pipelined steps in order, each with its response.
 #include "server/rpc/step_stream.h"
 
 #include <gtest/gtest.h>
@@ -121,7 +121,7 @@ TEST_F(StepStreamTest, RetriesOnAnotherStreamApplyOnce) {
   EXPECT_EQ(GetModel("m").step(), 5);
 }
 
-// A sender whose answers nobody takes: the server reads no more than its bound.
+// If a sender does not read responses, the server reads no more than its bound.
 TEST_F(StepStreamTest, WhoDoesNotReadIsHeldBack) {
   server = std::make_unique<TestServer>(session::Limits(), "", 1);
   CreateModel("m", kLargeSpec);
@@ -139,7 +139,7 @@ TEST_F(StepStreamTest, WhoDoesNotReadIsHeldBack) {
     for (int i = 0; i < kSteps && opened->Send(step); ++i) ++sent;
     opened->stream->WritesDone();
   });
-  // Nothing can be answered while the pool is held. The count stops growing long before the end.
+  // No step is answered while the pool is blocked. The count stops growing long before the end.
   int before = -1;
   while (before != sent) {
     before = sent;

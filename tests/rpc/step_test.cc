@@ -110,7 +110,7 @@ TEST_F(StepTest, AStepThatWouldNotBeFiniteIsRefusedAndChangesNothing) {
 }
 
 TEST_F(StepTest, AStepWhoseCallerHasGoneIsNotMade) {
-  // One compute thread, held; a step too large to be made at once waits behind it.
+  // The only compute thread is blocked; a step too large to be made inline waits for it.
   server = std::make_unique<TestServer>(session::Limits(), "", 1);
   CreateModel("m", kLargeSpec);
   Notification held, go;
@@ -125,7 +125,7 @@ TEST_F(StepTest, AStepWhoseCallerHasGoneIsNotMade) {
   v1::StepResponse response;
   EXPECT_EQ(server->stub->Step(&call, request, &response).error_code(),
             grpc::StatusCode::DEADLINE_EXCEEDED);
-  // The server may hear of it a moment after the client.
+  // The server may notice it a moment after the client.
   absl::SleepFor(absl::Milliseconds(200));
   go.Notify();
   EXPECT_TRUE(server->context.calls.WaitForNone(absl::Seconds(20)));

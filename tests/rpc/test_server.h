@@ -1,4 +1,4 @@
-// A real server on a free port of the loopback, with a clock that tests turn.
+// A real server on a free port of the loopback interface, with a clock that tests control.
 #ifndef BACKPROP_TESTS_RPC_TEST_SERVER_H_
 #define BACKPROP_TESTS_RPC_TEST_SERVER_H_
 
@@ -66,7 +66,7 @@ struct TestServer {
   std::unique_ptr<v1::TrainingService::Stub> stub;
 };
 
-// A message from JSON, as a person would write it.
+// Parses a message from JSON.
 template <class Message>
 Message Json(const std::string& json) {
   Message message;
@@ -75,7 +75,7 @@ Message Json(const std::string& json) {
   return message;
 }
 
-// The details of an error.
+// Returns the details of an error.
 inline std::vector<google::rpc::BadRequest::FieldViolation> Violations(const grpc::Status& status) {
   google::rpc::Status details;
   details.ParseFromString(status.error_details());
@@ -108,7 +108,7 @@ class ServiceTest : public testing::Test {
     return (server->stub.get()->*method)(&call, request, response);
   }
 
-  // A whole Train: its events, and how the call ended.
+  // Calls Train and reads all events; returns them and the status of the call.
   grpc::Status Train(const v1::TrainRequest& request, std::vector<v1::TrainingEvent>* events) {
     grpc::ClientContext call;
     call.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(60));
@@ -143,7 +143,7 @@ class ServiceTest : public testing::Test {
     return response.parameters().SerializeAsString();
   }
 
-  // A model and a step of it that is too large to be made on gRPC's threads.
+  // Creates a model, and a step that is too large to be made on gRPC's threads.
   static constexpr char kLargeSpec[] = R"({"inputSize":200,"layers":[{"units":200},{"units":2}]})";
   static v1::StepRequest LargeStepOn(const std::string& id) {
     v1::StepRequest step;

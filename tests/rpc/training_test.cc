@@ -146,8 +146,7 @@ TEST_F(TrainingTest, AnUnfinishedEpochIsContinuedWhenAsked) {
   EXPECT_EQ(ParametersOf("cut"), ParametersOf("whole"));
 }
 
-// A report a second unless something else is asked for: the first hundredth of this run takes
-// hours.
+// One report per second by default: the first hundredth of this run takes hours.
 TEST_F(TrainingTest, ARunReportsByTimeByDefault) {
   CreateModel("m", kXorSpec);
   auto request = RequestFor("m", kForever);
@@ -191,12 +190,12 @@ TEST_F(TrainingTest, ADetachedRunOutlivesItsCallerAndIsWatchedAndStopped) {
   stream.context->TryCancel();
   EXPECT_EQ(stream.Finish().error_code(), grpc::StatusCode::CANCELLED);
   EXPECT_EQ(GetModel("m").active_run(), "models/m/runs/1");
-  // A second call on the model is refused and names the run.
+  // A second call on the model is rejected and names the run.
   std::vector<v1::TrainingEvent> refused;
   const auto status = Train(RequestFor("m", 1), &refused);
   EXPECT_EQ(status.error_code(), grpc::StatusCode::FAILED_PRECONDITION);
   EXPECT_EQ(Info(status).metadata().at("run"), "models/m/runs/1");
-  // Two watchers see it to its end.
+  // Two watchers follow it to its end.
   std::vector<v1::TrainingEvent> first, second;
   std::thread watcher([&] { EXPECT_TRUE(Watch(R"({"model":"models/m"})", &first).ok()); });
   std::thread other([&] {
@@ -220,7 +219,7 @@ TEST_F(TrainingTest, ADetachedRunOutlivesItsCallerAndIsWatchedAndStopped) {
   EXPECT_EQ(late[0].SerializeAsString(), first.back().SerializeAsString()) << "the last event";
 }
 
-// A watcher that wants what a run under way never comes to gets the run's last event.
+// A watcher that waits for an event that an active run never reaches gets the run's last event.
 TEST_F(TrainingTest, AWatcherOfWhatNeverComesGetsTheLastEvent) {
   CreateModel("m", kXorSpec);
   for (int round = 1; round <= 20; ++round) {
@@ -230,7 +229,7 @@ TEST_F(TrainingTest, AWatcherOfWhatNeverComesGetsTheLastEvent) {
     std::thread watcher([&] {
       EXPECT_TRUE(Watch(R"({"model":"models/m","fromSequence":1000000000000})", &late).ok());
     });
-    // As a rule the watcher has begun by then; one that has not sees a run that has ended.
+    // Usually the watcher has started by then; otherwise it sees a run that has ended.
     for (int i = 0; i < 50; ++i) GetModel("m");
     v1::StopTrainingResponse stopped;
     ASSERT_TRUE(Stop("m", &stopped).ok());
@@ -242,7 +241,8 @@ TEST_F(TrainingTest, AWatcherOfWhatNeverComesGetsTheLastEvent) {
   }
 }
 
-// Who cancels a Train and goes on at once is ahead of the run, which is not a reason to refuse.
+// A caller that cancels Train and immediately calls again may arrive before the run has ended; the
+// call must not be rejected.
 TEST_F(TrainingTest, WhatFollowsACancelledTrainAtOnceIsNotRefused) {
   CreateModel("m", kXorSpec);
   v1::CreateCheckpointRequest keep;
@@ -280,7 +280,7 @@ TEST_F(TrainingTest, WhatFollowsACancelledTrainAtOnceIsNotRefused) {
   }
 }
 
-// The same beside a StopTraining that has not been answered yet; and a model can be deleted.
+// The same during a StopTraining that is not answered yet; and a model can be deleted.
 TEST_F(TrainingTest, WhatFollowsAStopAtOnceIsNotRefused) {
   for (int round = 0; round < 50; ++round) {
     const std::string id = "m" + std::to_string(round);
@@ -307,7 +307,7 @@ TEST_F(TrainingTest, WhatFollowsAStopAtOnceIsNotRefused) {
   }
 }
 
-// Steps that wait for the end of a run are made in the order in which they came.
+// Steps that wait for the end of a run are made in order of arrival.
 TEST_F(TrainingTest, StepsThatWaitForACancelledRunKeepTheirOrder) {
   CreateModel("m", kXorSpec);
   auto step = Json<v1::StepRequest>(R"({"batch":)" + std::string(kXorBatch) + "}");
@@ -338,7 +338,8 @@ TEST_F(TrainingTest, StepsThatWaitForACancelledRunKeepTheirOrder) {
   }
 }
 
-// A run that goes on is still a reason: at once if no call owns it, else after a moment.
+// A run that continues is still a reason to reject: at once if no call owns it, otherwise after a
+// moment.
 TEST_F(TrainingTest, ARunThatGoesOnIsStillInTheWay) {
   CreateModel("m", kXorSpec);
   for (const bool detach : {true, false}) {
@@ -409,8 +410,8 @@ TEST_F(TrainingTest, StoppingTheServerEndsStreamsWithUnavailable) {
   EXPECT_EQ(stream.response.event().summary().stop_reason(), v1::STOP_REASON_SERVER_SHUTDOWN);
 }
 
-// The reader sleeps while the run makes reports by the hundred thousand: it gets the first and the
-// last, and is told how many it missed.
+// The reader sleeps while the run makes hundreds of thousands of reports: it gets the first and the
+// last ones, and the number of dropped ones.
 TEST_F(TrainingTest, ASlowReaderMissesReportsInTheMiddleOnly) {
   CreateModel("m", kXorSpec);
   auto request = RequestFor("m", 100'000);

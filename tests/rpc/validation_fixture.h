@@ -1,4 +1,4 @@
-// Rules about requests, checked against a real server. A refused request changes nothing.
+// Rules about requests, checked against a real server. A rejected request changes nothing.
 #ifndef BACKPROP_TESTS_RPC_VALIDATION_FIXTURE_H_
 #define BACKPROP_TESTS_RPC_VALIDATION_FIXTURE_H_
 
@@ -13,11 +13,11 @@ namespace backprop::rpc {
 
 using grpc::StatusCode;
 
-// What must come of a request written in JSON.
+// The expected result of a request written in JSON.
 struct Rule {
   std::string json;
   StatusCode code;
-  std::string message;  // in full for a refusal; empty for a request that must pass
+  std::string message;  // the complete error; empty for a request that must pass
 };
 
 inline session::Limits SmallLimits() {
@@ -74,7 +74,7 @@ class ValidationTest : public ServiceTest {
       EXPECT_EQ(Info(status).reason(), "LIMIT_EXCEEDED");
   }
 
-  // The numbers of every model.
+  // The parameters of every model.
   std::string Everything() {
     std::string all;
     for (const char* id : {"xor", "named", "binary", "multi", "line", "double"})

@@ -538,7 +538,7 @@ TEST_F(ValidationTest, WorkspacesAndMessagesAreLimited) {
                 &parameters);
   EXPECT_EQ(status.error_code(), StatusCode::RESOURCE_EXHAUSTED);
   EXPECT_NE(status.error_message().find("try encoding RAW"), std::string::npos);
-  // Larger than the transport takes: refused by gRPC before it is read.
+  // Larger than the transport's limit: rejected by gRPC before it is read.
   v1::PredictRequest predict;
   predict.set_model("models/wide");
   predict.mutable_inputs()->set_raw(std::string(400'000, '\0'));
@@ -546,7 +546,7 @@ TEST_F(ValidationTest, WorkspacesAndMessagesAreLimited) {
   v1::PredictResponse prediction;
   EXPECT_EQ(Call(&Stub::Predict, predict, &prediction).error_code(),
             StatusCode::RESOURCE_EXHAUSTED);
-  // A small request whose reply would be large.
+  // A small request with a large response.
   CreateModel("many", R"({"inputSize":1,"layers":[{"units":100}]})");
   predict.set_model("models/many");
   predict.mutable_inputs()->set_raw(std::string(4 * 300, '\0'));

@@ -1,4 +1,4 @@
-// A store as a file, and back.
+// Backup of a store to a file, and restore.
 #include "server/session/backup.h"
 
 #include <gtest/gtest.h>
@@ -37,7 +37,7 @@ std::string Everything(store::Store* store) {
   return all;
 }
 
-// Records of all sizes up to one that needs several frames, in every table.
+// Records of all sizes, up to one that needs several frames, in every table.
 void Fill(store::Store* store) {
   store::Batch batch;
   for (int table = 1; table < store::kTables; ++table) {

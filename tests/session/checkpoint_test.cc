@@ -1,4 +1,4 @@
-// Points to return to, in memory and on a store.
+// Checkpoints, in memory and on a store.
 #include <gtest/gtest.h>
 
 #include <memory>
@@ -48,7 +48,7 @@ class CheckpointTest : public DurableFixture {
   }
 };
 
-// In memory, on a store, and on a store that was closed in between.
+// In memory, on a store, and on a store that was reopened in between.
 TEST_F(CheckpointTest, RestoringGoesOnWithTheSameBits) {
   for (const std::string where : {"memory", "store", "restarted"}) {
     SCOPED_TRACE(where);
@@ -154,7 +154,7 @@ TEST_F(CheckpointTest, AModelHasAtMostAHundred) {
   EXPECT_TRUE(Keep(session.get(), "more").ok());
 }
 
-// An archive in memory that is full refuses, and knows nothing of what it refused.
+// A full archive in memory rejects checkpoints, and keeps nothing of the rejected ones.
 TEST_F(CheckpointTest, WhatTheArchiveRefusesIsNotThere) {
   store::MemoryStore small(3000);
   environment.archive = &small;
@@ -167,7 +167,7 @@ TEST_F(CheckpointTest, WhatTheArchiveRefusesIsNotThere) {
     EXPECT_EQ(kept.status().code(), absl::StatusCode::kResourceExhausted);
     EXPECT_EQ(Restore(session.get(), id).status().code(), absl::StatusCode::kNotFound);
     ASSERT_TRUE(Drop(session.get(), "c0").ok());
-    EXPECT_TRUE(Keep(session.get(), id, {id, 1}).ok());  // not the refusal's retry
+    EXPECT_TRUE(Keep(session.get(), id, {id, 1}).ok());  // not a retry of the rejected request
     store::WaitForAnswers(&small);
     environment.archive = &archive;
     return;
@@ -184,7 +184,7 @@ TEST_F(CheckpointTest, DuringARunTheyAreOfAStepsEnd) {
   (*run)->RequestStop(StopReason::kStopped);
   WaitFor(*run);
   ASSERT_TRUE(Restore(session.get(), "a").ok());
-  // As many steps of the same run from the beginning.
+  // The same number of steps of the same run, from the beginning.
   if ((*kept)->step == 0) return;
   const auto again = Create("again");
   const auto same = Train(again.get(), (*kept)->step);
@@ -206,12 +206,12 @@ TEST_F(CheckpointTest, ARunKeepsItsNewest) {
     EXPECT_EQ(first->run, 1);
     ASSERT_TRUE(first->metrics.has_value());
     EXPECT_EQ(first->metrics->rows, 50);
-    // It is what the run had after so many steps.
+    // It is the state of the run after this number of steps.
     ASSERT_EQ(*Restore(session.get(), "run-1-iteration-12"), 12);
     const auto other = SessionOf(XorNetwork()->spec());
     WaitFor(Start(other.get(), Run(12, {})));
     EXPECT_EQ(Values(*Read(session.get())), Values(*Read(other.get())));
-    // Those of earlier runs count.
+    // Checkpoints of earlier runs count.
     WaitFor(Start(session.get(), Run(6, {6, 2, false})));
     EXPECT_EQ(Ids(session.get()),
               (std::vector<std::string>{"run-1-iteration-18", "run-2-iteration-6"}));
@@ -221,7 +221,7 @@ TEST_F(CheckpointTest, ARunKeepsItsNewest) {
   }
 }
 
-// Faster than they are stored: the run waits, and ends.
+// If checkpoints are made faster than they are stored, the run waits, and ends.
 TEST_F(CheckpointTest, ARunWaitsForItsCheckpoints) {
   for (int i = 0; i < 20; ++i) {
     auto session = Create(absl::StrCat("m", i));
@@ -245,7 +245,7 @@ TEST_F(CheckpointTest, ARunKeepsItsBestEpoch) {
   EXPECT_TRUE(best.best);
   EXPECT_EQ(best.metrics->rows, 40);
   EXPECT_EQ(best.iteration % 4, 0);
-  // The same run with early stopping, which gives the best epoch back, ends with the same bits.
+  // The same run with early stopping, which restores the best epoch, ends with the same bits.
   auto stopping = Run(40, {});
   stopping.validation.rows = XorRows(40);
   stopping.config.early_stopping = EarlyStopping{1000, 0, true};
@@ -265,7 +265,7 @@ TEST_F(CheckpointTest, WithoutValidationTheBestEpochIsThatOfItsBatches) {
   EXPECT_LT(best->metrics->loss, 1);
 }
 
-// A run that goes on after restarts leaves the checkpoints of one that was never cut.
+// A run that resumes after restarts leaves the same checkpoints as an uninterrupted one.
 TEST_F(CheckpointTest, ARunThatGoesOnLeavesTheSame) {
   limits.mark_interval = absl::ZeroDuration();
   Restart();
@@ -294,8 +294,7 @@ TEST_F(CheckpointTest, ARunThatGoesOnLeavesTheSame) {
   }
 }
 
-// Validated on the opposite of what it learns it is best at the beginning, also when it is cut
-// later.
+// Validated on inverted labels, a run is best at the beginning, even if it is interrupted later.
 TEST_F(CheckpointTest, ARunThatGoesOnKnowsItsBestEpoch) {
   limits.mark_interval = absl::ZeroDuration();
   Restart();

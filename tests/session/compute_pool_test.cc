@@ -44,7 +44,7 @@ TEST(ComputePoolTest, ItsThreadsGiveWayToThoseThatAnswer) {
       << "the other threads stay as they are";
 }
 
-// With the only thread held, queue both kinds and look at the order in which they ran.
+// While the only thread is blocked, queues both kinds, and checks the order in which they run.
 TEST(ComputePoolTest, InteractiveGoesFirstButDoesNotStarveBackground) {
   std::string order;
   {
@@ -65,7 +65,7 @@ TEST(ComputePoolTest, InteractiveGoesFirstButDoesNotStarveBackground) {
 
 TEST(StrandTest, CheapWorkOnAnIdleStrandRunsOnTheCallersThread) {
   ComputePool pool(1);
-  const auto strand = std::make_shared<Strand>(&pool);  // kept alive by its tasks, as it must be
+  const auto strand = std::make_shared<Strand>(&pool);  // kept alive by its tasks, as required
   std::thread::id thread;
   strand->Post(0, [&, strand] { thread = std::this_thread::get_id(); });
   EXPECT_EQ(thread, std::this_thread::get_id());
@@ -93,8 +93,9 @@ TEST(StrandTest, AThreadThatRunsACheapTaskRunsTheCheapOnesBehindIt) {
   });
   first_runs.WaitForNotification();
   strand->Post(1, [&, strand] { record(); });
-  strand->Post(Strand::kInlineCost - 2, [&, strand] { record(); });  // with those before: cheap
-  strand->Post(1, [&, strand] { record(); });                        // and with this not any more
+  strand->Post(Strand::kInlineCost - 2,
+               [&, strand] { record(); });     // together with the earlier ones: cheap
+  strand->Post(1, [&, strand] { record(); });  // not with this one
   strand->Post(1, [&, strand] {
     record();
     last.Notify();
@@ -124,7 +125,7 @@ TEST(StrandTest, TasksRunOneAtATimeInTheirOrder) {
         for (int i = 0; i < 500; ++i) {
           strand->Post(i % 3 == 0 ? Strand::kInlineCost + 1 : 0, [&, strand, caller, i] {
             EXPECT_EQ(inside.fetch_add(1), 0);
-            seen[caller].push_back(i);  // no lock: the strand is one
+            seen[caller].push_back(i);  // no lock needed: the strand serializes
             inside.fetch_sub(1);
             ++done;
           });
@@ -140,7 +141,7 @@ TEST(StrandTest, TasksRunOneAtATimeInTheirOrder) {
   }
 }
 
-// A task that posts again from inside comes after those that were there.
+// A task posted by a task runs after those that were queued before.
 TEST(StrandTest, ATaskMayPostToItsStrand) {
   std::string order;
   Notification done;

@@ -1,4 +1,4 @@
-// Datasets: uploads, who uses them, their rows on disk and in memory.
+// Datasets: uploads, their users, and their rows on disk and in memory.
 #include "server/session/datasets.h"
 
 #include <gtest/gtest.h>
@@ -91,7 +91,7 @@ TEST_F(DatasetsTest, AnUploadGoesOnAfterARestartAndIsThereOnce) {
   const auto again = *all().BeginUpload({"d", "r", engine::DataType::kFloat32, {}});
   EXPECT_EQ(again.uid, begun.uid);
   EXPECT_EQ(again.rows, 70);
-  // From the beginning: what has come is skipped.
+  // From the beginning: rows that the server has are skipped.
   EXPECT_EQ(Append(again.uid, 0, Part(*rows, 0, 50))->rows, 70);
   EXPECT_EQ(Append(again.uid, 50, Part(*rows, 50, 50))->rows, 100);
   EXPECT_EQ(ReasonOf(Complete(again.uid, 200).status())->reason, "ROWS_MISSING");
@@ -143,7 +143,7 @@ TEST_F(DatasetsTest, ARunIsTheSameAsWithItsRowsInTheRequest) {
   EXPECT_EQ(Values(*Read(session.get())), Values(*Read(inline_session.get())));
 }
 
-// Also one that waits in the store: it is the run of a server that is not there any more.
+// This includes a run recorded in the store by a server that no longer exists.
 TEST_F(DatasetsTest, CannotBeDeletedUnderARun) {
   Upload("d");
   auto session = *Make("m");
@@ -170,7 +170,7 @@ TEST_F(DatasetsTest, CannotBeDeletedUnderARun) {
   EXPECT_EQ(Records(), 0u);
 }
 
-// It is there until it is gone: only who would begin to use it has to wait.
+// The dataset exists until it is deleted; only new users of it have to wait.
 TEST_F(DatasetsTest, WhileItIsFoundOutWhetherItCanBeDeleted) {
   Upload("d");
   const auto model = *Make("m");
@@ -194,7 +194,7 @@ TEST_F(DatasetsTest, WhileItIsFoundOutWhetherItCanBeDeleted) {
   EXPECT_EQ(Use("d", *model).status().code(), absl::StatusCode::kNotFound);
 }
 
-// A call under way when the server begins to stop may ask only after that.
+// A call that is active when the server starts to stop may request this only afterwards.
 TEST_F(DatasetsTest, WhoAsksForRowsAfterTheEndOfReadingIsTold) {
   Upload("d");
   const auto model = *Make("m");
@@ -276,7 +276,7 @@ TEST_F(DatasetsTest, WhatTheStoreRefusedIsAsTheStoreHasIt) {
   EXPECT_EQ(Append(info.uid, 50, Part(*rows, 50, 150))->rows, 200);
 }
 
-// Larger than what is read into memory, in another precision, with names of classes.
+// Larger than the limit for reading into memory, in another precision, with class names.
 TEST_F(DatasetsTest, LargeOnesAreMapped) {
   const int64_t count = kMostHeapBytes / (2 * 8) + 10;
   auto rows = engine::XorData(count, 1, engine::DataType::kFloat32);

@@ -32,13 +32,13 @@ TEST_F(DurabilityTest, AModelComesBackAsItWas) {
     EXPECT_EQ(after->step, 20);
     EXPECT_EQ(after->optimizer_step, 20);
     EXPECT_EQ(session->create_time(), created);
-    // And goes on as it would have.
+    // It also continues as it would have without the restart.
     ASSERT_TRUE(Step(session.get()).ok());
     EXPECT_EQ(Read(session.get())->step, 21);
   }
 }
 
-// Restarts between any two steps change nothing, also where the log of steps is cut.
+// Restarts between any two steps change nothing, even if the log of steps is truncated.
 TEST_F(DurabilityTest, StepsWithRestartsEqualStepsWithout) {
   auto steady = *Make("large");
   const auto alone = SessionOf(Spec("large"));
@@ -97,7 +97,7 @@ TEST_F(DurabilityTest, ARetryAfterARestartGetsTheFirstAnswer) {
   }
 }
 
-// Starts steps without waiting for their answers.
+// Starts steps without waiting for their results.
 struct SentStep {
   Waiter<StepOutcome> waiter;
   void Send(Session* session, RequestKey key) {
@@ -137,7 +137,7 @@ TEST_F(DurabilityTest, WhatTheStoreRefusesWasNeverDone) {
   EXPECT_FALSE(third.waiter.Wait().ok());
   EXPECT_EQ(ReasonOf(Step(session.get(), {"r4", 1}).status())->reason, "NOT_STORED")
       << "whoever still holds the session";
-  // The next one who asks gets the model as it is stored, and retries are new.
+  // The next caller gets the stored model, and retries count as new requests.
   session = *Find("m");
   EXPECT_EQ(Values(*Read(session.get())), before);
   EXPECT_EQ(Step(session.get(), {"r1", 1})->step, 1);
@@ -145,7 +145,7 @@ TEST_F(DurabilityTest, WhatTheStoreRefusesWasNeverDone) {
   EXPECT_EQ(Step(session.get(), {"r2", 1})->step, 3);
 }
 
-// Nobody has to ask for the model.
+// This happens without a request for the model.
 TEST_F(DurabilityTest, AParkedRunGoesOnWhenTheStoreWorksAgain) {
   limits.mark_interval = absl::ZeroDuration();
   Restart();
@@ -154,7 +154,7 @@ TEST_F(DurabilityTest, AParkedRunGoesOnWhenTheStoreWorksAgain) {
   auto session = *Make("m");
   const RunPtr parked = Start(session.get(), std::move(args));
   held.Hold();
-  while (held.waiting() == 0) std::this_thread::yield();  // a mark
+  while (held.waiting() == 0) std::this_thread::yield();  // a progress mark
   held.Release(absl::ResourceExhaustedError("the disk is full"));
   Waiter<int> told;
   parked->OnFinish([done = told.callback()](const absl::StatusOr<RunSummary>& end) mutable {
@@ -169,7 +169,7 @@ TEST_F(DurabilityTest, AParkedRunGoesOnWhenTheStoreWorksAgain) {
   EXPECT_EQ(server->environment.runs_under_way.load(), 1);
   EXPECT_EQ(server->registry.ResumeParked(), 0);
   EXPECT_EQ(WaitFor(*(*Find("m"))->FindRun(0)).iterations, 200'000);
-  // With the bits of one that was not parked.
+  // It has the same bits as a run that was not parked.
   const auto alone = SessionOf(Spec("m"));
   WaitFor(Start(alone.get(), TrainArgsFor(200'000)));
   EXPECT_EQ(Values(*Read(Find("m")->get())), Values(*Read(alone.get())));
@@ -199,7 +199,7 @@ TEST_F(DurabilityTest, AModelThatCannotBeStoredIsNotCreatedAndOneThatCannotBeDel
   EXPECT_EQ(server->registry.size(), 1);
 }
 
-// The window holds the last 64 answers, on disk as in memory, also when it has gone round.
+// The window holds the last 64 responses, on disk and in memory, also after it has wrapped around.
 TEST_F(DurabilityTest, TheWindowIsTheSameAfterARestart) {
   ASSERT_TRUE(Make("m").ok());
   for (int i = 0; i < 100; ++i) {
@@ -246,7 +246,7 @@ TEST_F(DurabilityTest, ADeletedModelLeavesNothing) {
                           })
                     .ok());
   }
-  // A new model of that name does not see the old one.
+  // A new model with that name does not see the old one.
   ASSERT_TRUE(Make("large").ok());
   EXPECT_EQ(Step(Find("large")->get(), {"r1", 1})->step, 1);
 }
@@ -281,7 +281,7 @@ TEST_F(DurabilityTest, ARunGoesOnAfterARestartAsIfThereHadBeenNone) {
     (*Find("m"))->Train(copy(), run.callback());
     ASSERT_TRUE(run.Wait().ok()) << run.Wait().status();
     EXPECT_EQ((*run.Wait())->number(), 1) << "a repeated Train attaches";
-    // Some steps later the server ends.
+    // The server ends some steps later.
     const int64_t seen = (*run.Wait())->log().last_sequence();
     while (!(*run.Wait())->finished() && (*run.Wait())->log().last_sequence() < seen + 3) {
       std::this_thread::yield();
@@ -347,7 +347,7 @@ TEST_F(DurabilityTest, AModelExpiresAlsoIfNobodyUsedItSinceTheRestart) {
   EXPECT_EQ(server->opened->models, 0);
 }
 
-// Models beyond the memory limit go, and come back when they are used, with all they had.
+// Models above the memory limit are evicted, and are complete when they are used again.
 TEST_F(DurabilityTest, ModelsBeyondTheMemoryLimitLiveInTheStore) {
   const int64_t each = (*Make("first"))->MemoryBytes();
   limits.memory_limit_bytes = 20 * each;
@@ -373,7 +373,7 @@ TEST_F(DurabilityTest, ModelsBeyondTheMemoryLimitLiveInTheStore) {
     EXPECT_EQ(Values(*Read(Find("m" + std::to_string(i))->get())), Values(*Read(alone.get())));
   }
   EXPECT_EQ(server->registry.size(), 101);
-  // Those with a ttl expire wherever they are.
+  // Models with a ttl expire, loaded or not.
   clock.Advance(absl::Hours(2));
   // (Loading one to delete it may evict another, which then waits for the next look.)
   int64_t expired = 0;
@@ -394,7 +394,7 @@ TEST_F(DurabilityTest, AModelInUseIsNotEvicted) {
   WaitFor(*run);
 }
 
-// A damaged record is told of its model, and of that alone.
+// A damaged record is reported for its model only.
 TEST_F(DurabilityTest, ADamagedModelIsQuarantined) {
   const Uid uid = (*Make("bad"))->journal()->uid();
   ASSERT_TRUE(Make("good").ok());

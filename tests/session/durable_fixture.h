@@ -1,4 +1,4 @@
-// Sessions on a store that is closed and opened again under them.
+// Sessions on a store that tests close and reopen.
 #ifndef BACKPROP_TESTS_SESSION_DURABLE_FIXTURE_H_
 #define BACKPROP_TESTS_SESSION_DURABLE_FIXTURE_H_
 
@@ -15,8 +15,8 @@
 
 namespace backprop::session {
 
-// A server's sessions: all that a restart throws away. Ends as a process that is killed would, but
-// for what has been handed to the store already.
+// A server's sessions: everything that a restart discards. Ends like a killed process, except for
+// batches already passed to the store.
 struct Server {
   Server(store::Store* store, const Clock* clock, const Limits& limits,
          std::map<std::string, engine::NetworkSpec>* specs)
@@ -35,7 +35,7 @@ struct Server {
     opened = registry.Open();
     EXPECT_TRUE(opened.ok()) << opened.status();
   }
-  // The runs that are not to go on end; those that are leave a mark.
+  // Runs that do not resume end; the others store a mark.
   ~Server() {
     registry.Drain();
     pool.reset();
@@ -49,7 +49,7 @@ struct Server {
   absl::StatusOr<Registry::Found> opened;
 };
 
-// Holds commits back while it is told to, and can refuse them.
+// Holds commits while requested, and can reject them.
 class HeldStore final : public store::Store {
  public:
   explicit HeldStore(store::Store* kept) : kept_(kept) {}
@@ -58,7 +58,7 @@ class HeldStore final : public store::Store {
     const MutexLock lock(&mu_);
     held_ = true;
   }
-  // Lets go of what was held; `refusal` not OK: of none of it anything is stored.
+  // Releases the held commits; if `refusal` is not OK, nothing of them is stored.
   void Release(const absl::Status& refusal) {
     std::vector<Commission> commits;
     {

@@ -1,4 +1,4 @@
-// Epochs across runs: which rows are held out, and how a run goes on where another one was cut.
+// Epochs across runs: the validation rows, and how a run continues an interrupted epoch.
 #include <gtest/gtest.h>
 
 #include <thread>
@@ -14,7 +14,7 @@ namespace {
 
 constexpr int64_t kRows = 100;
 constexpr int64_t kBatch = 7;
-constexpr int64_t kPerEpoch = 12;  // batches of the 80 rows that a split of 0.2 leaves
+constexpr int64_t kPerEpoch = 12;  // batches of the 80 training rows that a split of 0.2 leaves
 
 class EpochTest : public DurableFixture {
  protected:
@@ -25,7 +25,7 @@ class EpochTest : public DurableFixture {
     spec.layers[0].dropout = 0.2;
     return spec;
   }
-  // Mini-batches in an order of each epoch's own, a stratified split.
+  // Mini-batches shuffled in each epoch, with a stratified split.
   static Session::TrainArgs Args(int64_t iterations, bool continues = false) {
     Session::TrainArgs args;
     args.data.rows = XorRows(kRows);
@@ -46,7 +46,8 @@ class EpochTest : public DurableFixture {
   static int64_t Resumed(const RunPtr& run) { return run->config().resumed_batches(); }
 };
 
-// A run that is cut after any number of batches and continued ends with the bits of one run.
+// A run that is interrupted after any number of batches and continued ends with the bits of a
+// single run.
 TEST_F(EpochTest, ACutRunThatIsContinuedEqualsOneRun) {
   for (const auto optimizer : {engine::OptimizerKind::kSgd, engine::OptimizerKind::kAdam}) {
     for (const bool plateau : {false, true}) {
@@ -56,8 +57,8 @@ TEST_F(EpochTest, ACutRunThatIsContinuedEqualsOneRun) {
         spec.optimizer.schedule.patience = 0;
         spec.optimizer.schedule.threshold = 0.05;
       }
-      // Without rows to validate on, the plateau looks at all batches of an epoch: those of an
-      // earlier run as well.
+      // Without validation rows, the plateau schedule uses all batches of an epoch, including those
+      // of an earlier run.
       const auto plan = [&](Session::TrainArgs args) {
         if (plateau) {
           args.config.validation_split = 0;
@@ -122,7 +123,7 @@ TEST_F(EpochTest, TheFirstEventAndTheEpochCountSaySo) {
   EXPECT_EQ(batches_of_epoch, (std::vector<int64_t>{0, kPerEpoch - 5, kPerEpoch}));
 }
 
-// What would make the batches others begins a new epoch.
+// A change that would change the batches starts a new epoch.
 TEST_F(EpochTest, AnotherPlanBeginsANewEpoch) {
   using Change = std::function<void(Session::TrainArgs*)>;
   const std::pair<const char*, Change> changes[] = {
@@ -142,7 +143,7 @@ TEST_F(EpochTest, AnotherPlanBeginsANewEpoch) {
     const auto run = Start(session.get(), std::move(args));
     EXPECT_EQ(Resumed(run), 0) << what;
     EXPECT_EQ(WaitFor(run).iterations, kPerEpoch) << what;
-    // What that run left counts, not what an earlier one did.
+    // The epoch that the last run left counts, not that of an earlier run.
     const auto next = Start(session.get(), Epochs(1, true));
     EXPECT_EQ(Resumed(next), 0) << what;
     WaitFor(next);
@@ -196,11 +197,11 @@ TEST_F(EpochTest, WhereAnEpochWasLeftSurvivesARestart) {
   EXPECT_EQ(Values(*Read(Find("m")->get())), Values(*Read(whole.get())));
 }
 
-// Of a run that a crash ended nobody knows where its epoch was.
+// If a crash ended a run, the position in its epoch is unknown.
 TEST_F(EpochTest, ARunThatACrashEndedLeavesNoEpoch) {
   const auto session = *Make("m");
   WaitFor(Start(session.get(), Args(5)));
-  StoredRun lost;  // as StartRun records one that does not resume
+  StoredRun lost;  // as StartRun records a run that does not resume
   lost.number = 2;
   lost.start_step = 5;
   store::Batch batch;
@@ -216,7 +217,7 @@ TEST_F(EpochTest, ARunThatACrashEndedLeavesNoEpoch) {
   WaitFor(run);
 }
 
-// A run that continues an epoch and is itself interrupted by restarts.
+// A run that continues an epoch and is interrupted by restarts.
 TEST_F(EpochTest, AContinuedRunGoesOnAfterARestart) {
   constexpr int64_t kEpochs = 8000;
   ASSERT_TRUE(Make("m").ok());
@@ -244,11 +245,11 @@ TEST_F(EpochTest, AContinuedRunGoesOnAfterARestart) {
   EXPECT_EQ(Values(*Read(Find("m")->get())), Values(*Read(whole.get())));
 }
 
-// Rows once trained on do not validate later: every run on the same rows holds out the same ones.
+// Training rows never become validation rows: all runs on the same rows have the same split.
 TEST_F(EpochTest, EveryRunHoldsOutTheSameRowsUnlessAskedToRedraw) {
   const auto held_out = [&](Session* session, bool redraw) {
-    // Only rows of weight 0 are validated on when the loss there weighs nothing; here the loss on
-    // each single row tells whether it was held out.
+    // The loss is 0 only if all validation rows have weight 0; here the loss on each single row
+    // shows whether it was in the validation part.
     auto args = Epochs(1);
     args.config.redraw_split = redraw;
     args.config.stratify = false;
@@ -274,8 +275,8 @@ TEST_F(EpochTest, EveryRunHoldsOutTheSameRowsUnlessAskedToRedraw) {
   EXPECT_EQ(held_out(session.get(), true), static_cast<uint64_t>(2 * kPerEpoch));
 }
 
-// A run that an earlier version started and this one goes on with keeps its split, which that
-// version drew from seed and step count, without regard to the classes.
+// A run that an earlier version started and this one resumes keeps its split, which that version
+// drew from the seed and the step count, without stratification.
 TEST_F(EpochTest, ARunOfAnEarlierVersionKeepsItsSplit) {
   const auto session = *Make("m");
   for (int i = 0; i < 5; ++i) ASSERT_TRUE(Step(session.get()).ok());

@@ -1,4 +1,4 @@
-// Sessions without a wire.
+// Sessions without a server.
 #ifndef BACKPROP_TESTS_SESSION_FIXTURE_H_
 #define BACKPROP_TESTS_SESSION_FIXTURE_H_
 
@@ -34,7 +34,7 @@ class FakeClock final : public Clock {
   absl::Time now_ ABSL_GUARDED_BY(mu_) = absl::FromUnixSeconds(1'000'000);
 };
 
-// Turns a callback into its answer.
+// Waits for a callback and returns its argument.
 template <class T>
 class Waiter {
  public:
@@ -89,7 +89,7 @@ class SessionFixture : public testing::Test {
     deleted.WaitForNotification();
     return answer;
   }
-  // A session that no registry knows.
+  // A session outside of a registry.
   std::shared_ptr<Session> SessionOf(const engine::NetworkSpec& spec) {
     SessionStart start;
     start.info.id = "m";
@@ -136,7 +136,7 @@ class SessionFixture : public testing::Test {
     session->Train(TrainArgsFor(iterations, wait, key), waiter.callback());
     return waiter.Wait();
   }
-  // The same of a run that must start.
+  // The same for a run that must start.
   static RunPtr Start(Session* session, Session::TrainArgs args) {
     Waiter<RunPtr> waiter;
     session->Train(std::move(args), waiter.callback());
@@ -176,7 +176,7 @@ class SessionFixture : public testing::Test {
   Environment environment{nullptr, &clock, {}, {}, {}, &archive, {}, {}};
   Datasets datasets{&environment, ""};
   Registry registry{&environment};
-  // Last, so that it ends what is under way before what that uses goes.
+  // Last, so that active work ends before the objects that it uses are destroyed.
   ComputePool pool{2};
   SessionFixture() {
     environment.pool = &pool;

@@ -1,7 +1,7 @@
-// One byte of a small store is flipped, in turn: the server refuses to start, or says which record
-// is damaged, or nothing has changed. Never is an answer another one. BP_FLIPS bytes are tried,
-// spread over all files but RocksDB's OPTIONS, which opening does not read; 0: every byte of every
-// file (scripts/flip).
+// Flips one byte of a small store at a time: the server refuses to start, reports the damaged
+// record, or nothing has changed. A wrong answer is never given. BP_FLIPS bytes are tried, spread
+// over all files except RocksDB's OPTIONS, which opening does not read; 0: every byte of every file
+// (scripts/flip).
 #include <gtest/gtest.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -41,7 +41,7 @@ engine::NetworkSpec SpecOf(const std::string& id) {
   return spec;
 }
 
-// A server's sessions on a real store. Lives in a process of its own: RocksDB's threads do not
+// A server's sessions on a real store. Runs in a separate process, because RocksDB's threads do not
 // fork.
 struct Stored {
   explicit Stored(const std::string& directory) {
@@ -67,7 +67,8 @@ struct Stored {
     store::WaitForAnswers(store.get());
   }
 
-  FakeClock clock;  // stands: a campaign takes longer than answers are remembered
+  FakeClock
+      clock;  // does not advance, because a campaign takes longer than responses are remembered
   std::unique_ptr<ComputePool> pool = std::make_unique<ComputePool>(1);
   std::unique_ptr<store::Store> store;
   Environment environment{pool.get(), &clock, {}, {}, {}, {}, {}, {}};
@@ -119,7 +120,7 @@ void MakeDataset(Stored* stored) {
   complete.Wait().value();
 }
 
-// All that can be asked, each as text; DATA_LOSS where it is refused as damaged.
+// All responses as text; DATA_LOSS for those that are rejected as damaged.
 std::map<std::string, std::string> Ask(Stored* stored) {
   std::map<std::string, std::string> answers;
   const auto note = [&](const std::string& what, const absl::Status& status, std::string answer) {
@@ -138,7 +139,7 @@ std::map<std::string, std::string> Ask(Stored* stored) {
     if (!session.ok()) continue;
     const auto run = (*session)->FindRun(0);
     note(id + " run", run.status(), run.ok() ? (*run)->name() : "");
-    // The answer to a retry, then a checkpoint.
+    // The response to a retry, then a checkpoint.
     const auto again = Access::Step(session->get(), {"r1", 1});
     note(id + " retry", again.status(), again.ok() ? absl::StrCat(again->step) : "");
     Waiter<int64_t> restored;
@@ -176,7 +177,7 @@ int Examine(const std::string& directory, const std::map<std::string, std::strin
   return result;
 }
 
-// Runs `work` in a process of its own; its exit status, or -signal.
+// Runs `work` in a separate process; returns its exit status, or -signal.
 template <class Work>
 int InChild(const Work& work) {
   std::fflush(nullptr);
@@ -195,13 +196,13 @@ TEST(FlippedBytesTest, AreDetectedOrHarmless) {
               Stored stored(original);
               MakeModel(&stored, "plain");
               MakeDataset(&stored);
-              return 0;  // stopped: in tables
+              return 0;  // stopped: the data is in tables
             }),
             0);
   ASSERT_EQ(InChild([&]() -> int {
               Stored stored(original);
               MakeModel(&stored, "logged");
-              _exit(0);  // killed: in the log
+              _exit(0);  // killed: the data is in the log
             }),
             0);
   ASSERT_EQ(InChild([&] {
@@ -244,7 +245,7 @@ TEST(FlippedBytesTest, AreDetectedOrHarmless) {
   const size_t stride = flips == 0 ? 1 : std::max<size_t>(1, bytes.size() / flips);
   std::map<fs::path, std::map<int, int>> outcomes;
   const std::string copy = directory.path() + "/copy";
-  // Several processes can share the work: BP_FLIP_PART of BP_FLIP_PARTS.
+  // Several processes can divide the work: BP_FLIP_PART of BP_FLIP_PARTS.
   const char* const part = std::getenv("BP_FLIP_PART");
   const char* const parts = std::getenv("BP_FLIP_PARTS");
   const size_t all_parts = parts == nullptr ? 1 : static_cast<size_t>(std::atoll(parts));
@@ -265,7 +266,8 @@ TEST(FlippedBytesTest, AreDetectedOrHarmless) {
     std::map<int, int>& of_file = outcomes[name];
     ++of_file[outcome];
     EXPECT_NE(outcome, kWrong) << name << " byte " << at;
-    // Debian's RocksDB has its assertions on, which may end the process: that is no wrong answer.
+    // Debian's RocksDB has assertions enabled, which may abort the process: that is not a wrong
+    // answer.
     EXPECT_TRUE(outcome >= 0 || outcome == -SIGABRT) << name << " byte " << at << ": " << outcome;
     if (i + apart < bytes.size() && bytes[i + apart].first == name) continue;
     std::printf(

@@ -27,7 +27,7 @@ TEST(LentThreadsTest, EveryPartOnceWhateverThePoolDoes) {
   }
 }
 
-// Parts that wait for each other end only if an idle thread takes one.
+// Parts that wait for each other finish only if an idle thread takes one.
 TEST(LentThreadsTest, AnIdleThreadHelps) {
   ComputePool pool(2);
   LentThreads lent(&pool);
@@ -42,7 +42,8 @@ TEST(LentThreadsTest, AnIdleThreadHelps) {
   EXPECT_TRUE(met);
 }
 
-// From within the pool, as a run's slices ask: with no other thread idle nobody is waited for.
+// From within the pool, as a run's slices do: if no other thread is idle, the caller does not wait
+// for one.
 TEST(LentThreadsTest, ABusyPoolIsNotWaitedFor) {
   ComputePool pool(1);
   LentThreads lent(&pool);

@@ -1,4 +1,4 @@
-// When a run reports, and the rates in its reports.
+// When a run reports, and the rates in the reports.
 #include <gtest/gtest.h>
 
 #include <chrono>
@@ -53,7 +53,7 @@ TEST_F(ReportTest, WithoutAnIntervalOnlyIterationsCount) {
   EXPECT_EQ(iterations, (std::vector<int64_t>{1, 9'999, 19'998, 20'000}));
 }
 
-// Neither the time before the first step nor that step, which allocates, is part of a rate.
+// Neither the time before the first step nor that step, which allocates, counts for a rate.
 TEST_F(ReportTest, RatesLeaveOutTheStart) {
   constexpr auto kStart = std::chrono::milliseconds(100);
   constexpr int64_t kIterations = 1000;
@@ -66,7 +66,7 @@ TEST_F(ReportTest, RatesLeaveOutTheStart) {
   LentThreads threads(&pool);
   Trainer trainer(network, run, RunData{XorRows(10), nullptr}, engine::InitialState(*network),
                   &threads);
-  // As long as a run may wait for its turn, or prepare its rows.
+  // As long as a run may wait for its turn or prepare its rows.
   const auto begin = std::chrono::steady_clock::now();
   while (std::chrono::steady_clock::now() < begin + kStart) std::this_thread::yield();
   const auto steps = std::chrono::steady_clock::now();

@@ -72,10 +72,10 @@ TEST(RunLogTest, ListenersAreToldWhileTheyLive) {
   log.Append(RunStarted{});
   EXPECT_EQ(counter->events, 1);
   counter.reset();
-  log.Append(At(1));  // must not touch it
+  log.Append(At(1));  // must not use the listener
 }
 
-// A listener that wants a later event than the run comes to has nothing else to wake it.
+// A listener for an event after the run's last one is woken only by the end of the run.
 class FinishedWatcher : public RunListener {
  public:
   explicit FinishedWatcher(const Run* run) : run_(run) {}

@@ -1,5 +1,5 @@
-// What a run does besides making steps: validation, early stopping, schedules that look at losses,
-// standardisation; and that nothing of it depends on slices, threads and load.
+// What a run does in addition to steps: validation, early stopping, schedules that depend on
+// losses, standardisation. Nothing of it depends on slices, threads and load.
 #include <gtest/gtest.h>
 
 #include <atomic>
@@ -84,7 +84,7 @@ TEST_F(RunTest, ASplitTrainsOnTheRestAlone) {
   auto args = Epochs(3, 10);
   args.config.validation_split = 0.25;
   args.config.iterations = 18;  // 60 rows in batches of 10, three times
-  // The same by hand: the rows that the published scheme leaves.
+  // The same computed separately, with the training rows of the published scheme.
   const engine::Split split = engine::SplitForValidation(args.data.rows, {0.25, Spec().seed});
   const auto copy = [](const engine::RowSet& rows) {
     engine::Dataset copied;
@@ -103,7 +103,8 @@ TEST_F(RunTest, ASplitTrainsOnTheRestAlone) {
   EXPECT_EQ(Values(*Read(session.get())), Values(*Read(other.get())));
 }
 
-// A large learning rate makes validation worse soon; what stopped early has the best epoch's state.
+// A large learning rate soon makes validation worse; a run that stopped early has the state of the
+// best epoch.
 TEST_F(RunTest, EarlyStoppingEndsTheRunAndRestoresTheBestEpoch) {
   for (bool restore : {true, false}) {
     SCOPED_TRACE(restore);
@@ -139,7 +140,7 @@ TEST_F(RunTest, EarlyStoppingEndsTheRunAndRestoresTheBestEpoch) {
   }
 }
 
-// Patience that ends with the last epoch has ended the run as well.
+// Patience that is exhausted in the last epoch has stopped the run as well.
 TEST_F(RunTest, PatienceThatEndsWithTheLastEpochIsSaid) {
   for (const int64_t epochs : {2, 3, 4}) {
     auto session = CreateOf(Spec());
@@ -163,12 +164,12 @@ TEST_F(RunTest, WithoutValidationTheEpochsTrainingLossIsLookedAt) {
   EXPECT_FALSE(summary.validation.has_value());
 }
 
-// A split may hold out rows that weigh nothing; their loss of 0 must not pass for the best one.
+// The validation rows of a split may all have weight 0; their loss of 0 must not count as the best.
 TEST_F(RunTest, ValidationRowsThatWeighNothingImproveNothing) {
   auto session = CreateOf(Spec());
   auto data = engine::XorData(80, 1, engine::DataType::kFloat32);
   data.sample_weights = engine::Buffer(engine::DataType::kFloat32, 80);
-  const auto order = reference::Shuffle(Spec().seed, 5, 0, 80);  // the first 20 are held out
+  const auto order = reference::Shuffle(Spec().seed, 5, 0, 80);  // the first 20 are validation rows
   for (size_t i = 20; i < 80; ++i) data.sample_weights.Set(order[i], 1);
   auto args = Epochs(50, 20);
   args.data.rows = std::make_shared<engine::Dataset>(std::move(data));
@@ -199,7 +200,7 @@ TEST_F(RunTest, APlateauReducesTheRateAndTheModelRemembersIt) {
   auto spec = Spec();
   spec.optimizer.schedule.kind = engine::ScheduleKind::kReduceOnPlateau;
   spec.optimizer.schedule.patience = 1;
-  spec.optimizer.schedule.threshold = 0.9;  // hardly anything is an improvement
+  spec.optimizer.schedule.threshold = 0.9;  // almost nothing is an improvement
   spec.optimizer.schedule.factor = 0.5;
   auto session = CreateOf(spec);
   const auto run = Start(session.get(), Epochs(7));
@@ -207,7 +208,7 @@ TEST_F(RunTest, APlateauReducesTheRateAndTheModelRemembersIt) {
   const auto progress = ProgressOf(run);
   std::vector<double> rates;
   for (const Progress& p : progress) rates.push_back(p.learning_rate);
-  // After the first epoch two bad ones reduce it, again and again.
+  // After the first epoch, every two bad ones reduce it.
   EXPECT_EQ(rates, (std::vector<double>{0.05, 0.05, 0.05, 0.05, 0.025, 0.025, 0.0125, 0.0125}));
   const auto outcome = Step(session.get());
   EXPECT_EQ(outcome->result.learning_rate, Read(session.get())->plateau.learning_rate);
@@ -256,8 +257,8 @@ TEST_F(RunTest, InputsWhoseDeviationOverflowsAreNotFitted) {
   EXPECT_EQ(Read(session.get())->standardization, nullptr) << "the next run may fit it";
 }
 
-// The same requests give the same bytes, on one thread or many, alone or among other runs and
-// readers. Everything that could depend on the moment is in use.
+// The same requests give the same bytes, on one thread or many, alone or with other runs and
+// readers. Every feature that could depend on timing is in use.
 TEST_F(RunTest, ItsMemoryIsCountedWhileItGoesOn) {
   const auto model = Create("m");
   const int64_t models = environment.memory.models();

@@ -58,8 +58,8 @@ TEST_F(SessionTest, ACancelledCallerChangesNothing) {
   EXPECT_EQ(session->status().step, 0);
 }
 
-// Whatever order concurrent steps take, each step number is given once and the result is that of
-// as many steps one after the other (the batch is the same).
+// In whatever order concurrent steps are made, each step number is given once, and the result is
+// that of the same number of sequential steps (the batch is the same).
 TEST_F(SessionTest, ConcurrentStepsEqualASerialOrder) {
   auto session = Create("m");
   auto serial = Create("serial");
@@ -87,7 +87,7 @@ TEST_F(SessionTest, ARunEqualsItsStepsWhateverItsSlices) {
   auto stepped = Create("stepped");
   const auto run = Train(trained.get(), 1000);
   ASSERT_TRUE(run.ok());
-  // Readers ask for states meanwhile: publishing one must not change the next.
+  // Readers get states meanwhile; a published state must not change.
   while (!(*run)->finished()) Read(trained.get());
   EXPECT_EQ(WaitFor(*run).stop_reason, StopReason::kCompleted);
   for (int i = 0; i < 1000; ++i) {
@@ -102,7 +102,7 @@ TEST_F(SessionTest, ARunEqualsItsStepsWhateverItsSlices) {
   EXPECT_EQ(trained->status().step, 1000);
 }
 
-// A reader that waited for the step under way would get one state a step at most.
+// A reader that waited for the current step would get at most one state per step.
 TEST_F(SessionTest, AReadNeverWaitsForAStepUnderWay) {
   auto session = Create("m");
   auto args = TrainArgsFor(3);
@@ -236,7 +236,7 @@ TEST_F(SessionTest, ConcurrentRunsAreLimited) {
   EXPECT_TRUE(Train(c.get(), 1).ok());
 }
 
-// More runs than threads: all of them go on, none waits for another one's end.
+// More runs than threads: all of them make progress, and none waits for the end of another.
 TEST_F(SessionTest, ManyRunsProgressSideBySide) {
   std::vector<std::shared_ptr<Session>> sessions;
   for (int i = 0; i < 8; ++i) sessions.push_back(Create("m" + std::to_string(i)));

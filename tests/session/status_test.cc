@@ -23,7 +23,7 @@ TEST(StatusTest, FieldsSurviveWhateverTheyHold) {
   EXPECT_FALSE(ReasonOf(status).has_value());
 }
 
-// What the trailers of an error take at most: the message, and in base64 message and violations.
+// The maximum size of an error's trailers: the message, and in base64 message and violations.
 size_t TrailerBytes(const absl::Status& status) {
   size_t details = status.message().size() + 100;
   for (const auto& violation : FieldViolationsOf(status)) {

@@ -17,7 +17,7 @@ std::atomic<int64_t> all_yields{0};
 
 }  // namespace
 
-// Takes the place of the C library's, for the whole of this program.
+// Replaces the C library's function in this program.
 extern "C" int sched_yield() noexcept {
   ++yields_of_this_thread;
   ++all_yields;
@@ -53,7 +53,7 @@ TEST(LetOthersRunTest, AnotherThreadDoesNot) {
 
 using YieldingTest = SessionFixture;
 
-// Ends when they do; between steps of the XOR network, and within those of a large one.
+// A run yields between steps of the XOR network, and within those of a large one.
 TEST_F(YieldingTest, RunsLetOthersRunBetweenSmallSteps) {
   const auto run = Train(Create("m").get(), kForever);
   ASSERT_TRUE(run.ok());
@@ -66,7 +66,7 @@ TEST_F(YieldingTest, RunsLetOthersRunBetweenSmallSteps) {
 }
 
 TEST_F(YieldingTest, AndWithinLargeOnes) {
-  // One step of this takes some 10 ms on one core.
+  // One step takes about 10 ms on one core.
   engine::NetworkSpec spec;
   spec.input_size = 784;
   spec.layers = {{256, engine::Activation::kRelu}, {128, engine::Activation::kRelu}, {10}};

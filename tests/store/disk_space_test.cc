@@ -36,7 +36,7 @@ TEST(ReserveTest, IsMadeGivenBackAndMadeAgain) {
     ASSERT_TRUE(reserve.Fill(0));
     EXPECT_TRUE(reserve.held());
     EXPECT_EQ(BytesIn(directory.path()), 8 << 20);
-    fs::resize_file(directory.path() + "/reserve.3", 10);  // cut short: made whole again
+    fs::resize_file(directory.path() + "/reserve.3", 10);  // truncated: is filled again
     ASSERT_TRUE(reserve.Fill(0));
     EXPECT_EQ(BytesIn(directory.path()), 8 << 20);
     reserve.Release();

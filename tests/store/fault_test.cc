@@ -1,5 +1,5 @@
-// Every call below RocksDB fails in turn: what was answered is kept, what was refused is whole or
-// not there, and the store heals.
+// Every file system call of RocksDB fails, one at a time: acknowledged batches are kept, rejected
+// ones are complete or absent, and the store recovers.
 #include <gtest/gtest.h>
 #include <rocksdb/env.h>
 
@@ -17,7 +17,7 @@ namespace backprop::store {
 namespace {
 
 constexpr int kCommits = 12;
-// With sanitizers, which make all this ten times slower, every seventh call.
+// With sanitizers, which are ten times slower, every seventh call.
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 constexpr int kStride = 7;
 #else
@@ -27,7 +27,7 @@ constexpr int kStride = 1;
 absl::Status Put(Store* store, int number) {
   Batch batch;
   const std::string key = std::to_string(number);
-  // Three tables, one of them with blob files: all or none.
+  // Three tables, one of them with blob files: all or none are written.
   batch.Put(Table::kModels, key, "m" + key);
   batch.Put(Table::kStates, key, std::string(3000, 's'));
   batch.Put(Table::kCheckpoints, key, std::string(5000, 'c'));
@@ -47,7 +47,7 @@ struct Outcome {
   std::set<int> refused;
 };
 
-// Opens a store, commits, and closes it, over a file system that meets `fault` at its `at`-th call.
+// Opens a store, commits and closes it, on a file system whose `at`-th call has `fault`.
 Outcome Scenario(const std::string& directory, Fault fault, int64_t at) {
   const auto system = std::make_shared<FaultyFileSystem>(fault, at);
   const auto env = rocksdb::NewCompositeEnv(system);
@@ -63,9 +63,9 @@ Outcome Scenario(const std::string& directory, Fault fault, int64_t at) {
         (status.ok() ? outcome.answered : outcome.refused).insert(i);
         if (status.ok()) continue;
         EXPECT_TRUE(absl::IsUnavailable(status) || absl::IsResourceExhausted(status)) << status;
-        // Reading goes on.
+        // Reading still works.
         if (fault == Fault::kCrash) continue;
-        // It heals without a restart, and without anybody asking for it.
+        // The store recovers without a restart and without a request.
         for (int wait = 0; wait < 5000 && !(*store)->health().ok(); ++wait) {
           std::this_thread::sleep_for(std::chrono::milliseconds(1));
         }

@@ -1,4 +1,4 @@
-// A file system that fails when a test says so, and forgets what was not synced.
+// A file system that fails when a test requests it, and loses what was not synced.
 #ifndef BACKPROP_TESTS_STORE_FAULTY_ENV_H_
 #define BACKPROP_TESTS_STORE_FAULTY_ENV_H_
 
@@ -17,11 +17,11 @@ namespace backprop::store {
 enum class Fault {
   kError,    // the call fails, once
   kNoSpace,  // the disk is full, for this call
-  kTorn,     // half of what was to be written is, once
+  kTorn,     // half of the bytes are written, once
   kCrash     // this call and all later ones fail
 };
 
-// Counts the calls that change files; the k-th of them meets the fault. Thread-safe.
+// Counts the calls that change files; the k-th one has the fault. Thread-safe.
 class FaultyFileSystem final : public rocksdb::FileSystemWrapper {
  public:
   FaultyFileSystem(Fault fault, int64_t at)
@@ -33,7 +33,7 @@ class FaultyFileSystem final : public rocksdb::FileSystemWrapper {
     return calls_ >= at_;
   }
 
-  // What the machine holds after a loss of power: of every file what was synced.
+  // The contents after a power failure: of every file the synced part.
   void LosePower() {
     const std::lock_guard lock(mu_);
     for (const auto& [path, bytes] : synced_) {

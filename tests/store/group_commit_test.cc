@@ -11,7 +11,7 @@
 namespace backprop::store {
 namespace {
 
-// Records groups; the first write waits until it may go on.
+// Records groups; the first write waits until it may continue.
 struct Recorder {
   GroupCommit::WriteGroup write = [this](const std::vector<const Batch*>& batches, bool sync) {
     if (groups.empty()) {
@@ -28,7 +28,7 @@ struct Recorder {
   Notification first_write_begins;
   Notification go_on;
   size_t fails_at = 0;
-  std::vector<Group> groups;  // of the writing thread; read when it has ended
+  std::vector<Group> groups;  // used by the writer thread; read after it has ended
   std::vector<absl::StatusCode> answers;
   Store::Done Answer() {
     return [this](const absl::Status& status) { answers.push_back(status.code()); };

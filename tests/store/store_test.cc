@@ -48,7 +48,7 @@ std::vector<std::string> Keys(Store* store, const std::string& first, const std:
   return keys;
 }
 
-// What every store must do.
+// Requirements of every store.
 class StoreTest : public testing::TestWithParam<const char*> {
  protected:
   StoreTest() {
@@ -159,7 +159,7 @@ class RocksStoreTest : public testing::Test {
     EXPECT_TRUE(store.ok()) << store.status();
     return *std::move(store);
   }
-  // A copy of the files as they are now: what a crash of the process leaves.
+  // A copy of the current files: what a crash of the process leaves.
   std::string CrashCopy() {
     const std::string copy = crashed.path() + "/copy";
     std::filesystem::remove_all(copy);
@@ -209,8 +209,8 @@ std::string NewestLog(const std::string& directory) {
   return newest;
 }
 
-// An acknowledged record at the end of the log that is cut off looks like one that a crash cut
-// short; the watermark tells.
+// If an acknowledged record at the end of the log is cut off, the log looks like one that a crash
+// truncated; the watermark detects it.
 TEST_F(RocksStoreTest, ALogThatLostItsEndIsNotTakenForTheWhole) {
   const auto store = MustOpen();
   for (const char* key : {"a", "b", "c"}) ASSERT_TRUE(Commit(store.get(), Put(key, "1")).ok());
@@ -232,7 +232,7 @@ TEST_F(RocksStoreTest, ALogThatLostItsEndIsNotTakenForTheWhole) {
   }
 }
 
-// Each byte of the log in turn: the store is refused, or holds what it held.
+// Damages each byte of the log in turn: the store is rejected, or has its contents.
 TEST_F(RocksStoreTest, AFlippedByteOfTheLogIsSeen) {
   const auto store = MustOpen();
   for (const char* key : {"a", "b", "c"}) ASSERT_TRUE(Commit(store.get(), Put(key, "1")).ok());
@@ -263,14 +263,14 @@ TEST_F(RocksStoreTest, AFlippedByteOfTheLogIsSeen) {
   EXPECT_GT(refused, 0);
 }
 
-// The rows of a deleted dataset are given back to the disk, without anything else being written.
+// The disk space of a deleted dataset is reclaimed, without further writes.
 TEST(ReclaimTest, WhatWasDeletedLeavesTheDisk) {
   TemporaryDirectory directory;
   RocksOptions options;
   options.directory = directory.path() + "/data";
   const auto size = [&] {
     uintmax_t bytes = 0;
-    std::error_code gone;  // a file may go while it is looked at
+    std::error_code gone;  // a file may be deleted meanwhile
     for (const auto& entry : std::filesystem::directory_iterator(options.directory)) {
       const auto file = entry.file_size(gone);
       if (!gone && entry.path().extension() != ".log") bytes += file;

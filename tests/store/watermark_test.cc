@@ -36,7 +36,7 @@ TEST_F(WatermarkTest, IsZeroAtFirstAndThenTheLastValueRaised) {
 TEST_F(WatermarkTest, ATornWriteLeavesTheOneBefore) {
   Watermark::Open(path)->Raise(1);
   Watermark::Open(path)->Raise(2);  // in the first slot
-  Overwrite(8, 'x');                // of its checksum
+  Overwrite(8, 'x');                // a byte of its checksum
   EXPECT_EQ(Value(), 1u);
 }
 

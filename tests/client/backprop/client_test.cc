@@ -163,7 +163,7 @@ TEST_F(ClientTest, TheMainJob) {
   EXPECT_TRUE(check->passed);
   EXPECT_EQ(check->tensors.size(), 4U);
   EXPECT_EQ(check->verdict, GradCheckVerdict::kPassed);
-  // Rounding keeps every gradient from agreeing so far.
+  // With rounding, no gradient agrees to this tolerance.
   const auto finer = client.GradCheck("xor", data, {.tolerance = 1e-17});
   EXPECT_EQ(finer->verdict, GradCheckVerdict::kInconclusive);
   EXPECT_NE(finer->explanation, "");
@@ -188,7 +188,7 @@ TEST_F(ClientTest, ParametersComeBackAsTheyWere) {
   for (size_t i = 0; i < 4; ++i) EXPECT_EQ(a->tensors[i].tensor, b->tensors[i].tensor);
 }
 
-// Every option of a spec goes out, is understood, and comes back.
+// Every option of a spec is sent, understood and returned.
 TEST_F(ClientTest, SpecsComeBackAsTheyWere) {
   ModelSpec spec;
   spec.input_size = 2;
@@ -218,7 +218,7 @@ TEST_F(ClientTest, SpecsComeBackAsTheyWere) {
     v1::ModelSpec sent, came;
     ToMessage(spec, &sent);
     ToMessage(created->spec, &came);
-    // What was left to the server has been filled in.
+    // The server filled in the defaults.
     for (auto& layer : *sent.mutable_layers()) {
       if (layer.initializer() == 0) {
         layer.set_initializer(v1::INITIALIZER_PYTORCH_LINEAR);
@@ -250,7 +250,7 @@ TEST_F(ClientTest, RunsValidateAndStopEarly) {
   ASSERT_TRUE(parameters->input_standardization.has_value());
   EXPECT_EQ(parameters->input_standardization->mean.size(), 2U);
   EXPECT_TRUE(parameters->plateau.has_value());
-  // What was fitted and remembered goes with the parameters.
+  // Fitted values and the plateau state are part of the parameters.
   ASSERT_TRUE(
       client.CreateModel(spec, {.model_id = "copy", .initial_parameters = *parameters}).ok());
   EXPECT_EQ(client.Predict("copy", data.inputs)->probabilities,
@@ -394,7 +394,7 @@ TEST_F(ClientTest, DatasetsAreUploadedWithChecksumsAndUsedByName) {
   EXPECT_EQ(Tensors(client.GetParameters("named")), Tensors(client.GetParameters("sent")));
   EvaluateOptions by_name{.dataset = "datasets/d"};
   EXPECT_EQ(client.Evaluate("named", {}, by_name)->metrics.rows, 200);
-  // In the other precision, with targets and weights: the checksum is of what is kept.
+  // In the other precision, with targets and weights: the checksum is that of the stored rows.
   Batch regression{.inputs = Tensor(2, 1, std::vector<float>{1, 2}),
                    .targets = Tensor(2, 1, std::vector<double>{0.1, 0.2}),
                    .sample_weights = {1, 0.1}};
@@ -411,7 +411,7 @@ TEST_F(ClientTest, DatasetsAreUploadedWithChecksumsAndUsedByName) {
   EXPECT_EQ(client.GetDataset("d").status().reason, "DATASET_NOT_FOUND");
 }
 
-// The connection breaks in the middle: the rest is sent on another one, and no row twice.
+// The connection breaks in the middle: the rest is sent on another connection, and no row twice.
 TEST(ClientRetryTest, AnUploadGoesOnBehindWhatTheServerHas) {
   const std::string path = testing::TempDir() + "bp_client_upload.sock";
   const std::string behind = testing::TempDir() + "bp_client_upload_behind.sock";
@@ -438,7 +438,7 @@ TEST(ClientRetryTest, AnUploadGoesOnBehindWhatTheServerHas) {
   ASSERT_TRUE(uploaded.ok()) << uploaded.status().ToString();
   EXPECT_TRUE(uploaded->ready);
   EXPECT_EQ(uploaded->rows, 200);
-  // From the beginning, then, where it was cut, from what the server has.
+  // From the first row, then from the first row that the server does not have.
   ASSERT_GE(asked.size(), 6U);
   EXPECT_EQ((std::vector<int64_t>(asked.begin(), asked.begin() + 3)),
             (std::vector<int64_t>{0, 50, 100}));
@@ -478,7 +478,7 @@ TEST_F(ClientTest, HealthIsAsked) {
   EXPECT_EQ(client.CheckHealth("other").status().code, StatusCode::kNotFound);
 }
 
-// The server is not there yet when the call begins.
+// The server is not running yet when the call starts.
 TEST(ClientRetryTest, UnavailableIsTriedAgainUntilTheServerIsThere) {
   const std::string path = testing::TempDir() + "bp_client_retry.sock";
   Client client("unix:" + path,
@@ -500,7 +500,7 @@ TEST(ClientRetryTest, AttemptsAndDeadlinesEndTheRetries) {
   EXPECT_FALSE(patient.GetModel("m", {.timeout = std::chrono::milliseconds(200)}).ok());
 }
 
-// A watcher whose server goes and comes back with the run gone is told so, not left waiting.
+// A watcher whose server restarts without the run gets an error instead of waiting.
 TEST(ClientRetryTest, AWatcherEndsWhenTheServerStops) {
   auto server = std::make_unique<rpc::TestServer>();
   Client client(server->address,

@@ -1,4 +1,4 @@
-// A connection that can be made to break.
+// A proxy whose connections a test can break.
 #ifndef BACKPROP_TESTS_CLIENT_BACKPROP_CUTTING_PROXY_H_
 #define BACKPROP_TESTS_CLIENT_BACKPROP_CUTTING_PROXY_H_
 
@@ -16,7 +16,7 @@
 
 namespace backprop {
 
-// Listens on a unix socket and passes bytes to and from another one. Thread-safe.
+// Listens on a Unix socket and forwards bytes to and from another one. Thread-safe.
 class CuttingProxy {
  public:
   CuttingProxy(const std::string& path, std::string behind)
@@ -39,7 +39,7 @@ class CuttingProxy {
     unlink(path_.c_str());
   }
 
-  // Breaks every connection there is; new ones can be made.
+  // Breaks all connections; new ones can be made.
   void Cut() {
     const std::lock_guard lock(mu_);
     for (const int socket : opened_) shutdown(socket, SHUT_RDWR);

@@ -34,7 +34,7 @@ TEST(DatasetsTest, SeedsAndNoiseDecide) {
   }
 }
 
-// The numbers themselves, so that the sets are the same on every machine and stay so.
+// Compares the numbers, so that the datasets are and stay the same on every machine.
 TEST(DatasetsTest, TheFirstPointOfXorIsFixed) {
   const auto batch = MakeDataset("xor", {.noise = 0});
   EXPECT_DOUBLE_EQ(batch->inputs.at(0, 0), -0.68041327325907841);

@@ -136,7 +136,7 @@ TEST(ColumnsTest, AnUnknownColumnListsTheKnownOnes) {
   EXPECT_NE(ErrorOf(wide, kNamed, {"x", ""}).find("c18, c19, … (30 columns)"), std::string::npos);
 }
 
-// "column" as labels for a model with these class names: names, indices or the error.
+// Reads "column" as labels of a model with these class names: names, indices or the error.
 std::string LabelsOf(const std::string& column, const std::vector<std::string>& names,
                      const Loss& loss = SoftmaxCrossEntropy()) {
   ModelSpec spec = Classifier({});

@@ -23,7 +23,7 @@ std::string HeaderOf(const std::string& type, const std::string& shape, bool for
          ", 'shape': " + shape + ", }\n";
 }
 
-// Numbers as T in the order that the type names.
+// Numbers as T in the byte order of the type.
 template <class T>
 std::string File(const std::string& type, const std::vector<T>& values) {
   std::string data;
@@ -146,7 +146,7 @@ TEST(NpyTest, HeadersOfAnySize) {
   std::string huge = Npy(header, "", 2);
   for (size_t i = 8; i < 12; ++i) huge[i] = '\xff';
   EXPECT_EQ(ErrorOf(huge), "f.npy: has a header of 4294967295 bytes, more than 1048576");
-  // What made a regular expression recurse.
+  // This input made a regular expression recurse.
   EXPECT_EQ(ErrorOf(Npy("{'descr': '" + std::string(60000, 'x') + "'", "")),
             "f.npy: the header is not one that NumPy writes");
   EXPECT_NE(ErrorOf(Npy(HeaderOf("<f8", "(" + std::string(60000, '1') + ",)"), Doubles({1}))),
@@ -179,11 +179,11 @@ TEST(NpyTest, WhatIsWrongIsSaid) {
         "{'descr': '<f8', 'other': 1, 'shape': (1,), }", "{'descr': '<f8' 'shape': (1,), }"}) {
     EXPECT_NE(ErrorOf(Npy(header, Doubles({1}))), "none") << header;
   }
-  // Python 2 wrote long numbers so.
+  // Python 2 wrote long integers like this.
   EXPECT_EQ(ErrorOf(Npy(HeaderOf("<f8", "(1L, 1L)"), Doubles({1}))), "none");
 }
 
-// Files with some bytes changed or cut: an array or an error, never more.
+// Files with changed or missing bytes give an array or an error, never a crash.
 TEST(NpyTest, DamagedFilesAreReadOrRefused) {
   std::mt19937 random(3);
   const std::string good = Npy(HeaderOf("<f8", "(2, 3)"), Doubles({1, 2, 3, 4, 5, 6}));

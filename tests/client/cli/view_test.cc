@@ -1,5 +1,4 @@
-// What the command line's display is made of: rates, lines that fit, tables, addresses,
-// suggestions.
+// Parts of the command line's display: rates, fitted lines, tables, addresses, suggestions.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -21,7 +20,7 @@ const RateMeter::Clock::time_point kBegin{seconds(1000)};
 TEST(RateMeter, LeavesOutWhatWasBeforeTheFirstReport) {
   RateMeter rate;
   EXPECT_EQ(rate.PerSecond(), std::nullopt);
-  // Ten minutes of start-up are before this one, of which the meter knows nothing.
+  // This report follows ten minutes of start-up, which the meter does not see.
   rate.Add(1, kBegin);
   EXPECT_EQ(rate.PerSecond(), std::nullopt);
   rate.Add(101, kBegin + seconds(1));
@@ -68,7 +67,7 @@ TEST(ProgressParts, EtaIsOfTheRate) {
   Progress progress;
   progress.iteration = 1000;
   progress.total_iterations = 11000;
-  progress.eta = seconds(9999);  // the server's, with its start-up
+  progress.eta = seconds(9999);  // the server's, including the start-up
   EXPECT_THAT(FitLine(ProgressParts(progress, 1000.0, {}), 200),
               testing::AllOf(testing::HasSubstr("ETA 10.00 s"), testing::HasSubstr("1000 steps/s"),
                              testing::HasSubstr("1000/11000   9%")));
