@@ -1,4 +1,4 @@
-"""Runs the benchmarks, ours and the peers' in turn on this machine, and prints them side by side.
+"""Runs the benchmarks of backpropd and of its peers alternately on this machine, and prints a comparison.
 
 Writes build/bench/results.json: a list of {name, ours, peer, peer_name, unit, ratio, target, ok};
 ratio > 1 means that we are ahead, ok that it reaches the target (null: there is none).
@@ -22,7 +22,8 @@ PROGRAMS = [[*ONE_CORE, BIN / "bp_bench_engine"], [*ONE_CORE, *PEERS],
             [sys.executable, ROOT / "tests/bench/databases.py"]]
 
 EAGER, ECHO, LIMIT = "PyTorch eager", "echo on the same server", "the limit"
-# (pattern of names, peer, ratio to reach): the first that fits. docs/BENCHMARKS.md says why.
+# (pattern of names, peer, ratio to reach); the first match applies. docs/BENCHMARKS.md gives the
+# reasons.
 TARGETS = [
     (r"xor_step_200", EAGER, 80),
     (r"train_xor_3000", EAGER, 50),
@@ -49,7 +50,7 @@ def parse():
 
 
 def run(options, command):
-    """The figures that a benchmark prints, one JSON object a line."""
+    """Returns the figures that a benchmark prints, one JSON object per line."""
     flags = (["--quick"] if options.quick else []) + options.names
     print(f"  {' '.join(pathlib.Path(str(part)).name for part in command)} …", file=sys.stderr, flush=True)
     result = subprocess.run([*map(str, command), *flags], stdout=subprocess.PIPE, text=True)

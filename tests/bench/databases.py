@@ -1,4 +1,4 @@
-"""What other stores make of the writes that durable steps are: durable_step_N by SQLite and PostgreSQL.
+"""The writes of durable steps in other stores: durable_step_N with SQLite and PostgreSQL.
 
 Each write replaces the state of one of 64 models of XOR size by its key and is on disk when it is answered.
 PostgreSQL has N connections, each with one write at a time (pgbench, prepared). SQLite writes one transaction
@@ -18,7 +18,7 @@ import subprocess
 import tempfile
 import time
 
-STATE_BYTES = 300  # of the record of a model of XOR size
+STATE_BYTES = 300  # size of the record of a model of XOR size
 MODELS = 64
 IN_FLIGHT = (1, 8, 64, 512)
 
@@ -45,13 +45,13 @@ def sqlite_rate(folder, in_flight, seconds):
 
 
 class Postgres:
-    """A server of its own, on a unix socket, with the defaults but for connections and memory."""
+    """A separate server on a Unix socket, with default settings except connections and memory."""
 
     def __init__(self, folder):
         versions = sorted(pathlib.Path("/usr/lib/postgresql").glob("*/bin"))
         self.bin = versions[-1]
         self.folder = folder
-        # It refuses to run as root.
+        # PostgreSQL refuses to run as root.
         self.prefix = []
         if os.geteuid() == 0:
             user = pwd.getpwnam("postgres")
@@ -79,7 +79,7 @@ class Postgres:
         return self.run("psql", "-h", self.folder, "-d", "postgres", "-c", text)
 
     def rate(self, in_flight, seconds):
-        # A short run would end before the last connection is there.
+        # A short run would end before the last connection is open.
         length = ["-T", round(seconds)] if seconds >= 1 else ["-t", 5]
         output = self.run("pgbench", "-h", self.folder, "-n", "-M", "prepared", "-c", in_flight, "-j",
                           min(2, in_flight), *length, "-f", self.script, "postgres")

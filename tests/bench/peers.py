@@ -1,4 +1,4 @@
-"""What other frameworks make of the benchmarks' work, in process: one line of JSON for each figure,
+"""The work of the benchmarks in other frameworks, in process: one line of JSON for each figure,
 {"name", "by", "value", "unit"}.
 
     peers.py [--quick] [--threads 1|2] [--peer NAME] [name…]
@@ -28,7 +28,7 @@ import numpy as np  # noqa: E402  (after the number of threads is set)
 
 XOR_SIZES, MLP_SIZES = [2, 8, 2], [784, 256, 128, 10]
 XOR = {f"xor_step_{n}": (n, XOR_SIZES) for n in (200, 32, 1)}
-RUN, RUN_STEPS, RUN_READS = "train_xor_3000", 3000, 30  # the loss is read after so many steps, to show it
+RUN, RUN_STEPS, RUN_READS = "train_xor_3000", 3000, 30  # the loss is read every RUN_READS steps
 MLP = {f"mlp_{n}_{o}": (n, MLP_SIZES, o) for n in (32, 128, 1024) for o in ("sgd", "adam")}
 if OPTIONS.threads == 2:
     XOR, RUN = {}, None
@@ -63,7 +63,7 @@ def report(name, by, seconds):
 
 
 def report_run(by, step):
-    """A run of steps that return their loss, looked at as often as our run reports."""
+    """A run of steps that return their loss, which is read as often as a run of backpropd reports."""
     steps = RUN_READS if OPTIONS.quick else RUN_STEPS
 
     def run():
@@ -117,7 +117,7 @@ def torch_peers():
             try:
                 step = torch.compile(step_of(*work))
                 step()
-            except Exception as error:  # says so instead of leaving the row out
+            except Exception as error:  # prints the error instead of omitting the row
                 print(f"PyTorch compiled does not compile {name}: {error}", file=sys.stderr)
                 continue
             report(name, "PyTorch compiled", seconds_of(step))
@@ -164,7 +164,7 @@ def jax_peers():
         x, y, parameters = start(rows, sizes)
         update = adam if optimizer == "adam" else sgd
 
-        def first_state():  # of arrays of its own, since a step takes over those it is given
+        def first_state():  # with its own arrays, because a step consumes its arguments
             copies = [jax.tree.map(jnp.copy, parameters)]
             copies += [jax.tree.map(jnp.zeros_like, parameters) for _ in range(2)]
             return copies[0], jnp.float32(0), copies[1], copies[2]

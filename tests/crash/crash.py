@@ -1,4 +1,4 @@
-"""Kills a server at random moments and looks for what was lost or done twice.
+"""Kills a server at random moments and checks for changes lost or applied twice.
 
 Workers drive models with steps, gradients, parameters, runs, checkpoints, datasets and deletions, each
 change with a request id and repeated until it is answered, and write what was answered into a ledger. Some
@@ -29,7 +29,7 @@ from harness import BIN
 from stubs import dataset, model, service, service_grpc, tensor, training
 
 OF_ITS_OWN = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_receive_message_length", -1)]
-# What a caller can see of a server that died; it says nothing of the change.
+# Status codes that a caller may see from a killed server; they say nothing about the change.
 RETRIABLE = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.UNKNOWN,
              grpc.StatusCode.DEADLINE_EXCEEDED}
 
@@ -61,7 +61,7 @@ class Server:
         self.ready.unlink()
 
     def kill(self, how=signal.SIGKILL):
-        """Ends it, and makes sure that it had not ended by itself."""
+        """Kills the server, and checks that it had not exited before."""
         self.process.send_signal(how)
         ended = self.process.wait()
         self.log.close()
@@ -92,9 +92,9 @@ def batch(rng, rows, inputs, classes):
 
 
 class Worker:
-    """One model after another under one name, and the ledger of what was answered."""
+    """A sequence of models with one name, and the ledger of acknowledged changes."""
 
-    # (inputs, units of the layers, optimiser): small states, and states larger than their batches.
+    # (inputs, units of the layers, optimiser): states smaller and larger than their batches.
     KINDS = [(2, [8, 2], model.Optimizer(sgd=model.Sgd(learning_rate=0.05))),
              (6, [64, 64, 3], model.Optimizer(adam=model.Adam(learning_rate=0.001))),
              (3, [16, 4], model.Optimizer(rmsprop=model.RmsProp(learning_rate=0.001, momentum=0.5)))]
@@ -105,7 +105,7 @@ class Worker:
         self.inputs, self.units, self.optimizer = self.KINDS[number % len(self.KINDS)]
         self.name = f"models/w{number}"
         self.ledger = []  # (method, request, answer)
-        self.step = None  # None: there is no model
+        self.step = None  # None: no model
         self.checkpoints = {}  # name: step
         self.dataset = None
         self.changes = 0
@@ -117,7 +117,7 @@ class Worker:
         return f"w{self.number}-{self.changes}"
 
     def next_change(self):
-        """The method and the request of the next change."""
+        """Returns the method and the request of the next change."""
         if self.step is None:
             layers = [model.Layer(units=u) for u in self.units]
             spec = model.ModelSpec(input_size=self.inputs, layers=layers, optimizer=self.optimizer,
@@ -196,7 +196,7 @@ class Worker:
         return "UploadDataset", messages
 
     def expect(self, method, request, answer):
-        """The step count that the answer must tell, and what it means for the next change."""
+        """Returns the step count that the response must contain, and updates the state for the next change."""
         if method == "CreateModel":
             self.step = 0
             return answer.model.step
@@ -233,7 +233,7 @@ class Worker:
             self.step += 1
         if method == "Train":
             self.step += request.config.iterations
-            # Which of the periodic ones are left is seen when they are listed.
+            # Which periodic checkpoints are left is seen when they are listed.
             self.checkpoints = {n: s for n, s in self.checkpoints.items() if "/run-" not in n}
         return answer.step
 
@@ -254,7 +254,7 @@ class Worker:
             time.sleep(self.rng.random() * 0.01)
 
     def abandon_a_step(self):
-        """Makes a step and does not wait for its answer. Whether it was made is seen by the next one."""
+        """Sends a step without waiting for the response. The next one shows whether it was made."""
         request = self.a_step()
         lost = self.stub.Step.future(request, timeout=60)
         time.sleep(self.rng.random() * 0.002)
@@ -265,7 +265,7 @@ class Worker:
         probe.expected_step = self.step
         try:
             answer = self.until_answered("Step", probe, {grpc.StatusCode.ABORTED})
-        except grpc.RpcError:  # it was made: the model is a step further
+        except grpc.RpcError:  # the step was made: the model's step count increased
             self.ledger.append(("Step", request, None))
             self.step += 1
             return
@@ -289,7 +289,7 @@ class Worker:
                     raise AssertionError(f"{self.name}: {method} {id_of(request)}: {error}") from None
                 self.retries += 1
                 time.sleep(0.01)
-                self.channel.close()  # a new one tries at once, where an old one waits longer each time
+                self.channel.close()  # a new channel connects at once; an old one waits longer after each failure
                 self.connect()
 
 
@@ -298,7 +298,7 @@ def id_of(request):
 
 
 def call(stub, method, request):
-    """The answer; of a run its summary."""
+    """Returns the response; for a run its summary."""
     if method == "UploadDataset":
         return stub.UploadDataset(iter(request), timeout=60)
     if method != "Train":
@@ -317,7 +317,7 @@ def call(stub, method, request):
 
 
 def comparable(method, answer):
-    """What of an answer must be the same in the replay."""
+    """Returns the parts of a response that must be the same in the replay."""
     if method == "CreateModel":
         return answer.model.spec.SerializeToString(deterministic=True)
     if method == "Train":
@@ -333,7 +333,7 @@ def comparable(method, answer):
 
 
 def final_parameters(stub, worker):
-    """None of a model that is not there."""
+    """Returns None if there is no such model."""
     request = service.GetParametersRequest(model=worker.name, encoding=tensor.TENSOR_ENCODING_RAW)
     while True:
         try:
@@ -347,7 +347,7 @@ def final_parameters(stub, worker):
 
 
 def replay(workers, finals, folder):
-    """Everything once more, in another process, in order."""
+    """Repeats all changes in order in another process."""
     server = Server(folder)
     server.launch()
     atexit.register(lambda: server.process.poll() is None and server.process.kill())
@@ -381,7 +381,7 @@ def main():
     rng = random.Random(seed)
     folder = tempfile.mkdtemp(prefix="backprop_crash_")
     server = Server(folder, "--data-dir", str(pathlib.Path(folder) / "data"), "--mark-interval", "0.05")
-    # Whatever ends this program ends the server.
+    # The server is stopped however this program ends.
     atexit.register(lambda: server.process.poll() is None and server.process.kill())
     workers = [Worker(number, seed) for number in range(options.workers)]
     stop, failures, while_starting = threading.Event(), [], 0
@@ -391,7 +391,7 @@ def main():
     def work(worker):
         try:
             worker.run(server.address, stop)
-        except BaseException as error:  # told by the main thread
+        except BaseException as error:  # reported by the main thread
             failures.append(error)
             stop.set()
 
@@ -405,7 +405,7 @@ def main():
         try:
             server.kill()
             server.launch()
-            if rng.random() < 0.25:  # in the middle of its start
+            if rng.random() < 0.25:  # during the start
                 time.sleep(rng.random() * 0.15)
                 while_starting += 1
                 server.kill()
@@ -418,7 +418,7 @@ def main():
         progress(f"{kill + 1} of {options.kills} kills, {sum(len(w.ledger) for w in workers)} changes answered")
     stop.set()
     for thread in threads:
-        if failures:  # nobody answers them any more
+        if failures:  # no server would answer them
             break
         thread.join(timeout=180)
         if thread.is_alive():
@@ -426,7 +426,7 @@ def main():
     changes = sum(len(w.ledger) for w in workers)
     if not failures:
         try:
-            # And once more from the disk.
+            # Again after loading from disk.
             server.kill()
             server.launch()
             server.wait_ready()

@@ -1,4 +1,4 @@
-"""What a server of any version holds: how the fixtures of tests/formats are described."""
+"""The contents of a server of any version, as the fixtures of tests/formats describe them."""
 
 import base64
 import struct
@@ -7,7 +7,7 @@ import grpc
 
 from stubs import service as pb, service_grpc, tensor
 
-RUNNING = "running"  # its run was under way when the server was killed
+RUNNING = "running"  # its run was active when the server was killed
 
 
 def stub_of(server):
@@ -15,7 +15,7 @@ def stub_of(server):
 
 
 def parameters(stub, name):
-    """All tensors, as little-endian float32 in base64."""
+    """Returns all tensors as little-endian float32 in base64."""
     request = pb.GetParametersRequest(model=name, encoding=tensor.TENSOR_ENCODING_RAW)
     tensors = stub.GetParameters(request, timeout=30).parameters.tensors
     return base64.b64encode(b"".join(t.tensor.raw for t in tensors)).decode()
@@ -27,7 +27,7 @@ def step(stub, name, request_id=""):
 
 
 def steps_of_run(stub):
-    """How many steps the model has whose run is under way."""
+    """Returns the step count of the model with the active run."""
     return stub.GetModel(pb.GetModelRequest(name=f"models/{RUNNING}"), timeout=30).model.step
 
 
@@ -37,7 +37,7 @@ def floats(text):
 
 
 def contents(stub):
-    """Models with their numbers and checkpoints, datasets and how models do on them."""
+    """Returns models with parameters and checkpoints, datasets, and evaluations."""
     models = {}
     for model in stub.ListModels(pb.ListModelsRequest(page_size=100), timeout=30).models:
         if model.name == f"models/{RUNNING}":

@@ -1,5 +1,5 @@
-"""Makes the fixture of the present format: what a killed server, a backup and an export leave, and
-what is in them. Run by scripts/format-fixture at a release; formats_test.py reads it ever after."""
+"""Creates the fixture of the current format: the data of a killed server, a backup and an export, and a
+description of their contents. scripts/format-fixture runs it for a release; formats_test.py reads it."""
 
 import json
 import pathlib
@@ -20,7 +20,7 @@ def ok(server, *arguments):
 
 
 def at_rest(server):
-    """What a stop writes into tables."""
+    """Data that a graceful stop writes to tables."""
     for model_id, optimizer in (("a", "adam"), ("b", "sgd")):
         ok(server, "create", model_id, "--inputs", 2, "--layers", "8,2", "--optimizer", optimizer,
            "--learning-rate", 0.01, "--label", f"kind={optimizer}")
@@ -32,7 +32,7 @@ def at_rest(server):
 
 
 def in_the_log(server):
-    """What a kill leaves in the log: states, steps to repeat, a run under way."""
+    """Data that a kill leaves in the log: states, steps to repeat, an active run."""
     ok(server, "train", "a", "--data", "xor", "--iterations", 10)
     ok(server, "create", "steps", "--inputs", 2, "--layers", "48:tanh,2", "--momentum", 0.9)
     for i in range(7):

@@ -1,4 +1,4 @@
-"""Makes the fixtures that parity_test.py compares the service with: trajectories of PyTorch in float64
+"""Creates the fixtures with which parity_test.py compares the service: trajectories of PyTorch in float64
 and metrics of scikit-learn. Run it through scripts/parity-fixtures, which installs both.
 
 Every case is a spec as the contract has it (JSON), rows, initial parameters, and what PyTorch makes of
@@ -47,7 +47,7 @@ ACTIVATIONS = {
     "sigmoid": {"activation": "ACTIVATION_SIGMOID"},
     "softplus": {"activation": "ACTIVATION_SOFTPLUS"},
 }
-# Loss in the contract, and the rows it takes.
+# Losses of the API, and the rows they take.
 LOSSES = {
     "softmax_labels": ({"softmaxCrossEntropy": {}}, "labels"),
     "softmax_targets": ({"softmaxCrossEntropy": {}}, "shares"),
@@ -59,7 +59,7 @@ LOSSES = {
 
 
 def rows(rng):
-    """One set of inputs with everything that can be wanted of them."""
+    """A set of inputs with every kind of target."""
     shares = rng.uniform(0.1, 1, (N, K))
     return {
         "inputs": rng.uniform(-1, 1, (N, D)),
@@ -86,7 +86,7 @@ def activate(layer, z):
 
 
 def mean_loss(loss, z, wanted, weights):
-    """PyTorch's own mean or, with sample weights, the weighted mean of its row losses."""
+    """PyTorch's mean or, with sample weights, the weighted mean of its row losses."""
     (kind, options), = loss.items()
     F = torch.nn.functional
     reduction = "mean" if weights is None else "none"
@@ -129,7 +129,7 @@ def make_optimizer(message, parameters):
 
 
 def make_schedule(message, optimizer):
-    """The scheduler of every step (or None), and that of every epoch (or None)."""
+    """Returns the scheduler per step (or None) and the scheduler per epoch (or None)."""
     schedulers = torch.optim.lr_scheduler
     s = message.get("schedule", {})
     if "reduceOnPlateau" in s:
@@ -156,8 +156,8 @@ def make_schedule(message, optimizer):
 
 
 def check_stable(case, data):
-    """A case counts only where PyTorch agrees with itself when the first parameters are moved by their
-    last bit: adaptive optimisers can run into dynamics that magnify rounding without bound."""
+    """A case is used only if PyTorch gives the same result when the last bit of the initial parameters
+    changes, because the dynamics of adaptive optimisers can magnify rounding without bound."""
     moved = dict(case, initial=[np.nextafter(p, np.inf) for p in case["initial"]])
     trajectory(case, data)
     trajectory(moved, data)
@@ -312,7 +312,7 @@ def cases(rng):
 
 
 def metrics(rng):
-    """Logits with what scikit-learn measures of them."""
+    """Returns logits with scikit-learn's metrics."""
     def average(prefix, y, predicted, **kw):
         p, r, f, _ = skm.precision_recall_fscore_support(y, predicted, average=prefix,
                                                          zero_division=0, **kw)
@@ -330,7 +330,8 @@ def metrics(rng):
 
     for weighted in (False, True):
         for k, n, top_k in ((2, 60, 1), (3, 200, 2), (10, 500, 3)):
-            # Ties are equal rows. Scores that only rounding tells apart would be ranked by it.
+            # Ties are equal rows, because scores that differ only by rounding would be ranked by
+            # it.
             z = rng.normal(size=(n, k)).round(5)
             z[:, 0] += 0.5
             z[::5] = z[1::5][:len(z[::5])]
@@ -352,7 +353,7 @@ def metrics(rng):
             }
             if k > 2:
                 expected["topKAccuracy"] = skm.top_k_accuracy_score(y, p, k=top_k, labels=labels, **kw)
-                if not weighted:  # scikit-learn's own one-against-rest takes no weights for it
+                if not weighted:  # scikit-learn's one-against-rest does not support weights
                     own = skm.roc_auc_score(y, p, multi_class="ovr", average="macro")
                     assert abs(own - expected["rocAuc"]) < 1e-12
             yield {"loss": {"softmaxCrossEntropy": {}}, "outputs": k, "logits": z.tolist(),
@@ -391,7 +392,7 @@ def metrics(rng):
         n, k = 100, 3
         z = rng.normal(size=(n, k)).round(3)
         y = (z + rng.normal(size=(n, k))).round(3)
-        if not weighted:  # with weights scikit-learn's own mean of equal numbers is not exact
+        if not weighted:  # with weights, scikit-learn's mean of equal numbers is not exact
             y[:, 2] = 1.5  # constant
         w = rng.uniform(0.1, 3, n).round(3) if weighted else None
         kw = {"sample_weight": w}
@@ -442,7 +443,7 @@ def main():
 
 
 def write(path, content):
-    """Compact JSON, one line for each case, so that differences can be read."""
+    """Writes compact JSON, one line per case, so that diffs are readable."""
     head = {k: v for k, v in content.items() if k != "cases"}
     text = json.dumps(head, separators=(",", ":"))[:-1] + ',"cases":[\n'
     text += ",\n".join(json.dumps(c, separators=(",", ":"), default=float)

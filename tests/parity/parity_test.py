@@ -1,5 +1,5 @@
-"""The service against PyTorch's trajectories and scikit-learn's metrics, as fixtures made by
-generate.py, through the real server and the contract."""
+"""Compares the service, through a real server, with PyTorch's trajectories and scikit-learn's metrics
+in the fixtures of generate.py."""
 
 import base64
 import contextlib
@@ -54,7 +54,7 @@ class ParityTest(unittest.TestCase):
         return batch
 
     def run_case(self, fixtures, case):
-        """Largest relative differences of final parameters and of losses."""
+        """Returns the largest relative differences of final parameters and of losses."""
         initial = floats(fixtures["initial"][case["initial"]])
         request = {"spec": case["spec"], "initialParameters": {"tensors": []}}
         at = 0

@@ -1,5 +1,5 @@
-"""Exports scikit-learn's own data sets and what its MLPs reach on them; real_data_test.py trains the
-same networks through the service. Run it through scripts/parity-fixtures."""
+"""Exports scikit-learn's datasets and the results of its MLPs on them; real_data_test.py trains the same
+networks through the service. scripts/parity-fixtures runs it."""
 
 import gzip
 import io
@@ -17,7 +17,7 @@ from sklearn.preprocessing import StandardScaler
 
 HERE = pathlib.Path(__file__).resolve().parent
 SEEDS = range(20)
-# What both train: one hidden layer, Adam, mini-batches of 32, no penalty, so many epochs.
+# Both train one hidden layer with Adam, mini-batches of 32, no penalty, for this number of epochs.
 PLANS = {
     "iris": {"hidden": 32, "epochs": 100, "learning_rate": 0.005, "activation": "tanh"},
     "wine": {"hidden": 32, "epochs": 50, "learning_rate": 0.005, "activation": "relu"},

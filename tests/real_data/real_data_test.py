@@ -1,5 +1,5 @@
-"""Real data through the RPCs, with the defaults of a new model: as good on unseen rows as scikit-learn's
-MLPs of the same architecture and budget, over twenty splits."""
+"""Trains on real data through the RPCs with the defaults of a new model: as good on unseen rows as
+scikit-learn's MLPs of the same architecture and budget, over twenty splits."""
 
 import gzip
 import json
@@ -72,7 +72,7 @@ class RealDataTest(unittest.TestCase):
             ours = np.array([self.train(name, plan, seed, expected["batch_size"])
                              for seed in range(len(plan["scikit_learn"]))])
             theirs = np.array(plan["scikit_learn"])
-            # Both trained and were tested on the same rows, split by split.
+            # Both were trained and tested on the same rows, split by split.
             difference = ours - theirs
             error = difference.std(ddof=1) / np.sqrt(len(difference))
             print(f"{name:15} {ours.mean():10.4f} {theirs.mean():13.4f} {difference.mean():9.4f} ± {error:.4f}"

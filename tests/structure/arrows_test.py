@@ -7,7 +7,7 @@ import unittest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
-# Folder -> folders and generated roots whose headers it may include, itself aside.
+# Directory -> other directories and generated roots whose headers it may include.
 ALLOWED = {
     "proto": set(),
     "server/engine": set(),
@@ -22,7 +22,7 @@ ALLOWED = {
 }
 # Headers that a user of the client sees.
 PUBLIC = {"call_options.h", "client.h", "datasets.h", "model.h", "status.h", "tensor.h", "training.h"}
-# What the engine may take from outside: the language's library, without threads, clocks or streams.
+# Allowed for the engine: the standard library, without threads, clocks and streams.
 ENGINE_FORBIDDEN = re.compile(
     r"^(thread|mutex|shared_mutex|condition_variable|future|chrono|ctime|iostream|fstream|filesystem|"
     r"absl/.*|grpc.*|google/.*|spdlog/.*|rocksdb/.*|sys/.*|unistd\.h)$")

@@ -1,5 +1,5 @@
-"""The contract passes buf with its default rules too, its copies of published files are whole, and
-buf breaking sees a change that breaks v1, or it guards nothing."""
+"""The API passes buf with its default rules too, its copies of published files are unmodified, and buf
+breaking detects a change that breaks v1."""
 
 import pathlib
 import re
