@@ -83,8 +83,8 @@ int CheckHealth(const std::string& address) {
   return serving ? 0 : 1;
 }
 
-// Does every second what nobody asks for, until it is destroyed: deletes models whose ttl has
-// passed and uploads that were left, goes on with parked runs, and gives memory back.
+// Does periodic work once a second until it is destroyed: deletes expired models and uploads,
+// evicts models, resumes parked runs, and returns memory to the system.
 class Janitor {
  public:
   Janitor(session::Registry* registry, session::Datasets* datasets, int64_t memory_limit)
@@ -111,19 +111,19 @@ class Janitor {
         spdlog::info("{} models expired", expired);
       }
       if (const int64_t expired = datasets_->ExpireUploads(); expired > 0) {
-        spdlog::info("{} uploads that nobody went on with were deleted", expired);
+        spdlog::info("{} unfinished uploads expired", expired);
       }
-      registry_->EvictBeyondLimit();  // work that has begun since may want the memory
+      registry_->EvictBeyondLimit();  // new work may need the memory
       trimmer_.Tick();
       if (const int64_t resumed = registry_->ResumeParked(); resumed > 0) {
-        spdlog::info("{} runs go on, now that changes can be stored again", resumed);
+        spdlog::info("{} runs resume, because changes can be stored again", resumed);
       }
     }
   }
 
   session::Registry* const registry_;
   session::Datasets* const datasets_;
-  ops::Trimmer trimmer_;  // of thread_
+  ops::Trimmer trimmer_;  // used by thread_ only
   session::Mutex mu_;
   session::CondVar stops_;
   bool stop_ ABSL_GUARDED_BY(mu_) = false;
@@ -134,11 +134,11 @@ bool EndsTheServer(int signal) {
   return signal == SIGTERM || signal == SIGINT || signal == SIGQUIT || signal == SIGXCPU;
 }
 
-// Signals that would end the process, though nobody who sends them means that, have no effect.
-// Blocks those that WaitForSignal waits for; before any thread exists.
+// Ignores signals that would end the process although their senders do not intend that, and blocks
+// those that WaitForSignal waits for. Call before any thread exists.
 sigset_t TakeSignals() {
   for (const int ignored : {SIGPIPE, SIGALRM, SIGVTALRM, SIGPROF, SIGIO, SIGPWR, SIGSTKFLT,
-                            SIGXFSZ}) {  // that one: a write beyond `ulimit -f` fails instead
+                            SIGXFSZ}) {  // a write past `ulimit -f` fails instead
     signal(ignored, SIG_IGN);
   }
   for (int realtime = SIGRTMIN; realtime <= SIGRTMAX; ++realtime) signal(realtime, SIG_IGN);
@@ -151,14 +151,14 @@ sigset_t TakeSignals() {
   return signals;
 }
 
-// Waits for a signal that ends the server. SIGHUP is kept for reading configuration again.
+// Waits for a signal that ends the server. SIGHUP is reserved for reloading the configuration.
 int WaitForEnd(const sigset_t& signals) {
   for (;;) {
     int signal = 0;
     sigwait(&signals, &signal);
     if (EndsTheServer(signal)) return signal;
     spdlog::info("{}: {}", strsignal(signal),
-                 signal == SIGHUP ? "there is nothing to reload yet" : "ignored");
+                 signal == SIGHUP ? "there is nothing to reload" : "ignored");
   }
 }
 
@@ -173,7 +173,7 @@ void WaitForSignal(const sigset_t& signals) {
   }).detach();
 }
 
-// Says through the server's health whether changes can be stored. The store may outlive the server.
+// Reports in the server's health whether changes can be stored. The store may outlive the server.
 class WritableServer {
  public:
   void Set(rpc::Server* server) {
@@ -185,7 +185,7 @@ class WritableServer {
     if (health.ok()) {
       spdlog::info("changes are stored again");
     } else {
-      spdlog::error("changes cannot be stored and are refused: {}", std::string(health.message()));
+      spdlog::error("changes cannot be stored and are rejected: {}", std::string(health.message()));
     }
     const session::MutexLock lock(&mu_);
     writable_ = health.ok();
@@ -197,7 +197,7 @@ class WritableServer {
   void Tell() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
     if (server_ == nullptr) return;
     server_->SetWritable(writable_);
-    // What is in memory can still be read, but nobody would find it after a restart.
+    // Models in memory can still be read, but are lost after a restart.
     server_->SetServing(serving_);
   }
 
@@ -223,9 +223,9 @@ absl::StatusOr<std::unique_ptr<store::Store>> OpenStore(const ops::Config& confi
 
 void LogFound(const session::Registry::Found& found, const std::string& directory) {
   if (directory.empty()) return;
-  spdlog::info("{} holds {} models; {} runs go on", directory, found.models, found.runs);
+  spdlog::info("{} holds {} models; {} runs resume", directory, found.models, found.runs);
   for (const std::string& id : found.damaged) {
-    spdlog::error("models/{} is damaged and answers DATA_LOSS; all others are whole", id);
+    spdlog::error("models/{} is damaged and fails with DATA_LOSS; all other models are intact", id);
   }
 }
 
@@ -241,7 +241,7 @@ int Serve(const ops::Config& config, const sigset_t& signals) {
   auto starting = std::make_unique<ops::AbortIsAFailedStart>();
   const session::SystemClock clock;
   WritableServer writable;
-  std::unique_ptr<store::Store> store;  // outlives all who write to it
+  std::unique_ptr<store::Store> store;  // outlives everything that writes to it
   if (!config.data_dir.empty()) {
     auto opened = OpenStore(config, &writable);
     if (!opened.ok()) return Fail(opened.status());
@@ -250,7 +250,7 @@ int Serve(const ops::Config& config, const sigset_t& signals) {
   if (store != nullptr) {
     const auto dropped = session::DropUnfinishedRestore(store.get());
     if (!dropped.ok()) return Fail(dropped.status());
-    if (*dropped) spdlog::warn("a restore was cut short: what it had brought was dropped");
+    if (*dropped) spdlog::warn("a restore was interrupted; its data was deleted");
   }
   std::unique_ptr<store::Store> memory;
   if (store == nullptr) {
@@ -291,8 +291,8 @@ int Serve(const ops::Config& config, const sigset_t& signals) {
   starting.reset();
   spdlog::info("{} listens on {} with {} compute threads; models {}", Version(),
                absl::StrJoin((*server)->addresses(), ", "), config.threads,
-               config.data_dir.empty() ? "live in memory and end with the process"
-                                       : "are kept in " + config.data_dir);
+               config.data_dir.empty() ? "are kept in memory and are lost when the process ends"
+                                       : "are stored in " + config.data_dir);
   spdlog::info("memory limit: {}",
                config.limits.memory_limit_bytes == 0
                    ? "none"
@@ -305,9 +305,9 @@ int Serve(const ops::Config& config, const sigset_t& signals) {
   }
   writable.Set(nullptr);
   if (!config.port_file.empty()) unlink(config.port_file.c_str());
-  if (!finished) spdlog::warn("calls were under way after the grace; they were cancelled");
-  pool.reset();                    // what is left of the runs ends before what they use
-  store::WaitForAnswers(archive);  // they are for the registry's models
+  if (!finished) spdlog::warn("calls were still active after the grace period and were cancelled");
+  pool.reset();                    // remaining runs end before the objects that they use
+  store::WaitForAnswers(archive);  // callbacks refer to the registry's models
   ops::ReportLeftOut(/*at_end=*/true);
   return 0;
 }
@@ -330,8 +330,8 @@ int main(int argc, char** argv) try {
 } catch (const std::system_error& error) {
   // The system refused a thread.
   return backprop::Fail(absl::UnavailableError(
-      absl::StrCat(error.what(), ": a limit of the system is too low (ulimit -u, -v)")));
+      absl::StrCat(error.what(), ": a system limit is too low (ulimit -u, -v)")));
 } catch (const std::bad_alloc&) {
   return backprop::Fail(absl::UnavailableError(
-      "no memory is left: a limit of the system is too low (ulimit -v, or the cgroup's)"));
+      "out of memory: a system limit is too low (ulimit -v, or the cgroup's)"));
 }

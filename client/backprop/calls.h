@@ -117,7 +117,7 @@ class Attempts {
 // calls, and they may be retried.
 inline grpc::Status Plain(const grpc::Status& status, bool cancelled_here) {
   if (status.error_code() != grpc::StatusCode::CANCELLED || cancelled_here) return status;
-  return grpc::Status(grpc::StatusCode::UNAVAILABLE, "the server cut the call off");
+  return grpc::Status(grpc::StatusCode::UNAVAILABLE, "the server cancelled the call");
 }
 
 struct Client::Impl {
@@ -196,7 +196,7 @@ struct Client::Impl {
           broken.reason = "CONNECTION_BROKE";
           broken.message = "the connection broke, which stopped the run after " +
                            std::to_string(summary->iterations) +
-                           " iterations; a detached run would have gone on";
+                           " iterations; a detached run would have continued";
           return broken;
         }
         return *summary;

@@ -36,23 +36,24 @@ void BuildApp(CLI::App* app, Globals* globals, Command* chosen) {
       ->transform(CLI::Validator(
           [](std::string& address) { return CompleteServerAddress(&address); }, "", "address"))
       ->capture_default_str();
-  app->add_option("--timeout", globals->timeout_seconds, "Give up after so long")
+  app->add_option("--timeout", globals->timeout_seconds, "Time limit of each call; default: none")
       ->type_name("SECONDS")
       ->check(CLI::Range(0.001, 1e9));
-  app->add_flag("--no-proxy", globals->no_proxy,
-                "Ignore http_proxy and the like; loopback and unix sockets never use them");
+  app->add_flag(
+      "--no-proxy", globals->no_proxy,
+      "Ignore http_proxy and similar variables; loopback and Unix sockets never use a proxy");
   app->add_option("--keepalive-time", globals->keepalive_time_seconds,
-                  "Ping a server that says nothing for so long; 0: never")
+                  "Idle time after which the server is pinged; 0: never")
       ->type_name("SECONDS")
       ->check(CLI::Range(0.0, 86400.0))
       ->capture_default_str();
   app->add_option("--keepalive-timeout", globals->keepalive_timeout_seconds,
-                  "Connect again when a ping is not answered for so long")
+                  "Reconnect if a ping is not answered within this time")
       ->type_name("SECONDS")
       ->check(CLI::Range(0.001, 86400.0))
       ->capture_default_str();
   app->add_flag("--json", globals->json,
-                "Print results as one JSON document (train, watch and step-stream: a line for each "
+                "Print results as one JSON document (train, watch and step-stream: one line per "
                 "event), and errors as JSON on standard error");
   AddDemoCommand(app, globals, chosen);
   AddModelCommands(app, globals, chosen);
@@ -73,9 +74,8 @@ void BuildApp(CLI::App* app, Globals* globals, Command* chosen) {
       "  backprop create xor --inputs 2 --layers 8,2 --learning-rate 0.1\n"
       "  backprop train xor --data xor --iterations 3000\n"
       "  backprop predict xor --row 0.5,0.5 --row 0.5,-0.5\n"
-      "`backprop COMMAND --help` has the flags of a command, and examples.\n"
-      "Exit status: 0; 1 for an error of the server or the data; 2 for wrong usage; 130 after "
-      "Ctrl-C.");
+      "`backprop COMMAND --help` lists the flags of a command and shows examples.\n"
+      "Exit status: 0 success; 1 error of the server or the data; 2 wrong usage; 130 Ctrl-C.");
 }
 
 }  // namespace backprop::cli

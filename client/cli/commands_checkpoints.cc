@@ -69,7 +69,8 @@ int Delete(const Globals& globals, const std::string& model, const std::vector<s
 }  // namespace
 
 void AddCheckpointCommands(CLI::App* app, Globals* globals, Command* chosen) {
-  auto* group = app->add_subcommand("checkpoint", "Points of a model to return to");
+  auto* group =
+      app->add_subcommand("checkpoint", "Create, list, restore and delete checkpoints of a model");
   group->require_subcommand(1);
   auto model = std::make_shared<std::string>();
   auto id = std::make_shared<std::string>();
@@ -79,16 +80,16 @@ void AddCheckpointCommands(CLI::App* app, Globals* globals, Command* chosen) {
     if (with_id) command->add_option("checkpoint", *id, "Id of the checkpoint")->required();
     return command;
   };
-  add("create", "Keep the model as it is, also during a run", true)->callback([=] {
+  add("create", "Store the current state of the model; allowed during a run", true)->callback([=] {
     *chosen = [=] { return Create(*globals, *model, *id); };
   });
   auto* list = add("list", "List a model's checkpoints", false);
   auto quiet = std::make_shared<bool>(false);
-  list->add_flag("-q,--quiet", *quiet, "Print ids alone");
+  list->add_flag("-q,--quiet", *quiet, "Print only ids");
   list->callback([=] { *chosen = [=] { return List(*globals, *model, *quiet); }; });
-  auto* restore = add("restore", "Make the model what it was", true);
+  auto* restore = add("restore", "Reset the model to a checkpoint", true);
   auto expected = std::make_shared<std::optional<int64_t>>();
-  restore->add_option("--expected-step", *expected, "Refuse if the model is at another step");
+  restore->add_option("--expected-step", *expected, "Fail unless the model is at this step");
   restore->callback([=] { *chosen = [=] { return Restore(*globals, *model, *id, *expected); }; });
   auto* remove = add("delete", "Delete checkpoints", false);
   auto ids = std::make_shared<std::vector<std::string>>();

@@ -28,7 +28,7 @@ void Print(const DatasetInfo& dataset) {
   std::printf("%s: %lld rows of %s, %lld bytes%s\n", dataset.name.c_str(),
               static_cast<long long>(dataset.rows), WhatRowsHave(dataset).c_str(),
               static_cast<long long>(dataset.size_bytes),
-              dataset.ready ? "" : "; its upload is not complete");
+              dataset.ready ? "" : "; the upload is not complete");
 }
 
 int Upload(const Globals& globals, const std::string& id, const DataSource& source,
@@ -90,38 +90,38 @@ int Delete(const Globals& globals, const std::vector<std::string>& ids) {
 }  // namespace
 
 void AddDatasetCommands(CLI::App* app, Globals* globals, Command* chosen) {
-  auto* group = app->add_subcommand("dataset", "Rows that are sent once and used by name");
+  auto* group = app->add_subcommand("dataset", "Upload, list, describe and delete datasets");
   group->require_subcommand(1);
   auto id = std::make_shared<std::string>();
 
-  auto* upload = group->add_subcommand("upload", "Send rows");
+  auto* upload = group->add_subcommand("upload", "Upload rows as a dataset");
   auto source = std::make_shared<DataSource>();
   auto targets = std::make_shared<int64_t>(0);
   auto options = std::make_shared<UploadOptions>();
   upload->add_option("dataset", *id, "Id of the dataset")->required();
   source->AddTo(upload, DataSource::Instead::kNothing);
   auto model = std::make_shared<std::string>();
-  auto* for_model = upload
-                        ->add_option("--model", *model,
-                                     "Take the columns of a CSV as this model does, its features "
-                                     "by name")
-                        ->type_name("ID");
+  auto* for_model =
+      upload
+          ->add_option("--model", *model,
+                       "Assign the columns of a CSV as for this model, features by name")
+          ->type_name("ID");
   upload
-      ->add_option("--target-columns", *targets,
-                   "So many columns at the end of a CSV are targets; default: the last one is a "
-                   "label")
+      ->add_option(
+          "--target-columns", *targets,
+          "Number of target columns at the end of a CSV; default: the last column is a label")
       ->check(CLI::Range(1, 1000000))
       ->excludes(for_model);
   upload->add_flag_callback(
       "--float64", [options] { options->data_type = DataType::kFloat64; },
-      "Keep the rows in double precision");
+      "Store the rows in double precision");
   upload->callback([=] {
     *chosen = [=] { return Upload(*globals, *id, *source, *model, *targets, *options); };
   });
 
   auto* list = group->add_subcommand("list", "List datasets");
   auto quiet = std::make_shared<bool>(false);
-  list->add_flag("-q,--quiet", *quiet, "Print ids alone");
+  list->add_flag("-q,--quiet", *quiet, "Print only ids");
   list->callback([=] { *chosen = [=] { return List(*globals, *quiet); }; });
   auto* get = group->add_subcommand("get", "Describe a dataset");
   get->add_option("dataset", *id, "Id of the dataset")->required();

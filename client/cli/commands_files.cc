@@ -120,7 +120,7 @@ int Restore(const Globals& globals, const std::string& path) {
   const auto restored = client.RestoreBackup(Open(path, &counter), globals.Call());
   if (!restored.ok()) return globals.Fail(restored.status());
   if (!globals.json) {
-    std::printf("%lld models are there again; %lld runs go on\n",
+    std::printf("restored %lld models; %lld runs resume\n",
                 static_cast<long long>(restored->models), static_cast<long long>(restored->runs));
   }
   return kOk;
@@ -132,7 +132,7 @@ void AddFileCommands(CLI::App* app, Globals* globals, Command* chosen) {
   auto model = std::make_shared<std::string>();
   auto file = std::make_shared<std::string>();
 
-  auto* to_file = app->add_subcommand("export", "Write a model to a file, exactly");
+  auto* to_file = app->add_subcommand("export", "Export a model to a file, without loss");
   to_file->add_option("model", *model, "Id of the model")->required();
   to_file->add_option("file", *file, "The file; - for standard output")->required();
   to_file->callback([=] {
@@ -144,13 +144,13 @@ void AddFileCommands(CLI::App* app, Globals* globals, Command* chosen) {
     };
   });
 
-  auto* from_file = app->add_subcommand("import", "Create a model from a file of export");
+  auto* from_file = app->add_subcommand("import", "Create a model from an exported file");
   auto options = std::make_shared<ImportOptions>();
   from_file->add_option("file", *file, "The file; - for standard input")->required();
-  from_file->add_option("id", options->model_id, "Id of the model; default: one is drawn");
+  from_file->add_option("id", options->model_id, "Id of the model; default: chosen by the server");
   from_file->callback([=] { *chosen = [=] { return Import(*globals, *file, *options); }; });
 
-  auto* backup = app->add_subcommand("backup", "Write everything a server stores to a file");
+  auto* backup = app->add_subcommand("backup", "Back up everything that a server stores to a file");
   backup->add_option("file", *file, "The file; - for standard output")->required();
   backup->callback([=] {
     *chosen = [=] {
@@ -160,7 +160,7 @@ void AddFileCommands(CLI::App* app, Globals* globals, Command* chosen) {
     };
   });
 
-  auto* restore = app->add_subcommand("restore", "Fill an empty server with a backup");
+  auto* restore = app->add_subcommand("restore", "Restore a backup to an empty server");
   restore->add_option("file", *file, "The file; - for standard input")->required();
   restore->callback([=] { *chosen = [=] { return Restore(*globals, *file); }; });
 }

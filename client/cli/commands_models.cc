@@ -43,7 +43,7 @@ void Print(const ModelInfo& model) {
   }
   if (model.durability == Durability::kEverySecond) std::printf("  durability every-second\n");
   if (model.durability == Durability::kNone) std::printf("  durability none\n");
-  if (!model.active_run.empty()) std::printf("  under way: %s\n", model.active_run.c_str());
+  if (!model.active_run.empty()) std::printf("  active run: %s\n", model.active_run.c_str());
 }
 
 int Create(const Globals& globals, const ModelSpec& spec, const CreateOptions& options) {
@@ -117,15 +117,16 @@ void AddModelCommands(CLI::App* app, Globals* globals, Command* chosen) {
   auto options = std::make_shared<CreateOptions>();
   auto labels = std::make_shared<std::vector<std::string>>();
   auto ttl = std::make_shared<double>(0);
-  create->add_option("id", options->model_id, "Id of the model; default: one is drawn");
+  create->add_option("id", options->model_id, "Id of the model; default: chosen by the server");
   flags->AddTo(create);
-  create->add_option("--label", *labels, "A label; may be repeated")->type_name("KEY=VALUE");
-  create->add_option("--ttl", *ttl, "Delete the model when it was not used for so long")
+  create->add_option("--label", *labels, "A label of the model; may be repeated")
+      ->type_name("KEY=VALUE");
+  create->add_option("--ttl", *ttl, "Delete the model after this time without use")
       ->type_name("SECONDS");
   create
       ->add_option("--durability", options->durability,
-                   "When its changes are answered: on disk, or before (default: what the server "
-                   "can promise)")
+                   "Durability of a change when the server responds; default: sync with a data "
+                   "directory, none without")
       ->transform(CLI::CheckedTransformer(
           std::map<std::string, Durability>{{"sync", Durability::kSync},
                                             {"every-second", Durability::kEverySecond},
@@ -145,9 +146,9 @@ void AddModelCommands(CLI::App* app, Globals* globals, Command* chosen) {
   auto wanted = std::make_shared<std::vector<std::string>>();
   list->add_option("--label", *wanted, "Only models with this label; may be repeated")
       ->type_name("KEY=VALUE");
-  list->add_option("--page-size", list_options->page_size, "Models asked for at once");
+  list->add_option("--page-size", list_options->page_size, "Models per request");
   auto quiet = std::make_shared<bool>(false);
-  list->add_flag("-q,--quiet", *quiet, "Print ids alone");
+  list->add_flag("-q,--quiet", *quiet, "Print only ids");
   list->callback([=] {
     list_options->labels = ParseLabels(*wanted);
     *chosen = [=] { return List(*globals, *list_options, *quiet); };
@@ -172,7 +173,8 @@ void AddModelCommands(CLI::App* app, Globals* globals, Command* chosen) {
   remove->add_option("--label", *wanted, "Delete all models with this label; may be repeated")
       ->type_name("KEY=VALUE")
       ->excludes(ids);
-  remove->add_flag("-y,--yes", delete_options->yes, "Do not ask before deleting by label");
+  remove->add_flag("-y,--yes", delete_options->yes,
+                   "Do not ask for confirmation before deleting by label");
   remove->callback([=] {
     delete_options->labels = ParseLabels(*wanted);
     if (delete_options->ids.empty() && delete_options->labels.empty()) {

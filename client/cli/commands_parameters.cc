@@ -50,24 +50,26 @@ int Set(const Globals& globals, const std::string& model, const std::string& fil
 }  // namespace
 
 void AddParametersCommands(CLI::App* app, Globals* globals, Command* chosen) {
-  auto* parameters = app->add_subcommand("parameters", "Read or write a model's numbers as JSON");
+  auto* parameters =
+      app->add_subcommand("parameters", "Read or write parameters and optimiser state as JSON");
   parameters->require_subcommand(1);
   auto model = std::make_shared<std::string>();
   auto file = std::make_shared<std::string>("-");
 
-  auto* get = parameters->add_subcommand("get", "Print them");
+  auto* get = parameters->add_subcommand("get", "Print parameters and optimiser state");
   auto weights = std::make_shared<bool>(false);
   get->add_option("model", *model, "Id of the model")->required();
-  get->add_option("--output", *file, "Write them to this file instead")->type_name("FILE");
-  get->add_flag("--weights-only", *weights, "Leave the optimiser's state out");
+  get->add_option("--output", *file, "Write to this file instead of standard output")
+      ->type_name("FILE");
+  get->add_flag("--weights-only", *weights, "Omit the optimiser state");
   get->callback([=] { *chosen = [=] { return Get(*globals, *model, *file, *weights); }; });
 
-  auto* set = parameters->add_subcommand("set", "Replace those that the file names");
+  auto* set = parameters->add_subcommand("set", "Replace the tensors that the file contains");
   auto expected = std::make_shared<std::optional<int64_t>>();
   set->add_option("model", *model, "Id of the model")->required();
-  set->add_option("--input", *file, "JSON as `get` prints it; default: standard input")
+  set->add_option("--input", *file, "JSON in the format of `get`; default: standard input")
       ->type_name("FILE");
-  set->add_option("--expected-step", *expected, "Refuse if the model is at another step");
+  set->add_option("--expected-step", *expected, "Fail unless the model is at this step");
   set->callback([=] { *chosen = [=] { return Set(*globals, *model, *file, *expected); }; });
 }
 

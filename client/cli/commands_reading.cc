@@ -125,21 +125,23 @@ void AddReadingCommands(CLI::App* app, Globals* globals, Command* chosen) {
   auto model = std::make_shared<std::string>();
   auto source = std::make_shared<DataSource>();
 
-  auto* predict = app->add_subcommand("predict", "Answer for some rows");
+  auto* predict = app->add_subcommand("predict", "Predict the outputs for rows");
   auto outputs = std::make_shared<PredictOutputs>();
   predict->add_option("model", *model, "Id of the model")->required();
-  predict->add_flag("--logits", outputs->logits, "Print what the last layer gives");
+  predict->add_flag("--logits", outputs->logits, "Print the outputs of the last layer");
   predict->add_flag("--probabilities", outputs->probabilities, "Print probabilities");
   predict->add_flag("--classes", outputs->classes, "Print classes");
   source->AddTo(predict, DataSource::Instead::kRows);
   predict->callback(
       [=] { *chosen = [=] { return Predict(*globals, *model, *source, *outputs); }; });
 
-  auto* evaluate = app->add_subcommand("evaluate", "Measure a model on some rows");
+  auto* evaluate =
+      app->add_subcommand("evaluate", "Compute the loss and metrics of a model on rows");
   evaluate->add_option("model", *model, "Id of the model")->required();
   auto evaluate_options = std::make_shared<EvaluateOptions>();
   evaluate->add_option("--top-k", evaluate_options->top_k, "The k of top-k accuracy; default 2");
-  evaluate->add_flag("--summary-only", evaluate_options->summary_only, "Loss and accuracy alone");
+  evaluate->add_flag("--summary-only", evaluate_options->summary_only,
+                     "Print only loss and accuracy");
   source->AddTo(evaluate, DataSource::Instead::kDataset);
   evaluate->callback([=] {
     source->CheckGiven();
@@ -149,12 +151,13 @@ void AddReadingCommands(CLI::App* app, Globals* globals, Command* chosen) {
   auto* check = app->add_subcommand("grad-check", "Prove the gradients by finite differences");
   auto options = std::make_shared<GradCheckOptions>();
   check->add_option("model", *model, "Id of the model")->required();
-  check->add_option("--tolerance", options->tolerance, "Largest relative error; default 1e-4");
+  check->add_option("--tolerance", options->tolerance,
+                    "Largest accepted relative error; default 1e-4");
   check->add_option("--kernel-tolerance", options->kernel_tolerance,
-                    "Largest error of the training kernels beyond rounding; default 1e-4, 1e-9 for "
-                    "float64");
+                    "Largest accepted error of the training kernels in excess of rounding; default "
+                    "1e-4, for float64 1e-9");
   check->add_option("--max-entries", options->max_entries_per_tensor,
-                    "Entries checked in each tensor; default 256");
+                    "Maximum number of entries checked per tensor; default 256");
   check->add_option("--sample-seed", options->seed, "Seed of the sampling");
   source->AddTo(check, DataSource::Instead::kNothing);
   check->callback(

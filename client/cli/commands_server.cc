@@ -8,9 +8,10 @@
 namespace backprop::cli {
 
 void AddServerCommands(CLI::App* app, Globals* globals, Command* chosen) {
-  auto* health = app->add_subcommand("health", "Ask whether the server serves");
+  auto* health = app->add_subcommand("health", "Check whether the server is serving");
   auto service = std::make_shared<std::string>();
-  health->add_option("--service", *service, "A service by its full name; default: the server");
+  health->add_option("--service", *service,
+                     "Full name of a service; default: the server as a whole");
   health->callback([=] {
     *chosen = [=] {
       Client client = globals->Connect();

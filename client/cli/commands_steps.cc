@@ -98,7 +98,7 @@ int Stream(const Globals& globals, const std::string& model, const DataSource& s
   if (tally.refused == 0) return kOk;
   return globals.Fail(tally.first_refusal, std::to_string(tally.refused) + " of " +
                                                std::to_string(tally.answered) +
-                                               " steps were refused; this is the first refusal");
+                                               " steps were rejected; this is the first error");
 }
 
 int Compute(const Globals& globals, const std::string& model, const DataSource& source,
@@ -147,7 +147,7 @@ void AddStepCommands(CLI::App* app, Globals* globals, Command* chosen) {
   auto source = std::make_shared<DataSource>();
   auto expected = std::make_shared<std::optional<int64_t>>();
   const auto with_expected = [&](CLI::App* command) {
-    command->add_option("--expected-step", *expected, "Refuse if the model is at another step");
+    command->add_option("--expected-step", *expected, "Fail unless the model is at this step");
   };
 
   auto* step = app->add_subcommand("step", "Make one optimiser step");
@@ -156,35 +156,38 @@ void AddStepCommands(CLI::App* app, Globals* globals, Command* chosen) {
   source->AddTo(step, DataSource::Instead::kNothing);
   step->callback([=] { *chosen = [=] { return Step(*globals, *model, *source, *expected); }; });
 
-  auto* stream = app->add_subcommand("step-stream", "Make many steps, several of them in flight");
+  auto* stream = app->add_subcommand("step-stream", "Make many pipelined optimiser steps");
   auto options = std::make_shared<StreamOptions>();
   stream->add_option("model", *model, "Id of the model")->required();
-  stream->add_option("--steps", options->steps, "Steps to make")
+  stream->add_option("--steps", options->steps, "Number of steps")
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 53))
       ->capture_default_str();
-  stream->add_option("--batch-size", options->batch_size, "Rows in a step")
+  stream->add_option("--batch-size", options->batch_size, "Rows per step")
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 31))
       ->capture_default_str();
-  stream->add_option("--in-flight", options->in_flight, "Unanswered steps at most")
+  stream->add_option("--in-flight", options->in_flight, "Maximum number of unanswered steps")
       ->check(CLI::Range(1, 64))
       ->capture_default_str();
   source->AddTo(stream, DataSource::Instead::kNothing);
   stream->callback([=] { *chosen = [=] { return Stream(*globals, *model, *source, *options); }; });
 
-  auto* gradients = app->add_subcommand("gradients", "The two halves of a step");
+  auto* gradients =
+      app->add_subcommand("gradients", "Compute and apply gradients, the two halves of a step");
   gradients->require_subcommand(1);
-  auto* compute = gradients->add_subcommand("compute", "Print the gradient on some rows as JSON");
+  auto* compute =
+      gradients->add_subcommand("compute", "Compute the gradient on rows and print it as JSON");
   auto output = std::make_shared<std::string>("-");
   compute->add_option("model", *model, "Id of the model")->required();
-  compute->add_option("--output", *output, "Write it to this file instead")->type_name("FILE");
+  compute->add_option("--output", *output, "Write to this file instead of standard output")
+      ->type_name("FILE");
   source->AddTo(compute, DataSource::Instead::kNothing);
   compute->callback([=] { *chosen = [=] { return Compute(*globals, *model, *source, *output); }; });
 
   auto* apply = gradients->add_subcommand(
-      "apply", "Make a step with the weighted mean of gradients as `compute` prints them");
+      "apply", "Make a step with the weighted mean of gradients from `compute`");
   auto files = std::make_shared<std::vector<std::string>>();
   apply->add_option("model", *model, "Id of the model")->required();
-  apply->add_option("--input", *files, "JSON; may be repeated; - for standard input")
+  apply->add_option("--input", *files, "JSON file; may be repeated; - for standard input")
       ->required()
       ->type_name("FILE");
   with_expected(apply);

@@ -46,7 +46,7 @@ int Train(const Globals& globals, const std::string& model, const DataSource& so
       (globals.interrupt.cancelled() || summary.status().code == StatusCode::kDeadlineExceeded ||
        summary.status().code == StatusCode::kUnavailable)) {
     // The server may have started the run although its first event did not arrive.
-    const std::string fate = "the run may be under way nevertheless; " + HowToFollow(model);
+    const std::string fate = "the run may have started; " + HowToFollow(model);
     if (!globals.interrupt.cancelled()) return globals.Fail(summary.status(), fate);
     return globals.FailHere(kInterrupted, "INTERRUPTED", "interrupted; " + fate);
   }
@@ -87,57 +87,58 @@ void AddTrainingCommands(CLI::App* app, Globals* globals, Command* chosen) {
   auto model = std::make_shared<std::string>();
   auto source = std::make_shared<DataSource>();
 
-  auto* train = app->add_subcommand("train", "Train a model and show how it goes");
+  auto* train = app->add_subcommand("train", "Train a model and show the progress");
   auto options = std::make_shared<TrainOptions>();
   train->add_option("model", *model, "Id of the model")->required();
-  auto* iterations = train->add_option("--iterations", options->iterations, "Optimiser steps");
-  auto* epochs = train->add_option("--epochs", options->epochs, "Passes over the data");
+  auto* iterations =
+      train->add_option("--iterations", options->iterations, "Number of optimiser steps");
+  auto* epochs = train->add_option("--epochs", options->epochs, "Number of passes over the data");
   iterations->excludes(epochs);
   train->add_option("--batch-size", options->batch_size,
-                    "Rows in a step; default, and with more than there are: all");
+                    "Rows per step; default and maximum: all rows");
   train->add_flag_callback(
       "--shuffle", [options] { options->shuffle = true; },
-      "Give each epoch an order of its own; default: with --batch-size");
+      "Shuffle the rows in each epoch; default with --batch-size");
   train->add_flag_callback(
       "--no-shuffle", [options] { options->shuffle = false; }, "Keep the order of the rows");
   train->add_option("--report-every", options->report_every,
-                    "Iterations between reports; default: a hundredth of the run");
+                    "Iterations between reports; default: 1/100 of the run");
   auto interval = std::make_shared<std::optional<double>>();
-  train
-      ->add_option("--report-interval", *interval,
-                   "Longest time between two reports, in seconds; default: 1")
+  train->add_option("--report-interval", *interval, "Maximum time between two reports; default: 1")
       ->check(CLI::Range(0.001, 1e8))
       ->type_name("SECONDS");
   train->add_flag("--continue-epoch", options->continue_epoch,
-                  "Resume the epoch that the previous run left, at its next batch");
+                  "Resume the epoch that the previous run left unfinished, at its next batch");
   auto* split = train->add_option("--validation-split", options->validation_split,
-                                  "Share of the rows to hold out and validate on, in (0, 1)");
+                                  "Fraction of the rows to hold out for validation, in (0, 1)");
   train
       ->add_flag("--redraw-validation-split", options->redraw_validation_split,
-                 "Hold out other rows than earlier runs did")
+                 "Draw a new split for this run")
       ->needs(split);
   train
       ->add_flag_callback(
           "--no-stratify", [options] { options->stratify = false; },
-          "Draw the split without regard to the classes")
+          "Do not stratify the split by class")
       ->needs(split);
-  train->add_option("--validation-data", source->validation_file, "Rows to validate on")
+  train->add_option("--validation-data", source->validation_file, "CSV file of validation rows")
       ->type_name("FILE.csv")
       ->excludes(split);
   train
       ->add_option("--validation-dataset", options->validation_dataset,
-                   "A dataset that was uploaded, to validate on")
+                   "Uploaded dataset of validation rows")
       ->type_name("ID")
       ->excludes(split);
   auto stopping = std::make_shared<EarlyStopping>();
   auto wants_stopping = std::make_shared<bool>(false);
   auto* early = train->add_flag("--early-stopping", *wants_stopping,
-                                "End the run when the validation loss, or without validation the "
-                                "epoch's loss, does not fall");
+                                "Stop the run when the validation loss (without validation: the "
+                                "epoch's loss) no longer falls");
   train->add_option("--patience", stopping->patience, "Epochs without improvement")
       ->capture_default_str()
       ->needs(early);
-  train->add_option("--min-delta", stopping->min_delta, "Improvement that counts")
+  train
+      ->add_option("--min-delta", stopping->min_delta,
+                   "Smallest decrease that counts as an improvement")
       ->capture_default_str()
       ->needs(early);
   train
@@ -147,8 +148,10 @@ void AddTrainingCommands(CLI::App* app, Globals* globals, Command* chosen) {
       ->needs(early);
   auto checkpoints = std::make_shared<CheckpointOptions>();
   auto* every = train->add_option("--checkpoint-every", checkpoints->every_iterations,
-                                  "Make a checkpoint after every so many iterations");
-  train->add_option("--keep-last", checkpoints->keep_last, "So many of these are kept; default 3")
+                                  "Iterations between checkpoints");
+  train
+      ->add_option("--keep-last", checkpoints->keep_last,
+                   "Number of these checkpoints to keep; default 3")
       ->needs(every);
   train->add_flag("--keep-best", checkpoints->keep_best,
                   "Keep a checkpoint of the epoch with the lowest loss");
@@ -156,14 +159,14 @@ void AddTrainingCommands(CLI::App* app, Globals* globals, Command* chosen) {
   const auto with_view = [view](CLI::App* command) {
     command
         ->add_option("--quiet-after", view->quiet_after_seconds,
-                     "Say so when nothing was heard of the run for so long")
+                     "Time without events after which a notice is printed")
         ->type_name("SECONDS")
         ->check(CLI::Range(0.1, 1e6))
         ->capture_default_str();
   };
   with_view(train);
-  train->add_flag("--detach", options->detach, "Start the run and leave it to the server");
-  train->add_flag("--wait", options->wait, "Wait for a run under way");
+  train->add_flag("--detach", options->detach, "Start the run and return while it continues");
+  train->add_flag("--wait", options->wait, "Wait until the active run has ended");
   source->AddTo(train, DataSource::Instead::kDataset);
   train->callback([=] {
     if (!options->iterations.has_value() && !options->epochs.has_value()) {
@@ -184,12 +187,13 @@ void AddTrainingCommands(CLI::App* app, Globals* globals, Command* chosen) {
   auto watch_options = std::make_shared<WatchOptions>();
   watch->add_option("model", *model, "Id of the model")->required();
   watch->add_option("--run", watch_options->run, "models/{id}/runs/{n}; default: the latest");
-  watch->add_option("--from", watch_options->from_sequence, "First event to show");
+  watch->add_option("--from", watch_options->from_sequence,
+                    "Sequence number of the first event to show");
   with_view(watch);
   watch->callback(
       [=] { *chosen = [=] { return Watch(*globals, *model, *watch_options, *view); }; });
 
-  auto* stop = app->add_subcommand("stop", "Stop a run and keep what it learned");
+  auto* stop = app->add_subcommand("stop", "Stop a run and keep its parameters");
   stop->add_option("model", *model, "Id of the model")->required();
   stop->callback([=] { *chosen = [=] { return Stop(*globals, *model); }; });
 }

@@ -220,7 +220,7 @@ std::vector<std::string> Complete(const CLI::App& app, const Globals& globals,
 
 void AddCompletionCommands(CLI::App* app, Globals* /*globals*/, Command* chosen) {
   auto* completion = app->add_subcommand(
-      "completion", "Print the script that completes commands, flags and ids in a shell");
+      "completion", "Print a shell script that completes commands, flags and ids");
   auto shell = std::make_shared<std::string>();
   completion->add_option("shell", *shell, "The shell")
       ->required()

@@ -9,7 +9,8 @@ namespace backprop::cli {
 
 bool Confirm(const std::string& question) {
   if (isatty(STDIN_FILENO) != 1) {
-    throw CLI::ValidationError("--yes", "is required where nobody can be asked: " + question);
+    throw CLI::ValidationError("--yes",
+                               "is required if standard input is not a terminal: " + question);
   }
   std::fprintf(stderr, "%s [y/N] ", question.c_str());
   std::string answer;

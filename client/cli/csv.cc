@@ -190,7 +190,7 @@ double CsvTable::Number(size_t row, size_t column) const {
     const bool first = row == 0 && header.empty() && guessed;
     throw Error(row, column,
                 "expected a number, got \"" + field + "\"" +
-                    (first ? "; if this line names the columns, say --header" : ""));
+                    (first ? "; use --header if this line names the columns" : ""));
   }
   if (!std::isfinite(*value)) {
     throw Error(row, column, "expected a finite number, got \"" + field + "\"");
@@ -222,8 +222,8 @@ CsvTable ParseCsv(const std::string& file, const std::string& text, std::optiona
       }
       if (!header.has_value() && LooksLikeNames(fields)) {
         PrintNote(file +
-                  ": the first line counts the columns but is taken for data; say --header if it "
-                  "names them, --no-header if not");
+                  ": the first line looks like column numbers but is read as data; use --header if "
+                  "it is a header, otherwise --no-header");
       }
       if (header.value_or(!any_number)) {
         table.header = fields;

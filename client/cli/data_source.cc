@@ -53,27 +53,28 @@ void DataSource::AddTo(CLI::App* command, Instead instead) {
                                      "for CSV on standard input");
   source->type_name("SOURCE");
   if (instead == Instead::kDataset) {
-    auto* of_server = command
-                          ->add_option("--dataset", dataset,
-                                       "A dataset that was uploaded: backprop dataset upload")
-                          ->type_name("ID");
+    auto* of_server =
+        command
+            ->add_option("--dataset", dataset, "An uploaded dataset; see backprop dataset upload")
+            ->type_name("ID");
     of_server->excludes(source);
   } else if (instead == Instead::kRows) {
-    auto* row = command->add_option("--row", rows, "A row, as numbers with commas; may be repeated")
-                    ->type_name("x1,x2,…");
+    auto* row =
+        command->add_option("--row", rows, "A row of comma-separated numbers; may be repeated")
+            ->type_name("x1,x2,…");
     row->excludes(source);
   } else {
     source->required();
   }
   const std::string group = "Data";
-  command->add_option("--n", n, "Rows of a built-in set")
+  command->add_option("--n", n, "Number of rows of a built-in dataset")
       ->check(CLI::Range(1, 10000000))
       ->capture_default_str()
       ->group(group);
-  command->add_option("--noise", noise, "Noise of a built-in set")
+  command->add_option("--noise", noise, "Noise of a built-in dataset")
       ->check(CLI::Range(0.0, 1e6))
       ->group(group);
-  command->add_option("--data-seed", seed, "Seed of a built-in set")
+  command->add_option("--data-seed", seed, "Seed of a built-in dataset")
       ->capture_default_str()
       ->group(group);
   command
@@ -83,7 +84,7 @@ void DataSource::AddTo(CLI::App* command, Instead instead) {
   command
       ->add_flag_callback(
           "--no-header", [this] { header = false; },
-          "It has none; default: a first line without numbers is one")
+          "The CSV has no header; default: the first line is a header if it has no numbers")
       ->group(group);
   command
       ->add_option("--label-column", label_column,
@@ -94,9 +95,9 @@ void DataSource::AddTo(CLI::App* command, Instead instead) {
       ->group(group);
   command
       ->add_option("--weight-column", weight_column,
-                   "Column of what each row weighs, by name or by index from 0")
+                   "Column of the sample weights, by name or by index from 0")
       ->group(group);
-  command->add_option("--weights", weights_file, "What each row weighs, with --data X.npy")
+  command->add_option("--weights", weights_file, "Sample weights, with --data X.npy")
       ->type_name("FILE.npy")
       ->group(group);
   command->add_option("--targets", targets_file, "Targets, with --data X.npy")
@@ -120,7 +121,7 @@ Batch DataSource::Load(const ModelInfo& model) const {
     batch.sample_weights = weights.values;
   }
   if (labels_file.empty() == targets_file.empty()) {
-    throw DataError{data + ": give --labels or --targets with it"};
+    throw DataError{data + ": requires --labels or --targets"};
   }
   if (!targets_file.empty()) {
     batch.targets = FromNpy(ReadNpy(targets_file));

@@ -82,12 +82,13 @@ int Demo(const Globals& globals, const DemoOptions& options) {
   const BoundaryPicture picture;
   const auto prediction = client.Predict(options.model, picture.Grid(), {.classes = true}, call);
   if (!prediction.ok()) return globals.Fail(prediction.status());
-  Say(globals, "What it learned (░ same sign, · different signs; x and o are the points)\n\n" +
+  Say(globals, "Predicted classes (░ same sign, · different signs; x and o are the points)\n\n" +
                    picture.Draw(prediction->classes, data, UsesColor(stdout)));
 
   const auto check = client.GradCheck(options.model, data, {}, call);
   if (!check.ok()) return globals.Fail(check.status());
-  Say(globals, "Its gradients against finite differences in float64\n\n" + GradCheckTable(*check));
+  Say(globals,
+      "Gradients compared with finite differences in float64\n\n" + GradCheckTable(*check));
   const Metrics metrics = summary->metrics.value_or(Metrics());
   const double accuracy = metrics.accuracy.value_or(0);
   char numbers[160];
@@ -109,11 +110,11 @@ int Demo(const Globals& globals, const DemoOptions& options) {
 }  // namespace
 
 void AddDemoCommand(CLI::App* app, Globals* globals, Command* chosen) {
-  auto* demo = app->add_subcommand("demo", "Train XOR, draw what it learned, prove its gradients");
+  auto* demo = app->add_subcommand("demo", "Train XOR, plot the result and prove the gradients");
   auto options = std::make_shared<DemoOptions>();
-  demo->add_option("--model", options->model, "Id of the model, which is made anew")
+  demo->add_option("--model", options->model, "Id of the model; an existing one is replaced")
       ->capture_default_str();
-  demo->add_option("--seed", options->seed, "Of the points, the weights and the shuffles")
+  demo->add_option("--seed", options->seed, "Seed of the points, the weights and the shuffles")
       ->capture_default_str();
   demo->callback([=] { *chosen = [=] { return Demo(*globals, *options); }; });
 }

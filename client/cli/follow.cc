@@ -16,9 +16,9 @@ std::string HowItStopped(const Globals& globals, const std::string& model, const
   CallOptions call;
   call.timeout = kLongestStep;
   const auto summary = globals.ConnectHidden().WatchTraining(model, {.run = run}, nullptr, call);
-  if (!summary.ok()) return "the server stops the run and keeps what it learned";
-  return "the run was stopped and what it learned up to step " + std::to_string(summary->step) +
-         " is kept";
+  if (!summary.ok()) return "the server stops the run and keeps its parameters";
+  return "the run was stopped; its parameters up to step " + std::to_string(summary->step) +
+         " are kept";
 }
 
 }  // namespace
@@ -43,7 +43,7 @@ void EventView::End() {
 }
 
 std::string HowToFollow(const std::string& model) {
-  return "follow it again with: backprop watch " + model + "; end it with: backprop stop " + model;
+  return "follow it again with: backprop watch " + model + "; stop it with: backprop stop " + model;
 }
 
 int GiveUp(const Globals& globals, const std::string& model, const std::string& run,
@@ -51,14 +51,14 @@ int GiveUp(const Globals& globals, const std::string& model, const std::string& 
   const bool interrupted = globals.interrupt.cancelled();
   std::string fate;
   if (run.empty()) {
-    fate = interrupted ? "nothing was heard of a run" : "";
+    fate = interrupted ? "no event of a run was received" : "";
   } else if (run_goes_on) {
-    fate = run + " goes on; " + HowToFollow(model);
+    fate = run + " continues; " + HowToFollow(model);
   } else if (interrupted || status.code == StatusCode::kDeadlineExceeded) {
     fate = HowItStopped(globals, model, run);
   } else if (status.code == StatusCode::kUnavailable && status.reason.empty()) {
     // With a data directory, the run resumes when the server restarts.
-    fate = "if the server went down, " + run + " resumes when it is up again with --data-dir; " +
+    fate = "if the server stopped, " + run + " resumes when the server restarts with --data-dir; " +
            HowToFollow(model);
   }
   if (interrupted) return globals.FailHere(kInterrupted, "INTERRUPTED", "interrupted; " + fate);

@@ -158,9 +158,9 @@ void ProgressView::ShowSummary(const TrainingSummary& summary) {
 void ProgressView::ShowQuiet(Clock::duration quiet) {
   const bool connected = !options_.connected || options_.connected();
   const std::string news = Format(
-      "no news for %lld s; %s",
+      "no events for %lld s; %s",
       static_cast<long long>(std::chrono::duration_cast<std::chrono::seconds>(quiet).count()),
-      connected ? "still connected" : "not connected, trying again");
+      connected ? "still connected" : "not connected, retrying");
   if (!options_.terminal) {
     std::fprintf(stderr, "%s\n", news.c_str());
     return;

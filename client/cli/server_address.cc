@@ -24,7 +24,7 @@ std::string CompleteServerAddress(std::string* address) {
       "expected host:port, host, [IPv6]:port or unix:path, got \"" + *address + "\"";
   for (const char* scheme : {"http://", "https://", "grpc://", "tcp://"}) {
     if (!StartsWith(*address, scheme)) continue;
-    return expected + "; leave " + scheme + " out";
+    return expected + "; omit " + scheme;
   }
   for (const char* scheme : {"unix:", "unix-abstract:", "dns:", "ipv4:", "ipv6:", "vsock:"}) {
     if (StartsWith(*address, scheme)) {

@@ -51,8 +51,8 @@ void SpecFlags::CheckConditions() const {
     const bool fits = std::count(kinds.begin(), kinds.end(), *condition.selector_value) > 0;
     if (condition.option->count() == 0 || fits) continue;
     throw CLI::ValidationError(condition.option->get_name(),
-                               "goes with " + condition.selector + " " +
-                                   CLI::detail::join(kinds, ", ") + " alone, got " +
+                               "requires " + condition.selector + " " +
+                                   CLI::detail::join(kinds, ", ") + ", got " +
                                    *condition.selector_value);
   }
 }
@@ -158,8 +158,7 @@ ModelSpec SpecFlags::Build() const {
   if (!file_.empty()) {
     for (const CLI::Option* option : command_->get_options()) {
       if (option->get_group() == "Model" && option->count() > 0) {
-        throw CLI::ValidationError(option->get_name(),
-                                   "is not for --spec, which has the whole spec");
+        throw CLI::ValidationError(option->get_name(), "cannot be combined with --spec");
       }
     }
     v1::ModelSpec message;

@@ -35,7 +35,7 @@ void SpecFlags::AddFor(CLI::App* command, const std::string& selector,
 }
 
 void SpecFlags::AddLayerFlags(CLI::App* command) {
-  auto* inputs = command->add_option("--inputs", spec_.input_size, "Features of a row");
+  auto* inputs = command->add_option("--inputs", spec_.input_size, "Number of features");
   auto* layer_list =
       command
           ->add_option("--layers", layers_,
@@ -44,34 +44,38 @@ void SpecFlags::AddLayerFlags(CLI::App* command) {
                            CLI::detail::join(Names(Activations()), ", "))
           ->delimiter(',')
           ->type_name("UNITS[:ACTIVATION],…");
-  command
-      ->add_option("--spec", file_, "The whole spec as a JSON file instead; - for standard input")
+  command->add_option("--spec", file_, "JSON file with the whole spec; - for standard input")
       ->type_name("FILE")
       ->excludes(inputs)
       ->excludes(layer_list);
-  command->add_option("--negative-slope", negative_slope_, "Of leaky_relu layers; default 0.01")
+  command
+      ->add_option("--negative-slope", negative_slope_,
+                   "Negative slope of leaky_relu layers; default 0.01")
       ->group("Model");
-  command->add_option("--elu-alpha", alpha_, "Of elu layers; default 1")->group("Model");
-  command->add_option("--dropout", dropout_, "Of every hidden layer, in [0, 1); default 0")
+  command->add_option("--elu-alpha", alpha_, "Alpha of elu layers; default 1")->group("Model");
+  command->add_option("--dropout", dropout_, "Dropout rate of hidden layers, in [0, 1); default 0")
       ->group("Model");
-  command->add_option("--initializer", initializer_, "Of the weights; default: pytorch_linear")
+  command
+      ->add_option("--initializer", initializer_,
+                   "Initializer of the weights; default: pytorch_linear")
       ->check(CLI::IsMember(Names(Initializers())))
       ->capture_default_str()
       ->group("Model");
   AddFor(command, "--initializer", &initializer_, {"constant"}, "--initial-value", &initial_value_,
-         "Every weight");
+         "Value of every weight");
   command
       ->add_option("--bias-init", bias_initializer_,
-                   "Of the biases; default: pytorch_linear where the weights have it, else zeros")
+                   "Initializer of the biases; default: pytorch_linear if the weights use it, "
+                   "otherwise zeros")
       ->check(CLI::IsMember(Names(BiasInitializers())))
       ->capture_default_str()
       ->group("Model");
   AddFor(command, "--bias-init", &bias_initializer_, {"constant"}, "--initial-bias", &initial_bias_,
-         "Every bias");
+         "Value of every bias");
 }
 
 void SpecFlags::AddLossFlags(CLI::App* command) {
-  command->add_option("--loss", loss_, "What training makes small")
+  command->add_option("--loss", loss_, "The loss function")
       ->check(CLI::IsMember(LossNames()))
       ->capture_default_str()
       ->group("Model");
@@ -79,35 +83,38 @@ void SpecFlags::AddLossFlags(CLI::App* command) {
                        const std::string& description) {
     AddFor(command, "--loss", &loss_, std::move(kinds), flag, value, description);
   };
-  add({"softmax_cross_entropy"}, "--label-smoothing", &label_smoothing_, "In [0, 1); default 0");
+  add({"softmax_cross_entropy"}, "--label-smoothing", &label_smoothing_,
+      "Label smoothing, in [0, 1); default 0");
   add({"softmax_cross_entropy", "binary_cross_entropy"}, "--class-weights", &class_weights_,
-      "What each class weighs, with commas; default 1");
+      "Weight of each class, comma-separated; default 1");
   add({"binary_cross_entropy"}, "--pos-weight", &pos_weight_,
-      "What a yes weighs, one per output, with commas; default 1");
-  add({"huber"}, "--delta", &delta_, "Where the square ends; default 1");
+      "Weight of positive targets, one per output, comma-separated; default 1");
+  add({"huber"}, "--delta", &delta_, "Largest |error| with a quadratic loss; default 1");
 }
 
 void SpecFlags::AddOptimizerFlags(CLI::App* command) {
-  command->add_option("--optimizer", optimizer_, "How")
+  command->add_option("--optimizer", optimizer_, "The optimiser")
       ->check(CLI::IsMember(OptimizerNames()))
       ->capture_default_str()
       ->group("Model");
   command
       ->add_option("--learning-rate", learning_rate_,
-                   "Step size; default 0.001, rmsprop and adagrad 0.01")
+                   "Learning rate; default 0.001, for rmsprop and adagrad 0.01")
       ->group("Model");
   const auto add = [&](std::vector<std::string> kinds, const std::string& flag, auto* value,
                        const std::string& description) {
     AddFor(command, "--optimizer", &optimizer_, std::move(kinds), flag, value, description);
   };
-  add({"sgd", "rmsprop"}, "--momentum", &momentum_, "In [0, 1); default 0");
-  add({"sgd"}, "--nesterov", &nesterov_, "Look ahead; needs --momentum");
-  add({"adam", "adamw"}, "--beta1", &beta1_, "Decay of the mean of gradients; default 0.9");
-  add({"adam", "adamw"}, "--beta2", &beta2_, "Decay of the mean of their squares; default 0.999");
+  add({"sgd", "rmsprop"}, "--momentum", &momentum_, "Momentum, in [0, 1); default 0");
+  add({"sgd"}, "--nesterov", &nesterov_, "Use Nesterov momentum; requires --momentum");
+  add({"adam", "adamw"}, "--beta1", &beta1_, "Decay rate of the mean of gradients; default 0.9");
+  add({"adam", "adamw"}, "--beta2", &beta2_,
+      "Decay rate of the mean of squared gradients; default 0.999");
   add({"adam", "adamw", "rmsprop", "adagrad"}, "--epsilon", &epsilon_,
-      "Added to the denominator; default 1e-8, adagrad 1e-10");
-  add({"rmsprop"}, "--alpha", &rms_alpha_, "Decay of the mean of squares; default 0.99");
-  add({"rmsprop"}, "--centered", &centered_, "Divide by the deviation");
+      "Added to the denominator; default 1e-8, for adagrad 1e-10");
+  add({"rmsprop"}, "--alpha", &rms_alpha_,
+      "Decay rate of the mean of squared gradients; default 0.99");
+  add({"rmsprop"}, "--centered", &centered_, "Divide by the standard deviation of the gradients");
   add({"adagrad"}, "--lr-decay", &lr_decay_, "Decay of the step size; default 0");
   add({"adagrad"}, "--initial-accumulator-value", &initial_accumulator_value_,
       "What the sum of squares starts from; default 0");
@@ -125,7 +132,7 @@ void SpecFlags::AddOptimizerFlags(CLI::App* command) {
 }
 
 void SpecFlags::AddScheduleFlags(CLI::App* command) {
-  command->add_option("--schedule", schedule_, "How the learning rate goes with the steps")
+  command->add_option("--schedule", schedule_, "Schedule of the learning rate")
       ->check(CLI::IsMember(ScheduleNames()))
       ->capture_default_str()
       ->group("Model");
@@ -133,23 +140,24 @@ void SpecFlags::AddScheduleFlags(CLI::App* command) {
                        const std::string& description) {
     AddFor(command, "--schedule", &schedule_, std::move(kinds), flag, value, description);
   };
-  add({"step"}, "--step-size", &step_size_, "Steps between two falls; required");
-  add({"step", "exponential"}, "--gamma", &gamma_, "Factor of a fall; step's default 0.1");
-  add({"cosine"}, "--total-steps", &total_steps_, "Steps to the lowest rate; required");
+  add({"step"}, "--step-size", &step_size_, "Steps between reductions; required");
+  add({"step", "exponential"}, "--gamma", &gamma_, "Factor of a reduction; default for step 0.1");
+  add({"cosine"}, "--total-steps", &total_steps_, "Steps until the lowest rate; required");
   add({"cosine", "reduce_on_plateau"}, "--min-learning-rate", &min_learning_rate_,
       "The lowest rate; default 0");
-  add({"reduce_on_plateau"}, "--factor", &factor_, "Factor of a fall; default 0.1");
+  add({"reduce_on_plateau"}, "--factor", &factor_, "Factor of a reduction; default 0.1");
   add({"reduce_on_plateau"}, "--plateau-patience", &patience_,
-      "Epochs without improvement that are borne; default 10");
+      "Epochs without improvement before a reduction; default 10");
   add({"reduce_on_plateau"}, "--threshold", &threshold_,
-      "Relative improvement that counts; default 1e-4");
-  add({"reduce_on_plateau"}, "--cooldown", &cooldown_, "Epochs after a fall that do not count");
-  auto* warmup = command->add_option("--warmup-steps", warmup_steps_,
-                                     "Steps in which the rate grows first; default 0");
+      "Smallest relative improvement that counts; default 1e-4");
+  add({"reduce_on_plateau"}, "--cooldown", &cooldown_,
+      "Epochs ignored after a reduction; default 0");
+  auto* warmup =
+      command->add_option("--warmup-steps", warmup_steps_, "Steps of the warm-up; default 0");
   warmup->group("Model");
   command
       ->add_option("--warmup-start-factor", warmup_start_factor_,
-                   "Share of the rate that a warm-up starts from; default 1/3")
+                   "Fraction of the rate at the start of the warm-up; default 1/3")
       ->needs(warmup)
       ->group("Model");
 }
@@ -160,26 +168,29 @@ void SpecFlags::AddTo(CLI::App* command) {
   AddLossFlags(command);
   AddOptimizerFlags(command);
   AddScheduleFlags(command);
-  auto* fit = command->add_flag("--standardize", standardize_,
-                                "Standardise inputs by the data of the first run");
+  auto* fit =
+      command->add_flag("--standardize", standardize_,
+                        "Standardise inputs with the mean and deviation of the first run's data");
   fit->group("Model");
-  auto* mean =
-      command->add_option("--input-mean", input_mean_, "Standardise inputs by these, with commas");
+  auto* mean = command->add_option("--input-mean", input_mean_,
+                                   "Standardise inputs with these means, comma-separated");
   mean->delimiter(',')->excludes(fit)->group("Model");
-  auto* deviation = command->add_option("--input-std", input_std_, "The standard deviations");
+  auto* deviation = command->add_option("--input-std", input_std_,
+                                        "Standard deviations of the inputs, comma-separated");
   deviation->delimiter(',')->needs(mean)->group("Model");
   mean->needs(deviation);
-  command->add_option("--seed", spec_.seed, "Of everything random about the model")
+  command->add_option("--seed", spec_.seed, "Seed of everything random in the model")
       ->capture_default_str()
       ->group("Model");
-  command->add_option("--dtype", data_type_, "Precision")
+  command->add_option("--dtype", data_type_, "Precision of the model")
       ->check(CLI::IsMember({"float32", "float64"}))
       ->capture_default_str()
       ->group("Model");
-  command->add_option("--class-names", spec_.class_names, "Names of the classes")
+  command->add_option("--class-names", spec_.class_names, "Names of the classes, comma-separated")
       ->delimiter(',')
       ->group("Model");
-  command->add_option("--feature-names", spec_.feature_names, "Names of the features")
+  command
+      ->add_option("--feature-names", spec_.feature_names, "Names of the features, comma-separated")
       ->delimiter(',')
       ->group("Model");
 }

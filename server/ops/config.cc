@@ -39,17 +39,19 @@ void AddLimits(CLI::App* app, session::Limits* limits) {
     int64_t most = int64_t{1} << 53;
   };
   const Limit all[] = {
-      {"--max-models", &limits->max_models, "Models held at once"},
-      {"--max-parameters", &limits->max_parameters, "Parameters of one model"},
+      {"--max-models", &limits->max_models, "Maximum number of models"},
+      {"--max-parameters", &limits->max_parameters, "Maximum number of parameters of a model"},
       {"--max-total-parameters", &limits->max_total_parameters,
-       "Numbers held by all models, optimiser state included"},
-      {"--max-layers", &limits->max_layers, "Layers of one model"},
-      {"--max-rows", &limits->max_rows, "Rows in one request"},
-      {"--max-message-bytes", &limits->max_message_bytes, "Bytes of one request or reply",
+       "Maximum number of parameters of all models, including optimiser state"},
+      {"--max-layers", &limits->max_layers, "Maximum number of layers of a model"},
+      {"--max-rows", &limits->max_rows, "Maximum number of rows in a request"},
+      {"--max-message-bytes", &limits->max_message_bytes,
+       "Maximum size in bytes of a request or response",
        int64_t{2000} << 20},  // gRPC stores the limit in an int
       {"--max-workspace-bytes", &limits->max_workspace_bytes,
-       "Bytes of working memory of one pass over a batch"},
-      {"--max-concurrent-runs", &limits->max_concurrent_runs, "Training runs under way at once"},
+       "Maximum working memory in bytes of a pass over a batch"},
+      {"--max-concurrent-runs", &limits->max_concurrent_runs,
+       "Maximum number of concurrent training runs"},
   };
   for (const Limit& limit : all) {
     Add(app->add_option(limit.flag, *limit.value, limit.help), limit.flag, "Limits")
@@ -61,9 +63,10 @@ void AddLimits(CLI::App* app, session::Limits* limits) {
 
 // `zero` is the meaning of the value 0.
 void AddConnectionFlags(CLI::App* app, Config* config) {
-  Add(app->add_option("--max-connections", config->max_connections,
-                      "Connections open at once; more are closed as they come. Default: three "
-                      "quarters of the open files that the system allows, at most 10,000"),
+  Add(app->add_option(
+          "--max-connections", config->max_connections,
+          "Maximum number of open connections; further ones are closed at once. Default: three "
+          "quarters of the open files that the system allows, at most 10,000"),
       "--max-connections", "Listening")
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 20))
       ->type_name("N");
@@ -76,12 +79,13 @@ void AddConnectionFlags(CLI::App* app, Config* config) {
   rpc::KeepaliveOptions& keepalive = config->keepalive;
   const Seconds all[] = {
       {"--keepalive-time", &keepalive.time, absl::InfiniteDuration(),
-       "Seconds without a byte on a connection after which the server pings it. 0: never"},
+       "Idle seconds on a connection after which the server pings the client. 0: never"},
       {"--keepalive-timeout", &keepalive.timeout, absl::InfiniteDuration(),
-       "Seconds after a ping without an answer until the connection is closed and its runs stop. "
-       "0: never"},
+       "Seconds without a response to a ping after which the connection is closed and its runs "
+       "stop. 0: never"},
       {"--min-ping-interval", &keepalive.min_client_interval, absl::ZeroDuration(),
-       "A client that pings more often than every so many seconds is disconnected. 0: it may"},
+       "Minimum seconds between pings of a client; a client that pings more often is disconnected. "
+       "0: no minimum"},
   };
   for (const Seconds& seconds : all) {
     const auto set = [value = seconds.value, zero = seconds.zero](const double& given) {
@@ -154,8 +158,8 @@ Parsed ParseCommandLine(int argc, char** argv, const std::string& version) {
   double mark_seconds = 1;
 
   CLI::App app(
-      "backpropd: holds small neural networks as live models and trains them over gRPC.\n"
-      "Models are kept in --data-dir; without it they end with the process.\n\n"
+      "backpropd: a gRPC server that stores, trains and runs small neural networks.\n"
+      "Models are stored in --data-dir; without it they are lost when the process ends.\n\n"
       "Example: backpropd --data-dir /var/lib/backpropd --listen 0.0.0.0:50051",
       "backpropd");
   app.set_version_flag("--version", version, "Print version, commit and instruction set, and exit");
@@ -164,8 +168,7 @@ Parsed ParseCommandLine(int argc, char** argv, const std::string& version) {
   app.allow_config_extras(CLI::config_extras_mode::error);
 
   Add(app.add_option("--listen", config.listen,
-                     "TCP address to listen on, host:port; port 0 takes a free one; may be given "
-                     "several times"),
+                     "TCP address to listen on, host:port; port 0: any free port; may be repeated"),
       "--listen", "Listening")
       ->type_name("ADDRESS")
       ->capture_default_str();
@@ -173,69 +176,71 @@ Parsed ParseCommandLine(int argc, char** argv, const std::string& version) {
       "--unix-socket", "Listening")
       ->type_name("PATH");
   Add(app.add_option("--port-file", config.port_file,
-                     "Write the first bound address here once the server takes calls"),
+                     "File for the first bound address, written once the server accepts calls"),
       "--port-file", "Listening")
       ->type_name("PATH");
   AddConnectionFlags(&app, &config);
   Add(app.add_option("--data-dir", config.data_dir,
-                     "Directory that keeps the models; made if there is none. What was answered is "
-                     "on disk. Without it models live in memory"),
+                     "Directory that stores the models; created if it does not exist. Acknowledged "
+                     "changes are on disk. Without it models are kept in memory only"),
       "--data-dir", "Storage")
       ->type_name("PATH");
   config.limits.memory_limit_bytes = DefaultMemoryLimit(cgroup);
   Add(app.add_option(
           "--memory-limit", config.limits.memory_limit_bytes,
-          "Memory that the server should take, such as 1GB: models used least recently stay on "
-          "disk "
-          "alone until they are used again, and work that does not fit is refused. 0: no limit. "
+          "Memory that the server should use, such as 1GB: the least recently used models are "
+          "evicted to disk until they are used again, and work that does not fit is rejected. 0: "
+          "no limit. "
           "Default: two thirds of the cgroup's limit, at most half of the machine's memory"),
       "--memory-limit", "Storage")
       ->transform(CLI::AsSizeValue(false))
       ->type_name("BYTES")
       ->default_str("auto");
   Add(app.add_option("--min-free-bytes", config.min_free_bytes,
-                     "Bytes of the disk, such as 2GB, that uploads of datasets, imports and "
+                     "Disk space in bytes, such as 2GB, that uploads of datasets, imports and "
                      "restores must leave free. Default: a sixteenth of the disk, at most 1GB"),
       "--min-free-bytes", "Storage")
       ->transform(CLI::AsSizeValue(false))
       ->type_name("BYTES");
   Add(app.add_option("--mark-interval", mark_seconds,
-                     "Seconds of a run's work that a crash can cost: so often it is stored"),
+                     "Seconds between stored marks of a run's progress; a crash loses at most this "
+                     "much of its work"),
       "--mark-interval", "Storage")
       ->check(CLI::Range(0.001, 3600.0))
       ->type_name("SECONDS")
       ->capture_default_str();
-  Add(app.add_option("--threads", config.threads, "Compute threads"), "--threads", "Running")
+  Add(app.add_option("--threads", config.threads, "Number of compute threads"), "--threads",
+      "Running")
       ->check(CLI::Range(1, 1024))
       ->type_name("N")
       ->capture_default_str();
   Add(app.add_option("--grace", grace_seconds,
-                     "Seconds that calls under way get to finish after SIGTERM"),
+                     "Seconds that active calls have to finish after SIGTERM"),
       "--grace", "Running")
       ->check(CLI::Range(0.0, 86400.0))
       ->type_name("SECONDS")
       ->capture_default_str();
-  Add(app.add_option("--log-level", config.log_level, "Least important lines that are logged"),
-      "--log-level", "Running")
+  Add(app.add_option("--log-level", config.log_level, "Lowest level that is logged"), "--log-level",
+      "Running")
       ->check(CLI::IsMember({"debug", "info", "warn", "error", "off"}))
       ->capture_default_str();
   std::string log_format = "text";
-  Add(app.add_option("--log-format", log_format, "How log lines are written"), "--log-format",
-      "Running")
+  Add(app.add_option("--log-format", log_format, "Format of log lines"), "--log-format", "Running")
       ->check(CLI::IsMember({"text", "json"}))
       ->capture_default_str();
-  app.add_option("--health-check", config.health_check,
-                 "Ask a running server at this address (host:port or unix:path) whether it serves, "
-                 "and exit 0 or 1. Without an address: where --port-file says that it listens")
+  app.add_option(
+         "--health-check", config.health_check,
+         "Check whether the server at this address (host:port or unix:path) is serving, and exit "
+         "with status 0 or 1. Without an address: the address in the file of --port-file")
       ->type_name("ADDRESS")
       ->expected(0, 1)
       ->default_str(kFromPortFile)
       ->group("Running");
   AddLimits(&app, &config.limits);
   app.footer(
-      "Every flag can be set in the environment too: --max-models as BACKPROPD_MAX_MODELS.\n"
-      "Flags go before the environment, the environment before --config.\n"
-      "SIGTERM, SIGINT and SIGQUIT stop in good order; a second one stops at once.");
+      "Every flag can also be set in the environment: --max-models as BACKPROPD_MAX_MODELS.\n"
+      "Flags take precedence over the environment, and the environment over --config.\n"
+      "SIGTERM, SIGINT and SIGQUIT stop the server gracefully; a second one stops it at once.");
 
   try {
     // In CLI11 the file takes precedence over the environment. Variables passed as flags take

@@ -61,10 +61,8 @@ int StartThreads(int count) {
 
 void OnAbort(int /*signal*/) {
   static constexpr char kLine[] =
-      "backpropd: a library gave up while the server started, most likely at a limit of the "
-      "system: "
-      "compare ulimit -n (open files), -u (processes) and -v (address space); --log-level debug "
-      "says "
+      "backpropd: a library aborted while the server started, probably because of a system limit: "
+      "check ulimit -n (open files), -u (processes) and -v (address space); --log-level debug logs "
       "more\n";
   (void)!write(STDERR_FILENO, kLine, sizeof(kLine) - 1);
   _exit(1);

@@ -1,5 +1,5 @@
-"""What servers of every format have left is opened by this one: their directories
-after a kill, their backups, their exported models. The fixtures are generate.py's."""
+"""This server opens the data of servers of every format: directories after a kill, backups and
+exported models. generate.py creates the fixtures."""
 
 import contextlib
 import json
@@ -16,13 +16,13 @@ from stubs import model as model_pb
 
 FIXTURES = sorted(pathlib.Path(__file__).resolve().parent.glob("*.tar.gz"))
 assert FIXTURES
-# Logged steps are repeated by this machine's instruction set, which rounds as it does.
+# Logged steps are repeated with this machine's instruction set, which may round differently.
 TOLERANCE = 1e-5
 
 
 def first_default(activation):
-    """How a layer's weights were drawn when the biases of all layers were 0: defaults of today do
-    not reach models that were made before."""
+    """Checks how a layer's weights were drawn when all biases were 0: current defaults must not affect
+    models that were created before."""
     saturates = activation in (model_pb.ACTIVATION_TANH, model_pb.ACTIVATION_SIGMOID)
     return model_pb.INITIALIZER_XAVIER_UNIFORM if saturates else model_pb.INITIALIZER_HE_NORMAL
 
@@ -30,7 +30,7 @@ def first_default(activation):
 class FormatsTest(unittest.TestCase):
     @contextlib.contextmanager
     def unpacked(self, fixture):
-        """Its folder, and what was in the server that left it."""
+        """Returns its directory and the contents of the server that created it."""
         with self.subTest(fixture.name), tempfile.TemporaryDirectory() as folder:
             with tarfile.open(fixture) as tar:
                 tar.extractall(folder)
@@ -53,12 +53,12 @@ class FormatsTest(unittest.TestCase):
             other = found["models"][name]
             self.assert_close([other.pop("loss")], [model.pop("loss")], name)
             self.assert_close(floats(other.pop("parameters")), floats(model.pop("parameters")), name)
-            if "layers" not in model:  # fixtures from before they were recorded
+            if "layers" not in model:  # older fixtures do not contain them
                 model["layers"] = [[layer[0], first_default(layer[0]), 0] for layer in other["layers"]]
             self.assertEqual(other, model, name)
         self.assertEqual(cli("checkpoint", "restore", "a", "at-40", server=server.address).returncode, 0)
         self.assertEqual(parameters(stub, "models/a"), expected["at-40"], "to the last bit")
-        step(stub, "models/a")  # with what the optimiser remembers
+        step(stub, "models/a")  # with the optimiser's state
         self.assert_close(floats(parameters(stub, "models/a")), floats(expected["at-41"]), "at-41")
         deadline = time.monotonic() + 60
         while steps_of_run(stub) == begun:
@@ -69,7 +69,7 @@ class FormatsTest(unittest.TestCase):
         for fixture in FIXTURES:
             with self.unpacked(fixture) as (path, expected):
                 with Server("--data-dir", str(path / "data")) as server:
-                    self.assertIn("1 runs go on", server.log())
+                    self.assertIn("1 runs resume", server.log())
                     self.check(server, expected)
                 with Server("--data-dir", str(path / "data")) as server:
                     self.assert_close(floats(parameters(stub_of(server), "models/a")),

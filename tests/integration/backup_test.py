@@ -68,7 +68,7 @@ class BackupTest(unittest.TestCase):
             self.assertFalse((self.path / "none.model").exists())
 
     def test_a_backup_of_a_server_at_work_is_all_of_one_moment(self):
-        """Two models make the same steps, the second after the first: it is never ahead, never two behind."""
+        """Two models make the same steps, the second after the first: it is never ahead, and at most one step late."""
         with self.server("one") as server:
             self.fill(server)
             stop = threading.Event()
@@ -91,7 +91,7 @@ class BackupTest(unittest.TestCase):
                 thread.join()
         for i in range(5):
             with self.server(f"restored{i}") as restored:
-                self.assertIn("2 models are there again", self.ok(restored, "restore", f"{i}.backup"))
+                self.assertIn("restored 2 models", self.ok(restored, "restore", f"{i}.backup"))
                 steps = [self.step_of(restored, name) for name in ("a", "b")]
                 self.assertIn(steps[0] - steps[1], (0, 1), steps)
                 self.ok(restored, "checkpoint", "restore", "a", "c")
@@ -114,7 +114,7 @@ class BackupTest(unittest.TestCase):
             before = parameters(server, "m")
         self.assertIn("completed after 300000", expected)
         with self.server("two") as server:
-            self.assertIn("1 runs go on", self.ok(server, "restore", "m.backup"))
+            self.assertIn("1 runs resume", self.ok(server, "restore", "m.backup"))
             self.assertIn("completed after 300000", self.ok(server, "watch", "m"))
             self.assertEqual(parameters(server, "m"), before)
 
@@ -151,7 +151,7 @@ class BackupTest(unittest.TestCase):
                 def most_of_it():
                     for at in range(0, len(whole) - (2 << 20), 1 << 20):
                         yield admin_service_pb2.RestoreBackupRequest(data=whole[at:at + (1 << 20)])
-                    arrived.wait(5)  # the server has taken what came
+                    arrived.wait(5)  # the server has received these bytes
 
                 call = admin_service_pb2_grpc.AdminServiceStub(channel).RestoreBackup.future(most_of_it())
                 stub = service_grpc.TrainingServiceStub(channel)
@@ -165,13 +165,13 @@ class BackupTest(unittest.TestCase):
                         break
                     time.sleep(0.01)
                 self.assertEqual(code, grpc.StatusCode.UNAVAILABLE)
-                time.sleep(0.5)  # some of it is stored
+                time.sleep(0.5)  # a part is stored
                 killed.process.kill()
                 killed.process.wait()
                 arrived.set()
                 call.cancel()
         with self.server("two") as server:
-            self.assertIn("a restore was cut short", server.log())
+            self.assertIn("a restore was interrupted", server.log())
             self.assertEqual(self.ok(server, "list"), "")
             self.ok(server, "restore", "all.backup")
             self.assertIn("models/large", self.ok(server, "list"))

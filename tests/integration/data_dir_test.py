@@ -1,4 +1,4 @@
-"""--data-dir as a user meets it: restarts, a second server, a disk that is full."""
+"""--data-dir from a user's view: restarts, a second server, a full disk."""
 
 import array
 import os
@@ -53,7 +53,7 @@ class DataDirTest(unittest.TestCase):
 
     def test_models_outlive_the_server(self):
         with self.server() as server:
-            self.assertIn(f"models are kept in {self.data}", server.log())
+            self.assertIn(f"models are stored in {self.data}", server.log())
             stub = self.stub(server)
             self.assertEqual(create(stub, "m").durability, model.DURABILITY_SYNC)
             for i in range(5):
@@ -83,7 +83,7 @@ class DataDirTest(unittest.TestCase):
                 run = train(stub, 10**12)
                 next(run)
                 run.cancel()
-                after = (stub, other)[i % 2]  # over the same connection, and over another one
+                after = (stub, other)[i % 2]  # over the same connection, and over another
                 if i % 4 < 2:
                     self.assertEqual([r.event.summary.iterations for r in train(after, 1)][-1], 1)
                 else:
@@ -91,7 +91,7 @@ class DataDirTest(unittest.TestCase):
 
     def test_a_server_without_a_directory_says_so(self):
         with Server() as server:
-            self.assertIn("models live in memory and end with the process", server.log())
+            self.assertIn("models are kept in memory and are lost when the process ends", server.log())
 
     def test_a_killed_server_has_kept_what_it_answered(self):
         server = self.server(expect_exit=-9)
@@ -140,7 +140,7 @@ class DataDirTest(unittest.TestCase):
             watch.wait()
             watch.stdout.close()
         with self.server() as server:
-            self.assertIn("1 runs go on", server.log())
+            self.assertIn("1 runs resume", server.log())
             watched = cli("watch", "m", server=server.address)
             self.assertEqual(watched.returncode, 0, watched.stderr)
             self.assertIn("completed after 400000 iterations", watched.stdout)
@@ -176,7 +176,8 @@ class DataDirTest(unittest.TestCase):
             out, err = upload.communicate(timeout=60)
             self.assertEqual(upload.returncode, 0, err)
             self.assertIn(f"{rows} rows of {inputs} inputs", out)
-            # The rows of the first server, and behind them those of the second: they are what was sent.
+            # The rows of the first server followed by those of the second are the rows that were
+            # sent.
             spec = model.ModelSpec(input_size=inputs, layers=[model.Layer(units=2)])
             self.stub(server).CreateModel(service.CreateModelRequest(model_id="m", spec=spec), timeout=30)
             evaluated = [self.stub(server).Evaluate(request, timeout=60).metrics.loss for request in (
@@ -201,7 +202,7 @@ class DataDirTest(unittest.TestCase):
                     while True:
                         file.write(b"x" * 65536)
                 refused = 0
-                for i in range(3000):  # until what RocksDB had allocated before is used up
+                for i in range(3000):  # until the space that RocksDB had preallocated is used up
                     try:
                         step(stub, "m", f"full{i}")
                     except grpc.RpcError as error:
@@ -212,7 +213,7 @@ class DataDirTest(unittest.TestCase):
                         break
                     before = parameters(stub, "m")
                 self.assertGreater(refused, 0)
-                # Reading goes on, and health tells the two apart.
+                # Reading still works, and health distinguishes the two.
                 inputs = tensor.Tensor(values=[0, 1])
                 stub.Predict(service.PredictRequest(model="models/m", inputs=inputs), timeout=30)
                 self.assertEqual(cli("health", server=server.address).stdout, "SERVING\n")

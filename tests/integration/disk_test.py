@@ -1,4 +1,4 @@
-"""Disks that are full, read-only, out of inodes or gone, as a server and a user meet them.
+"""Disks that are full, read-only, out of inodes or removed, from the view of a server and a user.
 
 The disks are real: tmpfs, mounted by the tests. Where mounting is not permitted they fail.
 """
@@ -22,7 +22,7 @@ from stubs import dataset, model, service, service_grpc, tensor
 
 FULL = grpc.StatusCode.RESOURCE_EXHAUSTED
 WRITES = "backprop.v1.TrainingService.writes"
-ROWS, INPUTS = 5000, 50  # of a chunk: 1 MB
+ROWS, INPUTS = 5000, 50  # a chunk of 1 MB
 
 
 def create(stub, model_id, units=(8, 2)):
@@ -79,7 +79,7 @@ def health(server, name=""):
 
 
 def reason(error):
-    """Of the ErrorInfo of an error."""
+    """Returns the reason in the ErrorInfo of an error."""
     details = dict(error.trailing_metadata()).get("grpc-status-details-bin", b"")
     for any_detail in status_pb2.Status.FromString(details).details:
         info = error_details_pb2.ErrorInfo()
@@ -89,7 +89,7 @@ def reason(error):
 
 
 def fill(path):
-    """Until not a byte more fits. Returns how many were written."""
+    """Writes until not one more byte fits. Returns the number of bytes written."""
     with contextlib.suppress(OSError), open(path, "wb", buffering=0) as file:
         for size in (1 << 20, 4096):
             with contextlib.suppress(OSError):
@@ -144,7 +144,8 @@ class DiskTest(unittest.TestCase):
         return error
 
     def step_until_refused(self, stub, model_id):
-        """What RocksDB has allocated before is used up first. Returns the last parameters answered."""
+        """Makes steps until one is rejected, after RocksDB's preallocated space is used up. Returns the last
+        acknowledged parameters."""
         for _ in range(20000):
             before = parameters(stub, model_id)
             try:
@@ -156,7 +157,7 @@ class DiskTest(unittest.TestCase):
         self.fail("every step was stored")
 
     def step_again(self, server, stub, model_id):
-        """It goes on by itself, without a restart."""
+        """The server recovers without a restart."""
         def stored():
             try:
                 return step(stub, model_id)
@@ -185,7 +186,7 @@ class DiskTest(unittest.TestCase):
         self.mount("size=64m")
         before = self.crash()
         fill(self.filler)
-        for _ in range(2):  # a restart does not use up what the first one needed
+        for _ in range(2):  # a restart does not use the space that the first start needed
             with self.server() as server:
                 self.assertIn("the disk is full", server.log())
                 stub = self.stub(server)
@@ -197,7 +198,7 @@ class DiskTest(unittest.TestCase):
                 self.refused(lambda: create(stub, "new"), FULL, "not stored")
         with self.server() as server:
             stub = self.stub(server)
-            delete(stub, "models/n")  # deleting works, by the reserve
+            delete(stub, "models/n")  # deleting works because of the reserve
             self.filler.unlink()
             self.step_again(server, stub, "m")
             after = parameters(stub, "m")
@@ -240,7 +241,7 @@ class DiskTest(unittest.TestCase):
             self.assertEqual(reason(error), "LOW_DISK_SPACE")
             self.refused(lambda: stub.GetDataset(service.GetDatasetRequest(name="datasets/large"), timeout=30),
                          grpc.StatusCode.NOT_FOUND)
-            # Nothing else was hurt.
+            # Nothing else was affected.
             self.assertEqual(health(server, WRITES), 1)
             create(stub, "new")
             step(stub, "m")
@@ -258,11 +259,11 @@ class DiskTest(unittest.TestCase):
         with self.server("--min-free-bytes", "90MB") as server:
             stub = self.stub(server)
             empty = used(self.disk)
-            upload(stub, "left", 5, commit=False)  # ends without its commit: it could go on
+            upload(stub, "left", 5, commit=False)  # ends without a commit, so that it can be resumed
             fill_to = os.statvfs(self.disk).f_bavail * 4096 - (80 << 20)
             with open(self.filler, "wb") as file:
                 os.posix_fallocate(file.fileno(), 0, fill_to)
-            within(60, lambda: "were deleted" in server.log(), "the upload expires where there is no room")
+            within(60, lambda: "unfinished uploads expired" in server.log(), "the upload expires where there is no room")
             within(60, lambda: used(self.disk) < empty + fill_to + (6 << 20), "its rows are freed")
 
     def test_on_a_full_disk_deletions_work_and_heal_it(self):
@@ -277,7 +278,7 @@ class DiskTest(unittest.TestCase):
             self.refused(lambda: step(stub, "n"), FULL, "not stored")
             self.assertEqual(health(server, WRITES), 2)
             predict(stub, "n")
-            delete(stub, "models/n")  # of which a step was refused
+            delete(stub, "models/n")  # a step of it was rejected
             self.refused(lambda: predict(stub, "n"), grpc.StatusCode.NOT_FOUND)
             delete(stub, "datasets/d")
             self.step_again(server, stub, "m")
@@ -318,7 +319,7 @@ class DiskTest(unittest.TestCase):
             stub = self.stub(server)
             self.assertEqual(parameters(stub, "m"), before)
             self.refused(lambda: upload(stub, "d", 1), FULL, "more files")
-        # Not even those of the reserve.
+        # Not even the files of the reserve.
         for file in self.data.glob("reserve.*"):
             file.unlink()
         with contextlib.suppress(OSError):
@@ -354,7 +355,7 @@ class DiskTest(unittest.TestCase):
         with self.server() as server:
             create(self.stub(server), "m")
 
-    # From the moment of `action` on nothing is answered, and within a second health says so.
+    # After `action` nothing is acknowledged, and within a second health reports it.
     def gone(self, server, action, text, healed_by=None):
         stub = self.stub(server)
         create(stub, "m")

@@ -1,4 +1,4 @@
-"""Real binaries, started and stopped by tests. BACKPROP_BIN is the folder they are in."""
+"""Starts and stops the real binaries for tests. BACKPROP_BIN is their directory."""
 
 import os
 import pathlib
@@ -23,7 +23,7 @@ class Server:
         self.listen = listen
         self.env = env or {}
         self.expect_exit = expect_exit
-        self.wrapper = wrapper  # a command before the server's, such as ("prlimit", "--nofile=64")
+        self.wrapper = wrapper  # a command that runs the server, such as ("prlimit", "--nofile=64")
 
     def __enter__(self):
         command = [*self.wrapper, BIN / "backpropd", "--port-file", self.path / "address", *self.flags]
@@ -79,6 +79,6 @@ def cli(*arguments, server=None, stdin=None, cwd=None, env=None, timeout=120):
 
 
 def readme_blocks(language, page="README.md"):
-    """The fenced code blocks of README.md, or of another page, in a language, in order."""
+    """Returns the fenced code blocks in a language of README.md or another page, in order."""
     text = (ROOT / page).read_text()
     return re.findall(rf"^```{language}\n(.*?)^```", text, re.M | re.S)

@@ -1,5 +1,5 @@
-"""Every build of the engine that this machine can run, side by side: each says what it is, and a run
-of the same model ends within rounding of the others'. BACKPROP_ENGINES lists "set=folder" pairs."""
+"""Every build of the engine that this machine supports: each reports its instruction set, and a run of
+the same model gives the same result within rounding. BACKPROP_ENGINES lists "set=directory" pairs."""
 
 import json
 import os
@@ -12,7 +12,7 @@ ITERATIONS = 3000
 
 
 def train(name, folder):
-    """(version, parameters after XOR's run) of a server that loads the engine from a folder."""
+    """Returns (version, parameters after the XOR run) of a server with the engine in a directory."""
     with Server(env={"LD_LIBRARY_PATH": folder}) as server:
         def run(*arguments):
             result = cli(*arguments, server=server.address)

@@ -1,4 +1,4 @@
-"""What is in the log of a server whose callers are hostile, seen from outside."""
+"""The log of a server with hostile callers."""
 
 import json
 import re
@@ -13,7 +13,7 @@ GET = "/backprop.v1.TrainingService/GetModel"
 
 
 def get(channel, name):
-    """GetModel of any bytes as the name. Returns the code and the message of its error."""
+    """Calls GetModel with arbitrary bytes as the name. Returns the code and the message of the error."""
     size, length = len(name), b""
     while size >= 128:
         length, size = length + bytes([size & 127 | 128]), size >> 7
@@ -43,7 +43,7 @@ class LogsTest(unittest.TestCase):
             return (server.path / "log").read_bytes()
 
     def check_lines(self, log, begins):
-        text = log.decode()  # it is UTF-8
+        text = log.decode()  # must be UTF-8
         lines = text.splitlines()
         calls = [line for line in lines if "GetModel" in line]
         self.assertGreaterEqual(len(calls), len(HOSTILE))

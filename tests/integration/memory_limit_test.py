@@ -1,4 +1,4 @@
-"""--memory-limit is a limit of the process: what /proc says while models are created and read at full speed.
+"""--memory-limit limits the process: its size in /proc while models are created and read at full speed.
 
 BACKPROP_MEMORY_MODELS sets how many models are made (default 4,000, more than three times what fits)."""
 
@@ -29,7 +29,7 @@ def resident(server, what="VmRSS"):
 
 @contextlib.contextmanager
 def cgroup(limit):
-    """A group whose limit the kernel keeps; what is started inside is in it. Skips where none can be made."""
+    """A cgroup with a memory limit; processes started inside belong to it. Skips if it cannot be created."""
     for base, name in ((pathlib.Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes"),
                        (pathlib.Path("/sys/fs/cgroup"), "memory.max")):
         group = base / f"backprop-test-{os.getpid()}"
@@ -52,7 +52,7 @@ def cgroup(limit):
 
 
 def own_group(base):
-    """Of this process, in the hierarchy that is mounted there."""
+    """Returns the cgroup of this process in the hierarchy that is mounted there."""
     for line in pathlib.Path("/proc/self/cgroup").read_text().splitlines():
         _, controllers, path = line.split(":", 2)
         if base.name == (controllers or "cgroup"):
@@ -89,14 +89,14 @@ class MemoryLimitTest(unittest.TestCase):
                 print(f"{COUNT} models: {created >> 20} MiB after creation, {highest >> 20} MiB after reading; "
                       f"{resident(server) >> 20} MiB now")
                 self.assertLessEqual(highest, 1.5 * LIMIT)
-                # They were not all thrown out: the limit is used.
+                # Not all were evicted: the limit is used.
                 self.assertGreaterEqual(highest, 0.5 * LIMIT)
 
     def test_the_default_is_two_thirds_of_the_cgroup_and_keeps_it(self):
         with cgroup(3 * LIMIT // 2), tempfile.TemporaryDirectory() as folder:
             with Server("--data-dir", folder + "/data") as server:
                 self.assertIn("memory limit: 200 MiB", server.log())
-                asyncio.run(self.fill(server, 2500))  # the kernel would kill it
+                asyncio.run(self.fill(server, 2500))  # otherwise the kernel kills it
             with Server("--memory-limit", "0") as server:
                 self.assertIn("memory limit: none", server.log())
 

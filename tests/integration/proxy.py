@@ -7,7 +7,8 @@ import time
 
 
 class Proxy:
-    """Forwards to `target` ("host:port"); a context manager. `delay_s`: of every piece, each way."""
+    """Forwards to `target` ("host:port"); a context manager. `delay_s` delays all
+    bytes in each direction."""
 
     def __init__(self, target, delay_s=0.0):
         host, port = target.rsplit(":", 1)
@@ -38,7 +39,7 @@ class Proxy:
             thread.join(timeout=10)
 
     def freeze(self):
-        """From now on nothing is forwarded; connections stay open, and new ones are taken."""
+        """Stops forwarding; connections stay open, and new ones are accepted."""
         self.forwarding.clear()
 
     def thaw(self, after=0):
@@ -47,7 +48,7 @@ class Proxy:
         self.forwarding.set()
 
     def cut(self, connections):
-        """Closes both ends of the first so many `connections`; they end also while frozen."""
+        """Closes both ends of the first `connections` connections, also while frozen."""
         self.last_cut = connections
 
     def _start(self, work, *arguments):
@@ -59,7 +60,7 @@ class Proxy:
         return self.ended.is_set() or number <= self.last_cut
 
     def _frozen(self, number):
-        """Whether a connection is frozen; waits a little for it to thaw."""
+        """Whether a connection is frozen; waits briefly for it to thaw."""
         if number <= self.frozen_up_to:
             time.sleep(0.05)
             return True
@@ -98,7 +99,7 @@ class Proxy:
                         if not piece:
                             return
                         time.sleep(self.delay_s)
-                        # A piece that was read before the link froze stays in it.
+                        # Bytes read before the link froze are not forwarded.
                         while self._frozen(number):
                             if self._over(number):
                                 return

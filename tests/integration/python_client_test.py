@@ -1,4 +1,4 @@
-"""A client in another language, made only from the .proto files: the same XOR training."""
+"""A client in another language, with code generated from the .proto files: the same XOR training."""
 
 import sys
 import unittest
@@ -71,7 +71,7 @@ class PythonClientTest(unittest.TestCase):
                 self.assertLess(summary.metrics.loss, events[1].progress.metrics.loss / 3)
 
     def test_one_step_equals_numpy(self):
-        """The derivation, written out again in NumPy, gives the same step."""
+        """The derivation in NumPy gives the same step."""
         points, labels = xor(1)
         name = self.create("py-step", tensor.DATA_TYPE_FLOAT64).name
 
@@ -108,7 +108,7 @@ class PythonClientTest(unittest.TestCase):
         trailers = dict(raised.exception.trailing_metadata())
         self.assertIn(b"spec.layers[0].units", trailers["grpc-status-details-bin"])
 
-    # Everything that could depend on the moment is in use.
+    # Every feature that could depend on timing is in use.
     def test_the_same_requests_give_the_same_bytes_on_another_server(self):
         points, labels = xor(3)
 

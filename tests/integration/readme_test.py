@@ -22,7 +22,7 @@ from harness import BIN, ROOT, Server
 PAGES = sorted(str(path.relative_to(ROOT)) for folder in (ROOT, ROOT / "docs", ROOT / ".github")
                for path in folder.glob("*.md"))
 
-# Page, command (both as patterns of the whole text), and why it is not run here.
+# Page and command (as patterns of the whole text), and the reason why the command is not run here.
 NOT_RUN = [
     (r".*", r"git clone .*", "needs the network; ci.yml clones"),
     (r".*", r"\./scripts/.*",
@@ -36,7 +36,7 @@ NOT_RUN = [
      "needs a second server: backup_test.py restores into an empty one"),
 ]
 
-# What differs from machine to machine and from run to run.
+# Output that differs between machines and runs.
 TIMES = [
     (re.compile(r"in \d+(\.\d+)? (s|min|h)"), "in T"),
     (re.compile(r"\s+\d+$"), " N"),  # steps/s at the end of a row
@@ -151,7 +151,7 @@ class Page:
         self.server = server
         self.scratch = pathlib.Path(scratch)
         self.ran = []
-        self.skipped = []  # entries of NOT_RUN
+        self.skipped = []  # used entries of NOT_RUN
         self.environment = {**os.environ, "BACKPROP_SERVER": server.address,
                             "PATH": f"{BIN}:{ROOT}/build/tools/bin:{os.environ['PATH']}"}
 

@@ -11,8 +11,8 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
 from harness import ROOT, Server
 
-# Generated code would be a package `grpc`, which is gRPC's own: the messages are made from
-# descriptors instead.
+# Generated code would be in the package `grpc`, which is gRPC's own. Therefore the messages are
+# made from descriptors.
 with tempfile.TemporaryDirectory() as folder:
     described = pathlib.Path(folder) / "set"
     subprocess.run([sys.executable, "-m", "grpc_tools.protoc", "-I", ROOT / "proto",

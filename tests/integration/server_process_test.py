@@ -127,7 +127,7 @@ class ServerProcessTest(unittest.TestCase):
             self.assertIn("models/m/runs/1 server shutdown after", server.log())
 
     def long_check(self, server):
-        """A GradCheck that would take minutes, under way."""
+        """An active GradCheck that would take minutes."""
         cli("create", "m", "--inputs", 200, "--layers", "300,300,10", server=server.address)
         rows = server.path / "rows.csv"
         rows.write_text("\n".join(",".join(["0.5"] * 200 + [str(i % 10)]) for i in range(400)))
@@ -150,19 +150,20 @@ class ServerProcessTest(unittest.TestCase):
 
     def test_other_signals_do_not_end_the_server(self):
         ends = {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGXCPU}
-        # Nobody can catch these, they stop the process for a while, or they tell of its own faults.
+        # These cannot be caught, only stop the process temporarily, or report faults of the process
+        # itself.
         not_ours = {signal.SIGKILL, signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU,
                     signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGABRT,
                     signal.SIGTRAP, signal.SIGSYS}
         with Server() as server:
             for number in sorted(signal.valid_signals() - ends - not_ours):
                 server.process.send_signal(number)
-            # Handled in the order of their numbers; the last one that is logged.
+            # Handled in the order of their numbers; the last one is logged.
             deadline = time.monotonic() + 30
             while "User defined signal 2: ignored" not in server.log():
                 self.assertLess(time.monotonic(), deadline, server.log())
                 time.sleep(0.01)
-            self.assertIn("Hangup: there is nothing to reload yet", server.log())
+            self.assertIn("Hangup: there is nothing to reload", server.log())
             self.assertIn("User defined signal 1: ignored", server.log())
             self.assertEqual(cli("health", server=server.address).stdout, "SERVING\n")
             self.assertEqual(server.terminate_and_wait(), 0)
@@ -183,7 +184,7 @@ class ServerProcessTest(unittest.TestCase):
         with Server("--grace", "0.5") as server:
             self.long_check(server)
             self.assertEqual(server.terminate_and_wait(), 0)
-            self.assertIn("they were cancelled", server.log())
+            self.assertIn("were cancelled", server.log())
 
     def test_health_check_of_the_binary_itself(self):
         with Server() as server:

@@ -1,4 +1,4 @@
-"""The server and its clients on connections that are many, hostile, frozen or about to end."""
+"""The server and its clients on many, hostile, frozen or closing connections."""
 
 import os
 import pathlib
@@ -43,7 +43,7 @@ def wait_until(condition, timeout_s=30, what="it"):
 
 
 def open_connections(address, count):
-    """Connections that say nothing; those that the server closed at once are left out."""
+    """Opens idle connections; returns those that the server did not close at once."""
     host, port = address.rsplit(":", 1)
     opened = []
     for _ in range(count):
@@ -55,7 +55,7 @@ def open_connections(address, count):
 
 
 def is_closed(connection):
-    """Whether the other end has closed it. A gRPC server speaks first: that it serves is data."""
+    """Whether the other end closed the connection. A gRPC server sends first, so data means that it serves."""
     try:
         connection.settimeout(10)
         return connection.recv(1) == b""
@@ -68,8 +68,8 @@ def memory_mb(pid):
     return int(re.search(r"VmHWM:\s+(\d+) kB", status).group(1)) / 1024
 
 
-# What 1 MB of compressed zeros may take of memory; a sanitizer keeps freed memory for a while. Inflated
-# they are 1,000 MB.
+# Memory that 1 MB of compressed zeros may use; a sanitizer keeps freed memory for a while.
+# Uncompressed it is 1,000 MB.
 MOST_GROWTH_MB = 500 if os.environ.get("BACKPROP_SANITIZE") else 50
 
 
@@ -202,7 +202,7 @@ class CompressedRequestsTest(unittest.TestCase):
             cls.bombs[name] += stream.flush()
 
     def send(self, server, method, encoding, body):
-        """A call with a compressed message, made by hand; returns its status and message."""
+        """Makes a call with a handmade compressed message; returns its status and message."""
         host, port = server.address.rsplit(":", 1)
         connection = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True))
         connection.initiate_connection()
@@ -261,7 +261,7 @@ class CompressedRequestsTest(unittest.TestCase):
 
 class KeepaliveTest(unittest.TestCase):
     def pings_for(self, server, time_ms, seconds, with_call):
-        """A client that pings without data; whether its connection survived."""
+        """Pings without data; returns whether the connection survived."""
         options = [("grpc.keepalive_time_ms", time_ms), ("grpc.keepalive_timeout_ms", 10000),
                    ("grpc.keepalive_permit_without_calls", 1), ("grpc.http2.max_pings_without_data", 0)]
         with grpc.insecure_channel(server.address, options=options) as channel:
@@ -285,7 +285,7 @@ class KeepaliveTest(unittest.TestCase):
             return survived
 
     def test_clients_may_ping_with_and_without_calls(self):
-        # A client of gRPC pings at most once a second without data.
+        # gRPC clients ping at most once a second without data.
         with Server("--min-ping-interval", "0.5") as server:
             for with_call in (True, False):
                 with self.subTest(with_call=with_call):
@@ -332,7 +332,7 @@ class KeepaliveTest(unittest.TestCase):
 
 
 class ClientTest(unittest.TestCase):
-    """The command line, and by it the C++ client."""
+    """The command line, and through it the C++ client."""
 
     def test_watch_connects_again_after_a_frozen_link(self):
         with Server() as server, Proxy(server.address) as proxy:
@@ -362,7 +362,7 @@ class ClientTest(unittest.TestCase):
                 self.assertIn("stopped after", out)
 
     def train_through(self, proxy):
-        """A run whose call owns it, by a client that gives a silent link up after 1.5 s."""
+        """A run that is owned by its call, of a client that closes a silent connection after 1.5 s."""
         train = subprocess.Popen(
             [BIN / "backprop", "--server", proxy.address, "--keepalive-time", "1",
              "--keepalive-timeout", "0.5", "train", "m", "--data", "xor", "--iterations",
@@ -390,7 +390,7 @@ class ClientTest(unittest.TestCase):
                 connections = proxy.connections
                 proxy.freeze()
                 wait_until(lambda: proxy.connections > connections, 20, "another connection")
-                proxy.cut(connections)  # the server sees it before the client is back
+                proxy.cut(connections)  # the server notices it before the client reconnects
                 for event in stub.WatchTraining(service.WatchTrainingRequest(model="models/m")):
                     last = event.event
                 self.assertEqual(last.summary.stop_reason, training.STOP_REASON_CANCELLED)
@@ -427,7 +427,7 @@ class ClientTest(unittest.TestCase):
 
 
 class HttpProxy(Proxy):
-    """An HTTP proxy: takes CONNECT, whatever the host, and connects to the target."""
+    """An HTTP proxy: accepts CONNECT to any host, and connects to the target."""
 
     def _forward(self, client, server, number):
         request = b""
@@ -481,12 +481,12 @@ class DrainTest(unittest.TestCase):
     STEPPERS = 16
 
     def step_until_refused(self, address, results, started):
-        # Each has a connection of its own.
+        # Each has its own connection.
         with grpc.insecure_channel(address, options=[("grpc.use_local_subchannel_pool", 1)]) as channel:
             stub = service_grpc.TrainingServiceStub(channel)
             request = service.StepRequest(model="models/m", batch=rows())
             after = 0
-            while after < 20:  # what comes after the first refusal counts as well
+            while after < 20:  # results after the first rejection count as well
                 try:
                     stub.Step(request, timeout=30)
                     started.release()

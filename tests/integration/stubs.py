@@ -1,4 +1,4 @@
-"""The contract for Python, made from the .proto files alone: what a client in another language has.
+"""Python code of the API, generated from the .proto files, as for a client in another language.
 
 google.rpc comes from googleapis-common-protos, as everywhere in Python: a second copy would hide it.
 """

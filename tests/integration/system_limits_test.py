@@ -1,4 +1,4 @@
-"""Limits of the system under which a server cannot start: one line, and exit status 1."""
+"""System limits with which a server cannot start: one line on standard error, and exit status 1."""
 
 import os
 import subprocess
@@ -10,7 +10,7 @@ from harness import BIN, Server, cli
 
 
 def start(*prlimit, command=()):
-    """Starts a server under limits, for a moment at most."""
+    """Starts a server with limits, for a moment."""
     with tempfile.TemporaryDirectory() as folder:
         os.chmod(folder, 0o777)
         server = subprocess.Popen(
@@ -52,7 +52,7 @@ class SystemLimitsTest(unittest.TestCase):
 
     @unittest.skipIf(os.geteuid() != 0, "the limit of processes does not bind root, and only root can be another user")
     def test_few_processes(self):
-        # A user of its own, so that nobody else's processes count.
+        # A separate user, so that processes of other users do not count.
         user = ("setpriv", "--reuid=54321", "--clear-groups", "--bounding-set=-all", "--inh-caps=-all")
         if subprocess.run([*user, BIN / "backpropd", "--version"], capture_output=True).returncode != 0:
             self.skipTest("another user cannot run the binary where it is")

@@ -201,7 +201,8 @@ class CliTest(unittest.TestCase):
                          "short.csv: has no column \"height\", which models/names takes; it has id, width, kind\n")
         self.assertIn("has no column \"sort\"; it has width, height, kind",
                       self.fails(1, "evaluate", "names", "--data", "straight.csv", "--label-column", "sort"))
-        # A dataset for the model has its order, and gives the same measurement.
+        # A dataset uploaded for the model has the model's column order, and gives the same
+        # evaluation.
         self.ok("dataset", "upload", "mixed", "--data", "mixed.csv", "--model", "names", "--label-column", "kind")
         self.assertEqual(self.ok("evaluate", "names", "--dataset", "mixed", "--summary-only"), result.stdout)
         self.fails(2, "dataset", "upload", "x", "--data", "mixed.csv", "--model", "names", "--target-columns", 1)
@@ -334,12 +335,12 @@ class CliTest(unittest.TestCase):
         status, _, err = self.interrupt("train", "interrupted", "--data", "xor", "--iterations", "1000000000000",
                                         "--report-every", "10000")
         self.assertEqual(status, 130)
-        self.assertIn("interrupted; the run was stopped and what it learned", err)
+        self.assertIn("interrupted; the run was stopped; its parameters", err)
         deadline = time.monotonic() + 30
-        while "under way" in self.ok("get", "interrupted") and time.monotonic() < deadline:
+        while "active run" in self.ok("get", "interrupted") and time.monotonic() < deadline:
             time.sleep(0.05)
         described = self.ok("get", "interrupted")
-        self.assertNotIn("under way", described)
+        self.assertNotIn("active run", described)
         self.assertNotIn("step 0,", described)
 
     def test_ctrl_c_of_a_watcher_leaves_the_run(self):
@@ -347,8 +348,8 @@ class CliTest(unittest.TestCase):
         self.ok("train", "watched", "--data", "xor", "--iterations", 10**12, "--detach")
         status, _, err = self.interrupt("watch", "watched")
         self.assertEqual(status, 130)
-        self.assertIn("models/watched/runs/1 goes on; follow it again with: backprop watch watched", err)
-        self.assertIn("under way", self.ok("get", "watched"))
+        self.assertIn("models/watched/runs/1 continues; follow it again with: backprop watch watched", err)
+        self.assertIn("active run", self.ok("get", "watched"))
         self.ok("stop", "watched")
 
     def test_a_terminal_gets_one_live_line(self):
@@ -413,12 +414,12 @@ class CliTest(unittest.TestCase):
                 "--learning-rate", 0.1)
         self.ok("train", "fit", "--data", "x.npy", "--targets", "t.npy", "--iterations", 500)
         self.assertAlmostEqual(float(self.ok("predict", "fit", "--row", "1,0").strip()), 2, places=3)
-        self.assertIn("give --labels or --targets", self.fails(1, "train", "npy", "--data", "x.npy",
+        self.assertIn("requires --labels or --targets", self.fails(1, "train", "npy", "--data", "x.npy",
                                                                "--iterations", 1))
 
     # Reading.
 
-    # Everything a model can be and do.
+    # All options of a model and all commands.
 
     def test_every_option_of_a_model(self):
         out = self.ok("create", "full", "--inputs", 2, "--layers", "8:elu,4:leaky_relu,2", "--elu-alpha", 2,
@@ -445,14 +446,14 @@ class CliTest(unittest.TestCase):
         base = ("create", "x", "--inputs", 2, "--layers", "4,2")
         for flags, message in (
                 (("--nesterov",), None),  # goes with sgd, the default; the server wants a momentum
-                (("--beta1", 0.9), "--beta1: goes with --optimizer adam, adamw alone, got sgd"),
-                (("--delta", 1), "--delta: goes with --loss huber alone, got softmax_cross_entropy"),
-                (("--gamma", 0.5), "--gamma: goes with --schedule step, exponential alone, got constant"),
+                (("--beta1", 0.9), "--beta1: requires --optimizer adam, adamw, got sgd"),
+                (("--delta", 1), "--delta: requires --loss huber, got softmax_cross_entropy"),
+                (("--gamma", 0.5), "--gamma: requires --schedule step, exponential, got constant"),
                 (("--schedule", "cosine"), "--total-steps is required"),
                 (("--negative-slope", 0.1), "--negative-slope: needs a leaky_relu layer"),
                 (("--clip-norm", 1, "--clip-value", 1), "--clip-norm excludes --clip-value"),
                 (("--input-mean", "0,0"), "--input-mean requires --input-std"),
-                (("--initial-value", 1), "--initial-value: goes with --initializer constant alone")):
+                (("--initial-value", 1), "--initial-value: requires --initializer constant")):
             with self.subTest(flags):
                 if message is None:
                     self.assertIn("needs a momentum above 0", self.fails(1, *base, *flags))
@@ -548,7 +549,7 @@ class CliTest(unittest.TestCase):
     def test_demo(self):
         out = self.ok("demo")
         self.assertRegex(out, r"completed after 3000 iterations in \S+ s: loss 0\.081\d+, accuracy 0\.9750")
-        self.assertIn("What it learned", out)
+        self.assertIn("Predicted classes", out)
         self.assertRegex(out, GOLDEN_GRAD_CHECK)
         poor = self.run_cli("demo", "--seed", 16)
         self.assertEqual(poor.returncode, 1)

@@ -1,4 +1,4 @@
-"""Shell completion, by the shells themselves."""
+"""Shell completion in real shells."""
 
 import os
 import pathlib
@@ -12,7 +12,7 @@ import unittest
 
 from harness import BIN, Server, cli
 
-# Completes the words of its arguments, the last one being the one at the cursor, as readline would.
+# Completes the words given as arguments, of which the last is at the cursor, like readline.
 BASH = r"""
 source <(backprop completion bash)
 COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); COMP_LINE="$*"; COMP_POINT=${#COMP_LINE}
@@ -74,7 +74,7 @@ class CompletionTest(unittest.TestCase):
         self.assertEqual(self.bash("train", "cat", "--data", "x"), ["xor"])
         self.assertIn("rows of mine.csv", self.bash("train", "cat", "--data", "rows"))
         self.assertIn("rows of mine.csv", self.bash("import", ""))
-        # bash takes the equals sign for a word.
+        # bash treats the equals sign as a word.
         self.assertEqual(self.bash("create", "x", "--optimizer", "=", "adamw"), ["adamw"])
         self.assertIn("adagrad", self.bash("create", "x", "--optimizer", "="))
 
@@ -129,7 +129,7 @@ class CompletionTest(unittest.TestCase):
                 self.assertRegex(seen, shown)
 
     def zsh(self, typed, shown):
-        """What an interactive zsh shows after some keys."""
+        """Returns what an interactive zsh shows after some keys."""
         import pty
         import select
         pid, fd = pty.fork()

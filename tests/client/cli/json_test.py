@@ -32,7 +32,7 @@ class JsonTest(unittest.TestCase):
         return cli(*arguments, "--json", server=self.server.address, cwd=self.path, **options)
 
     def document(self, *arguments, status=0):
-        """The one document that a command prints."""
+        """Returns the single document that a command prints."""
         result = self.run_cli(*arguments)
         self.assertEqual(result.returncode, status, result.stderr)
         self.assertEqual(result.stderr, "")

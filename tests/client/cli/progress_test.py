@@ -1,4 +1,4 @@
-"""The live line of a run: it fits the terminal, says when it is quiet, and how the user gets back to a run."""
+"""The live line of a run: it fits the terminal, and reports silence and how to return to the run."""
 
 import json
 import re
@@ -61,7 +61,7 @@ class ProgressTest(unittest.TestCase):
         for part in ("loss ", "accuracy ", "steps/s", "ETA "):
             self.assertIn(part, wide)
         terminal.resize(40)
-        # Frames that were drawn before the program knew may be under way.
+        # Frames drawn before the program noticed may still arrive.
         terminal.read_until(lambda s: s.frames and 0 < len(s.frames[-1]) < 40)
         terminal.screen.wrapped = 0
         terminal.screen.lines = [""]
@@ -81,7 +81,8 @@ class ProgressTest(unittest.TestCase):
         self.assertIn("completed after 3", terminal.screen.lines[-2])
 
     def test_no_color(self):
-        # The only colours are the demo's points; the emulated terminal fails on an escape sequence.
+        # Only the points of the demo are coloured; the emulated terminal fails on an escape
+        # sequence.
         terminal = self.terminal(80, "demo", env={"NO_COLOR": "1"})
         self.assertEqual(terminal.finish(), 0)
         terminal = self.terminal(80, "demo")
@@ -99,7 +100,7 @@ class ProgressTest(unittest.TestCase):
             try:
                 for _ in range(2):
                     terminal.screen.frames.clear()
-                    terminal.read_until(lambda s: any(re.search(r"no news for \d+ s; still connected", f)
+                    terminal.read_until(lambda s: any(re.search(r"no events for \d+ s; still connected", f)
                                                       for f in s.frames))
                 self.assertEqual(terminal.screen.wrapped, 0)
                 self.assertEqual(len(terminal.screen.lines), 1)
@@ -120,7 +121,7 @@ class ProgressTest(unittest.TestCase):
             server.process.send_signal(signal.SIGSTOP)
             try:
                 news = [process.stderr.readline() for _ in range(2)]
-                seconds = [int(re.fullmatch(r"no news for (\d+) s; still connected\n", line).group(1))
+                seconds = [int(re.fullmatch(r"no events for (\d+) s; still connected\n", line).group(1))
                            for line in news]
                 self.assertGreaterEqual(seconds[0], 1)
                 self.assertGreater(seconds[1], seconds[0])
@@ -128,7 +129,7 @@ class ProgressTest(unittest.TestCase):
                 server.process.send_signal(signal.SIGCONT)
             process.send_signal(signal.SIGINT)
             out, _ = process.communicate(timeout=60)
-            self.assertNotIn("no news", out)
+            self.assertNotIn("no events for", out)
 
     def test_a_lost_server_is_not_called_connected(self):
         with Server(expect_exit=-signal.SIGKILL) as server:
@@ -137,7 +138,7 @@ class ProgressTest(unittest.TestCase):
                                      server=server)
             terminal.read_until(lambda s: len(s.frames) > 3)
             server.process.kill()
-            terminal.read_until(lambda s: any("not connected, trying again" in f for f in s.frames))
+            terminal.read_until(lambda s: any("not connected, retrying" in f for f in s.frames))
             self.assertEqual(terminal.finish(), 1)
             error = terminal.process.stderr.read()
             self.assertIn("UNAVAILABLE", error)
@@ -155,7 +156,7 @@ class ProgressTest(unittest.TestCase):
             process.send_signal(signal.SIGINT)
             _, err = process.communicate(timeout=60)
             self.assertEqual(process.returncode, 130)
-            step = int(re.search(r"what it learned up to step (\d+) is kept", err).group(1))
+            step = int(re.search(r"its parameters up to step (\d+) are kept", err).group(1))
             self.assertEqual(int(json.loads(self.ok("get", name, "--json"))["model"].get("step", 0)), step)
 
     def test_giving_up_says_how_to_get_back(self):
@@ -164,14 +165,14 @@ class ProgressTest(unittest.TestCase):
         result = cli("watch", "back", "--timeout", 0.5, server=self.server.address)
         self.assertEqual(result.returncode, 1)
         self.assertIn("DEADLINE_EXCEEDED", result.stderr)
-        self.assertIn("models/back/runs/1 goes on; follow it again with: backprop watch back; "
-                      "end it with: backprop stop back", result.stderr)
+        self.assertIn("models/back/runs/1 continues; follow it again with: backprop watch back; "
+                      "stop it with: backprop stop back", result.stderr)
         self.ok("stop", "back")
         result = cli("train", "back", "--data", "xor", "--iterations", 10**12, "--timeout", 0.5,
                      server=self.server.address)
         self.assertEqual(result.returncode, 1)
-        self.assertRegex(result.stderr, r"the run was stopped and what it learned up to step \d+ is kept")
-        self.assertNotIn("under way", self.ok("get", "back"))
+        self.assertRegex(result.stderr, r"the run was stopped; its parameters up to step \d+ are kept")
+        self.assertNotIn("active run", self.ok("get", "back"))
 
 
 if __name__ == "__main__":

@@ -62,7 +62,7 @@ TEST(CsvTest, SpacesQuotesAndBlankLinesDoNotCount) {
   EXPECT_EQ(table.lines, (std::vector<int64_t>{1, 3}));
   // Inside a quote spaces are part of a name.
   EXPECT_EQ(Parse("a\n\" x \"\n").rows[0][0], " x ");
-  // In the middle an empty row is an error.
+  // An empty row in the middle is an error.
   EXPECT_EQ(ErrorOf("1,2\n,\n3,4\n"), "f.csv:2:1: expected a number, got \"\"");
 }
 
@@ -89,7 +89,7 @@ TEST(CsvTest, WhatIsNoNumber) {
 TEST(CsvTest, AFirstLineThatMayNameTheColumnsIsPointedOut) {
   EXPECT_EQ(
       ErrorOf("id,1,2\n5,6,7\n"),
-      "f.csv:1:1: expected a number, got \"id\"; if this line names the columns, say --header");
+      "f.csv:1:1: expected a number, got \"id\"; use --header if this line names the columns");
   EXPECT_EQ(ErrorOf("1,2\nid,6\n"), "f.csv:2:1: expected a number, got \"id\"");
   const auto note = [](const std::string& text, std::optional<bool> header) {
     testing::internal::CaptureStderr();
@@ -97,8 +97,8 @@ TEST(CsvTest, AFirstLineThatMayNameTheColumnsIsPointedOut) {
     return testing::internal::GetCapturedStderr();
   };
   const std::string said =
-      "note: f.csv: the first line counts the columns but is taken for data; say --header if it "
-      "names them, --no-header if not\n";
+      "note: f.csv: the first line looks like column numbers but is read as data; use --header if "
+      "it is a header, otherwise --no-header\n";
   EXPECT_EQ(note("0,1,2\n5,6,7\n", std::nullopt), said);
   EXPECT_EQ(note("1,2,3,4\n5,6,7,8\n", std::nullopt), said);
   EXPECT_EQ(note("0,1,2\n5,6,7\n", false), "");

@@ -1,4 +1,4 @@
-"""A terminal for tests: a pty with a size, and what would be seen on it."""
+"""A terminal for tests: a pty with a size, and the text that is visible on it."""
 
 import fcntl
 import os
@@ -14,16 +14,16 @@ from harness import BIN
 
 class Screen:
     """The lines of a terminal of some width: carriage return, newline, erase to the end of the line, and wrapping as
-    terminals do it, when a character does not fit any more."""
+    terminals do when a character does not fit."""
 
     def __init__(self, width):
         self.width = width
         self.lines = [""]
         self.column = 0
-        self.drawn = ""  # since the line was last begun, however it wrapped
-        self.frames = []  # what was drawn, each time that the line was begun again
+        self.drawn = ""  # text since the start of the current line, including wraps
+        self.frames = []  # what was drawn each time the line was restarted
         self.wrapped = 0
-        self.begun = ""  # an escape sequence whose end has not arrived
+        self.begun = ""  # an incomplete escape sequence
 
     def feed(self, text):
         text, self.begun = self.begun + text, ""
@@ -65,7 +65,7 @@ class Terminal:
         self.primary, secondary = pty.openpty()
         self.resize(width)
         attributes = termios.tcgetattr(secondary)
-        attributes[1] &= ~termios.OPOST  # newlines as they were written
+        attributes[1] &= ~termios.OPOST  # newlines as written
         termios.tcsetattr(secondary, termios.TCSANOW, attributes)
         other = secondary if whole else subprocess.PIPE
         environment = {**os.environ, "TERM": "xterm", **(env or {})}
@@ -84,7 +84,7 @@ class Terminal:
         os.write(self.primary, text.encode())
 
     def read_once(self, timeout):
-        """False at the end."""
+        """Returns False at the end."""
         ready, _, _ = select.select([self.primary], [], [], timeout)
         if not ready:
             raise TimeoutError(f"nothing was printed; so far {self.screen.lines}")

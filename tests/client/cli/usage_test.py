@@ -1,4 +1,4 @@
-"""How the command line answers mistakes, and its help: every command's, with examples that run."""
+"""Messages for mistakes on the command line, and the help of every command, whose examples are run."""
 
 import os
 import pathlib
@@ -19,7 +19,7 @@ def help_of(*command):
 
 
 def commands_in(text):
-    """The commands that a help text lists under "Subcommands:"."""
+    """Returns the commands that a help text lists under "Subcommands:"."""
     block = re.search(r"^Subcommands:\n((?:  .*\n?)+)", text, re.M)
     return re.findall(r"^  ([a-z][a-z-]*) ", block.group(1), re.M) if block else []
 
@@ -90,7 +90,7 @@ class UsageTest(unittest.TestCase):
                 for line in text[re.search(r"\nExamples?:\n", text).end():].splitlines():
                     line = line.strip().replace("localhost:50052", other.address)
                     line = line.replace('"${fpath[1]}/_backprop"', "_backprop")  # zsh's
-                    line = line.replace("| jq -r '.models[].name'", "")  # may not be there
+                    line = line.replace("| jq -r '.models[].name'", "")  # may not be installed
                     with self.subTest(line):
                         result = subprocess.run(["bash", "-c", line], env=environment, cwd=self.path,
                                                 capture_output=True, text=True, timeout=120)
@@ -103,7 +103,7 @@ class UsageTest(unittest.TestCase):
         (self.path / "bad.csv").write_text("1,2,0\n3,x,1\n")
         see = "See backprop"
         mistakes = [
-            # (arguments, exit status, what the message must say)
+            # (arguments, exit status, text that the message must contain)
             (("trian", "m"), 2, 'unknown command "trian"; did you mean train?'),
             (("creat", "m", "--inputs", 2), 2, 'unknown command "creat"; did you mean create?'),
             (("datasets", "list"), 2, 'unknown command "datasets"; did you mean dataset?'),
@@ -130,7 +130,7 @@ class UsageTest(unittest.TestCase):
             (("predict", "nothing", "--row", "1,1"), 1, "NOT_FOUND: models/nothing: no such model"),
             (("train", "m", "--data", "none.csv", "--iterations", 1), 1, "none.csv"),
             (("train", "m", "--data", "bad.csv", "--iterations", 1), 1, 'bad.csv:2:2: expected a number, got "x"'),
-            (("list", "--server", "http://localhost:50051"), 2, "leave http:// out"),
+            (("list", "--server", "http://localhost:50051"), 2, "omit http://"),
             (("list", "--server", "localhost:5005l"), 2, "a port is a number from 1 to 65535"),
             (("delete",), 2, "models or --label is required"),
             (("delete", "--label", "x=y", "m"), 2, "models excludes --label"),
@@ -148,7 +148,7 @@ class UsageTest(unittest.TestCase):
 
     def test_the_server_flag(self):
         host, port = self.server.address.rsplit(":", 1)
-        # No server is on the default port in a test; the address that was tried is in the message.
+        # No server listens on the default port in a test; the message contains the address.
         for given, used in (("localhost", "localhost:50051"), ("[::1]", "[::1]:50051"), ("::1", "[::1]:50051"),
                             ("[::1]:1", "[::1]:1"), ("unix:/no/such", "unix:/no/such")):
             with self.subTest(given):
