@@ -49,8 +49,8 @@ void PrintNotes(const Columns& columns) {
 
 void DataSource::AddTo(CLI::App* command, Instead instead) {
   auto* source = command->add_option("--data", data,
-                                     "xor, spirals, circles or blobs; a CSV file; a .npy file; - "
-                                     "for CSV on standard input");
+                                     "Source of the rows: xor, spirals, circles or blobs; a CSV "
+                                     "file; a .npy file; - for CSV on standard input");
   source->type_name("SOURCE");
   if (instead == Instead::kDataset) {
     auto* of_server =

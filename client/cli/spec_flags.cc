@@ -115,12 +115,12 @@ void SpecFlags::AddOptimizerFlags(CLI::App* command) {
   add({"rmsprop"}, "--alpha", &rms_alpha_,
       "Decay rate of the mean of squared gradients; default 0.99");
   add({"rmsprop"}, "--centered", &centered_, "Divide by the standard deviation of the gradients");
-  add({"adagrad"}, "--lr-decay", &lr_decay_, "Decay of the step size; default 0");
+  add({"adagrad"}, "--lr-decay", &lr_decay_, "Decay of the learning rate; default 0");
   add({"adagrad"}, "--initial-accumulator-value", &initial_accumulator_value_,
-      "What the sum of squares starts from; default 0");
+      "Initial value of the sum of squared gradients; default 0");
   command
       ->add_option("--weight-decay", weight_decay_,
-                   "L2 penalty; with adamw decoupled, default 0.01; else default 0")
+                   "L2 penalty, decoupled with adamw; default 0, for adamw 0.01")
       ->group("Model");
   command->add_option("--l1", l1_, "L1 penalty; default 0")->group("Model");
   auto* clip_norm =

@@ -21,7 +21,7 @@ absl::StatusOr<std::unique_ptr<DataDirectory>> DataDirectory::Open(const std::st
     return absl::UnavailableError(absl::StrCat(path, ": ", what, ": ", std::strerror(errno)));
   };
   if (create && mkdir(path.c_str(), 0755) != 0 && errno != EEXIST) {
-    return error("cannot make the directory");
+    return error("cannot create the directory");
   }
   const int fd = open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   struct stat self = {};
@@ -36,10 +36,10 @@ absl::StatusOr<std::unique_ptr<DataDirectory>> DataDirectory::Open(const std::st
 DataDirectory::~DataDirectory() { close(fd_); }
 
 absl::Status DataDirectory::Gone(const std::string& what) const {
-  absl::Status status = absl::UnavailableError(absl::StrCat(
-      path_, ": ", what,
-      "; changes are refused so that nothing is answered that a restart would not find. Bring back "
-      "what was there, or stop the server and restore a backup"));
+  absl::Status status = absl::UnavailableError(
+      absl::StrCat(path_, ": ", what,
+                   "; changes are rejected, because they would be lost at a restart. Put the "
+                   "directory back, or stop the server and restore a backup"));
   status.SetPayload(kReasonType, absl::Cord(kDirectoryGone));
   return status;
 }
@@ -56,7 +56,7 @@ absl::Status DataDirectory::Check() const {
     return Gone("the data directory was moved or removed");
   }
   if (named.st_dev == device_ && named.st_ino == inode_) return absl::OkStatus();
-  return Gone("another directory is in the place of the data directory");
+  return Gone("another directory has replaced the data directory");
 }
 
 absl::Status DataDirectory::CheckFile(const std::string& name) const {

@@ -19,7 +19,7 @@ absl::Status MemoryStore::Write(const std::vector<const Batch*>& batches) {
   }
   if (limit_ > 0 && more > 0 && bytes_ + more > limit_) {
     return absl::ResourceExhaustedError(
-        absl::StrCat("what is kept in memory, ", bytes_, " bytes, may not exceed ", limit_));
+        absl::StrCat("data kept in memory, ", bytes_, " bytes, must not exceed ", limit_));
   }
   for (const Batch* batch : batches) Apply(*batch);
   return absl::OkStatus();

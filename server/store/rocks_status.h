@@ -19,9 +19,9 @@ inline absl::Status FromRocks(const rocksdb::Status& status, const std::string& 
   // RocksDB only recognizes ENOSPC; other errors are recognized by their text.
   const bool quota = absl::StrContains(status.ToString(), std::strerror(EDQUOT));
   if (status.IsNoSpace() || quota) {
-    return absl::ResourceExhaustedError(absl::StrCat(directory, ": the disk is full (",
-                                                     status.ToString(),
-                                                     "); changes are refused until there is room"));
+    return absl::ResourceExhaustedError(
+        absl::StrCat(directory, ": the disk is full (", status.ToString(),
+                     "); changes are rejected until there is room"));
   }
   if (status.IsCorruption()) {
     return absl::DataLossError(absl::StrCat(directory, ": ", status.ToString()));

@@ -71,11 +71,10 @@ class RocksStore final : public Store {
     absl::Status opened = OpenBest();
     if (opened.ok() && !reserve_.Fill(0)) {
       // The remaining space is kept for deletions and for the next start.
-      opened = absl::ResourceExhaustedError(
-          absl::StrCat(options_.directory,
-                       ": the disk is full; changes are refused until there is "
-                       "room for the reserve of ",
-                       reserve_.bytes(), " bytes"));
+      opened = absl::ResourceExhaustedError(absl::StrCat(
+          options_.directory,
+          ": the disk is full; changes are rejected until there is room for the reserve of ",
+          reserve_.bytes(), " bytes"));
       database_ = nullptr;
       if (!OpenLogOnly().ok()) Open(Access::kReadOnly).IgnoreError();
     }
@@ -171,7 +170,7 @@ class RocksStore final : public Store {
                       Visitor visit) override {
       const std::shared_lock lock(store_->database_mu_);
       if (still_there()) return store_->ScanDatabase(snapshot_, table, first, end, visit);
-      return absl::UnavailableError("the store was opened anew after a failure of the disk");
+      return absl::UnavailableError("the store was reopened after a disk failure");
     }
 
    private:
@@ -242,7 +241,7 @@ class RocksStore final : public Store {
         absl::StrCat(options_.directory, ": the log ends with group ", group_, ", but group ",
                      watermark_->value(),
                      " had been acknowledged: its end is damaged or missing. Restore a backup, or "
-                     "remove the file `acknowledged` to go on without what is lost"));
+                     "remove the file `acknowledged` to continue without the lost changes"));
   }
 
   void Add(const Batch::Op& op, rocksdb::WriteBatch* group) const {
