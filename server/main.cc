@@ -43,7 +43,7 @@ std::string Version() {
                       ")");
 }
 
-// Whole or not at all: written beside, then renamed.
+// Writes a temporary file and renames it, so that the file is complete or absent.
 absl::Status WritePortFile(const std::string& path, const std::string& address) {
   const std::string temporary = absl::StrCat(path, ".", getpid());
   {
@@ -63,10 +63,10 @@ absl::Status WritePortFile(const std::string& path, const std::string& address) 
   return absl::UnavailableError(absl::StrCat("--port-file ", path, ": ", std::strerror(error)));
 }
 
-// For a container's health check: 0 if the server at `address` serves.
+// For the health check of a container: returns 0 if the server at `address` is serving.
 int CheckHealth(const std::string& address) {
   grpc::ChannelArguments arguments;
-  arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);  // a server beside this process
+  arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);  // the server is on this machine
   const auto channel =
       grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
   const auto stub = grpc::health::v1::Health::NewStub(channel);
@@ -328,7 +328,7 @@ int main(int argc, char** argv) try {
   if (status == 0) spdlog::info("stopped");  // the store is closed by now
   return status;
 } catch (const std::system_error& error) {
-  // The system refused a thread.
+  // The system did not allow another thread.
   return backprop::Fail(absl::UnavailableError(
       absl::StrCat(error.what(), ": a system limit is too low (ulimit -u, -v)")));
 } catch (const std::bad_alloc&) {
