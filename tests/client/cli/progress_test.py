@@ -48,7 +48,8 @@ class ProgressTest(unittest.TestCase):
                 terminal.read_until(lambda s: len(s.frames) > 50)
                 self.assertEqual(terminal.screen.wrapped, 0)
                 self.assertEqual(len(terminal.screen.lines), 1, "one line, rewritten")
-                percent = r" +\d+" + "%" * (width >= 40)
+                # 20 columns have no room for the percentage after 100,000 iterations.
+                percent = r" +\d+%" if width >= 40 else ""
                 self.assertRegex(terminal.screen.frames[-1], rf"^\d+/{LONG}" + percent)
                 terminal.process.send_signal(signal.SIGINT)
                 self.assertEqual(terminal.finish(), 130)
