@@ -59,8 +59,8 @@ std::vector<size_t> ByName(const CsvTable& table, const std::string& model,
     }
   }
   if (!missing.empty()) {
-    throw DataError{table.file + ": has no column " + Join(missing) + ", which " + model +
-                    " takes; it has " + table.ColumnNames()};
+    throw DataError{table.file + ": has no column " + Join(missing) + ", a feature of " + model +
+                    "; it has " + table.ColumnNames()};
   }
   return inputs;
 }
@@ -118,8 +118,8 @@ void TellByName(const CsvTable& table, const std::string& model, const ModelSpec
     if (others.size() < wanted) {
       throw DataError{
           table.file + ": has " + std::to_string(others.size()) +
-          " columns beside the features and the weight, but " + model + " needs " +
-          (WantsLabel(spec) ? "one with the label" : std::to_string(wanted) + " with targets") +
+          " columns besides the features and the weight, but " + model + " needs " +
+          (WantsLabel(spec) ? "one for the label" : std::to_string(wanted) + " for targets") +
           "; it has " + table.ColumnNames()};
     }
   }
@@ -138,14 +138,14 @@ void TellByPlace(const CsvTable& table, const std::string& model, const ModelSpe
   std::string names;
   if (!table.header.empty()) names = "; it has " + table.ColumnNames();
   if (!table.header.empty() && columns->inputs.size() > features) {
-    names += "; a model that is created with --feature-names takes its columns by name";
+    names += "; a model created with --feature-names finds its columns by name";
   }
   throw DataError{
-      table.file + ": has " + std::to_string(columns->inputs.size()) + " columns of features" +
-      (columns->wanted.empty()
-           ? ""
-           : " beside " + std::to_string(columns->wanted.size()) + " for what is wanted") +
-      ", but " + model + " takes " + std::to_string(features) + names};
+      table.file + ": has " + std::to_string(columns->inputs.size()) + " feature columns" +
+      (columns->wanted.empty() ? ""
+                               : " and " + std::to_string(columns->wanted.size()) +
+                                     (WantsLabel(spec) ? " for the label" : " for targets")) +
+      ", but " + model + " takes " + std::to_string(features) + " features" + names};
 }
 
 }  // namespace

@@ -198,7 +198,7 @@ class CliTest(unittest.TestCase):
         self.assertEqual(result.stdout, self.ok(*evaluate, "straight.csv"))
         self.file("short.csv", "id,width,kind\n7,0,no\n")
         self.assertEqual(self.fails(1, "predict", "names", "--data", "short.csv"),
-                         "short.csv: has no column \"height\", which models/names takes; it has id, width, kind\n")
+                         "short.csv: has no column \"height\", a feature of models/names; it has id, width, kind\n")
         self.assertIn("has no column \"sort\"; it has width, height, kind",
                       self.fails(1, "evaluate", "names", "--data", "straight.csv", "--label-column", "sort"))
         # A dataset uploaded for the model has the model's column order, and gives the same
@@ -388,8 +388,8 @@ class CliTest(unittest.TestCase):
                 ("1,2,0\n3,x,1\n", 'd.csv:2:2: expected a number, got "x"\n'),
                 ("1,2,0\n3,4\n", "d.csv:2: expected 3 columns, got 2\n"),
                 ("1,2,0.5\n", 'd.csv:1:3: expected a class index from 0 to 1, got "0.5"\n'),
-                ("1,2,3,0\n", "d.csv: has 3 columns of features beside 1 for what is wanted, but "
-                              "models/csv takes 2\n"),
+                ("1,2,3,0\n", "d.csv: has 3 feature columns and 1 for the label, but models/csv "
+                              "takes 2 features\n"),
                 ("", "d.csv: has no rows of data\n")):
             with self.subTest(text):
                 self.file("d.csv", text)

@@ -84,14 +84,14 @@ TEST(ColumnsTest, InputsAlone) {
 
 TEST(ColumnsTest, WhatIsMissingIsNamed) {
   EXPECT_EQ(ErrorOf("width,depth,kind", kNamed),
-            "f.csv: has no column \"height\", which models/m takes; it has width, depth, kind");
+            "f.csv: has no column \"height\", a feature of models/m; it has width, depth, kind");
   EXPECT_EQ(ErrorOf("a,b,kind", kNamed),
-            "f.csv: has no column \"width\", \"height\", which models/m takes; it has a, b, kind");
+            "f.csv: has no column \"width\", \"height\", a feature of models/m; it has a, b, kind");
   EXPECT_EQ(ErrorOf("height,width", kNamed),
-            "f.csv: has 0 columns beside the features and the weight, but models/m needs one with "
+            "f.csv: has 0 columns besides the features and the weight, but models/m needs one for "
             "the label; it has height, width");
   EXPECT_EQ(ErrorOf("height,width,t", Regression(2)),
-            "f.csv: has 1 columns beside the features and the weight, but models/m needs 2 with "
+            "f.csv: has 1 columns besides the features and the weight, but models/m needs 2 for "
             "targets; it has height, width, t");
 }
 
@@ -113,9 +113,8 @@ TEST(ColumnsTest, WithoutNamesTheOrderCounts) {
   EXPECT_EQ(Told("b,a,kind", unnamed).inputs, (Indices{0, 1}));
   EXPECT_EQ(
       ErrorOf("id,a,b,kind", unnamed),
-      "f.csv: has 3 columns of features beside 1 for what is wanted, but models/m takes 2; it "
-      "has id, a, b, kind; a model that is created with --feature-names takes its columns by "
-      "name");
+      "f.csv: has 3 feature columns and 1 for the label, but models/m takes 2 features; it has id, "
+      "a, b, kind; a model created with --feature-names finds its columns by name");
   const CsvTable bare = ParseCsv("f.csv", "1,2,0\n", std::nullopt);
   EXPECT_EQ(TellApart(bare, "models/m", kNamed, {}, false).inputs, (Indices{0, 1}));
 }
