@@ -45,7 +45,7 @@ class FormatsTest(unittest.TestCase):
     def check(self, server, expected):
         stub = stub_of(server)
         begun = steps_of_run(stub)
-        self.assertGreaterEqual(begun, expected["steps_of_run"], "a run goes on where it was")
+        self.assertGreaterEqual(begun, expected["steps_of_run"], "a run resumes where it was")
         found = contents(stub)
         self.assertEqual(found["datasets"], expected["datasets"])
         self.assertEqual(found["models"].keys(), expected["models"].keys())
@@ -62,7 +62,7 @@ class FormatsTest(unittest.TestCase):
         self.assert_close(floats(parameters(stub, "models/a")), floats(expected["at-41"]), "at-41")
         deadline = time.monotonic() + 60
         while steps_of_run(stub) == begun:
-            self.assertLess(time.monotonic(), deadline, "the run does not go on")
+            self.assertLess(time.monotonic(), deadline, "the run does not continue")
             time.sleep(0.01)
 
     def test_a_directory_after_a_kill(self):

@@ -383,7 +383,7 @@ class DiskTest(unittest.TestCase):
         self.disk.mkdir()
         with self.server() as server:
             self.gone(server, lambda: shutil.rmtree(self.data), "was removed")
-            self.assertFalse(self.data.exists(), "it is not made anew under a server that holds other models")
+            self.assertFalse(self.data.exists(), "it is not created again by a server with other models")
 
     def test_a_directory_that_was_moved_away_and_back(self):
         self.disk.mkdir()
