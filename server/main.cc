@@ -20,7 +20,10 @@
 #include "absl/strings/str_join.h"
 #include "bp_version.h"
 #include "grpc/health/v1/health.grpc.pb.h"
+#include "server/base/clock.h"
+#include "server/base/mutex.h"
 #include "server/engine/step.h"
+#include "server/exec/compute_pool.h"
 #include "server/ops/config.h"
 #include "server/ops/logging.h"
 #include "server/ops/process_memory.h"
@@ -28,9 +31,7 @@
 #include "server/rpc/server.h"
 #include "server/rpc/spec_codec.h"
 #include "server/session/backup.h"
-#include "server/session/compute_pool.h"
 #include "server/session/datasets.h"
-#include "server/session/mutex.h"
 #include "server/session/registry.h"
 #include "server/store/memory_store.h"
 #include "server/store/rocks_store.h"
@@ -94,7 +95,7 @@ class Janitor {
         thread_([this] { Work(); }) {}
   ~Janitor() {
     {
-      const session::MutexLock lock(&mu_);
+      const base::MutexLock lock(&mu_);
       stop_ = true;
       stops_.NotifyAll();
     }
@@ -103,7 +104,7 @@ class Janitor {
 
  private:
   void Work() {
-    const session::MutexLock lock(&mu_);
+    const base::MutexLock lock(&mu_);
     while (!stops_.WaitFor(&mu_, absl::Seconds(1),
                            [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) { return stop_; })) {
       ops::ReportLeftOut();
@@ -124,8 +125,8 @@ class Janitor {
   session::Registry* const registry_;
   session::Datasets* const datasets_;
   ops::Trimmer trimmer_;  // used by thread_ only
-  session::Mutex mu_;
-  session::CondVar stops_;
+  base::Mutex mu_;
+  base::CondVar stops_;
   bool stop_ ABSL_GUARDED_BY(mu_) = false;
   std::thread thread_;
 };
@@ -177,7 +178,7 @@ void WaitForSignal(const sigset_t& signals) {
 class WritableServer {
  public:
   void Set(rpc::Server* server) {
-    const session::MutexLock lock(&mu_);
+    const base::MutexLock lock(&mu_);
     server_ = server;
     Tell();
   }
@@ -187,7 +188,7 @@ class WritableServer {
     } else {
       spdlog::error("changes cannot be stored and are rejected: {}", std::string(health.message()));
     }
-    const session::MutexLock lock(&mu_);
+    const base::MutexLock lock(&mu_);
     writable_ = health.ok();
     serving_ = !store::HasReason(health, store::kDirectoryGone);
     Tell();
@@ -201,7 +202,7 @@ class WritableServer {
     server_->SetServing(serving_);
   }
 
-  session::Mutex mu_;
+  base::Mutex mu_;
   rpc::Server* server_ ABSL_GUARDED_BY(mu_) = nullptr;
   bool writable_ ABSL_GUARDED_BY(mu_) = true;
   bool serving_ ABSL_GUARDED_BY(mu_) = true;
@@ -239,7 +240,7 @@ int Serve(const ops::Config& config, const sigset_t& signals) {
   const absl::Status possible = ops::CheckSystemLimits(descriptors, config.threads);
   if (!possible.ok()) return Fail(possible);
   auto starting = std::make_unique<ops::AbortIsAFailedStart>();
-  const session::SystemClock clock;
+  const base::SystemClock clock;
   WritableServer writable;
   std::unique_ptr<store::Store> store;  // outlives everything that writes to it
   if (!config.data_dir.empty()) {
@@ -257,7 +258,7 @@ int Serve(const ops::Config& config, const sigset_t& signals) {
     memory = std::make_unique<store::MemoryStore>(static_cast<size_t>(config.archive_bytes));
   }
   store::Store* const archive = store != nullptr ? store.get() : memory.get();
-  auto pool = std::make_unique<session::ComputePool>(config.threads);
+  auto pool = std::make_unique<exec::ComputePool>(config.threads);
   session::Environment environment{pool.get(),  &clock,  config.limits,         ops::LogRun,
                                    store.get(), archive, rpc::DecodeSpecRecord, nullptr};
   session::Datasets datasets(&environment, config.data_dir);

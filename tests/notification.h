@@ -2,29 +2,29 @@
 #ifndef BACKPROP_TESTS_NOTIFICATION_H_
 #define BACKPROP_TESTS_NOTIFICATION_H_
 
-#include "server/session/mutex.h"
+#include "server/base/mutex.h"
 
 namespace backprop {
 
 class Notification {
  public:
   void Notify() {
-    const session::MutexLock lock(&mu_);
+    const base::MutexLock lock(&mu_);
     happened_ = true;
     cv_.NotifyAll();  // under the lock, because a waiter may destroy this at once
   }
   void WaitForNotification() {
-    const session::MutexLock lock(&mu_);
+    const base::MutexLock lock(&mu_);
     cv_.Wait(&mu_, [this] { return happened_; });
   }
   bool HasBeenNotified() const {
-    const session::MutexLock lock(&mu_);
+    const base::MutexLock lock(&mu_);
     return happened_;
   }
 
  private:
-  mutable session::Mutex mu_;
-  session::CondVar cv_;
+  mutable base::Mutex mu_;
+  base::CondVar cv_;
   bool happened_ = false;
 };
 

@@ -31,7 +31,7 @@ CLI::Option* Add(CLI::Option* option, const std::string& flag, const std::string
   return option->envname(EnvironmentName(flag))->group(group);
 }
 
-void AddLimits(CLI::App* app, session::Limits* limits) {
+void AddLimits(CLI::App* app, base::Limits* limits) {
   struct Limit {
     const char* flag;
     int64_t* value;
@@ -103,7 +103,7 @@ void AddConnectionFlags(CLI::App* app, Config* config) {
 // part is the store's. The largest message and workspace are reduced to fit as well, unless the
 // operator set them.
 void FitToMemory(const CLI::App& app, Config* config) {
-  session::Limits* const limits = &config->limits;
+  base::Limits* const limits = &config->limits;
   const int64_t limit = limits->memory_limit_bytes;
   if (limit == 0) return;
   const bool on_disk = !config->data_dir.empty();

@@ -9,8 +9,8 @@
 #include <vector>
 
 #include "absl/time/time.h"
+#include "server/base/limits.h"
 #include "server/rpc/server.h"
-#include "server/session/limits.h"
 
 namespace backprop::ops {
 
@@ -26,7 +26,7 @@ struct Config {
   std::string log_level;
   LogFormat log_format = LogFormat::kText;
   absl::Duration grace;
-  session::Limits limits;
+  base::Limits limits;
   rpc::KeepaliveOptions keepalive;
   std::optional<int64_t> max_connections;           // unset: derived from the limit of open files
   int64_t store_memory_bytes = int64_t{256} << 20;  // caches of the store, with data_dir

@@ -12,8 +12,8 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "server/base/text.h"
 #include "server/rpc/library_log.h"
-#include "server/session/text.h"
 
 namespace backprop::ops {
 namespace {
@@ -26,8 +26,8 @@ class TextMessage final : public spdlog::custom_flag_formatter {
  public:
   void format(const spdlog::details::log_msg& message, const std::tm&,
               spdlog::memory_buf_t& out) override {
-    const std::string line = session::EscapeControls(
-        session::Cut({message.payload.data(), message.payload.size()}, kMaxLineBytes));
+    const std::string line = base::EscapeControls(
+        base::Cut({message.payload.data(), message.payload.size()}, kMaxLineBytes));
     out.append(line.data(), line.data() + line.size());
   }
   std::unique_ptr<custom_flag_formatter> clone() const override {
@@ -40,8 +40,8 @@ class JsonMessage final : public spdlog::custom_flag_formatter {
  public:
   void format(const spdlog::details::log_msg& message, const std::tm&,
               spdlog::memory_buf_t& out) override {
-    const std::string line = session::EscapeControls(
-        session::Cut({message.payload.data(), message.payload.size()}, kMaxLineBytes));
+    const std::string line = base::EscapeControls(
+        base::Cut({message.payload.data(), message.payload.size()}, kMaxLineBytes));
     for (const char c : line) {
       if (c == '"' || c == '\\') out.push_back('\\');
       out.push_back(c);
@@ -82,7 +82,7 @@ class LimitedSink final : public spdlog::sinks::base_sink<std::mutex> {
     site.level = message.level;
     site.name = std::string(message.logger_name.data(), message.logger_name.size());
     site.first =
-        session::Escape({message.payload.data(), message.payload.size()}, session::kMaxLoggedBytes);
+        base::Escape({message.payload.data(), message.payload.size()}, base::kMaxLoggedBytes);
   }
   void flush_() override { out_->flush(); }
   void set_formatter_(std::unique_ptr<spdlog::formatter> formatter) override {
@@ -170,8 +170,8 @@ void SetUpLogging(const std::string& level, LogFormat format) {
 
 void LogCall(const rpc::CallRecord& call) {
   if (!spdlog::should_log(spdlog::level::debug)) return;
-  const std::string model = session::Escape(call.model, session::kMaxLoggedBytes);
-  const std::string message(session::Cut(call.message, kMaxErrorTextBytes));
+  const std::string model = base::Escape(call.model, base::kMaxLoggedBytes);
+  const std::string message(base::Cut(call.message, kMaxErrorTextBytes));
   spdlog::log(spdlog::source_loc{call.method, static_cast<int>(call.code) + 1, ""},
               spdlog::level::debug, "{} {} {} {:.0f}us{}{}", call.method, model,
               absl::StatusCodeToString(call.code), absl::ToDoubleMicroseconds(call.elapsed),

@@ -5,38 +5,41 @@
 #include <string>
 #include <utility>
 
+#include "server/base/status.h"
+#include "server/exec/compute_pool.h"
 #include "server/rpc/download_stream.h"
 #include "server/rpc/upload_stream.h"
 #include "server/session/backup.h"
 #include "server/session/datasets.h"
-#include "server/session/status.h"
+#include "server/session/errors.h"
 
 namespace backprop::rpc {
 namespace {
 
 absl::Status CheckStores(const Context& context) {
   if (context.environment->store != nullptr) return absl::OkStatus();
-  return session::ReasonError(absl::StatusCode::kFailedPrecondition,
-                              "the server was started without --data-dir: there is nothing to back "
-                              "up, and nowhere to restore to",
-                              {"NO_DATA_DIR", {}});
+  return base::ReasonError(absl::StatusCode::kFailedPrecondition,
+                           "the server was started without --data-dir: there is nothing to back "
+                           "up, and nowhere to restore to",
+                           {"NO_DATA_DIR", {}});
 }
 
 class BackupSource final : public PieceSource {
  public:
-  explicit BackupSource(std::unique_ptr<store::Snapshot> snapshot) : reader_(std::move(snapshot)) {}
-  absl::StatusOr<std::optional<std::string>> Next() override { return reader_.Next(); }
+  explicit BackupSource(std::unique_ptr<session::BackupReader> reader)
+      : reader_(std::move(reader)) {}
+  absl::StatusOr<std::optional<std::string>> Next() override { return reader_->Next(); }
 
  private:
-  session::BackupReader reader_;
+  const std::unique_ptr<session::BackupReader> reader_;
 };
 
 absl::StatusOr<std::unique_ptr<PieceSource>> BackupOf(Context* context) {
   absl::Status stores = CheckStores(*context);
   if (!stores.ok()) return stores;
-  auto snapshot = context->environment->store->TakeSnapshot();
-  if (!snapshot.ok()) return snapshot.status();
-  return std::make_unique<BackupSource>(*std::move(snapshot));
+  auto reader = session::BackupReader::Of(context->environment->store);
+  if (!reader.ok()) return reader.status();
+  return std::make_unique<BackupSource>(*std::move(reader));
 }
 
 // While one lives the server is closed to other calls; unless it succeeds nothing is left of it.
@@ -57,7 +60,7 @@ class RestoreReceiver final : public Receiver<v1::RestoreBackupRequest> {
       const absl::Status status = Begin();
       if (!status.ok()) return next(status);
     }
-    environment()->pool->Post(session::Priority::kInteractive,
+    environment()->pool->Post(exec::Priority::kInteractive,
                               [this, &message, next = std::move(next)]() mutable {
                                 const absl::Status room = CheckRoom(message.data().size());
                                 if (!room.ok()) return next(room);
@@ -66,10 +69,10 @@ class RestoreReceiver final : public Receiver<v1::RestoreBackupRequest> {
   }
 
   void End(Next done) override {
-    if (!begun_) return done(session::FieldError("data", "is required"));
+    if (!begun_) return done(base::FieldError("data", "is required"));
     writer_.Finish([this, done = std::move(done)](const absl::Status& status) mutable {
       if (!status.ok()) return Answer(std::move(done))(status);
-      environment()->pool->Post(session::Priority::kInteractive,
+      environment()->pool->Post(exec::Priority::kInteractive,
                                 [this, done = std::move(done)]() mutable { done(Open()); });
     });
   }
@@ -78,8 +81,7 @@ class RestoreReceiver final : public Receiver<v1::RestoreBackupRequest> {
   session::Environment* environment() const { return context_->environment; }
 
   absl::Status CheckRoom(size_t bytes) const {
-    const absl::Status room = environment()->store->CheckRoom(static_cast<int64_t>(bytes));
-    return room.ok() ? room : session::NoRoom("the backup", room);
+    return session::CheckRoom(environment()->store, static_cast<int64_t>(bytes), "the backup");
   }
 
   absl::Status Begin() {
@@ -92,11 +94,10 @@ class RestoreReceiver final : public Receiver<v1::RestoreBackupRequest> {
       return absl::OkStatus();
     }
     environment()->restoring = false;
-    return session::ReasonError(
-        absl::StatusCode::kFailedPrecondition,
-        "the server holds models or datasets already; restore into an empty "
-        "data directory",
-        {"NOT_EMPTY", {}});
+    return base::ReasonError(absl::StatusCode::kFailedPrecondition,
+                             "the server holds models or datasets already; restore into an empty "
+                             "data directory",
+                             {"NOT_EMPTY", {}});
   }
 
   absl::Status Open() {
@@ -115,10 +116,10 @@ class RestoreReceiver final : public Receiver<v1::RestoreBackupRequest> {
   static session::BackupWriter::Done Answer(Next next) {
     return [next = std::move(next)](const absl::Status& status) mutable {
       if (absl::IsInvalidArgument(status)) {
-        return next(session::FieldError("data", status.message()));
+        return next(base::FieldError("data", status.message()));
       }
       if (absl::IsFailedPrecondition(status)) {
-        return next(session::ReasonError(status.code(), status.message(), {"NEWER_FORMAT", {}}));
+        return next(base::ReasonError(status.code(), status.message(), {"NEWER_FORMAT", {}}));
       }
       if (!status.ok()) return next(session::NotStored("the backup", status));
       next(status);

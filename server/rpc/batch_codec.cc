@@ -7,16 +7,16 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "server/base/status.h"
+#include "server/base/text.h"
 #include "server/engine/loss.h"
 #include "server/rpc/tensor_codec.h"
-#include "server/session/status.h"
-#include "server/session/text.h"
 
 namespace backprop::rpc {
 namespace {
 
+using base::FieldError;
 using engine::Loss;
-using session::FieldError;
 
 absl::Status CheckTargets(const engine::Dataset& data, Loss loss, absl::string_view field) {
   if (!engine::Classifies(loss)) return absl::OkStatus();
@@ -31,7 +31,7 @@ absl::Status CheckTargets(const engine::Dataset& data, Loss loss, absl::string_v
       }
       sum += y;
     }
-    if (loss == Loss::kSoftmaxCrossEntropy && std::abs(sum - 1) > session::kRowSumTolerance) {
+    if (loss == Loss::kSoftmaxCrossEntropy && std::abs(sum - 1) > base::kRowSumTolerance) {
       return FieldError(absl::StrCat(field, "[", i, "]"), absl::StrCat("must sum to 1, got ", sum));
     }
   }
@@ -39,7 +39,7 @@ absl::Status CheckTargets(const engine::Dataset& data, Loss loss, absl::string_v
 }
 
 void AppendShort(std::string* out, const std::string& name) {
-  absl::StrAppend(out, session::Escape(name, session::kMaxQuotedBytes));
+  absl::StrAppend(out, base::Escape(name, base::kMaxQuotedBytes));
 }
 
 absl::StatusOr<std::vector<int32_t>> DecodeNames(
@@ -60,7 +60,7 @@ absl::StatusOr<std::vector<int32_t>> DecodeNames(
       return FieldError(absl::StrCat(field, "[", i, "]"),
                         absl::StrCat("expected one of ",
                                      absl::StrJoin(class_names.begin(), end, ", ", AppendShort),
-                                     more ? ", …" : "", ", got ", session::Quote(labels[i])));
+                                     more ? ", …" : "", ", got ", base::Quote(labels[i])));
     }
     classes.push_back(static_cast<int32_t>(it - class_names.begin()));
   }
@@ -96,7 +96,7 @@ absl::Status DecodeSampleWeights(const v1::Tensor& tensor, const std::string& fi
 
 absl::StatusOr<engine::Dataset> DecodeInputs(const v1::Tensor& inputs, absl::string_view field,
                                              const session::Session& model,
-                                             const session::Limits& limits) {
+                                             const base::Limits& limits) {
   MatrixRules rules;
   rules.field = std::string(field);
   rules.cols = model.network().inputs();
@@ -115,7 +115,7 @@ absl::StatusOr<engine::Dataset> DecodeInputs(const v1::Tensor& inputs, absl::str
 
 absl::StatusOr<engine::Dataset> DecodeBatch(const v1::Batch& batch, absl::string_view field,
                                             const session::Session& model,
-                                            const session::Limits& limits) {
+                                            const base::Limits& limits) {
   const engine::Network& network = model.network();
   auto data = DecodeInputs(batch.inputs(), absl::StrCat(field, ".inputs"), model, limits);
   if (!data.ok()) return data.status();
@@ -162,15 +162,15 @@ absl::StatusOr<engine::Dataset> DecodeBatch(const v1::Batch& batch, absl::string
 }
 
 absl::Status CheckWorkspace(const engine::Network& network, int64_t rows, engine::PassKind kind,
-                            absl::string_view field, const session::Limits& limits) {
+                            absl::string_view field, const base::Limits& limits) {
   return CheckMemory(engine::Workspace::BytesNeeded(network, rows, kind), "a pass", rows, field,
                      limits);
 }
 
 absl::Status CheckMemory(int64_t bytes, absl::string_view what, int64_t rows,
-                         absl::string_view field, const session::Limits& limits) {
+                         absl::string_view field, const base::Limits& limits) {
   if (bytes <= limits.max_workspace_bytes) return absl::OkStatus();
-  return session::LimitError(
+  return base::LimitError(
       field, absl::StrCat(what, " over ", rows, " rows of this model needs ", bytes,
                           " bytes, more than the limit of ", limits.max_workspace_bytes));
 }

@@ -7,8 +7,8 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "backprop/v1/tensor.pb.h"
+#include "server/base/limits.h"
 #include "server/engine/data.h"
-#include "server/session/limits.h"
 #include "server/session/session.h"
 
 namespace backprop::rpc {
@@ -17,12 +17,12 @@ namespace backprop::rpc {
 // "batch".
 absl::StatusOr<engine::Dataset> DecodeBatch(const v1::Batch& batch, absl::string_view field,
                                             const session::Session& model,
-                                            const session::Limits& limits);
+                                            const base::Limits& limits);
 
 // Inputs alone.
 absl::StatusOr<engine::Dataset> DecodeInputs(const v1::Tensor& inputs, absl::string_view field,
                                              const session::Session& model,
-                                             const session::Limits& limits);
+                                             const base::Limits& limits);
 
 // One weight for each row: finite, at least 0, and not all 0 unless they may be.
 absl::Status DecodeSampleWeights(const v1::Tensor& tensor, const std::string& field,
@@ -30,11 +30,11 @@ absl::Status DecodeSampleWeights(const v1::Tensor& tensor, const std::string& fi
 
 // RESOURCE_EXHAUSTED about `field` if a pass over `rows` rows needs more memory than the limit.
 absl::Status CheckWorkspace(const engine::Network& network, int64_t rows, engine::PassKind kind,
-                            absl::string_view field, const session::Limits& limits);
+                            absl::string_view field, const base::Limits& limits);
 
 // The same for `what`, which takes so many bytes.
 absl::Status CheckMemory(int64_t bytes, absl::string_view what, int64_t rows,
-                         absl::string_view field, const session::Limits& limits);
+                         absl::string_view field, const base::Limits& limits);
 
 }  // namespace backprop::rpc
 

@@ -11,7 +11,8 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/time/time.h"
-#include "server/session/mutex.h"
+#include "server/base/limits.h"
+#include "server/base/mutex.h"
 #include "server/session/registry.h"
 #include "server/session/session.h"
 
@@ -31,23 +32,23 @@ using CallObserver = std::function<void(const CallRecord&)>;
 class CallCounter {
  public:
   void Enter() {
-    const session::MutexLock lock(&mu_);
+    const base::MutexLock lock(&mu_);
     ++calls_;
   }
   void Leave() {
-    const session::MutexLock lock(&mu_);
+    const base::MutexLock lock(&mu_);
     if (--calls_ == 0) none_.NotifyAll();
   }
   // Waits until there are none; false if that takes longer than `timeout`.
   bool WaitForNone(absl::Duration timeout) {
-    const session::MutexLock lock(&mu_);
+    const base::MutexLock lock(&mu_);
     return none_.WaitFor(&mu_, timeout,
                          [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) { return calls_ == 0; });
   }
 
  private:
-  session::Mutex mu_;
-  session::CondVar none_;
+  base::Mutex mu_;
+  base::CondVar none_;
   int64_t calls_ ABSL_GUARDED_BY(mu_) = 0;
 };
 
@@ -62,14 +63,14 @@ class OpenCall {
 class OpenCalls {
  public:
   void Add(std::weak_ptr<OpenCall> call) {
-    const session::MutexLock lock(&mu_);
+    const base::MutexLock lock(&mu_);
     std::erase_if(calls_, [](const auto& known) { return known.expired(); });
     calls_.push_back(std::move(call));
   }
   void TellAll() {
     std::vector<std::weak_ptr<OpenCall>> calls;
     {
-      const session::MutexLock lock(&mu_);
+      const base::MutexLock lock(&mu_);
       calls.swap(calls_);
     }
     for (const auto& weak : calls) {
@@ -78,7 +79,7 @@ class OpenCalls {
   }
 
  private:
-  session::Mutex mu_;
+  base::Mutex mu_;
   std::vector<std::weak_ptr<OpenCall>> calls_ ABSL_GUARDED_BY(mu_);
 };
 
@@ -89,7 +90,7 @@ struct Context {
   CallCounter calls;
   OpenCalls open_calls;
 
-  const session::Limits& limits() const { return environment->limits; }
+  const base::Limits& limits() const { return environment->limits; }
 };
 
 }  // namespace backprop::rpc

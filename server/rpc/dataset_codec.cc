@@ -8,19 +8,21 @@
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/strings/str_cat.h"
+#include "server/base/fields.h"
+#include "server/base/status.h"
+#include "server/engine/data.h"
+#include "server/engine/spec.h"
 #include "server/rpc/batch_codec.h"
 #include "server/rpc/enum_table.h"
-#include "server/rpc/fields.h"
 #include "server/rpc/model_codec.h"
 #include "server/rpc/names.h"
 #include "server/rpc/tensor_codec.h"
 #include "server/rpc/time_codec.h"
-#include "server/session/status.h"
 
 namespace backprop::rpc {
 namespace {
 
-using session::FieldError;
+using base::FieldError;
 
 constexpr size_t kMaxClassNameBytes = 255;
 constexpr int kMaxFeatureNames = 65536;
@@ -34,7 +36,7 @@ constexpr EnumPair<v1::DataType, engine::DataType> kDataTypes[] = {
 
 // The columns cannot be told from a model here: the shape has to say them.
 absl::StatusOr<Matrix> DecodeShaped(const v1::Tensor& tensor, const char* field, int64_t rows,
-                                    engine::DataType type, const session::Limits& limits) {
+                                    engine::DataType type, const base::Limits& limits) {
   if (tensor.shape_size() != 2) {
     return FieldError(absl::StrCat(field, ".shape"),
                       absl::StrCat("expected 2 dimensions, got ", tensor.shape_size()));
@@ -54,8 +56,7 @@ absl::StatusOr<Matrix> DecodeShaped(const v1::Tensor& tensor, const char* field,
   return DecodeMatrix(tensor, rules);
 }
 
-absl::Status DecodeWanted(const v1::Batch& batch, const session::Limits& limits,
-                          DecodedChunk* chunk) {
+absl::Status DecodeWanted(const v1::Batch& batch, const base::Limits& limits, DecodedChunk* chunk) {
   engine::Dataset& rows = chunk->rows;
   const int given = batch.has_labels() + !batch.label_names().empty() + batch.has_targets();
   if (given != 1) {
@@ -116,8 +117,8 @@ absl::Status NameClasses(const std::vector<std::string>& label_names, engine::Da
         return FieldError(field, absl::StrCat("must have 1 to ", kMaxClassNameBytes, " bytes, got ",
                                               name.size()));
       }
-      if (class_names->size() == session::kMaxDatasetClassNames) {
-        return FieldError(field, absl::StrCat("there are ", session::kMaxDatasetClassNames,
+      if (class_names->size() == base::kMaxDatasetClassNames) {
+        return FieldError(field, absl::StrCat("there are ", base::kMaxDatasetClassNames,
                                               " different names already, which is the limit"));
       }
       class_names->push_back(name);
@@ -161,7 +162,7 @@ absl::Status CheckKind(const session::DatasetInfo& info, const engine::Dataset& 
 }  // namespace
 
 absl::StatusOr<session::Datasets::UploadArgs> DecodeHeader(const v1::DatasetHeader& message) {
-  Fields fields;
+  base::Fields fields;
   session::Datasets::UploadArgs args;
   if (!IsModelId(message.dataset_id())) {
     fields.Add("header.dataset_id",
@@ -193,7 +194,7 @@ absl::StatusOr<session::Datasets::UploadArgs> DecodeHeader(const v1::DatasetHead
 }
 
 absl::StatusOr<DecodedChunk> DecodeChunk(const v1::DatasetChunk& message, engine::DataType type,
-                                         const session::Limits& limits) {
+                                         const base::Limits& limits) {
   if (message.first_row() < 0) {
     return FieldError("chunk.first_row",
                       absl::StrCat("must be at least 0, got ", message.first_row()));

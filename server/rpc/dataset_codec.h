@@ -10,9 +10,11 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "backprop/v1/dataset.pb.h"
+#include "server/base/limits.h"
+#include "server/engine/data.h"
+#include "server/engine/spec.h"
 #include "server/session/dataset_info.h"
 #include "server/session/datasets.h"
-#include "server/session/limits.h"
 
 namespace backprop::rpc {
 
@@ -29,7 +31,7 @@ struct DecodedChunk {
   ChunkClaims claims;
 };
 absl::StatusOr<DecodedChunk> DecodeChunk(const v1::DatasetChunk& message, engine::DataType type,
-                                         const session::Limits& limits);
+                                         const base::Limits& limits);
 
 // Whether a chunk's rows fit those before them, and its checksum. Gives rows their classes, and new
 // names theirs.

@@ -12,12 +12,13 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/status/statusor.h"
 #include "absl/time/clock.h"
+#include "server/base/mutex.h"
+#include "server/exec/compute_pool.h"
 #include "server/rpc/context.h"
 #include "server/rpc/hand_over.h"
 #include "server/rpc/status.h"
 #include "server/rpc/unary_call.h"
-#include "server/session/mutex.h"
-#include "server/session/status.h"
+#include "server/session/errors.h"
 
 namespace backprop::rpc {
 
@@ -66,11 +67,11 @@ class DownloadStream final : public grpc::ServerWriteReactor<Response>,
   }
   void OnCancel() override {
     TakeOver(this);
-    const session::MutexLock lock(&mu_);
+    const base::MutexLock lock(&mu_);
     interrupted_ = CallerGone();
   }
   void OnServerStop() override {
-    const session::MutexLock lock(&mu_);
+    const base::MutexLock lock(&mu_);
     if (interrupted_.ok()) interrupted_ = session::ShuttingDown();
   }
   void OnDone() override {
@@ -81,12 +82,12 @@ class DownloadStream final : public grpc::ServerWriteReactor<Response>,
 
  private:
   absl::Status interrupted() const {
-    const session::MutexLock lock(&mu_);
+    const base::MutexLock lock(&mu_);
     return interrupted_;
   }
 
   void Fetch() {
-    context_->environment->pool->Post(session::Priority::kInteractive,
+    context_->environment->pool->Post(exec::Priority::kInteractive,
                                       [self = this->shared_from_this()] { self->WriteNext(); });
   }
 
@@ -116,7 +117,7 @@ class DownloadStream final : public grpc::ServerWriteReactor<Response>,
   std::shared_ptr<DownloadStream> self_;
   std::unique_ptr<PieceSource> source_;
   Response response_;
-  mutable session::Mutex mu_;
+  mutable base::Mutex mu_;
   absl::Status interrupted_ ABSL_GUARDED_BY(mu_);
 };
 

@@ -7,7 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
-#include "server/rpc/fields.h"
+#include "server/base/fields.h"
 
 namespace backprop::rpc {
 
@@ -20,7 +20,7 @@ struct EnumPair {
 // `fallback` for the zero value; a violation for one that is not in the table.
 template <class Message, class Ours, size_t kSize>
 Ours DecodeEnum(const EnumPair<Message, Ours> (&table)[kSize], Message value, Ours fallback,
-                const std::string& field, absl::string_view expected, Fields* fields) {
+                const std::string& field, absl::string_view expected, base::Fields* fields) {
   if (value == Message(0)) return fallback;
   for (const auto& pair : table) {
     if (pair.message == value) return pair.ours;

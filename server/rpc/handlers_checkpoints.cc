@@ -5,12 +5,15 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "server/rpc/fields.h"
+#include "server/base/fields.h"
+#include "server/base/status.h"
 #include "server/rpc/handlers.h"
 #include "server/rpc/names.h"
 #include "server/rpc/paging.h"
 #include "server/rpc/time_codec.h"
 #include "server/rpc/training_codec.h"
+#include "server/session/checkpoint.h"
+#include "server/session/session.h"
 
 namespace backprop::rpc {
 namespace {
@@ -63,7 +66,7 @@ void HandleCreateCheckpoint(Context* context, UnaryCall* call,
                             v1::CreateCheckpointResponse* response) {
   const std::string& id = request.checkpoint_id();
   if (!IsModelId(id) || absl::StartsWith(id, kRunPrefix)) {
-    return call->Done(session::FieldError(
+    return call->Done(base::FieldError(
         "checkpoint_id", absl::StrCat("expected 1 to 63 of [a-z0-9_-], starting with a letter or "
                                       "digit but not with run-, got ",
                                       Quote(id))));
@@ -86,7 +89,7 @@ void HandleListCheckpoints(Context* context, UnaryCall* call,
                            v1::ListCheckpointsResponse* response) {
   const auto model = FindModel(context, "model", request.model());
   if (!model.ok()) return call->Done(model.status());
-  Fields fields;
+  base::Fields fields;
   const size_t page_size = DecodePage(request, "ListCheckpoints", &fields);
   if (!fields.ok()) return call->Done(fields.status());
   auto list = (*model)->ListCheckpoints(request.page_token(), page_size + 1);

@@ -2,8 +2,11 @@
 #include <memory>
 #include <utility>
 
+#include "server/base/fields.h"
+#include "server/base/status.h"
+#include "server/engine/data.h"
+#include "server/exec/compute_pool.h"
 #include "server/rpc/dataset_codec.h"
-#include "server/rpc/fields.h"
 #include "server/rpc/handlers.h"
 #include "server/rpc/names.h"
 #include "server/rpc/paging.h"
@@ -12,8 +15,8 @@
 namespace backprop::rpc {
 namespace {
 
+using base::FieldError;
 using session::Datasets;
-using session::FieldError;
 
 class DatasetReceiver final : public Receiver<v1::UploadDatasetRequest> {
  public:
@@ -32,7 +35,7 @@ class DatasetReceiver final : public Receiver<v1::UploadDatasetRequest> {
         return next(Begin(message.header()));
       case v1::UploadDatasetRequest::kChunk:
         // Checking and writing rows takes longer than a hand-over.
-        context_->environment->pool->Post(session::Priority::kInteractive,
+        context_->environment->pool->Post(exec::Priority::kInteractive,
                                           [this, &message, next = std::move(next)]() mutable {
                                             Add(message.chunk(), std::move(next));
                                           });
@@ -122,7 +125,7 @@ void HandleGetDataset(Context* context, UnaryCall* call, const v1::GetDatasetReq
 
 void HandleListDatasets(Context* context, UnaryCall* call, const v1::ListDatasetsRequest& request,
                         v1::ListDatasetsResponse* response) {
-  Fields fields;
+  base::Fields fields;
   const size_t page_size = DecodePage(request, "ListDatasets", &fields);
   if (!fields.ok()) return call->Done(fields.status());
   auto list = context->environment->datasets->List(request.page_token(), page_size + 1);

@@ -7,11 +7,12 @@
 
 #include "absl/strings/str_cat.h"
 #include "backprop/v1/model_file.pb.h"
+#include "server/base/status.h"
 #include "server/rpc/handlers.h"
 #include "server/rpc/model_codec.h"
 #include "server/rpc/parameters_codec.h"
+#include "server/session/errors.h"
 #include "server/session/framed.h"
-#include "server/session/status.h"
 
 namespace backprop::rpc {
 namespace {
@@ -34,7 +35,7 @@ class ModelSource final : public PieceSource {
                        /*with_optimizer_state=*/true, file.mutable_parameters());
       file.set_writer("backpropd");
       if (!file.SerializeToString(&content_)) {
-        return session::LimitError("model", "its file would exceed 2 GiB");
+        return base::LimitError("model", "its file would exceed 2 GiB");
       }
       state_ = nullptr;
       return session::FrameWriter::Begin(kMagic);
@@ -78,19 +79,19 @@ class ModelReceiver final : public Receiver<v1::ImportModelRequest> {
       const char* const field = !message.model_id().empty()     ? "model_id"
                                 : !message.request_id().empty() ? "request_id"
                                                                 : "durability";
-      return next(session::FieldError(field, "belongs into the first message"));
+      return next(base::FieldError(field, "belongs into the first message"));
     }
     next(Add(message.data()));
   }
 
   void End(Next done) override {
     const absl::Status complete = reader_.CheckComplete();
-    if (!complete.ok()) return done(session::FieldError("data", complete.message()));
+    if (!complete.ok()) return done(base::FieldError("data", complete.message()));
     const absl::Status room = CheckRoom(static_cast<int64_t>(content_.size()));
     if (!room.ok()) return done(room);
     v1::ModelFile file;
     if (!file.ParseFromString(content_) || !file.has_parameters()) {
-      return done(session::FieldError("data", "does not hold a model"));
+      return done(base::FieldError("data", "does not hold a model"));
     }
     content_ = std::string();
     create_.mutable_spec()->Swap(file.mutable_model()->mutable_spec());
@@ -104,21 +105,19 @@ class ModelReceiver final : public Receiver<v1::ImportModelRequest> {
 
  private:
   absl::Status CheckRoom(int64_t bytes) const {
-    const store::Store* const store = context_->environment->store;
-    const absl::Status room = store == nullptr ? absl::OkStatus() : store->CheckRoom(bytes);
-    return room.ok() ? room : session::NoRoom("the import", room);
+    return session::CheckRoom(context_->environment->store, bytes, "the import");
   }
   absl::Status Add(absl::string_view data) {
     if (content_.size() + data.size() > most_bytes_) {
-      return session::LimitError("data", absl::StrCat("the file is larger than a model within the "
-                                                      "server's limits can be, ",
-                                                      most_bytes_, " bytes"));
+      return base::LimitError("data", absl::StrCat("the file is larger than a model within the "
+                                                   "server's limits can be, ",
+                                                   most_bytes_, " bytes"));
     }
     const absl::Status added = reader_.Add(data, [&](absl::string_view payload) {
       content_.append(payload.data(), payload.size());
       return absl::OkStatus();
     });
-    return added.ok() ? added : session::FieldError("data", added.message());
+    return added.ok() ? added : base::FieldError("data", added.message());
   }
 
   Context* const context_;

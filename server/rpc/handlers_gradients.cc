@@ -3,11 +3,14 @@
 
 #include "absl/strings/str_cat.h"
 #include "server/engine/step.h"
+#include "server/exec/compute_pool.h"
+#include "server/exec/strand.h"
 #include "server/rpc/batch_codec.h"
 #include "server/rpc/handlers.h"
 #include "server/rpc/parameters_codec.h"
 #include "server/rpc/tensor_codec.h"
 #include "server/rpc/training_codec.h"
+#include "server/session/errors.h"
 
 namespace backprop::rpc {
 namespace {
@@ -60,9 +63,9 @@ void HandleComputeGradients(Context* context, UnaryCall* call,
   };
   auto state = (*model)->ReadFitted();
   if (!state.ok()) return call->Done(state.status());
-  if (cost <= session::Strand::kInlineCost) return compute(*state);
+  if (cost <= exec::Strand::kInlineCost) return compute(*state);
   context->environment->pool->Post(
-      session::Priority::kInteractive,
+      exec::Priority::kInteractive,
       [compute = std::move(compute), state = *std::move(state)] { compute(state); });
 }
 

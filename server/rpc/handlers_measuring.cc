@@ -5,9 +5,12 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "server/base/limits.h"
+#include "server/base/status.h"
 #include "server/engine/grad_check.h"
 #include "server/engine/metrics.h"
 #include "server/engine/step.h"
+#include "server/exec/compute_pool.h"
 #include "server/rpc/batch_codec.h"
 #include "server/rpc/handlers.h"
 #include "server/rpc/measuring_codec.h"
@@ -15,6 +18,9 @@
 #include "server/rpc/rows.h"
 #include "server/rpc/sliced_work.h"
 #include "server/rpc/training_codec.h"
+#include "server/session/metrics.h"
+#include "server/session/rows_in_use.h"
+#include "server/session/session.h"
 
 namespace backprop::rpc {
 namespace {
@@ -119,15 +125,15 @@ int64_t DetailsBytes(const session::Session& model) {
 // The k of top-k accuracy, or 0 for the summary alone.
 absl::StatusOr<int64_t> DecodeTopK(const v1::EvaluateRequest& request,
                                    const session::Session& model, int64_t rows,
-                                   const session::Limits& limits) {
+                                   const base::Limits& limits) {
   const engine::Network& network = model.network();
   if (request.has_top_k() && request.top_k() < 1) {
-    return session::FieldError("top_k", absl::StrCat("must be at least 1, got ", request.top_k()));
+    return base::FieldError("top_k", absl::StrCat("must be at least 1, got ", request.top_k()));
   }
   if (request.summary_only()) return 0;
   const int64_t bytes = engine::MetricsCollector::BytesNeeded(network, rows);
   if (bytes > limits.max_workspace_bytes) {
-    return session::LimitError(
+    return base::LimitError(
         "data",
         absl::StrCat("detailed metrics of ", rows, " rows and ", network.outputs(),
                      " outputs need ", bytes, " bytes, more than the limit of ",
@@ -192,8 +198,8 @@ void HandleGradCheck(Context* context, UnaryCall* call, const v1::GradCheckReque
   auto state = (*model)->ReadFitted();
   if (!state.ok()) return call->Done(state.status());
   // Even the beginning, two passes with gradients, may take long.
-  session::ComputePool* const pool = context->environment->pool;
-  pool->Post(session::Priority::kInteractive,
+  exec::ComputePool* const pool = context->environment->pool;
+  pool->Post(exec::Priority::kInteractive,
              [=, model = *model, data = *std::move(data), state = *std::move(state),
               options = *options]() mutable {
                auto work = std::make_shared<GradCheckWork>(std::move(model), std::move(state), data,

@@ -2,13 +2,18 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "server/rpc/fields.h"
+#include "server/base/fields.h"
+#include "server/base/status.h"
+#include "server/engine/network.h"
+#include "server/exec/compute_pool.h"
+#include "server/exec/strand.h"
 #include "server/rpc/handlers.h"
 #include "server/rpc/model_codec.h"
 #include "server/rpc/names.h"
 #include "server/rpc/paging.h"
 #include "server/rpc/parameters_codec.h"
 #include "server/rpc/spec_codec.h"
+#include "server/session/errors.h"
 
 namespace backprop::rpc {
 namespace {
@@ -19,7 +24,7 @@ constexpr int64_t kInitialCost = 50;
 absl::StatusOr<session::Registry::CreateArgs> DecodeCreate(const Context& context,
                                                            const char* method,
                                                            const v1::CreateModelRequest& request) {
-  Fields fields;
+  base::Fields fields;
   session::Registry::CreateArgs args;
   auto key = KeyOf(method, request.request_id(), request);
   if (!key.ok()) return key.status();
@@ -36,7 +41,7 @@ absl::StatusOr<session::Registry::CreateArgs> DecodeCreate(const Context& contex
   const auto durability = DecodeDurability(context, request.durability());
   if (!durability.ok()) return durability.status();
   args.durability = *durability;
-  if (!request.has_spec()) return session::FieldError("spec", "is required");
+  if (!request.has_spec()) return base::FieldError("spec", "is required");
   // The answer, and every later one about the model, brings the spec with its defaults.
   constexpr int64_t kLayerBytes = 64;
   const absl::Status fits = CheckReplyBytes("spec",
@@ -84,8 +89,8 @@ void CreateFrom(Context* context, const char* method, const v1::CreateModelReque
           done(absl::OkStatus());
         });
   };
-  if (network->parameter_count() * kInitialCost <= session::Strand::kInlineCost) return create();
-  context->environment->pool->Post(session::Priority::kInteractive, std::move(create));
+  if (network->parameter_count() * kInitialCost <= exec::Strand::kInlineCost) return create();
+  context->environment->pool->Post(exec::Priority::kInteractive, std::move(create));
 }
 
 void HandleCreateModel(Context* context, UnaryCall* call, const v1::CreateModelRequest& request,
@@ -109,7 +114,7 @@ void HandleGetModel(Context* context, UnaryCall* call, const v1::GetModelRequest
 void HandleListModels(Context* context, UnaryCall* call, const v1::ListModelsRequest& request,
                       v1::ListModelsResponse* response) {
   if (context->environment->draining) return call->Done(session::ShuttingDown());
-  Fields fields;
+  base::Fields fields;
   const size_t page_size = DecodePage(request, "ListModels", &fields);
   std::map<std::string, std::string> labels;
   DecodeLabels(request.labels(), &labels, &fields);

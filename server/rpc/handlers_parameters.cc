@@ -1,9 +1,13 @@
 // GetParameters, SetParameters.
 #include <utility>
 
+#include "server/base/status.h"
+#include "server/engine/network.h"
+#include "server/exec/compute_pool.h"
+#include "server/exec/strand.h"
 #include "server/rpc/handlers.h"
 #include "server/rpc/parameters_codec.h"
-#include "server/session/strand.h"
+#include "server/session/session.h"
 
 namespace backprop::rpc {
 
@@ -24,8 +28,8 @@ void HandleGetParameters(Context* context, UnaryCall* call, const v1::GetParamet
                      response->mutable_parameters());
     call->Done(absl::OkStatus());
   };
-  if (bytes <= session::Strand::kInlineCost) return encode();
-  context->environment->pool->Post(session::Priority::kInteractive, encode);
+  if (bytes <= exec::Strand::kInlineCost) return encode();
+  context->environment->pool->Post(exec::Priority::kInteractive, encode);
 }
 
 void HandleSetParameters(Context* context, UnaryCall* call, const v1::SetParametersRequest& request,
@@ -35,7 +39,7 @@ void HandleSetParameters(Context* context, UnaryCall* call, const v1::SetParamet
   auto key = KeyOf("SetParameters", request.request_id(), request);
   if (!key.ok()) return call->Done(key.status());
   if (!request.has_parameters()) {
-    return call->Done(session::FieldError("parameters", "is required"));
+    return call->Done(base::FieldError("parameters", "is required"));
   }
   session::Session::EditArgs args;
   // The session keeps itself alive while it edits.

@@ -3,14 +3,15 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "server/base/fields.h"
 #include "server/engine/loss.h"
 #include "server/engine/step.h"
 #include "server/rpc/batch_codec.h"
-#include "server/rpc/fields.h"
 #include "server/rpc/handlers.h"
 #include "server/rpc/reply_size.h"
 #include "server/rpc/sliced_work.h"
 #include "server/rpc/tensor_codec.h"
+#include "server/session/session.h"
 
 namespace backprop::rpc {
 namespace {
@@ -33,7 +34,7 @@ absl::StatusOr<Outputs> DecodeOutputs(const v1::PredictRequest& request,
       loss == engine::Loss::kSoftmaxCrossEntropy || (classifies && network.outputs() == 1);
   if (request.outputs().empty()) return Outputs{!classifies, classifies, one_class};
   Outputs outputs;
-  Fields fields;
+  base::Fields fields;
   for (int i = 0; i < request.outputs_size(); ++i) {
     const std::string field = absl::StrCat("outputs[", i, "]");
     switch (request.outputs(i)) {

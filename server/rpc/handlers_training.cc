@@ -2,11 +2,14 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "server/base/status.h"
+#include "server/engine/workspace.h"
 #include "server/rpc/batch_codec.h"
 #include "server/rpc/handlers.h"
 #include "server/rpc/names.h"
 #include "server/rpc/rows.h"
 #include "server/rpc/training_codec.h"
+#include "server/session/errors.h"
 
 namespace backprop::rpc {
 namespace {
@@ -105,7 +108,7 @@ void HandleWatchTraining(Context* context, const std::shared_ptr<WatchStream>& s
   const auto number = ParseRunName(request.model(), request.run());
   if (!number.ok()) return stream->Attach(number.status());
   if (request.from_sequence() < 0) {
-    return stream->Attach(session::FieldError(
+    return stream->Attach(base::FieldError(
         "from_sequence", absl::StrCat("must be at least 0, got ", request.from_sequence())));
   }
   stream->Attach((*model)->FindRun(*number));

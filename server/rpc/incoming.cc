@@ -6,7 +6,7 @@
 
 #include "absl/strings/cord.h"
 #include "absl/strings/str_cat.h"
-#include "server/session/status.h"
+#include "server/base/status.h"
 
 #if __has_include(<google/protobuf/stubs/logging.h>)
 #include <google/protobuf/stubs/logging.h>
@@ -37,9 +37,9 @@ void OnProtobufMessage(google::protobuf::LogLevel level, const char* file, int l
 
 absl::Status Malformed(const google::protobuf::Message& message, absl::string_view why) {
   const std::string& type = message.GetDescriptor()->full_name();
-  return session::ReasonError(absl::StatusCode::kInvalidArgument,
-                              absl::StrCat("the message could not be parsed as ", type, ": ", why),
-                              {"MALFORMED_REQUEST", {{"type", type}}});
+  return base::ReasonError(absl::StatusCode::kInvalidArgument,
+                           absl::StrCat("the message could not be parsed as ", type, ": ", why),
+                           {"MALFORMED_REQUEST", {{"type", type}}});
 }
 
 }  // namespace

@@ -15,7 +15,7 @@ using engine::Loss;
 
 std::vector<double> DecodeClassWeights(const google::protobuf::RepeatedField<double>& values,
                                        const std::string& field, int64_t count,
-                                       const NumberRules& check, Fields* fields) {
+                                       const NumberRules& check, base::Fields* fields) {
   auto weights =
       DecodeList(values, field, count, "output", fields,
                  [&](const std::string& at, double value) { check.NotNegative(at, value); });
@@ -28,7 +28,7 @@ std::vector<double> DecodeClassWeights(const google::protobuf::RepeatedField<dou
 
 }  // namespace
 
-void DecodeLoss(const v1::ModelSpec& message, engine::NetworkSpec* spec, Fields* fields) {
+void DecodeLoss(const v1::ModelSpec& message, engine::NetworkSpec* spec, base::Fields* fields) {
   const v1::Loss& loss = message.loss();
   const int64_t outputs = spec->layers.empty() ? 0 : spec->layers.back().units;
   const NumberRules check(spec->data_type, fields);

@@ -3,14 +3,14 @@
 #define BACKPROP_SERVER_RPC_LOSS_CODEC_H_
 
 #include "backprop/v1/model.pb.h"
+#include "server/base/fields.h"
 #include "server/engine/spec.h"
-#include "server/rpc/fields.h"
 
 namespace backprop::rpc {
 
 // Sets spec->loss, whose layers and precision must have been decoded; violations, with fields from
 // "spec.loss", and of the last layer where it does not suit the loss, are added to `fields`.
-void DecodeLoss(const v1::ModelSpec& message, engine::NetworkSpec* spec, Fields* fields);
+void DecodeLoss(const v1::ModelSpec& message, engine::NetworkSpec* spec, base::Fields* fields);
 
 // With every default written out.
 void EncodeLoss(const engine::LossSpec& loss, v1::Loss* message);

@@ -1,13 +1,13 @@
 #include "server/rpc/measuring_codec.h"
 
 #include "absl/strings/str_cat.h"
-#include "server/rpc/fields.h"
+#include "server/base/fields.h"
 
 namespace backprop::rpc {
 
 absl::StatusOr<engine::GradCheckOptions> DecodeGradCheckConfig(const v1::GradCheckConfig& message,
                                                                engine::DataType type) {
-  Fields fields;
+  base::Fields fields;
   engine::GradCheckOptions options;
   options.kernel_tolerance = type == engine::DataType::kFloat32 ? 1e-4 : 1e-9;
   options.seed = message.seed();

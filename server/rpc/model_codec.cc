@@ -3,11 +3,11 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
+#include "server/base/status.h"
+#include "server/base/text.h"
 #include "server/rpc/enum_table.h"
 #include "server/rpc/spec_codec.h"
 #include "server/rpc/time_codec.h"
-#include "server/session/status.h"
-#include "server/session/text.h"
 
 namespace backprop::rpc {
 namespace {
@@ -25,23 +25,23 @@ bool IsLabelKey(const std::string& key) {
          });
 }
 
-constexpr EnumPair<v1::Durability, store::Durability> kDurabilities[] = {
-    {v1::DURABILITY_SYNC, store::Durability::kSync},
-    {v1::DURABILITY_EVERY_SECOND, store::Durability::kEverySecond},
-    {v1::DURABILITY_NONE, store::Durability::kNone},
+constexpr EnumPair<v1::Durability, session::Durability> kDurabilities[] = {
+    {v1::DURABILITY_SYNC, session::Durability::kSync},
+    {v1::DURABILITY_EVERY_SECOND, session::Durability::kEverySecond},
+    {v1::DURABILITY_NONE, session::Durability::kNone},
 };
 
 }  // namespace
 
 void DecodeLabels(const google::protobuf::Map<std::string, std::string>& labels,
-                  std::map<std::string, std::string>* out, Fields* fields) {
+                  std::map<std::string, std::string>* out, base::Fields* fields) {
   if (labels.size() > kMaxLabels) {
     fields->Add("labels", absl::StrCat("must be at most ", kMaxLabels, ", got ", labels.size()));
   }
   for (const auto& [key, value] : labels) {
     if (!IsLabelKey(key)) {
       fields->Add("labels", absl::StrCat("a key must be 1 to ", kMaxLabelKeyBytes,
-                                         " of [a-z0-9_.-], got ", session::Quote(key)));
+                                         " of [a-z0-9_.-], got ", base::Quote(key)));
     } else if (value.size() > kMaxLabelValueBytes) {
       fields->Add(
           absl::StrCat("labels[", key, "]"),
@@ -52,7 +52,7 @@ void DecodeLabels(const google::protobuf::Map<std::string, std::string>& labels,
 }
 
 void DecodeTtl(const google::protobuf::Duration& message, std::optional<absl::Duration>* ttl,
-               Fields* fields) {
+               base::Fields* fields) {
   const absl::Duration value =
       absl::Seconds(message.seconds()) + absl::Nanoseconds(message.nanos());
   if (value < kMinTtl || value > kMaxTtl) {
@@ -63,15 +63,15 @@ void DecodeTtl(const google::protobuf::Duration& message, std::optional<absl::Du
 }
 
 // What can be promised of what was asked for.
-absl::StatusOr<store::Durability> DecodeDurability(const Context& context, v1::Durability asked) {
+absl::StatusOr<session::Durability> DecodeDurability(const Context& context, v1::Durability asked) {
   const bool stores = context.environment->store != nullptr;
-  Fields fields;
-  const auto decoded =
-      DecodeEnum(kDurabilities, asked, stores ? store::Durability::kSync : store::Durability::kNone,
-                 "durability", "SYNC, EVERY_SECOND or NONE", &fields);
+  base::Fields fields;
+  const auto decoded = DecodeEnum(kDurabilities, asked,
+                                  stores ? session::Durability::kSync : session::Durability::kNone,
+                                  "durability", "SYNC, EVERY_SECOND or NONE", &fields);
   if (!fields.ok()) return fields.status();
-  if (stores || decoded == store::Durability::kNone) return decoded;
-  return session::ReasonError(
+  if (stores || decoded == session::Durability::kNone) return decoded;
+  return base::ReasonError(
       absl::StatusCode::kFailedPrecondition,
       "durability: the server was started without --data-dir and can promise NONE alone",
       {"NO_DATA_DIR", {}});

@@ -9,21 +9,21 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "backprop/v1/model.pb.h"
+#include "server/base/fields.h"
 #include "server/rpc/context.h"
-#include "server/rpc/fields.h"
 #include "server/session/session.h"
 
 namespace backprop::rpc {
 
 // Violations, about `labels`, are added.
 void DecodeLabels(const google::protobuf::Map<std::string, std::string>& labels,
-                  std::map<std::string, std::string>* out, Fields* fields);
+                  std::map<std::string, std::string>* out, base::Fields* fields);
 // The same about `ttl`.
 void DecodeTtl(const google::protobuf::Duration& message, std::optional<absl::Duration>* ttl,
-               Fields* fields);
+               base::Fields* fields);
 
 // What can be promised of what was asked for, or FAILED_PRECONDITION (NO_DATA_DIR).
-absl::StatusOr<store::Durability> DecodeDurability(const Context& context, v1::Durability asked);
+absl::StatusOr<session::Durability> DecodeDurability(const Context& context, v1::Durability asked);
 
 void EncodeModel(const session::Session& session, const session::Session::Status& status,
                  v1::Model* model);

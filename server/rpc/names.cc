@@ -10,8 +10,8 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
-#include "server/session/limits.h"
-#include "server/session/status.h"
+#include "server/base/limits.h"
+#include "server/base/status.h"
 
 namespace backprop::rpc {
 namespace {
@@ -22,8 +22,8 @@ absl::StatusOr<std::string> ParseName(absl::string_view collection, absl::string
                                       absl::string_view name) {
   absl::string_view id = name;
   if (!absl::ConsumePrefix(&id, collection) || !absl::ConsumePrefix(&id, "/") || !IsModelId(id)) {
-    return session::FieldError(field,
-                               absl::StrCat("expected ", collection, "/{id}, got ", Quote(name)));
+    return base::FieldError(field,
+                            absl::StrCat("expected ", collection, "/{id}, got ", Quote(name)));
   }
   return std::string(id);
 }
@@ -51,7 +51,7 @@ absl::StatusOr<CheckpointName> ParseCheckpointName(absl::string_view field,
       absl::StrSplit(name, absl::MaxSplits("/checkpoints/", 1));
   absl::string_view model = parts.first;
   if (!absl::ConsumePrefix(&model, "models/") || !IsModelId(model) || !IsModelId(parts.second)) {
-    return session::FieldError(
+    return base::FieldError(
         field, absl::StrCat("expected models/{id}/checkpoints/{id}, got ", Quote(name)));
   }
   return CheckpointName{std::string(model), std::string(parts.second)};
@@ -63,26 +63,25 @@ absl::StatusOr<int64_t> ParseRunName(absl::string_view model, absl::string_view 
   int64_t number = 0;
   if (!absl::ConsumePrefix(&rest, absl::StrCat(model, "/runs/")) ||
       !absl::SimpleAtoi(rest, &number) || number < 1 || absl::StrCat(number) != rest) {
-    return session::FieldError("run",
-                               absl::StrCat("expected ", model, "/runs/{n}, got ", Quote(run)));
+    return base::FieldError("run", absl::StrCat("expected ", model, "/runs/{n}, got ", Quote(run)));
   }
   return number;
 }
 
 absl::Status CheckRequestId(absl::string_view request_id) {
-  if (request_id.size() > session::kMaxRequestIdBytes) {
-    return session::FieldError("request_id",
-                               absl::StrCat("must have at most ", session::kMaxRequestIdBytes,
-                                            " characters, got ", request_id.size()));
+  if (request_id.size() > base::kMaxRequestIdBytes) {
+    return base::FieldError("request_id",
+                            absl::StrCat("must have at most ", base::kMaxRequestIdBytes,
+                                         " characters, got ", request_id.size()));
   }
   if (!std::all_of(request_id.begin(), request_id.end(), absl::ascii_isgraph)) {
-    return session::FieldError("request_id", "must be printable ASCII without spaces");
+    return base::FieldError("request_id", "must be printable ASCII without spaces");
   }
   return absl::OkStatus();
 }
 
 void CheckNames(const google::protobuf::RepeatedPtrField<std::string>& names,
-                const std::string& field, int64_t expected, Fields* fields) {
+                const std::string& field, int64_t expected, base::Fields* fields) {
   constexpr size_t kMaxNameBytes = 255;
   if (names.empty()) return;
   if (names.size() != expected) {

@@ -9,12 +9,12 @@
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
-#include "server/rpc/fields.h"
-#include "server/session/text.h"
+#include "server/base/fields.h"
+#include "server/base/text.h"
 
 namespace backprop::rpc {
 
-using session::Quote;
+using base::Quote;
 
 // Whether `id` is 1 to 63 of [a-z0-9_-] and starts with a letter or digit.
 bool IsModelId(absl::string_view id);
@@ -40,7 +40,7 @@ absl::Status CheckRequestId(absl::string_view request_id);
 // Adds a violation about `field` unless `names` is empty or has `expected` names, all different, of
 // 1 to 255 bytes.
 void CheckNames(const google::protobuf::RepeatedPtrField<std::string>& names,
-                const std::string& field, int64_t expected, Fields* fields);
+                const std::string& field, int64_t expected, base::Fields* fields);
 
 }  // namespace backprop::rpc
 

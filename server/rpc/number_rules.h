@@ -10,15 +10,15 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "google/protobuf/repeated_field.h"
+#include "server/base/fields.h"
 #include "server/engine/spec.h"
-#include "server/rpc/fields.h"
 
 namespace backprop::rpc {
 
 // Adds a violation about `field` where a rule is broken. NaN breaks all of them.
 class NumberRules {
  public:
-  NumberRules(engine::DataType type, Fields* fields) : type_(type), fields_(fields) {}
+  NumberRules(engine::DataType type, base::Fields* fields) : type_(type), fields_(fields) {}
 
   void Positive(absl::string_view field, double value) const {
     const double rounded = Round(value);
@@ -62,14 +62,14 @@ class NumberRules {
   }
 
   engine::DataType type_;
-  Fields* fields_;
+  base::Fields* fields_;
 };
 
 // A list with one number for each of `count` things, or none.
 template <class Rule>
 std::vector<double> DecodeList(const google::protobuf::RepeatedField<double>& values,
                                const std::string& field, int64_t count, const char* of,
-                               Fields* fields, const Rule& rule) {
+                               base::Fields* fields, const Rule& rule) {
   if (!values.empty() && values.size() != count) {
     fields->Add(field, absl::StrCat("expected ", count, " numbers, one per ", of, ", or none, got ",
                                     values.size()));

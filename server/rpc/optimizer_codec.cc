@@ -12,7 +12,8 @@ using engine::OptimizerKind;
 using engine::OptimizerSpec;
 using engine::ScheduleKind;
 
-void DecodeSgd(const v1::Sgd& sgd, const NumberRules& check, Fields* fields, OptimizerSpec* out) {
+void DecodeSgd(const v1::Sgd& sgd, const NumberRules& check, base::Fields* fields,
+               OptimizerSpec* out) {
   const std::string field = "spec.optimizer.sgd.";
   if (sgd.has_learning_rate()) out->learning_rate = sgd.learning_rate();
   if (sgd.has_momentum()) out->momentum = sgd.momentum();
@@ -71,15 +72,15 @@ void DecodeAdagrad(const v1::Adagrad& adagrad, const NumberRules& check, Optimiz
   check.NotNegative(field + "weight_decay", out->weight_decay);
 }
 
-void DecodeMinimum(const std::string& field, double value, double learning_rate, Fields* fields,
-                   engine::ScheduleSpec* out) {
+void DecodeMinimum(const std::string& field, double value, double learning_rate,
+                   base::Fields* fields, engine::ScheduleSpec* out) {
   out->min_learning_rate = value;
   if (value >= 0 && value <= learning_rate) return;
   fields->Add(field, absl::StrCat("must be in [0, learning_rate], got ", value));
 }
 
 void DecodeSchedule(const v1::Schedule& message, double learning_rate, const NumberRules& check,
-                    Fields* fields, engine::ScheduleSpec* out) {
+                    base::Fields* fields, engine::ScheduleSpec* out) {
   const std::string field = "spec.optimizer.schedule.";
   out->warmup_steps = message.warmup_steps();
   check.AtLeast(field + "warmup_steps", out->warmup_steps, 0);
@@ -171,7 +172,8 @@ void EncodeSchedule(const engine::ScheduleSpec& schedule, v1::Schedule* message)
 
 }  // namespace
 
-OptimizerSpec DecodeOptimizer(const v1::ModelSpec& spec, engine::DataType type, Fields* fields) {
+OptimizerSpec DecodeOptimizer(const v1::ModelSpec& spec, engine::DataType type,
+                              base::Fields* fields) {
   OptimizerSpec out;
   const v1::Optimizer& message = spec.optimizer();
   const NumberRules check(type, fields);

@@ -3,14 +3,14 @@
 #define BACKPROP_SERVER_RPC_OPTIMIZER_CODEC_H_
 
 #include "backprop/v1/model.pb.h"
+#include "server/base/fields.h"
 #include "server/engine/spec.h"
-#include "server/rpc/fields.h"
 
 namespace backprop::rpc {
 
 // Defaults filled in; violations, with fields from "spec.optimizer", added to `fields`.
 engine::OptimizerSpec DecodeOptimizer(const v1::ModelSpec& spec, engine::DataType type,
-                                      Fields* fields);
+                                      base::Fields* fields);
 
 // With every default written out.
 void EncodeOptimizer(const engine::OptimizerSpec& spec, v1::Optimizer* message);

@@ -7,7 +7,8 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
-#include "server/rpc/fields.h"
+#include "server/base/fields.h"
+#include "server/base/limits.h"
 #include "server/rpc/names.h"
 #include "server/rpc/reply_size.h"
 
@@ -18,7 +19,7 @@ inline constexpr int32_t kMaxPageSize = 1000;
 
 // How many entries the page has. A token is the last id of the page before it.
 template <class Request>
-size_t DecodePage(const Request& request, const char* method, Fields* fields) {
+size_t DecodePage(const Request& request, const char* method, base::Fields* fields) {
   if (request.page_size() < 0 || request.page_size() > kMaxPageSize) {
     fields->Add("page_size",
                 absl::StrCat("must be in [0, ", kMaxPageSize, "], got ", request.page_size()));
@@ -33,7 +34,7 @@ size_t DecodePage(const Request& request, const char* method, Fields* fields) {
 // has and as fit into a reply. `next` is the token of the next page. RESOURCE_EXHAUSTED if not even
 // the first entry fits.
 template <class List, class IdOf, class Encode, class Message>
-absl::Status EncodePage(size_t page_size, const List& list, const session::Limits& limits,
+absl::Status EncodePage(size_t page_size, const List& list, const base::Limits& limits,
                         const IdOf& id_of, const Encode& encode,
                         google::protobuf::RepeatedPtrField<Message>* page, std::string* next) {
   std::string last;

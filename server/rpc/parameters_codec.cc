@@ -8,18 +8,18 @@
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/strings/str_cat.h"
-#include "server/rpc/fields.h"
+#include "server/base/fields.h"
+#include "server/base/status.h"
+#include "server/base/text.h"
 #include "server/rpc/number_rules.h"
 #include "server/rpc/reply_size.h"
 #include "server/rpc/spec_codec.h"
 #include "server/rpc/tensor_codec.h"
-#include "server/session/status.h"
-#include "server/session/text.h"
 
 namespace backprop::rpc {
 namespace {
 
-using session::FieldError;
+using base::FieldError;
 
 // A tensor of the parameters or of a slot, and where it begins among the state's values.
 struct Place {
@@ -72,7 +72,7 @@ absl::Status Decode(const NamedTensors& tensors, const std::string& field,
     if (it == missing.end()) {
       return FieldError(absl::StrCat(field, "[", i, "].name"),
                         absl::StrCat("is not a tensor of this model, or is there twice, got ",
-                                     session::Quote(tensor.name())));
+                                     base::Quote(tensor.name())));
     }
     const Place& place = *it->second;
     MatrixRules rules;
@@ -121,7 +121,7 @@ absl::Status DecodeStandardized(const v1::Parameters& message, const std::string
   if (network.spec().standardize == engine::Standardize::kNo) {
     return FieldError(field, "the model does not standardise its inputs");
   }
-  Fields fields;
+  base::Fields fields;
   auto decoded =
       DecodeStandardization(message.input_standardization(), field, network.inputs(), &fields);
   if (fields.ok() && decoded.mean.empty()) fields.Add(field, "expected mean and std, got neither");
@@ -134,7 +134,7 @@ absl::Status DecodePlateau(const v1::Parameters& message, const std::string& fie
                            const engine::Network& network, engine::State* state) {
   if (!message.has_plateau()) return absl::OkStatus();
   const v1::PlateauState& plateau = message.plateau();
-  Fields fields;
+  base::Fields fields;
   const NumberRules check(engine::DataType::kFloat64, &fields);
   check.Positive(field + ".learning_rate", plateau.learning_rate());
   check.AtLeast(field + ".bad_epochs", plateau.bad_epochs(), 0);
@@ -201,7 +201,7 @@ int64_t EncodedParametersBytes(const engine::Network& network, v1::TensorEncodin
 }
 
 absl::Status CheckParametersSize(const engine::Network& network, v1::TensorEncoding encoding,
-                                 bool with_optimizer_state, const session::Limits& limits) {
+                                 bool with_optimizer_state, const base::Limits& limits) {
   return CheckReplyBytes(
       "model", EncodedParametersBytes(network, encoding, with_optimizer_state), limits,
       with_optimizer_state ? "try encoding RAW and omit_optimizer_state" : "try encoding RAW");

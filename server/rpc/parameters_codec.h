@@ -9,8 +9,8 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "backprop/v1/model.pb.h"
+#include "server/base/limits.h"
 #include "server/engine/network.h"
-#include "server/session/limits.h"
 
 namespace backprop::rpc {
 
@@ -26,7 +26,7 @@ int64_t EncodedParametersBytes(const engine::Network& network, v1::TensorEncodin
 
 // OK, or RESOURCE_EXHAUSTED if they are too many for a reply.
 absl::Status CheckParametersSize(const engine::Network& network, v1::TensorEncoding encoding,
-                                 bool with_optimizer_state, const session::Limits& limits);
+                                 bool with_optimizer_state, const base::Limits& limits);
 
 // OK, or INVALID_ARGUMENT about `encoding`.
 absl::Status CheckEncoding(v1::TensorEncoding encoding);

@@ -10,9 +10,9 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "backprop/v1/tensor.pb.h"
+#include "server/base/limits.h"
+#include "server/base/status.h"
 #include "server/engine/buffer.h"
-#include "server/session/limits.h"
-#include "server/session/status.h"
 
 namespace backprop::rpc {
 
@@ -47,9 +47,9 @@ inline int64_t LongestFieldBytes(const std::vector<std::string>& names) {
 // RESOURCE_EXHAUSTED about `field` if a reply of so many bytes is too large; `advice` says what to
 // do.
 inline absl::Status CheckReplyBytes(absl::string_view field, int64_t bytes,
-                                    const session::Limits& limits, absl::string_view advice) {
+                                    const base::Limits& limits, absl::string_view advice) {
   if (bytes <= limits.max_message_bytes) return absl::OkStatus();
-  return session::LimitError(
+  return base::LimitError(
       field, absl::StrCat("the reply would have ", bytes, " bytes, more than the limit of ",
                           limits.max_message_bytes, " (max_message_bytes); ", advice));
 }

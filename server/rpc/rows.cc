@@ -3,10 +3,11 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "server/base/status.h"
+#include "server/engine/data.h"
 #include "server/rpc/batch_codec.h"
 #include "server/rpc/names.h"
 #include "server/session/datasets.h"
-#include "server/session/status.h"
 
 namespace backprop::rpc {
 
@@ -15,7 +16,7 @@ void GetRows(Context* context, const std::shared_ptr<session::Session>& model,
              absl::AnyInvocable<void(absl::StatusOr<session::RowsInUse>)> done) {
   const bool has_dataset = !asked.dataset.empty();
   if (asked.batch != nullptr && has_dataset) {
-    return done(session::FieldError(
+    return done(base::FieldError(
         asked.dataset_field, absl::StrCat("must be left out, because ", asked.field, " is given")));
   }
   if (has_dataset) {

@@ -12,14 +12,14 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/status/statusor.h"
 #include "absl/time/clock.h"
+#include "server/base/mutex.h"
 #include "server/rpc/context.h"
 #include "server/rpc/hand_over.h"
 #include "server/rpc/status.h"
 #include "server/rpc/training_codec.h"
 #include "server/rpc/unary_call.h"
-#include "server/session/mutex.h"
+#include "server/session/errors.h"
 #include "server/session/run.h"
-#include "server/session/status.h"
 
 namespace backprop::rpc {
 
@@ -57,7 +57,7 @@ class RunStream final : public grpc::ServerWriteReactor<Response>,
     std::shared_ptr<session::Run> attached;
     bool orphaned = false;
     {
-      const session::MutexLock lock(&mu_);
+      const base::MutexLock lock(&mu_);
       if (run.ok()) {
         run_ = attached = *run;
         orphaned = cancelled_;
@@ -76,7 +76,7 @@ class RunStream final : public grpc::ServerWriteReactor<Response>,
   }
 
   bool cancelled() const {
-    const session::MutexLock lock(&mu_);
+    const base::MutexLock lock(&mu_);
     return cancelled_;
   }
 
@@ -86,7 +86,7 @@ class RunStream final : public grpc::ServerWriteReactor<Response>,
     TakeOver(this);
     const auto self = this->shared_from_this();
     {
-      const session::MutexLock lock(&mu_);
+      const base::MutexLock lock(&mu_);
       writing_ = false;
       broken_ = broken_ || !ok;
     }
@@ -98,7 +98,7 @@ class RunStream final : public grpc::ServerWriteReactor<Response>,
     const auto self = this->shared_from_this();
     std::shared_ptr<session::Run> owned;
     {
-      const session::MutexLock lock(&mu_);
+      const base::MutexLock lock(&mu_);
       cancelled_ = true;
       if (ownership_ == Ownership::kOwns) owned = run_;
     }
@@ -118,7 +118,7 @@ class RunStream final : public grpc::ServerWriteReactor<Response>,
     const auto self = this->shared_from_this();
     std::optional<absl::Status> end;
     {
-      const session::MutexLock lock(&mu_);
+      const base::MutexLock lock(&mu_);
       if (finished_ || writing_) return;
       end = EndStatus();
       if (!end.has_value()) {
@@ -178,7 +178,7 @@ class RunStream final : public grpc::ServerWriteReactor<Response>,
   const absl::Time begin_ = absl::Now();
   std::shared_ptr<RunStream> self_;
 
-  mutable session::Mutex mu_;
+  mutable base::Mutex mu_;
   std::shared_ptr<session::Run> run_ ABSL_GUARDED_BY(mu_);
   absl::Status error_ ABSL_GUARDED_BY(mu_);
   int64_t next_ ABSL_GUARDED_BY(mu_);

@@ -6,10 +6,10 @@
 #include <memory>
 #include <utility>
 
+#include "server/exec/compute_pool.h"
+#include "server/exec/strand.h"
+#include "server/exec/thread_priority.h"
 #include "server/rpc/unary_call.h"
-#include "server/session/compute_pool.h"
-#include "server/session/strand.h"
-#include "server/session/thread_priority.h"
 
 namespace backprop::rpc {
 
@@ -18,27 +18,26 @@ namespace backprop::rpc {
 
 // Does pieces of `work` for a slice on this thread, then goes on through the pool.
 template <class Work>
-void ContinueSliced(session::ComputePool* pool, UnaryCall* call, std::shared_ptr<Work> work) {
+void ContinueSliced(exec::ComputePool* pool, UnaryCall* call, std::shared_ptr<Work> work) {
   using Clock = std::chrono::steady_clock;
-  const auto end = Clock::now() + absl::ToChronoNanoseconds(session::ComputePool::kSlice);
+  const auto end = Clock::now() + absl::ToChronoNanoseconds(exec::ComputePool::kSlice);
   for (;;) {
     if (call->cancelled()) return call->Done(CallerGone());
     if (!work->Advance()) return work->Answer(call);
     const auto now = Clock::now();
     if (now >= end) break;
-    session::LetOthersRun(now);
+    exec::LetOthersRun(now);
   }
-  pool->Post(session::Priority::kBackground, [pool, call, work = std::move(work)]() mutable {
+  pool->Post(exec::Priority::kBackground, [pool, call, work = std::move(work)]() mutable {
     ContinueSliced(pool, call, std::move(work));
   });
 }
 
 // Does cheap work here and now, other work on the pool. `cost` in floating-point operations.
 template <class Work>
-void RunSliced(session::ComputePool* pool, UnaryCall* call, std::shared_ptr<Work> work,
-               int64_t cost) {
-  if (cost <= session::Strand::kInlineCost) return ContinueSliced(pool, call, std::move(work));
-  pool->Post(session::Priority::kInteractive, [pool, call, work = std::move(work)]() mutable {
+void RunSliced(exec::ComputePool* pool, UnaryCall* call, std::shared_ptr<Work> work, int64_t cost) {
+  if (cost <= exec::Strand::kInlineCost) return ContinueSliced(pool, call, std::move(work));
+  pool->Post(exec::Priority::kInteractive, [pool, call, work = std::move(work)]() mutable {
     ContinueSliced(pool, call, std::move(work));
   });
 }

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "server/base/status.h"
 #include "server/engine/loss.h"
 #include "server/rpc/enum_table.h"
 #include "server/rpc/loss_codec.h"
@@ -54,7 +55,7 @@ Initializer DefaultBiasInitializer(Initializer weights) {
 
 // `value` is given with CONSTANT, and with nothing else.
 void CheckConstant(bool constant, bool given, double value, const std::string& field,
-                   const NumberRules& check, Fields* fields) {
+                   const NumberRules& check, base::Fields* fields) {
   if (given) {
     check.Finite(field, value);
     if (!constant) fields->Add(field, "is for CONSTANT alone");
@@ -65,7 +66,7 @@ void CheckConstant(bool constant, bool given, double value, const std::string& f
 
 // The numbers that only one kind of layer has.
 void DecodeLayerOptions(const v1::Layer& layer, const std::string& field, bool last,
-                        const NumberRules& check, Fields* fields, engine::LayerSpec* out) {
+                        const NumberRules& check, base::Fields* fields, engine::LayerSpec* out) {
   if (layer.has_negative_slope()) {
     out->negative_slope = layer.negative_slope();
     check.Fraction(field + ".negative_slope", out->negative_slope);
@@ -93,7 +94,7 @@ void DecodeLayerOptions(const v1::Layer& layer, const std::string& field, bool l
                 out->initial_bias, field + ".initial_bias", check, fields);
 }
 
-void DecodeLayers(const v1::ModelSpec& message, engine::NetworkSpec* spec, Fields* fields) {
+void DecodeLayers(const v1::ModelSpec& message, engine::NetworkSpec* spec, base::Fields* fields) {
   if (message.layers().empty()) fields->Add("spec.layers", "must have at least one layer, got 0");
   const NumberRules check(spec->data_type, fields);
   for (int i = 0; i < message.layers_size(); ++i) {
@@ -120,7 +121,7 @@ void DecodeLayers(const v1::ModelSpec& message, engine::NetworkSpec* spec, Field
 
 engine::Standardization DecodeStandardization(const v1::InputStandardization& message,
                                               const std::string& field, int64_t features,
-                                              Fields* fields) {
+                                              base::Fields* fields) {
   // Both are used in float64, whatever the model's precision.
   const NumberRules check(DataType::kFloat64, fields);
   engine::Standardization out;
@@ -142,13 +143,13 @@ void EncodeStandardization(const engine::Standardization& standardization,
 }
 
 absl::StatusOr<engine::NetworkSpec> DecodeSpec(const v1::ModelSpec& message,
-                                               const session::Limits& limits) {
+                                               const base::Limits& limits) {
   if (message.layers_size() > limits.max_layers) {
-    return session::LimitError("spec.layers",
-                               absl::StrCat("has ", message.layers_size(),
-                                            " layers, more than the limit of ", limits.max_layers));
+    return base::LimitError("spec.layers",
+                            absl::StrCat("has ", message.layers_size(),
+                                         " layers, more than the limit of ", limits.max_layers));
   }
-  Fields fields;
+  base::Fields fields;
   engine::NetworkSpec spec;
   spec.input_size = message.input_size();
   spec.seed = message.seed();
@@ -179,9 +180,9 @@ absl::StatusOr<engine::NetworkSpec> DecodeSpec(const v1::ModelSpec& message,
   }
   if (!fields.ok()) return fields.status();
   if (engine::CountParameters(spec, limits.max_parameters) < 0) {
-    return session::LimitError(
-        "spec.layers", absl::StrCat("the model would have more parameters than the limit of ",
-                                    limits.max_parameters));
+    return base::LimitError("spec.layers",
+                            absl::StrCat("the model would have more parameters than the limit of ",
+                                         limits.max_parameters));
   }
   return spec;
 }
@@ -230,7 +231,7 @@ absl::StatusOr<session::DecodedSpec> DecodeSpecRecord(absl::string_view record) 
   if (!message.ParseFromArray(record.data(), static_cast<int>(record.size()))) {
     return absl::DataLossError("cannot be read");
   }
-  session::Limits no_limits;
+  base::Limits no_limits;
   no_limits.max_layers = std::numeric_limits<int32_t>::max();
   no_limits.max_parameters = int64_t{1} << 40;
   auto spec = DecodeSpec(message, no_limits);

@@ -9,23 +9,23 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "backprop/v1/model.pb.h"
+#include "server/base/fields.h"
+#include "server/base/limits.h"
 #include "server/engine/network.h"
 #include "server/engine/spec.h"
-#include "server/rpc/fields.h"
 #include "server/session/environment.h"
-#include "server/session/limits.h"
 
 namespace backprop::rpc {
 
 // Defaults filled in. INVALID_ARGUMENT with every violation found, fields from "spec."; or
 // RESOURCE_EXHAUSTED for too many layers or parameters. Class and feature names are checked too.
 absl::StatusOr<engine::NetworkSpec> DecodeSpec(const v1::ModelSpec& message,
-                                               const session::Limits& limits);
+                                               const base::Limits& limits);
 
 // mean and std, both of `features` numbers or both empty; violations, from `field`, are added.
 engine::Standardization DecodeStandardization(const v1::InputStandardization& message,
                                               const std::string& field, int64_t features,
-                                              Fields* fields);
+                                              base::Fields* fields);
 void EncodeStandardization(const engine::Standardization& standardization,
                            v1::InputStandardization* message);
 

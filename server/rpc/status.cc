@@ -3,8 +3,8 @@
 #include <string>
 
 #include "google/rpc/error_details.pb.h"
-#include "server/session/status.h"
-#include "server/session/text.h"
+#include "server/base/status.h"
+#include "server/base/text.h"
 
 namespace backprop::rpc {
 
@@ -12,8 +12,8 @@ google::rpc::Status ToMessage(const absl::Status& status) {
   google::rpc::Status details;
   details.set_code(static_cast<int>(status.code()));
   // Our own errors fit already; those that come from below may not.
-  details.set_message(session::FitHeader(status.message(), session::kMaxErrorBytes));
-  const auto violations = session::FieldViolationsOf(status);
+  details.set_message(base::FitHeader(status.message(), base::kMaxErrorBytes));
+  const auto violations = base::FieldViolationsOf(status);
   if (!violations.empty()) {
     google::rpc::BadRequest bad_request;
     for (const auto& violation : violations) {
@@ -23,7 +23,7 @@ google::rpc::Status ToMessage(const absl::Status& status) {
     }
     details.add_details()->PackFrom(bad_request);
   }
-  if (const auto reason = session::ReasonOf(status)) {
+  if (const auto reason = base::ReasonOf(status)) {
     google::rpc::ErrorInfo info;
     info.set_reason(reason->reason);
     info.set_domain("backprop.v1");

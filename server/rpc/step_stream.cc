@@ -2,10 +2,12 @@
 
 #include <utility>
 
+#include "server/base/status.h"
 #include "server/rpc/hand_over.h"
 #include "server/rpc/handlers.h"
 #include "server/rpc/status.h"
 #include "server/rpc/training_codec.h"
+#include "server/session/errors.h"
 
 namespace backprop::rpc {
 
@@ -25,7 +27,7 @@ void StepStream::OnReadDone(bool ok) {
   ok = ok && parsed.ok();
   int64_t sequence = 0;
   {
-    const session::MutexLock lock(&mu_);
+    const base::MutexLock lock(&mu_);
     if (finished_) return;
     if (ok) {
       const auto bytes = static_cast<int64_t>(request_.message().ByteSizeLong());
@@ -41,7 +43,7 @@ void StepStream::OnReadDone(bool ok) {
   if (ok) {
     // No other read is started before this one is with its model: that keeps their order.
     Begin(request_.message(), sequence);
-    const session::MutexLock lock(&mu_);
+    const base::MutexLock lock(&mu_);
     reading_ = false;
   }
   Pump();
@@ -49,7 +51,7 @@ void StepStream::OnReadDone(bool ok) {
 
 void StepStream::Begin(const v1::StepStreamRequest& request, int64_t sequence) {
   if (!request.has_step()) {
-    return Answer(sequence, nullptr, session::FieldError("step", "is required"));
+    return Answer(sequence, nullptr, base::FieldError("step", "is required"));
   }
   const v1::StepRequest& step = request.step();
   if (!step.model().empty()) model_ = step.model();
@@ -73,7 +75,7 @@ void StepStream::Answer(int64_t sequence, const session::Session* model,
   } else {
     *response.mutable_error() = ToMessage(outcome.status());
   }
-  const session::MutexLock lock(&mu_);
+  const base::MutexLock lock(&mu_);
   slots_[static_cast<size_t>(sequence - first_)].response = std::move(response);
 }
 
@@ -96,7 +98,7 @@ std::optional<absl::Status> StepStream::EndStatus() const {
 void StepStream::Pump() {
   const auto self = shared_from_this();
   {
-    const session::MutexLock lock(&mu_);
+    const base::MutexLock lock(&mu_);
     if (std::exchange(pumping_, true)) {
       pump_again_ = true;
       return;
@@ -107,7 +109,7 @@ void StepStream::Pump() {
     bool write = false;
     std::optional<absl::Status> end;
     {
-      const session::MutexLock lock(&mu_);
+      const base::MutexLock lock(&mu_);
       pump_again_ = false;
       end = EndStatus();
       finished_ = end.has_value();
@@ -124,7 +126,7 @@ void StepStream::Pump() {
     if (end.has_value()) return End(*end);
     if (write) StartWrite(&response_);
     if (read) StartRead(&request_);
-    const session::MutexLock lock(&mu_);
+    const base::MutexLock lock(&mu_);
     if (pump_again_) continue;
     pumping_ = false;
     return;
@@ -144,7 +146,7 @@ void StepStream::OnWriteDone(bool ok) {
   TakeOver(this);
   const auto self = shared_from_this();
   {
-    const session::MutexLock lock(&mu_);
+    const base::MutexLock lock(&mu_);
     writing_ = false;
     cancelled_ = cancelled_ || !ok;
   }
@@ -155,7 +157,7 @@ void StepStream::OnCancel() {
   TakeOver(this);
   const auto self = shared_from_this();
   {
-    const session::MutexLock lock(&mu_);
+    const base::MutexLock lock(&mu_);
     cancelled_ = true;
   }
   Pump();
@@ -163,7 +165,7 @@ void StepStream::OnCancel() {
 
 void StepStream::OnServerStop() {
   {
-    const session::MutexLock lock(&mu_);
+    const base::MutexLock lock(&mu_);
     stopping_ = true;
   }
   Pump();

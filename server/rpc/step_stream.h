@@ -13,9 +13,9 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/time/clock.h"
 #include "backprop/v1/training_service.pb.h"
+#include "server/base/mutex.h"
 #include "server/rpc/context.h"
 #include "server/rpc/incoming.h"
-#include "server/session/mutex.h"
 #include "server/session/session.h"
 
 namespace backprop::rpc {
@@ -59,7 +59,7 @@ class StepStream final
   // How the stream ends now, if it does.
   std::optional<absl::Status> EndStatus() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   bool cancelled() const {
-    const session::MutexLock lock(&mu_);
+    const base::MutexLock lock(&mu_);
     return cancelled_;
   }
 
@@ -70,7 +70,7 @@ class StepStream final
   v1::StepStreamResponse response_;          // owned by gRPC while writing_, else guarded by mu_
   std::string model_;                        // of the last request; used by OnReadDone alone
 
-  mutable session::Mutex mu_;
+  mutable base::Mutex mu_;
   std::deque<Slot> slots_ ABSL_GUARDED_BY(mu_);  // unanswered, in order
   int64_t first_ ABSL_GUARDED_BY(mu_) = 1;       // sequence of the first of them
   int64_t unanswered_bytes_ ABSL_GUARDED_BY(mu_) = 0;

@@ -7,14 +7,15 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "server/base/status.h"
 #include "server/rpc/byte_order.h"
-#include "server/session/status.h"
+#include "server/session/errors.h"
 
 namespace backprop::rpc {
 namespace {
 
+using base::FieldError;
 using engine::DataType;
-using session::FieldError;
 
 std::string ShapeOf(const MatrixRules& rules) {
   if (rules.is_vector) return absl::StrCat("[", rules.rows * rules.cols, "]");
@@ -143,7 +144,7 @@ absl::StatusOr<int64_t> CheckShape(const v1::Tensor& tensor, const MatrixRules& 
     }
   }
   if (any_rows && rows > rules.max_rows) {
-    return session::LimitError(
+    return base::LimitError(
         rules.field, absl::StrCat("has ", rows, " rows, more than the limit of ", rules.max_rows));
   }
   // rows < 2^31 and cols ≤ the limit on parameters: no overflow.

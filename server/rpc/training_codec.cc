@@ -4,8 +4,8 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "server/base/fields.h"
 #include "server/engine/split.h"
-#include "server/rpc/fields.h"
 #include "server/rpc/number_rules.h"
 #include "server/rpc/time_codec.h"
 
@@ -58,7 +58,7 @@ void EncodeProgress(const session::Progress& progress, v1::Progress* message) {
 
 // The rows that are left to train on once the validation split is taken.
 int64_t DecodeSplit(const v1::TrainingConfig& message, int64_t rows, bool has_validation,
-                    Fields* fields, session::RunConfig* config) {
+                    base::Fields* fields, session::RunConfig* config) {
   if (!message.has_validation_split()) return rows;
   const double split = message.validation_split();
   const std::string field = "config.validation_split";
@@ -76,7 +76,8 @@ int64_t DecodeSplit(const v1::TrainingConfig& message, int64_t rows, bool has_va
   return rows;
 }
 
-void DecodeReports(const v1::TrainingConfig& message, Fields* fields, session::RunConfig* config) {
+void DecodeReports(const v1::TrainingConfig& message, base::Fields* fields,
+                   session::RunConfig* config) {
   config->report_every = std::max<int64_t>(config->iterations / 100, 1);
   if (message.has_report_every()) {
     config->report_every = message.report_every();
@@ -95,7 +96,7 @@ void DecodeReports(const v1::TrainingConfig& message, Fields* fields, session::R
   }
 }
 
-void DecodeEarlyStopping(const v1::EarlyStopping& message, Fields* fields,
+void DecodeEarlyStopping(const v1::EarlyStopping& message, base::Fields* fields,
                          session::RunConfig* config) {
   session::EarlyStopping stopping;
   if (message.has_patience()) stopping.patience = message.patience();
@@ -107,7 +108,7 @@ void DecodeEarlyStopping(const v1::EarlyStopping& message, Fields* fields,
   config->early_stopping = stopping;
 }
 
-void DecodeCheckpoints(const v1::CheckpointConfig& message, Fields* fields,
+void DecodeCheckpoints(const v1::CheckpointConfig& message, base::Fields* fields,
                        session::RunConfig* config) {
   session::CheckpointPolicy policy;
   const std::string field = "config.checkpoints";
@@ -123,8 +124,8 @@ void DecodeCheckpoints(const v1::CheckpointConfig& message, Fields* fields,
     policy.keep_last = message.keep_last();
     if (!message.has_every_iterations()) {
       fields->Add(field + ".keep_last", "needs every_iterations");
-    } else if (policy.keep_last < 1 || policy.keep_last > session::kMostKeptLast) {
-      fields->Add(field + ".keep_last", absl::StrCat("must be in [1, ", session::kMostKeptLast,
+    } else if (policy.keep_last < 1 || policy.keep_last > base::kMostKeptLast) {
+      fields->Add(field + ".keep_last", absl::StrCat("must be in [1, ", base::kMostKeptLast,
                                                      "], got ", policy.keep_last));
     }
   }
@@ -136,7 +137,7 @@ void DecodeCheckpoints(const v1::CheckpointConfig& message, Fields* fields,
 
 absl::StatusOr<session::RunConfig> DecodeTrainingConfig(const v1::TrainingConfig& message,
                                                         int64_t all_rows, bool has_validation) {
-  Fields fields;
+  base::Fields fields;
   session::RunConfig config;
   const int64_t rows = DecodeSplit(message, all_rows, has_validation, &fields, &config);
   config.batch_size = rows;

@@ -9,6 +9,8 @@
 #include "server/rpc/handlers.h"
 #include "server/rpc/names.h"
 #include "server/rpc/step_stream.h"
+#include "server/session/request_key.h"
+#include "server/session/session.h"
 
 namespace backprop::rpc {
 

@@ -9,8 +9,10 @@
 
 #include "absl/status/status.h"
 #include "absl/time/clock.h"
+#include "server/base/limits.h"
 #include "server/rpc/context.h"
 #include "server/rpc/status.h"
+#include "server/session/memory_budget.h"
 
 namespace backprop::rpc {
 
@@ -65,7 +67,7 @@ class UnaryCall final {
 // RESOURCE_EXHAUSTED.
 inline absl::StatusOr<session::MemoryBudget::Claim> MemoryOfRequest(Context* context,
                                                                     int64_t bytes) {
-  if (bytes < session::kUncountedBytes) return session::MemoryBudget::Claim();
+  if (bytes < base::kUncountedBytes) return session::MemoryBudget::Claim();
   return context->environment->memory.AskForWork(2 * bytes, "the request");
 }
 

@@ -13,13 +13,13 @@
 #include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
 #include "absl/time/clock.h"
+#include "server/base/mutex.h"
 #include "server/rpc/context.h"
 #include "server/rpc/hand_over.h"
 #include "server/rpc/incoming.h"
 #include "server/rpc/status.h"
 #include "server/rpc/unary_call.h"
-#include "server/session/mutex.h"
-#include "server/session/status.h"
+#include "server/session/errors.h"
 
 namespace backprop::rpc {
 
@@ -63,7 +63,7 @@ class UploadStream final : public grpc::ServerReadReactor<Incoming<Request>>,
     TakeOver(this);
     const auto self = this->shared_from_this();
     {
-      const session::MutexLock lock(&mu_);
+      const base::MutexLock lock(&mu_);
       reading_ = false;
       if (finished_) return;
       if (ok) {
@@ -83,7 +83,7 @@ class UploadStream final : public grpc::ServerReadReactor<Incoming<Request>>,
     TakeOver(this);
     const auto self = this->shared_from_this();
     {
-      const session::MutexLock lock(&mu_);
+      const base::MutexLock lock(&mu_);
       cancelled_ = true;
     }
     Pump();
@@ -91,7 +91,7 @@ class UploadStream final : public grpc::ServerReadReactor<Incoming<Request>>,
 
   void OnServerStop() override {
     {
-      const session::MutexLock lock(&mu_);
+      const base::MutexLock lock(&mu_);
       stopping_ = true;
     }
     Pump();
@@ -106,7 +106,7 @@ class UploadStream final : public grpc::ServerReadReactor<Incoming<Request>>,
  private:
   void Taken(const absl::Status& status) {
     {
-      const session::MutexLock lock(&mu_);
+      const base::MutexLock lock(&mu_);
       busy_ = false;
       if (!status.ok()) end_ = status;
     }
@@ -115,7 +115,7 @@ class UploadStream final : public grpc::ServerReadReactor<Incoming<Request>>,
 
   void Ended(const absl::Status& status) {
     {
-      const session::MutexLock lock(&mu_);
+      const base::MutexLock lock(&mu_);
       busy_ = false;
       end_ = status;
     }
@@ -143,7 +143,7 @@ class UploadStream final : public grpc::ServerReadReactor<Incoming<Request>>,
   void Pump() {
     const auto self = this->shared_from_this();
     {
-      const session::MutexLock lock(&mu_);
+      const base::MutexLock lock(&mu_);
       if (std::exchange(pumping_, true)) {
         pump_again_ = true;
         return;
@@ -153,7 +153,7 @@ class UploadStream final : public grpc::ServerReadReactor<Incoming<Request>>,
       Action action = Action::kNothing;
       absl::Status end;
       {
-        const session::MutexLock lock(&mu_);
+        const base::MutexLock lock(&mu_);
         pump_again_ = false;
         action = Decide();
         if (action == Action::kFinish) end = *end_;
@@ -164,7 +164,7 @@ class UploadStream final : public grpc::ServerReadReactor<Incoming<Request>>,
       if (action == Action::kEnd) {
         receiver_->End([self](const absl::Status& status) { self->Ended(status); });
       }
-      const session::MutexLock lock(&mu_);
+      const base::MutexLock lock(&mu_);
       if (pump_again_) continue;
       pumping_ = false;
       return;
@@ -187,7 +187,7 @@ class UploadStream final : public grpc::ServerReadReactor<Incoming<Request>>,
   int64_t messages_ = 0;       // read so far; used by OnReadDone alone
   Incoming<Request> request_;  // gRPC's while reading_, the receiver's while busy_
 
-  session::Mutex mu_;
+  base::Mutex mu_;
   bool reading_ ABSL_GUARDED_BY(mu_) = false;
   bool busy_ ABSL_GUARDED_BY(mu_) = false;  // the receiver has not answered yet
   bool half_closed_ ABSL_GUARDED_BY(mu_) = false;

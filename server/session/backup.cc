@@ -45,6 +45,12 @@ store::Batch Wipe() {
 }  // namespace
 
 // Until there is enough for a piece.
+absl::StatusOr<std::unique_ptr<BackupReader>> BackupReader::Of(store::Store* store) {
+  auto snapshot = store->TakeSnapshot();
+  if (!snapshot.ok()) return snapshot.status();
+  return std::make_unique<BackupReader>(*std::move(snapshot));
+}
+
 absl::Status BackupReader::ReadRecords() {
   records_.erase(0, handed_out_);
   handed_out_ = 0;

@@ -18,6 +18,8 @@ namespace backprop::session {
 // Reads a snapshot from beginning to end. Thread-compatible.
 class BackupReader {
  public:
+  // Of what `store`, which must outlive it, holds now. Errors: those of Store::TakeSnapshot.
+  static absl::StatusOr<std::unique_ptr<BackupReader>> Of(store::Store* store);
   explicit BackupReader(std::unique_ptr<store::Snapshot> snapshot)
       : snapshot_(std::move(snapshot)) {}
 

@@ -5,10 +5,10 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "server/base/status.h"
+#include "server/base/text.h"
 #include "server/engine/loss.h"
 #include "server/session/records.h"
-#include "server/session/status.h"
-#include "server/session/text.h"
 #include "server/store/records.pb.h"
 
 namespace backprop::session {
@@ -20,18 +20,19 @@ absl::Status CheckTargets(const DatasetInfo& info, const engine::Network& networ
                           absl::string_view field) {
   const Loss loss = network.spec().loss.kind;
   if (info.targets_per_row != network.outputs()) {
-    return FieldError(field, absl::StrCat("expected ", network.outputs(), " targets in a row, ",
-                                          info.name(), " has ", info.targets_per_row));
+    return base::FieldError(
+        field, absl::StrCat("expected ", network.outputs(), " targets in a row, ", info.name(),
+                            " has ", info.targets_per_row));
   }
   if (!engine::Classifies(loss)) return absl::OkStatus();
   if (info.least_target < 0 || info.largest_target > 1) {
-    return FieldError(
+    return base::FieldError(
         field, absl::StrCat("expected targets in [0, 1], those of ", info.name(), " are in [",
                             info.least_target, ", ", info.largest_target, "]"));
   }
-  if (loss == Loss::kSoftmaxCrossEntropy && info.row_sum_error > kRowSumTolerance) {
-    return FieldError(field, absl::StrCat("expected targets whose rows sum to 1, one of ",
-                                          info.name(), " is off by ", info.row_sum_error));
+  if (loss == Loss::kSoftmaxCrossEntropy && info.row_sum_error > base::kRowSumTolerance) {
+    return base::FieldError(field, absl::StrCat("expected targets whose rows sum to 1, one of ",
+                                                info.name(), " is off by ", info.row_sum_error));
   }
   return absl::OkStatus();
 }
@@ -42,10 +43,10 @@ absl::Status CheckFeatureNames(const DatasetInfo& info, const ModelInfo& model,
   if (info.feature_names.empty() || model.feature_names.empty()) return absl::OkStatus();
   for (size_t i = 0; i < info.feature_names.size(); ++i) {
     if (info.feature_names[i] == model.feature_names[i]) continue;
-    return FieldError(
-        field,
-        absl::StrCat("expected the model's feature ", Quote(model.feature_names[i]), " in column ",
-                     i, ", ", info.name(), " has ", Quote(info.feature_names[i]), " there"));
+    return base::FieldError(
+        field, absl::StrCat("expected the model's feature ", base::Quote(model.feature_names[i]),
+                            " in column ", i, ", ", info.name(), " has ",
+                            base::Quote(info.feature_names[i]), " there"));
   }
   return absl::OkStatus();
 }
@@ -78,8 +79,8 @@ absl::StatusOr<std::vector<int32_t>> FitClasses(const DatasetInfo& info,
                                                 const engine::Network& network,
                                                 const ModelInfo& model, absl::string_view field) {
   if (info.inputs_per_row != network.inputs()) {
-    return FieldError(field, absl::StrCat("expected ", network.inputs(), " inputs in a row, ",
-                                          info.name(), " has ", info.inputs_per_row));
+    return base::FieldError(field, absl::StrCat("expected ", network.inputs(), " inputs in a row, ",
+                                                info.name(), " has ", info.inputs_per_row));
   }
   const absl::Status named = CheckFeatureNames(info, model, field);
   if (!named.ok()) return named;
@@ -91,19 +92,19 @@ absl::StatusOr<std::vector<int32_t>> FitClasses(const DatasetInfo& info,
   }
   const int64_t count = engine::ClassesOf(network.spec().loss.kind, network.outputs());
   if (count == 0) {
-    return FieldError(
+    return base::FieldError(
         field, absl::StrCat("the model takes targets, rows of ", info.name(), " carry classes"));
   }
   if (info.class_names.empty()) {
     if (info.largest_class < count) return classes;
-    return FieldError(field, absl::StrCat("expected classes in [0, ", count, "), ", info.name(),
-                                          " has ", info.largest_class));
+    return base::FieldError(field, absl::StrCat("expected classes in [0, ", count, "), ",
+                                                info.name(), " has ", info.largest_class));
   }
   for (const std::string& name : info.class_names) {
     const auto it = std::find(model.class_names.begin(), model.class_names.end(), name);
     if (it == model.class_names.end()) {
-      return FieldError(field, absl::StrCat("the model has no class ", Quote(name), ", which ",
-                                            info.name(), " has"));
+      return base::FieldError(field, absl::StrCat("the model has no class ", base::Quote(name),
+                                                  ", which ", info.name(), " has"));
     }
     classes.push_back(static_cast<int32_t>(it - model.class_names.begin()));
   }

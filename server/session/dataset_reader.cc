@@ -11,8 +11,9 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "server/base/status.h"
+#include "server/session/errors.h"
 #include "server/session/records.h"
-#include "server/session/status.h"
 
 namespace backprop::session {
 namespace {
@@ -21,7 +22,7 @@ void Unmap(std::byte* data, size_t bytes) { munmap(data, bytes); }
 
 absl::Status ScratchError(const std::string& directory, int error) {
   const bool full = error == ENOSPC || error == EDQUOT;
-  return ReasonError(
+  return base::ReasonError(
       full ? absl::StatusCode::kResourceExhausted : absl::StatusCode::kUnavailable,
       absl::StrCat("rows are read into a file in ", directory, ": ", std::strerror(error)),
       {"NO_SCRATCH_FILE", {{"directory", directory}}});

@@ -2,15 +2,19 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "server/base/mutex.h"
+#include "server/base/status.h"
+#include "server/engine/data.h"
 #include "server/session/datasets.h"
+#include "server/session/errors.h"
 #include "server/session/records.h"
-#include "server/session/status.h"
+#include "server/store/store.h"
 
 namespace backprop::session {
 namespace {
 
 absl::Status RowsMissing(const DatasetInfo& info, absl::string_view field, int64_t got) {
-  return ReasonError(
+  return base::ReasonError(
       absl::StatusCode::kFailedPrecondition,
       absl::StrCat(field, ": expected ", info.rows, ", the rows that have come, got ", got),
       {"ROWS_MISSING", {{"dataset", info.name()}, {"expected_row", absl::StrCat(info.rows)}}});
@@ -31,12 +35,13 @@ absl::StatusOr<DatasetInfo> Datasets::BeginUpload(UploadArgs args) {
   EntryPtr entry;
   const absl::Status room = archive()->CheckRoom(0);
   {
-    const MutexLock lock(&mu_);
+    const base::MutexLock lock(&mu_);
     if (environment_->restoring) return Restoring();
     entry = Find(args.id);
-    if (entry == nullptr && entries_.size() >= kMaxDatasets) {
-      return LimitError("header.dataset_id", absl::StrCat("the server holds ", kMaxDatasets,
-                                                          " datasets already, which is the limit"));
+    if (entry == nullptr && entries_.size() >= base::kMaxDatasets) {
+      return base::LimitError("header.dataset_id",
+                              absl::StrCat("the server holds ", base::kMaxDatasets,
+                                           " datasets already, which is the limit"));
     }
     if (entry == nullptr && !room.ok()) return NoRoom(absl::StrCat("datasets/", args.id), room);
     if (entry == nullptr) {
@@ -55,7 +60,7 @@ absl::StatusOr<DatasetInfo> Datasets::BeginUpload(UploadArgs args) {
   absl::Status fresh = Refresh(entry);
   if (absl::IsNotFound(fresh)) return BeginUpload(std::move(args));  // of an upload that is gone
   if (!fresh.ok()) return fresh;
-  const MutexLock lock(&mu_);
+  const base::MutexLock lock(&mu_);
   const bool same = entry->info.request_id == args.request_id &&
                     entry->info.data_type == args.data_type && entry->info.labels == args.labels &&
                     entry->info.feature_names == args.feature_names;
@@ -63,15 +68,16 @@ absl::StatusOr<DatasetInfo> Datasets::BeginUpload(UploadArgs args) {
     entry->last_append = environment_->clock->Now();
     return entry->info;
   }
-  return ReasonError(absl::StatusCode::kAlreadyExists,
-                     absl::StrCat(entry->info.name(), ": exists already, by another request_id"),
-                     {"DATASET_EXISTS", {{"dataset", entry->info.name()}}});
+  return base::ReasonError(
+      absl::StatusCode::kAlreadyExists,
+      absl::StrCat(entry->info.name(), ": exists already, by another request_id"),
+      {"DATASET_EXISTS", {{"dataset", entry->info.name()}}});
 }
 
 void Datasets::Append(AppendArgs args, Callback<DatasetInfo> done) {
   EntryPtr entry;
   {
-    const MutexLock lock(&mu_);
+    const base::MutexLock lock(&mu_);
     entry = FindByUid(args.uid);
   }
   if (entry == nullptr) return done(DatasetNotFound("the dataset of this upload"));
@@ -85,7 +91,7 @@ void Datasets::DoAppend(const EntryPtr& entry, AppendArgs args, Callback<Dataset
   DatasetInfo next;
   bool gone = false;
   {
-    const MutexLock lock(&mu_);
+    const base::MutexLock lock(&mu_);
     next = entry->info;
     gone = entry->removed;
   }
@@ -111,9 +117,9 @@ void Datasets::DoAppend(const EntryPtr& entry, AppendArgs args, Callback<Dataset
     Finish(entry);
     return done(next);
   }
-  if (args.rows.rows - skipped > kMaxDatasetRows - next.rows) {
-    return refuse(
-        LimitError("chunk.rows", absl::StrCat("a dataset has at most ", kMaxDatasetRows, " rows")));
+  if (args.rows.rows - skipped > base::kMaxDatasetRows - next.rows) {
+    return refuse(base::LimitError(
+        "chunk.rows", absl::StrCat("a dataset has at most ", base::kMaxDatasetRows, " rows")));
   }
   const engine::Dataset rows = skipped > 0 ? Behind(args.rows, skipped) : std::move(args.rows);
   store::Batch batch;
@@ -144,7 +150,7 @@ void Datasets::DoAppend(const EntryPtr& entry, AppendArgs args, Callback<Dataset
 void Datasets::Complete(Uid uid, int64_t rows, Callback<DatasetInfo> done) {
   EntryPtr entry;
   {
-    const MutexLock lock(&mu_);
+    const base::MutexLock lock(&mu_);
     entry = FindByUid(uid);
   }
   if (entry == nullptr) return done(DatasetNotFound("the dataset of this upload"));
@@ -157,17 +163,17 @@ void Datasets::DoComplete(const EntryPtr& entry, int64_t rows, Callback<DatasetI
   absl::Status status = Refresh(entry);
   DatasetInfo next;
   {
-    const MutexLock lock(&mu_);
+    const base::MutexLock lock(&mu_);
     next = entry->info;
     if (entry->removed && status.ok()) status = DatasetNotFound(next.name());
   }
   if (status.ok() && (rows < 1 || rows < next.rows)) {
-    status = FieldError("commit.rows", absl::StrCat("expected ", next.rows,
-                                                    ", the rows that have come, got ", rows));
+    status = base::FieldError("commit.rows", absl::StrCat("expected ", next.rows,
+                                                          ", the rows that have come, got ", rows));
   } else if (status.ok() && rows > next.rows) {
     status = RowsMissing(next, "commit.rows", rows);
   } else if (status.ok() && !(next.weight_sum > 0)) {
-    status = FieldError("chunk.rows.sample_weights", "must not all be 0");
+    status = base::FieldError("chunk.rows.sample_weights", "must not all be 0");
   }
   if (!status.ok() || next.ready) {
     Finish(entry);
@@ -186,7 +192,7 @@ void Datasets::Store(const EntryPtr& entry, DatasetInfo next, store::Batch batch
                     [this, entry, next = std::move(next),
                      done = std::move(done)](const absl::Status& status) mutable {
                       {
-                        const MutexLock lock(&mu_);
+                        const base::MutexLock lock(&mu_);
                         entry->last_append = environment_->clock->Now();
                         if (status.ok()) {
                           entry->info = next;
@@ -201,10 +207,11 @@ void Datasets::Store(const EntryPtr& entry, DatasetInfo next, store::Batch batch
 }
 
 int64_t Datasets::ExpireUploads() {
-  const absl::Duration age = archive()->CheckRoom(0).ok() ? kUploadAge : kUploadAgeWithoutRoom;
+  const absl::Duration age =
+      archive()->CheckRoom(0).ok() ? base::kUploadAge : base::kUploadAgeWithoutRoom;
   std::vector<EntryPtr> doubtful;
   {
-    const MutexLock lock(&mu_);
+    const base::MutexLock lock(&mu_);
     for (const auto& [id, entry] : entries_) {
       if (entry->doubtful && !entry->busy && !entry->info.ready) doubtful.push_back(entry);
     }
@@ -213,7 +220,7 @@ int64_t Datasets::ExpireUploads() {
   for (const EntryPtr& entry : doubtful) Refresh(entry).IgnoreError();
   std::vector<EntryPtr> expired;
   {
-    const MutexLock lock(&mu_);
+    const base::MutexLock lock(&mu_);
     const absl::Time now = environment_->clock->Now();
     for (const auto& [id, entry] : entries_) {
       if (!entry->info.ready && !entry->busy && !entry->doubtful &&

@@ -2,9 +2,13 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "server/base/mutex.h"
+#include "server/base/status.h"
+#include "server/engine/data.h"
+#include "server/engine/network.h"
 #include "server/session/dataset_reader.h"
 #include "server/session/datasets.h"
-#include "server/session/status.h"
+#include "server/session/errors.h"
 
 namespace backprop::session {
 namespace {
@@ -22,7 +26,7 @@ Datasets::Datasets(Environment* environment, std::string scratch_dir)
 Datasets::~Datasets() {
   Stop();
   {
-    const MutexLock lock(&mu_);
+    const base::MutexLock lock(&mu_);
     ended_ = true;
     changed_.NotifyAll();
   }
@@ -30,7 +34,7 @@ Datasets::~Datasets() {
 }
 
 void Datasets::Stop() {
-  const MutexLock lock(&mu_);
+  const base::MutexLock lock(&mu_);
   stop_ = true;
   changed_.NotifyAll();
   changed_.Wait(
@@ -41,7 +45,7 @@ void Datasets::Use(absl::string_view id, const ModelInfo& model, const engine::N
                    const std::string& field, Callback<RowsInUse> done) {
   EntryPtr entry;
   {
-    const MutexLock lock(&mu_);
+    const base::MutexLock lock(&mu_);
     entry = Find(id);
   }
   if (entry == nullptr) return done(DatasetNotFound(absl::StrCat("datasets/", id)));
@@ -52,7 +56,7 @@ void Datasets::UseAgain(Uid uid, const ModelInfo& model, const engine::Network& 
                         Callback<RowsInUse> done) {
   EntryPtr entry;
   {
-    const MutexLock lock(&mu_);
+    const base::MutexLock lock(&mu_);
     entry = FindByUid(uid);
   }
   if (entry == nullptr) return done(DatasetNotFound("the dataset of the run"));
@@ -62,9 +66,9 @@ void Datasets::UseAgain(Uid uid, const ModelInfo& model, const engine::Network& 
 absl::Status Datasets::CheckUsable(const Entry& entry, User user) const {
   if (entry.removed) return DatasetNotFound(entry.info.name());
   if (!entry.deleting || user == User::kGoesOn) return absl::OkStatus();
-  return ReasonError(absl::StatusCode::kUnavailable,
-                     absl::StrCat(entry.info.name(), ": is about to be deleted"),
-                     {"DATASET_BEING_DELETED", {{"dataset", entry.info.name()}}});
+  return base::ReasonError(absl::StatusCode::kUnavailable,
+                           absl::StrCat(entry.info.name(), ": is about to be deleted"),
+                           {"DATASET_BEING_DELETED", {{"dataset", entry.info.name()}}});
 }
 
 void Datasets::Read(const EntryPtr& entry, const ModelInfo& model, const engine::Network& network,
@@ -73,13 +77,14 @@ void Datasets::Read(const EntryPtr& entry, const ModelInfo& model, const engine:
   if (!fresh.ok()) return done(fresh);
   Reading reading;
   {
-    const MutexLock lock(&mu_);
+    const base::MutexLock lock(&mu_);
     reading.info = entry->info;
   }
   if (!reading.info.ready) {
-    return done(ReasonError(absl::StatusCode::kFailedPrecondition,
-                            absl::StrCat(field, ": ", reading.info.name(), " is not complete"),
-                            {"DATASET_UPLOADING", {{"dataset", reading.info.name()}}}));
+    return done(
+        base::ReasonError(absl::StatusCode::kFailedPrecondition,
+                          absl::StrCat(field, ": ", reading.info.name(), " is not complete"),
+                          {"DATASET_UPLOADING", {{"dataset", reading.info.name()}}}));
   }
   auto classes = FitClasses(reading.info, network, model, field);
   if (!classes.ok()) return done(classes.status());
@@ -88,7 +93,7 @@ void Datasets::Read(const EntryPtr& entry, const ModelInfo& model, const engine:
   absl::Status usable;
   RowsInUse in_use;
   {
-    const MutexLock lock(&mu_);
+    const base::MutexLock lock(&mu_);
     usable = CheckUsable(*entry, user);
     auto rows = usable.ok() ? entry->read[reading.form].lock() : nullptr;
     if (rows != nullptr) {
@@ -119,7 +124,7 @@ class Datasets::InUse {
   InUse& operator=(const InUse&) = delete;
   ~InUse() {
     rows_ = nullptr;  // which may take long: outside of the lock
-    const MutexLock lock(&datasets_->mu_);
+    const base::MutexLock lock(&datasets_->mu_);
     entry_->users.extract(user_);
   }
 
@@ -144,7 +149,7 @@ void Datasets::ReadLoop() {
     std::shared_ptr<const engine::Dataset> known;
     std::vector<Deletion> due;
     {
-      const MutexLock lock(&mu_);
+      const base::MutexLock lock(&mu_);
       // After Stop() too: a call that was under way may still ask, and must be told.
       changed_.Wait(&mu_, [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
         return ended_ || !to_read_.empty() || !deletions_in_wait_.empty();
@@ -160,7 +165,7 @@ void Datasets::ReadLoop() {
     }
     for (Deletion& deletion : due) BeginDelete(std::move(deletion));
     {
-      const MutexLock lock(&mu_);
+      const base::MutexLock lock(&mu_);
       if (to_read_.empty()) continue;
       reading_ = true;
       reading = std::move(to_read_.front());
@@ -178,7 +183,7 @@ void Datasets::ReadLoop() {
     absl::StatusOr<RowsInUse> in_use = RowsInUse();
     if (!rows.ok()) in_use = rows.status();
     {
-      const MutexLock lock(&mu_);
+      const base::MutexLock lock(&mu_);
       reading.entry->users.extract(reading.user);
       if (rows.ok()) {
         std::erase_if(reading.entry->read, [](const auto& form) { return form.second.expired(); });
@@ -187,7 +192,7 @@ void Datasets::ReadLoop() {
       }
     }
     reading.done(std::move(in_use));
-    const MutexLock lock(&mu_);
+    const base::MutexLock lock(&mu_);
     reading_ = false;
     changed_.NotifyAll();
   }

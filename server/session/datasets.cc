@@ -5,9 +5,12 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "server/base/status.h"
+#include "server/exec/compute_pool.h"
+#include "server/session/errors.h"
 #include "server/session/records.h"
 #include "server/session/run_records.h"
-#include "server/session/status.h"
+#include "server/store/store.h"
 
 namespace backprop::session {
 namespace {
@@ -19,9 +22,9 @@ using SteadyClock = std::chrono::steady_clock;
 constexpr auto kReleasePatience = std::chrono::milliseconds(500);
 
 absl::Status DatasetInUse(const DatasetInfo& info, const std::string& user) {
-  return ReasonError(absl::StatusCode::kFailedPrecondition,
-                     absl::StrCat(info.name(), ": ", user, " uses it"),
-                     {"DATASET_IN_USE", {{"dataset", info.name()}, {"user", user}}});
+  return base::ReasonError(absl::StatusCode::kFailedPrecondition,
+                           absl::StrCat(info.name(), ": ", user, " uses it"),
+                           {"DATASET_IN_USE", {{"dataset", info.name()}, {"user", user}}});
 }
 
 }  // namespace
@@ -46,7 +49,7 @@ absl::StatusOr<int64_t> Datasets::Open() {
   if (!scanned.ok()) return scanned;
   const auto answers = ReadRegistryAnswers(archive(), RegistryAnswerKind::kDeleteDataset);
   if (!answers.ok()) return answers.status();
-  const MutexLock lock(&mu_);
+  const base::MutexLock lock(&mu_);
   entries_ = std::move(found);
   for (const RegistryAnswer& answer : *answers) {
     deletions_.Record(answer.key, answer.time, 0);
@@ -69,7 +72,7 @@ Datasets::EntryPtr Datasets::FindByUid(Uid uid) const {
 
 void Datasets::Begin(const EntryPtr& entry, absl::AnyInvocable<void()> change) {
   {
-    const MutexLock lock(&mu_);
+    const base::MutexLock lock(&mu_);
     if (std::exchange(entry->busy, true)) {
       entry->waiting.push_back(std::move(change));
       return;
@@ -81,21 +84,21 @@ void Datasets::Begin(const EntryPtr& entry, absl::AnyInvocable<void()> change) {
 void Datasets::Finish(const EntryPtr& entry) {
   absl::AnyInvocable<void()> next;
   {
-    const MutexLock lock(&mu_);
+    const base::MutexLock lock(&mu_);
     entry->busy = !entry->waiting.empty();
     if (!entry->busy) return;
     next = std::move(entry->waiting.front());
     entry->waiting.pop_front();
   }
   // Not here: this may be the store's thread.
-  environment_->pool->Post(Priority::kInteractive, std::move(next));
+  environment_->pool->Post(exec::Priority::kInteractive, std::move(next));
 }
 
 // What the store holds of a dataset of which it refused a change, or which was damaged.
 absl::Status Datasets::Refresh(const EntryPtr& entry) {
   std::string id;
   {
-    const MutexLock lock(&mu_);
+    const base::MutexLock lock(&mu_);
     if (!entry->doubtful) return absl::OkStatus();
     id = entry->info.id;
   }
@@ -103,7 +106,7 @@ absl::Status Datasets::Refresh(const EntryPtr& entry) {
   if (!health.ok()) return NotStored(absl::StrCat("datasets/", id), health);
   const auto value = archive()->Get(store::Table::kDatasets, id);
   if (!value.ok()) return value.status();
-  const MutexLock lock(&mu_);
+  const base::MutexLock lock(&mu_);
   if (!value->has_value()) {
     entry->removed = true;
     entries_.erase(id);
@@ -119,20 +122,20 @@ absl::Status Datasets::Refresh(const EntryPtr& entry) {
 absl::StatusOr<DatasetInfo> Datasets::Get(absl::string_view id) {
   EntryPtr entry;
   {
-    const MutexLock lock(&mu_);
+    const base::MutexLock lock(&mu_);
     entry = Find(id);
   }
   if (entry == nullptr) return DatasetNotFound(absl::StrCat("datasets/", id));
   absl::Status fresh = Refresh(entry);
   if (!fresh.ok()) return fresh;
-  const MutexLock lock(&mu_);
+  const base::MutexLock lock(&mu_);
   return entry->info;
 }
 
 std::vector<DatasetInfo> Datasets::List(const std::string& after, size_t count) {
   std::vector<EntryPtr> entries;
   {
-    const MutexLock lock(&mu_);
+    const base::MutexLock lock(&mu_);
     for (auto it = entries_.upper_bound(after); it != entries_.end(); ++it) {
       entries.push_back(it->second);
     }
@@ -141,7 +144,7 @@ std::vector<DatasetInfo> Datasets::List(const std::string& after, size_t count) 
   for (const EntryPtr& entry : entries) {
     if (list.size() == count) break;
     if (!Refresh(entry).ok()) continue;
-    const MutexLock lock(&mu_);
+    const base::MutexLock lock(&mu_);
     if (!entry->removed) list.push_back(entry->info);
   }
   return list;
@@ -152,7 +155,7 @@ void Datasets::Delete(absl::string_view id, const RequestKey& key,
   EntryPtr entry;
   absl::StatusOr<const Uid*> repeated = nullptr;
   {
-    const MutexLock lock(&mu_);
+    const base::MutexLock lock(&mu_);
     repeated = deletions_.Find(key, environment_->clock->Now());
     if (repeated.ok() && *repeated == nullptr) entry = Find(id);
   }
@@ -173,7 +176,7 @@ void Datasets::BeginDelete(Deletion deletion) {
       const bool waits =
           absl::IsFailedPrecondition(unused) && SteadyClock::now() < deletion.deadline;
       if (!waits) return deletion.done(unused);
-      const MutexLock lock(&mu_);
+      const base::MutexLock lock(&mu_);
       deletions_in_wait_.push_back(std::move(deletion));
       changed_.NotifyAll();
       return;
@@ -181,7 +184,7 @@ void Datasets::BeginDelete(Deletion deletion) {
     // A barrier: after it, the runs of the former users are in the store.
     archive()->Commit({}, store::Durability::kNone, nullptr,
                       [this, deletion = std::move(deletion)](const absl::Status&) mutable {
-                        environment_->pool->Post(Priority::kInteractive,
+                        environment_->pool->Post(exec::Priority::kInteractive,
                                                  [this, deletion = std::move(deletion)]() mutable {
                                                    DoDelete(deletion.entry, deletion.key,
                                                             std::move(deletion.done));
@@ -207,7 +210,7 @@ std::vector<Datasets::Deletion> Datasets::TakeDueDeletions() {
 
 // Why it cannot be deleted, if somebody uses it here and now; else nobody begins to any more.
 absl::Status Datasets::CheckUsers(const EntryPtr& entry) {
-  const MutexLock lock(&mu_);
+  const base::MutexLock lock(&mu_);
   if (entry->removed) return DatasetNotFound(entry->info.name());
   if (!entry->users.empty()) return DatasetInUse(entry->info, *entry->users.begin());
   entry->deleting = true;
@@ -218,7 +221,7 @@ absl::Status Datasets::CheckUsers(const EntryPtr& entry) {
 absl::Status Datasets::CheckStoredRuns(const EntryPtr& entry) {
   DatasetInfo info;
   {
-    const MutexLock lock(&mu_);
+    const base::MutexLock lock(&mu_);
     info = entry->info;
   }
   std::string user;
@@ -242,7 +245,7 @@ void Datasets::DoDelete(const EntryPtr& entry, const RequestKey& key,
   const absl::Status unused = CheckStoredRuns(entry);
   store::Batch batch;
   {
-    const MutexLock lock(&mu_);
+    const base::MutexLock lock(&mu_);
     if (!unused.ok()) {
       entry->deleting = false;
     } else if (!key.id.empty()) {
@@ -251,7 +254,7 @@ void Datasets::DoDelete(const EntryPtr& entry, const RequestKey& key,
       const uint64_t sequence = deletion_count_++;
       batch.Put(store::Table::kRequests,
                 RegistryAnswerKey(RegistryAnswerKind::kDeleteDataset, 0,
-                                  static_cast<uint16_t>(sequence % kRegistryRequestWindow)),
+                                  static_cast<uint16_t>(sequence % base::kRegistryRequestWindow)),
                 EncodeRegistryAnswer({key, now, sequence, ""}));
     }
   }
@@ -261,7 +264,7 @@ void Datasets::DoDelete(const EntryPtr& entry, const RequestKey& key,
   }
   Remove(entry, std::move(batch), [this, key, done = std::move(done)](absl::Status status) mutable {
     if (!status.ok() && !key.id.empty()) {
-      const MutexLock lock(&mu_);
+      const base::MutexLock lock(&mu_);
       deletions_.Drop(key.id);
     }
     done(std::move(status));
@@ -273,7 +276,7 @@ void Datasets::Remove(const EntryPtr& entry, store::Batch batch,
                       absl::AnyInvocable<void(absl::Status)> done) {
   DatasetInfo info;
   {
-    const MutexLock lock(&mu_);
+    const base::MutexLock lock(&mu_);
     info = entry->info;
   }
   batch.Delete(store::Table::kDatasets, info.id);
@@ -284,7 +287,7 @@ void Datasets::Remove(const EntryPtr& entry, store::Batch batch,
       std::move(batch), store::Durability::kSync, nullptr,
       [this, entry, info, done = std::move(done)](const absl::Status& status) mutable {
         {
-          const MutexLock lock(&mu_);
+          const base::MutexLock lock(&mu_);
           entry->deleting = false;
           if (status.ok()) {
             entry->removed = true;

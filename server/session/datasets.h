@@ -18,12 +18,16 @@
 #include "absl/functional/any_invocable.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "server/base/mutex.h"
+#include "server/engine/data.h"
+#include "server/engine/network.h"
+#include "server/engine/spec.h"
 #include "server/session/dataset_info.h"
 #include "server/session/environment.h"
 #include "server/session/model_info.h"
-#include "server/session/mutex.h"
 #include "server/session/request_window.h"
 #include "server/session/rows_in_use.h"
+#include "server/store/store.h"
 
 namespace backprop::session {
 
@@ -68,7 +72,7 @@ class Datasets {
   void Complete(Uid uid, int64_t rows, Callback<DatasetInfo> done);
 
   bool empty() const {
-    const MutexLock lock(&mu_);
+    const base::MutexLock lock(&mu_);
     return entries_.empty();
   }
   absl::StatusOr<DatasetInfo> Get(absl::string_view id);
@@ -156,10 +160,10 @@ class Datasets {
   Environment* const environment_;
   const std::string scratch_dir_;
   std::atomic<bool> stop_{false};
-  mutable Mutex mu_;
-  CondVar changed_;
+  mutable base::Mutex mu_;
+  base::CondVar changed_;
   std::map<std::string, EntryPtr, std::less<>> entries_ ABSL_GUARDED_BY(mu_);
-  RequestWindow<Uid> deletions_ ABSL_GUARDED_BY(mu_){kRegistryRequestWindow};
+  RequestWindow<Uid> deletions_ ABSL_GUARDED_BY(mu_){base::kRegistryRequestWindow};
   uint64_t deletion_count_ ABSL_GUARDED_BY(mu_) = 0;
   std::deque<Reading> to_read_ ABSL_GUARDED_BY(mu_);
   std::vector<Deletion> deletions_in_wait_ ABSL_GUARDED_BY(mu_);

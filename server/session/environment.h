@@ -11,12 +11,12 @@
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "server/base/clock.h"
+#include "server/base/limits.h"
+#include "server/base/mutex.h"
 #include "server/engine/spec.h"
-#include "server/session/clock.h"
-#include "server/session/compute_pool.h"
-#include "server/session/limits.h"
+#include "server/exec/compute_pool.h"
 #include "server/session/memory_budget.h"
-#include "server/session/mutex.h"
 #include "server/session/run.h"
 #include "server/store/store.h"
 
@@ -32,9 +32,9 @@ struct DecodedSpec {
 class Datasets;
 
 struct Environment {
-  ComputePool* pool;
-  const Clock* clock;
-  Limits limits;
+  exec::ComputePool* pool;
+  const base::Clock* clock;
+  base::Limits limits;
   // Is told of each run that ends, for the log.
   std::function<void(const Run&, const RunSummary&)> on_run_end;
   // Where models are kept; null: in memory alone.
@@ -54,14 +54,14 @@ struct Environment {
 
   // Models whose run waits for the store to work again. Thread-safe.
   void AddParked(const std::string& id) {
-    const MutexLock lock(&parked_mu);
+    const base::MutexLock lock(&parked_mu);
     parked.push_back(id);
   }
   std::vector<std::string> TakeParked() {
-    const MutexLock lock(&parked_mu);
+    const base::MutexLock lock(&parked_mu);
     return std::exchange(parked, {});
   }
-  Mutex parked_mu = {};
+  base::Mutex parked_mu = {};
   std::vector<std::string> parked ABSL_GUARDED_BY(parked_mu) = {};
 };
 

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <utility>
 
-#include "server/session/limits.h"
+#include "server/base/limits.h"
 
 namespace backprop::session {
 namespace {
@@ -55,7 +55,7 @@ void Journal::AddAnswer(const KeyedAnswer& answer, store::Batch* batch) {
   if (answer.key.id.empty()) return;
   const uint64_t sequence = next_sequence_++;
   batch->Put(store::Table::kRequests,
-             AnswerKey(uid_, static_cast<uint8_t>(sequence % kModelRequestWindow)),
+             AnswerKey(uid_, static_cast<uint8_t>(sequence % base::kModelRequestWindow)),
              EncodeAnswer(answer, sequence));
 }
 
@@ -70,7 +70,7 @@ void Journal::AddDeletion(int64_t run, store::Batch* batch) {
   for (; logged_steps_ > 0; --logged_steps_) {
     batch->Delete(store::Table::kLog, LoggedStepKey(uid_, last_logged_ - logged_steps_ + 1));
   }
-  const uint64_t answers = std::min<uint64_t>(next_sequence_, kModelRequestWindow);
+  const uint64_t answers = std::min<uint64_t>(next_sequence_, base::kModelRequestWindow);
   for (uint64_t place = 0; place < answers; ++place) {
     batch->Delete(store::Table::kRequests, AnswerKey(uid_, static_cast<uint8_t>(place)));
   }

@@ -6,8 +6,14 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "server/engine/buffer.h"
+#include "server/engine/data.h"
+#include "server/engine/network.h"
+#include "server/engine/step.h"
+#include "server/engine/workspace.h"
 #include "server/session/records.h"
 #include "server/session/run_records.h"
+#include "server/store/store.h"
 
 namespace backprop::session {
 namespace {

@@ -1,7 +1,7 @@
 #include "server/session/memory_budget.h"
 
 #include "absl/strings/str_cat.h"
-#include "server/session/status.h"
+#include "server/base/status.h"
 
 namespace backprop::session {
 
@@ -19,7 +19,7 @@ absl::Status MemoryBudget::CheckModel(int64_t bytes, absl::string_view what) con
 }
 
 absl::Status MemoryBudget::Refusal(int64_t bytes, int64_t in_use, absl::string_view what) const {
-  return ReasonError(
+  return base::ReasonError(
       absl::StatusCode::kResourceExhausted,
       absl::StrCat(what, ": needs ", bytes, " bytes of memory; ", in_use, " of the ", room(),
                    " that --memory-limit leaves are in use and cannot be evicted"),

@@ -10,7 +10,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
-#include "server/session/limits.h"
+#include "server/base/limits.h"
 
 namespace backprop::session {
 
@@ -63,7 +63,7 @@ class MemoryBudget {
   };
 
   // `limits` is read at each call and must outlive the budget.
-  explicit MemoryBudget(const Limits* limits) : limits_(limits) {}
+  explicit MemoryBudget(const base::Limits* limits) : limits_(limits) {}
 
   Claim CountModel(int64_t bytes) {
     counters_->models.fetch_add(bytes);
@@ -97,7 +97,7 @@ class MemoryBudget {
   int64_t model_room() const { return std::max(room() - work(), room() / 4); }
   absl::Status Refusal(int64_t bytes, int64_t in_use, absl::string_view what) const;
 
-  const Limits* const limits_;
+  const base::Limits* const limits_;
   const std::shared_ptr<Counters> counters_ = std::make_shared<Counters>();
 };
 

@@ -8,8 +8,12 @@
 #include <vector>
 
 #include "absl/time/time.h"
+#include "server/store/store.h"
 
 namespace backprop::session {
+
+// When a change of the model counts as stored.
+using Durability = store::Durability;
 
 struct ModelInfo {
   std::string id;

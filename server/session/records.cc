@@ -8,8 +8,8 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "server/base/status.h"
 #include "server/session/checkpoints.h"
-#include "server/session/status.h"
 #include "server/store/records.pb.h"
 
 namespace backprop::session {
@@ -80,9 +80,9 @@ absl::StatusOr<engine::Dataset> DecodeRowsFor(const v1::Rows& message,
 }  // namespace
 
 absl::Status Damaged(absl::string_view what, absl::string_view why) {
-  return ReasonError(absl::StatusCode::kDataLoss,
-                     absl::StrCat(what, ": its record in the store is damaged: ", why),
-                     {"RECORD_DAMAGED", {{"record", std::string(what)}}});
+  return base::ReasonError(absl::StatusCode::kDataLoss,
+                           absl::StrCat(what, ": its record in the store is damaged: ", why),
+                           {"RECORD_DAMAGED", {{"record", std::string(what)}}});
 }
 
 std::string Seal(const google::protobuf::MessageLite& message) {

@@ -7,10 +7,16 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "server/base/limits.h"
+#include "server/base/mutex.h"
+#include "server/base/status.h"
+#include "server/engine/network.h"
+#include "server/engine/spec.h"
 #include "server/session/datasets.h"
+#include "server/session/errors.h"
 #include "server/session/loader.h"
-#include "server/session/mutex.h"
 #include "server/session/records.h"
+#include "server/store/store.h"
 
 namespace backprop::session {
 namespace {
@@ -24,9 +30,9 @@ std::string UnguessableId() {
 }
 
 absl::Status AlreadyExists(const std::string& id) {
-  return ReasonError(absl::StatusCode::kAlreadyExists,
-                     absl::StrCat("models/", id, ": exists already"),
-                     {"MODEL_EXISTS", {{"model", absl::StrCat("models/", id)}}});
+  return base::ReasonError(absl::StatusCode::kAlreadyExists,
+                           absl::StrCat("models/", id, ": exists already"),
+                           {"MODEL_EXISTS", {{"model", absl::StrCat("models/", id)}}});
 }
 
 using Labels = std::map<std::string, std::string>;
@@ -72,7 +78,7 @@ Registry::Shard& Registry::ShardOf(absl::string_view key) {
 
 std::shared_ptr<Session> Registry::Lookup(absl::string_view id) {
   Shard& shard = ShardOf(id);
-  const MutexLock lock(&shard.mu);
+  const base::MutexLock lock(&shard.mu);
   const auto it = shard.models.find(id);
   return it == shard.models.end() ? nullptr : it->second;
 }
@@ -88,9 +94,9 @@ absl::StatusOr<std::shared_ptr<Session>> Registry::FindOrLoad(absl::string_view 
   // What is in memory can be read.
   if (session != nullptr && !environment_->store->health().ok()) return session;
   Shard& shard = ShardOf(id);
-  const MutexLock load_lock(&shard.load_mu);
+  const base::MutexLock load_lock(&shard.load_mu);
   {
-    const MutexLock lock(&shard.mu);
+    const base::MutexLock lock(&shard.mu);
     const auto it = shard.models.find(id);
     if (it != shard.models.end()) {
       if (!it->second->broken()) return it->second;
@@ -101,7 +107,7 @@ absl::StatusOr<std::shared_ptr<Session>> Registry::FindOrLoad(absl::string_view 
   auto loaded = LoadSession(environment_, id);
   if (!loaded.ok()) return loaded;
   {
-    const MutexLock lock(&shard.mu);
+    const base::MutexLock lock(&shard.mu);
     // Meanwhile it may have been created, never loaded.
     if (*loaded == nullptr) {
       const auto it = shard.models.find(id);
@@ -133,7 +139,7 @@ absl::StatusOr<std::shared_ptr<Session>> Registry::Reserve(CreateArgs* args) {
   Creation creation;
   {
     Shard& shard = ShardOf(args->key.id);
-    const MutexLock lock(&shard.mu);
+    const base::MutexLock lock(&shard.mu);
     const absl::Time now = environment_->clock->Now();
     const auto found = shard.creations.Find(args->key, now);
     if (!found.ok()) return found.status();
@@ -155,16 +161,16 @@ absl::StatusOr<std::shared_ptr<Session>> Registry::Reserve(CreateArgs* args) {
 }
 
 absl::Status Registry::TakeRoom(int64_t numbers) {
-  const Limits& limits = environment_->limits;
+  const base::Limits& limits = environment_->limits;
   if (!AddWithin(&models_, 1, limits.max_models)) {
-    return ReasonError(
+    return base::ReasonError(
         absl::StatusCode::kResourceExhausted,
         absl::StrCat("the server holds ", limits.max_models, " models already, which is its limit"),
         {"LIMIT_EXCEEDED", {{"limit", "max_models"}}});
   }
   if (!AddWithin(&parameters_, numbers, limits.max_total_parameters)) {
     models_.fetch_sub(1);
-    return ReasonError(
+    return base::ReasonError(
         absl::StatusCode::kResourceExhausted,
         absl::StrCat("the model's ", numbers, " numbers would exceed the server's limit of ",
                      limits.max_total_parameters, " over all models"),
@@ -178,7 +184,7 @@ absl::Status Registry::TakeRoom(int64_t numbers) {
 absl::StatusOr<MemoryBudget::Claim> Registry::AskForMemory(int64_t bytes,
                                                            const std::string& model) {
   if (environment_->store != nullptr) return environment_->memory.AskForWork(bytes, model);
-  const absl::Status fits = environment_->memory.CheckModel(bytes + kSessionBytes, model);
+  const absl::Status fits = environment_->memory.CheckModel(bytes + base::kSessionBytes, model);
   if (!fits.ok()) return fits;
   return MemoryBudget::Claim();
 }
@@ -276,7 +282,7 @@ absl::StatusOr<std::shared_ptr<Session>> Registry::Insert(
   }
   auto session = std::make_shared<Session>(environment_, std::move(start));
   Shard& shard = ShardOf(id);
-  const MutexLock lock(&shard.mu);
+  const base::MutexLock lock(&shard.mu);
   const auto [it, is_new] = shard.models.try_emplace(id, session);
   if (is_new) {
     Hold(&shard, session);
@@ -289,7 +295,7 @@ absl::StatusOr<std::shared_ptr<Session>> Registry::Insert(
 void Registry::SettleCreation(const RequestKey& key, const std::string& id) {
   if (key.id.empty()) return;
   Shard& shard = ShardOf(key.id);
-  const MutexLock lock(&shard.mu);
+  const base::MutexLock lock(&shard.mu);
   shard.creations.Update(key.id, {id, true});
 }
 
@@ -298,12 +304,12 @@ store::Batch Registry::CreationRecord(const RequestKey& key, const std::string& 
   store::Batch batch;
   if (key.id.empty() || environment_->store == nullptr) return batch;
   Shard& shard = ShardOf(key.id);
-  const MutexLock lock(&shard.mu);
+  const base::MutexLock lock(&shard.mu);
   const uint64_t sequence = shard.creation_count++;
   batch.Put(
       store::Table::kRequests,
       RegistryAnswerKey(RegistryAnswerKind::kCreate, static_cast<uint8_t>(&shard - shards_.data()),
-                        static_cast<uint16_t>(sequence % kRegistryRequestWindow)),
+                        static_cast<uint16_t>(sequence % base::kRegistryRequestWindow)),
       EncodeRegistryAnswer({key, environment_->clock->Now(), sequence, id}));
   return batch;
 }
@@ -313,7 +319,7 @@ store::Batch Registry::CreationRecord(const RequestKey& key, const std::string& 
 bool Registry::Remove(const std::shared_ptr<Session>& session, Removal removal) {
   Shard& shard = ShardOf(session->info().id);
   {
-    const MutexLock lock(&shard.mu);
+    const base::MutexLock lock(&shard.mu);
     const auto it = shard.models.find(session->info().id);
     if (it == shard.models.end() || it->second != session) return false;
     shard.models.erase(it);
@@ -332,7 +338,7 @@ void Registry::RemoveStored(const std::shared_ptr<Session>& session, store::Batc
                  [this, session, done = std::move(done)](const absl::Status& status) mutable {
                    if (session->journal() != nullptr) {
                      Shard& shard = ShardOf(session->info().id);
-                     const MutexLock lock(&shard.mu);
+                     const base::MutexLock lock(&shard.mu);
                      const auto it = shard.deleting.find(session->info().id);
                      if (--it->second == 0) shard.deleting.erase(it);
                    }
@@ -350,7 +356,7 @@ void Registry::Delete(absl::string_view id, const RequestKey& key, Done done) {
   const absl::Time now = environment_->clock->Now();
   bool repeated = false;
   {
-    const MutexLock lock(&shard.mu);
+    const base::MutexLock lock(&shard.mu);
     const auto found = shard.deletions.Find(key, now);
     if (!found.ok()) return done(found.status());
     repeated = *found != nullptr;
@@ -366,13 +372,13 @@ void Registry::Delete(absl::string_view id, const RequestKey& key, Done done) {
   if (!damaged && *session == nullptr) return done(ModelNotFound(absl::StrCat("models/", id)));
   store::Batch record;
   if (!key.id.empty()) {
-    const MutexLock lock(&shard.mu);
+    const base::MutexLock lock(&shard.mu);
     shard.deletions.Record(key, now, {});
     const uint64_t sequence = shard.deletion_count++;
     record.Put(store::Table::kRequests,
                RegistryAnswerKey(RegistryAnswerKind::kDelete,
                                  static_cast<uint8_t>(&shard - shards_.data()),
-                                 static_cast<uint16_t>(sequence % kRegistryRequestWindow)),
+                                 static_cast<uint16_t>(sequence % base::kRegistryRequestWindow)),
                EncodeRegistryAnswer({key, now, sequence, ""}));
   }
   if (damaged) return DeleteDamaged(id, std::move(record), std::move(done));
@@ -447,7 +453,7 @@ absl::StatusOr<std::vector<std::shared_ptr<Session>>> Registry::List(absl::strin
     return all;
   }
   for (Shard& shard : shards_) {
-    const MutexLock lock(&shard.mu);
+    const base::MutexLock lock(&shard.mu);
     size_t taken = 0;
     for (auto it = shard.models.upper_bound(after); it != shard.models.end() && taken < count;
          ++it) {
@@ -468,7 +474,7 @@ void Registry::Drain() {
   for (Shard& shard : shards_) {
     std::vector<std::shared_ptr<Session>> sessions;
     {
-      const MutexLock lock(&shard.mu);
+      const base::MutexLock lock(&shard.mu);
       for (const auto& [id, session] : shard.models) sessions.push_back(session);
     }
     for (const auto& session : sessions) {

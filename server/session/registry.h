@@ -17,8 +17,10 @@
 #include "absl/functional/function_ref.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
-#include "server/session/mutex.h"
+#include "server/base/mutex.h"
+#include "server/engine/network.h"
 #include "server/session/session.h"
+#include "server/store/store.h"
 
 namespace backprop::session {
 
@@ -83,7 +85,7 @@ class Registry {
     bool done = false;
   };
   struct Shard {
-    Mutex mu;
+    base::Mutex mu;
     std::map<std::string, std::shared_ptr<Session>, std::less<>> models ABSL_GUARDED_BY(mu);
     std::vector<std::weak_ptr<Session>> mortal ABSL_GUARDED_BY(mu);  // those with a ttl
     // With a ttl, in the store alone: when they expire.
@@ -92,11 +94,11 @@ class Registry {
     // Deleted, although the store may not know it yet.
     std::map<std::string, int, std::less<>> deleting ABSL_GUARDED_BY(mu);
     // Of requests whose id falls into this shard; with how many there were.
-    RequestWindow<Creation> creations ABSL_GUARDED_BY(mu){kRegistryRequestWindow};
-    RequestWindow<std::monostate> deletions ABSL_GUARDED_BY(mu){kRegistryRequestWindow};
+    RequestWindow<Creation> creations ABSL_GUARDED_BY(mu){base::kRegistryRequestWindow};
+    RequestWindow<std::monostate> deletions ABSL_GUARDED_BY(mu){base::kRegistryRequestWindow};
     uint64_t creation_count ABSL_GUARDED_BY(mu) = 0;
     uint64_t deletion_count ABSL_GUARDED_BY(mu) = 0;
-    Mutex load_mu;  // before mu: held while a model of the shard is read from the store
+    base::Mutex load_mu;  // before mu: held while a model of the shard is read from the store
   };
 
   Shard& ShardOf(absl::string_view key);

@@ -3,7 +3,7 @@
 #include <utility>
 #include <vector>
 
-#include "server/session/mutex.h"
+#include "server/base/mutex.h"
 #include "server/session/registry.h"
 
 namespace backprop::session {
@@ -29,7 +29,7 @@ void Registry::EvictBeyondLimit() {
 std::vector<std::shared_ptr<Session>> Registry::EvictFrom(Shard* shard) {
   constexpr int kMostModels = 64;
   std::vector<std::shared_ptr<Session>> evicted;
-  const MutexLock lock(&shard->mu);
+  const base::MutexLock lock(&shard->mu);
   auto it = shard->models.upper_bound(shard->hand);
   for (int look = 0; look < kMostModels && !shard->models.empty(); ++look) {
     if (it == shard->models.end()) it = shard->models.begin();
@@ -65,7 +65,7 @@ int64_t Registry::ExpireIdle() {
   const absl::Time now = environment_->clock->Now();
   std::vector<std::string> dormant;
   for (Shard& shard : shards_) {
-    const MutexLock lock(&shard.mu);
+    const base::MutexLock lock(&shard.mu);
     std::erase_if(shard.dormant, [&](const auto& model) {
       if (model.second > now) return false;
       dormant.push_back(model.first);
@@ -78,7 +78,7 @@ int64_t Registry::ExpireIdle() {
     if (session.ok() && *session != nullptr) expired.push_back(*std::move(session));
   }
   for (Shard& shard : shards_) {
-    const MutexLock lock(&shard.mu);
+    const base::MutexLock lock(&shard.mu);
     std::erase_if(shard.mortal, [&](const std::weak_ptr<Session>& weak) {
       auto session = weak.lock();
       if (session == nullptr) return true;

@@ -5,10 +5,12 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "server/base/mutex.h"
 #include "server/session/keys.h"
 #include "server/session/records.h"
 #include "server/session/registry.h"
 #include "server/session/run_records.h"
+#include "server/store/store.h"
 
 namespace backprop::session {
 namespace {
@@ -64,7 +66,7 @@ absl::Status Registry::OpenModels(Found* found, const std::vector<Uid>& with_run
         parameters_.fetch_add(model->numbers);
         if (model->ttl.has_value()) {
           Shard& shard = ShardOf(id);
-          const MutexLock lock(&shard.mu);
+          const base::MutexLock lock(&shard.mu);
           shard.dormant.insert_or_assign(std::string(id), now + *model->ttl);
         }
         if (std::binary_search(with_runs.begin(), with_runs.end(), model->uid)) {
@@ -91,7 +93,7 @@ absl::Status Registry::OpenAnswers() {
     if (!answers.ok()) return answers.status();
     for (const RegistryAnswer& answer : *answers) {
       Shard& shard = ShardOf(answer.key.id);
-      const MutexLock lock(&shard.mu);
+      const base::MutexLock lock(&shard.mu);
       if (kind == RegistryAnswerKind::kCreate) {
         shard.creations.Record(answer.key, answer.time, {answer.model_id, true});
         shard.creation_count = std::max(shard.creation_count, answer.sequence + 1);

@@ -12,9 +12,9 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
-#include "server/session/limits.h"
+#include "server/base/limits.h"
+#include "server/base/status.h"
 #include "server/session/request_key.h"
-#include "server/session/status.h"
 
 namespace backprop::session {
 
@@ -33,7 +33,7 @@ class RequestWindow {
     const auto it = entries_.find(key.id);
     if (it == entries_.end()) return nullptr;
     if (it->second.fingerprint != key.fingerprint) {
-      return FieldError("request_id", "was used for another request");
+      return base::FieldError("request_id", "was used for another request");
     }
     return &it->second.answer;
   }
@@ -87,7 +87,7 @@ class RequestWindow {
     order_.pop_front();
   }
   void Forget(absl::Time now) {
-    while (!order_.empty() && order_.front().second + kRequestWindowAge <= now) DropOldest();
+    while (!order_.empty() && order_.front().second + base::kRequestWindowAge <= now) DropOldest();
   }
 
   const size_t capacity_;

@@ -2,14 +2,14 @@
 
 #include <utility>
 
-#include "server/session/mutex.h"
+#include "server/base/mutex.h"
 
 namespace backprop::session {
 
 void Run::OnFinish(FinishCallback callback) {
   absl::StatusOr<RunSummary> outcome;
   {
-    const MutexLock lock(&mu_);
+    const base::MutexLock lock(&mu_);
     if (!summary_.has_value() && parked_.ok()) {
       on_finish_.push_back(std::move(callback));
       return;
@@ -24,7 +24,7 @@ void Run::Finish(const RunSummary& summary) {
   log_.Append(summary);
   std::vector<FinishCallback> callbacks;
   {
-    const MutexLock lock(&mu_);
+    const base::MutexLock lock(&mu_);
     summary_ = summary;
     callbacks.swap(on_finish_);
   }
@@ -36,7 +36,7 @@ void Run::Finish(const RunSummary& summary) {
 void Run::Park(const absl::Status& reason) {
   std::vector<FinishCallback> callbacks;
   {
-    const MutexLock lock(&mu_);
+    const base::MutexLock lock(&mu_);
     parked_ = reason;
     callbacks.swap(on_finish_);
   }

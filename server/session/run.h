@@ -14,12 +14,12 @@
 #include "absl/functional/any_invocable.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "server/base/limits.h"
+#include "server/base/mutex.h"
 #include "server/engine/batch_schedule.h"
 #include "server/engine/network.h"
 #include "server/engine/workspace.h"
 #include "server/session/checkpoint.h"
-#include "server/session/limits.h"
-#include "server/session/mutex.h"
 #include "server/session/request_key.h"
 #include "server/session/run_log.h"
 #include "server/session/unfinished_epoch.h"
@@ -68,7 +68,7 @@ class Run {
         config_(config),
         key_(std::move(key)),
         resumes_(resumes),
-        log_(kKeptEvents, std::move(image)) {}
+        log_(base::kKeptEvents, std::move(image)) {}
 
   const std::string& name() const { return name_; }  // models/{id}/runs/{n}
   int64_t number() const { return number_; }
@@ -110,7 +110,7 @@ class Run {
   void OnFinish(FinishCallback callback);
 
   bool finished() const {
-    const MutexLock lock(&mu_);
+    const base::MutexLock lock(&mu_);
     return summary_.has_value();
   }
 
@@ -122,7 +122,7 @@ class Run {
   void Park(const absl::Status& reason);
   // OK unless it was parked.
   absl::Status parked() const {
-    const MutexLock lock(&mu_);
+    const base::MutexLock lock(&mu_);
     return parked_;
   }
 
@@ -138,7 +138,7 @@ class Run {
   RunLog log_;
   std::atomic<int> stop_{kNone};
   std::atomic<int> owners_{0};
-  mutable Mutex mu_;
+  mutable base::Mutex mu_;
   std::optional<RunSummary> summary_ ABSL_GUARDED_BY(mu_);
   absl::Status parked_ ABSL_GUARDED_BY(mu_);
   std::vector<FinishCallback> on_finish_ ABSL_GUARDED_BY(mu_);

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <utility>
 
-#include "server/session/mutex.h"
+#include "server/base/mutex.h"
 
 namespace backprop::session {
 
@@ -21,7 +21,7 @@ std::vector<std::shared_ptr<RunListener>> RunLog::Listeners() {
 void RunLog::Append(RunEventBody body) {
   std::vector<std::shared_ptr<RunListener>> told;
   {
-    const MutexLock lock(&mu_);
+    const base::MutexLock lock(&mu_);
     ++count_;
     if (first_.size() < kKeptFirst) {
       first_.push_back(std::move(body));
@@ -37,14 +37,14 @@ void RunLog::Append(RunEventBody body) {
 void RunLog::TellListeners() {
   std::vector<std::shared_ptr<RunListener>> told;
   {
-    const MutexLock lock(&mu_);
+    const base::MutexLock lock(&mu_);
     told = Listeners();
   }
   for (const auto& listener : told) listener->OnRunEvent();
 }
 
 std::optional<RunEvent> RunLog::Read(int64_t* next) const {
-  const MutexLock lock(&mu_);
+  const base::MutexLock lock(&mu_);
   const int64_t wanted = std::max<int64_t>(*next, 1);
   const auto first_count = static_cast<int64_t>(first_.size());
   const int64_t oldest_newest = count_ - static_cast<int64_t>(newest_.size()) + 1;
@@ -63,7 +63,7 @@ std::optional<RunEvent> RunLog::Read(int64_t* next) const {
 }
 
 void RunLog::Listen(std::weak_ptr<RunListener> listener) {
-  const MutexLock lock(&mu_);
+  const base::MutexLock lock(&mu_);
   listeners_.push_back(std::move(listener));
 }
 

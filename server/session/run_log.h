@@ -14,8 +14,8 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/time/time.h"
+#include "server/base/mutex.h"
 #include "server/session/metrics.h"
-#include "server/session/mutex.h"
 
 namespace backprop::session {
 
@@ -109,7 +109,7 @@ class RunLog {
   }
 
   RunLogImage Image() const {
-    const MutexLock lock(&mu_);
+    const base::MutexLock lock(&mu_);
     return {first_, {newest_.begin(), newest_.end()}, count_};
   }
 
@@ -119,7 +119,7 @@ class RunLog {
 
   // The number of the newest event; 0 if there is none.
   int64_t last_sequence() const {
-    const MutexLock lock(&mu_);
+    const base::MutexLock lock(&mu_);
     return count_;
   }
 
@@ -132,7 +132,7 @@ class RunLog {
   std::vector<std::shared_ptr<RunListener>> Listeners() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
   const size_t capacity_;
-  mutable Mutex mu_;
+  mutable base::Mutex mu_;
   std::vector<RunEventBody> first_ ABSL_GUARDED_BY(mu_);
   std::deque<RunEventBody> newest_ ABSL_GUARDED_BY(mu_);
   int64_t count_ ABSL_GUARDED_BY(mu_) = 0;

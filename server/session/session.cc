@@ -3,8 +3,11 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "server/session/mutex.h"
+#include "server/base/mutex.h"
+#include "server/base/status.h"
+#include "server/session/errors.h"
 #include "server/session/session_impl.h"
+#include "server/store/store.h"
 
 namespace backprop::session {
 namespace {
@@ -19,7 +22,7 @@ constexpr int64_t kKeptWorkspaceBytes = int64_t{4} << 20;
 constexpr int64_t kOptimizerCost = 20;
 
 absl::Status StepMismatch(int64_t expected, int64_t current) {
-  return ReasonError(
+  return base::ReasonError(
       absl::StatusCode::kAborted,
       absl::StrCat("expected_step: expected ", expected, ", the model is at step ", current),
       {"STEP_MISMATCH", {{"current_step", absl::StrCat(current)}}});
@@ -57,11 +60,11 @@ int64_t Session::FixedBytes() const {
     for (const std::string& name : names) bytes += name.size();
     return static_cast<int64_t>(bytes);
   };
-  int64_t bytes = kSessionBytes + StateBytes() + bytes_of(info_.class_names) +
+  int64_t bytes = base::kSessionBytes + StateBytes() + bytes_of(info_.class_names) +
                   bytes_of(info_.feature_names) +
-                  kLayerBytes * static_cast<int64_t>(network_->spec().layers.size());
+                  base::kLayerBytes * static_cast<int64_t>(network_->spec().layers.size());
   for (const auto& [key, value] : info_.labels) {
-    bytes += kLabelBytes + static_cast<int64_t>(key.size() + value.size());
+    bytes += base::kLabelBytes + static_cast<int64_t>(key.size() + value.size());
   }
   return bytes;
 }
@@ -81,26 +84,27 @@ void Session::Touch() {
 }
 
 bool Session::Evictable() const {
-  const MutexLock lock(&mu_);
+  const base::MutexLock lock(&mu_);
   return journal_.has_value() && !journal_->broken() && run_ == nullptr && waiting_.empty() &&
          excluded_.empty();
 }
 
 std::optional<absl::Time> Session::ExpireTime() const {
   if (!info_.ttl.has_value()) return std::nullopt;
-  const MutexLock lock(&mu_);
+  const base::MutexLock lock(&mu_);
   if (run_ != nullptr) return std::nullopt;
   return absl::FromUnixNanos(last_used_unix_nanos_.load(std::memory_order_relaxed)) + *info_.ttl;
 }
 
 Session::Status Session::status() const {
-  const MutexLock lock(&mu_);
+  const base::MutexLock lock(&mu_);
   return {step_, run_ == nullptr ? "" : run_->name()};
 }
 
 KeyedAnswer Session::Remember(KeyedAnswer answer) {
   if (answer.key.id.empty()) return answer;
-  if (window_ == nullptr) window_ = std::make_unique<RequestWindow<Answer>>(kModelRequestWindow);
+  if (window_ == nullptr)
+    window_ = std::make_unique<RequestWindow<Answer>>(base::kModelRequestWindow);
   const auto* run = std::get_if<RunAnswer>(&answer.answer);
   window_->Record(answer.key, answer.time, answer.answer,
                   run != nullptr && run->run != nullptr ? run->run->MemoryBytes() : 0);
@@ -128,14 +132,14 @@ absl::Status Session::CheckMutable(const IsCancelled& cancelled,
 
 void Session::WhenStored(store::Store::Done done) {
   {
-    const MutexLock lock(&mu_);
+    const base::MutexLock lock(&mu_);
     if (journal_.has_value()) return journal_->Answer({}, std::move(done));
   }
   done(absl::OkStatus());
 }
 
 void Session::StoreCreation(std::string spec, store::Batch registry_part, store::Store::Done done) {
-  const MutexLock lock(&mu_);
+  const base::MutexLock lock(&mu_);
   StoredModel model;
   model.uid = journal_->uid();
   model.spec = std::move(spec);
@@ -152,7 +156,7 @@ void Session::StoreCreation(std::string spec, store::Batch registry_part, store:
 }
 
 bool Session::broken() const {
-  const MutexLock lock(&mu_);
+  const base::MutexLock lock(&mu_);
   return journal_.has_value() && journal_->broken();
 }
 
@@ -167,7 +171,7 @@ void Session::Step(StepArgs args, Callback<StepOutcome> done) {
 void Session::DoStep(StepArgs& args, Callback<StepOutcome> done) {
   const auto begin = Begin<StepOutcome>(args.key, args.cancelled, args.expected_step);
   if (IsRunUnderWay(begin.status())) {
-    const MutexLock lock(&mu_);
+    const base::MutexLock lock(&mu_);
     if (TryLater(args, done, &Session::DoStep)) return;
   }
   if (!begin.ok()) return AnswerWhenStored<StepOutcome>(begin.status(), std::move(done));
@@ -203,7 +207,7 @@ void Session::DoStep(StepArgs& args, Callback<StepOutcome> done) {
 void Session::Edit(EditArgs args, Callback<int64_t> done) {
   // An edit writes the whole state: about an operation per number.
   const int64_t cost = args.reads_store
-                           ? Strand::kInlineCost + 1
+                           ? exec::Strand::kInlineCost + 1
                            : network_->parameter_count() * (1 + network_->slot_count());
   strand_.Post(cost, [self = shared_from_this(), args = std::move(args),
                       done = std::move(done)]() mutable { self->DoEdit(args, std::move(done)); });
@@ -212,7 +216,7 @@ void Session::Edit(EditArgs args, Callback<int64_t> done) {
 void Session::DoEdit(EditArgs& args, Callback<int64_t> done) {
   const auto begin = Begin<int64_t>(args.key, args.cancelled, args.expected_step);
   if (IsRunUnderWay(begin.status())) {
-    const MutexLock lock(&mu_);
+    const base::MutexLock lock(&mu_);
     if (TryLater(args, done, &Session::DoEdit)) return;
   }
   if (!begin.ok()) return AnswerWhenStored<int64_t>(begin.status(), std::move(done));
@@ -228,7 +232,7 @@ void Session::DoEdit(EditArgs& args, Callback<int64_t> done) {
 }
 
 Session::StatePtr Session::Read() const {
-  const MutexLock lock(&mu_);
+  const base::MutexLock lock(&mu_);
   return trainer_ != nullptr ? trainer_->Share() : state_;
 }
 
@@ -240,7 +244,7 @@ absl::StatusOr<Session::StatePtr> Session::ReadFitted() const {
 
 void Session::Close(store::Batch registry_part, store::Store::Done done) {
   {
-    const MutexLock lock(&mu_);
+    const base::MutexLock lock(&mu_);
     closed_ = true;
     if (journal_.has_value()) {
       registry_part.Delete(store::Table::kModels, info_.id);
@@ -265,7 +269,7 @@ void Session::Close(store::Batch registry_part, store::Store::Done done) {
 void Session::StopRun(StopReason reason, const absl::Status& refusal_of_waiting) {
   std::vector<WaitingTrain> waiting;
   {
-    const MutexLock lock(&mu_);
+    const base::MutexLock lock(&mu_);
     waiting.swap(waiting_);
     if (run_ != nullptr) run_->RequestStop(reason);
   }

@@ -17,20 +17,21 @@
 #include "absl/functional/any_invocable.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "server/base/mutex.h"
 #include "server/engine/data.h"
 #include "server/engine/network.h"
+#include "server/exec/lent_threads.h"
+#include "server/exec/strand.h"
 #include "server/session/answer.h"
 #include "server/session/checkpoints.h"
 #include "server/session/environment.h"
 #include "server/session/journal.h"
-#include "server/session/lent_threads.h"
 #include "server/session/model_info.h"
-#include "server/session/mutex.h"
 #include "server/session/request_window.h"
 #include "server/session/rows_in_use.h"
 #include "server/session/run.h"
-#include "server/session/strand.h"
 #include "server/session/trainer.h"
+#include "server/store/store.h"
 
 namespace backprop::session {
 
@@ -315,10 +316,10 @@ class Session : public std::enable_shared_from_this<Session> {
   const int64_t fixed_bytes_;
   std::atomic<int64_t> last_used_unix_nanos_;
   std::atomic<bool> touched_{true};
-  LentThreads lent_threads_;
-  Strand strand_;
+  exec::LentThreads lent_threads_;
+  exec::Strand strand_;
 
-  mutable Mutex mu_;
+  mutable base::Mutex mu_;
   std::optional<Journal> journal_ ABSL_GUARDED_BY(mu_);
   StatePtr state_ ABSL_GUARDED_BY(mu_);  // while there is a trainer, the trainer's is newer
   int64_t step_ ABSL_GUARDED_BY(mu_);    // step count at the last boundary between slices

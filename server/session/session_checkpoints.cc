@@ -2,9 +2,13 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "server/session/mutex.h"
+#include "server/base/mutex.h"
+#include "server/base/status.h"
+#include "server/engine/network.h"
+#include "server/session/errors.h"
 #include "server/session/records.h"
 #include "server/session/session_impl.h"
+#include "server/store/store.h"
 
 namespace backprop::session {
 namespace {
@@ -33,21 +37,21 @@ absl::Status Session::CheckNewCheckpoint(const CheckpointArgs& args) const {
   if (!open.ok()) return open;
   if (checkpoints_.Find(args.id) != nullptr) {
     const std::string checkpoint = absl::StrCat(name(), "/checkpoints/", args.id);
-    return ReasonError(absl::StatusCode::kAlreadyExists,
-                       absl::StrCat(checkpoint, ": exists already"),
-                       {"CHECKPOINT_EXISTS", {{"checkpoint", checkpoint}}});
+    return base::ReasonError(absl::StatusCode::kAlreadyExists,
+                             absl::StrCat(checkpoint, ": exists already"),
+                             {"CHECKPOINT_EXISTS", {{"checkpoint", checkpoint}}});
   }
-  if (checkpoints_.lasting() >= kMaxCheckpoints) {
-    return LimitError("checkpoint_id",
-                      absl::StrCat(name(), " has ", kMaxCheckpoints,
-                                   " checkpoints already, which is the limit; delete some"));
+  if (checkpoints_.lasting() >= base::kMaxCheckpoints) {
+    return base::LimitError("checkpoint_id",
+                            absl::StrCat(name(), " has ", base::kMaxCheckpoints,
+                                         " checkpoints already, which is the limit; delete some"));
   }
   return absl::OkStatus();
 }
 
 absl::StatusOr<std::variant<CheckpointPtr, Session::StatePtr>> Session::BeginCheckpoint(
     const CheckpointArgs& args) const {
-  const MutexLock lock(&mu_);
+  const base::MutexLock lock(&mu_);
   const auto recorded = RecordedAnswer<CheckpointPtr>(args.key);
   if (!recorded.ok()) return recorded.status();
   if (recorded->has_value()) return **recorded;
@@ -68,7 +72,7 @@ void Session::DoCreateCheckpoint(const CheckpointArgs& args, Callback<Checkpoint
   std::string record = EncodeState(*state);  // may take long: outside of the lock
   absl::Status status;
   {
-    const MutexLock lock(&mu_);
+    const base::MutexLock lock(&mu_);
     status = CheckOpen(args.cancelled);
     if (status.ok()) {
       Checkpoint checkpoint;
@@ -104,7 +108,7 @@ void Session::DeleteCheckpoint(CheckpointArgs args, Callback<int64_t> done) {
 void Session::DoDeleteCheckpoint(const CheckpointArgs& args, Callback<int64_t> done) {
   absl::StatusOr<int64_t> answer = 0;
   {
-    const MutexLock lock(&mu_);
+    const base::MutexLock lock(&mu_);
     const auto recorded = RecordedAnswer<int64_t>(args.key);
     const absl::Status open = CheckOpen(args.cancelled);
     const CheckpointPtr checkpoint = checkpoints_.Find(args.id);
@@ -148,7 +152,7 @@ absl::StatusOr<std::shared_ptr<engine::State>> Session::ReadCheckpoint(
   const std::string checkpoint_name = absl::StrCat(name(), "/checkpoints/", id);
   CheckpointPtr checkpoint;
   {
-    const MutexLock lock(&mu_);
+    const base::MutexLock lock(&mu_);
     checkpoint = checkpoints_.Find(id);
   }
   if (checkpoint == nullptr) return CheckpointNotFound(checkpoint_name);
@@ -163,7 +167,7 @@ absl::StatusOr<std::shared_ptr<engine::State>> Session::ReadCheckpoint(
 }
 
 std::vector<CheckpointPtr> Session::ListCheckpoints(const std::string& after, size_t count) const {
-  const MutexLock lock(&mu_);
+  const base::MutexLock lock(&mu_);
   return checkpoints_.List(after, count);
 }
 
@@ -195,7 +199,7 @@ void Session::KeepPeriodic() {
   const auto due = trainer_->TakePeriodic();
   if (!due.has_value()) return;
   std::string state = EncodeState(*due->state);
-  const MutexLock lock(&mu_);
+  const base::MutexLock lock(&mu_);
   if (closed_) return;
   store::Batch batch;
   AddRunCheckpoint(*due, std::move(state), &batch);
@@ -203,7 +207,7 @@ void Session::KeepPeriodic() {
   ++pending_checkpoints_;
   CommitToArchive(std::move(batch), [self = shared_from_this()](const absl::Status&) {
     {
-      const MutexLock callback_lock(&self->mu_);
+      const base::MutexLock callback_lock(&self->mu_);
       --self->pending_checkpoints_;
       if (!std::exchange(self->waits_for_checkpoints_, false)) return;
     }
@@ -214,7 +218,7 @@ void Session::KeepPeriodic() {
 // Whether so many checkpoints are on their way that the run has to wait: the store then posts its
 // next slice.
 bool Session::WaitForCheckpoints() {
-  const MutexLock lock(&mu_);
+  const base::MutexLock lock(&mu_);
   waits_for_checkpoints_ = pending_checkpoints_ >= kMostPendingCheckpoints;
   return waits_for_checkpoints_;
 }

@@ -10,7 +10,8 @@
 #include <algorithm>
 #include <utility>
 
-#include "server/session/mutex.h"
+#include "server/base/mutex.h"
+#include "server/exec/strand.h"
 #include "server/session/session_impl.h"
 
 namespace backprop::session {
@@ -48,13 +49,14 @@ std::optional<SteadyClock::time_point> Session::MayTryUntil(ExcludedSince* since
 // Never runs here, under the lock: the strand takes what is not cheap to the pool.
 void Session::PostRetry() {
   if (std::exchange(retry_posted_, true)) return;
-  strand_.Post(Strand::kInlineCost + 1, [self = shared_from_this()] { self->RetryExcluded(); });
+  strand_.Post(exec::Strand::kInlineCost + 1,
+               [self = shared_from_this()] { self->RetryExcluded(); });
 }
 
 void Session::RetryExcluded() {
   std::vector<ExcludedOperation> again;
   {
-    const MutexLock lock(&mu_);
+    const base::MutexLock lock(&mu_);
     retry_posted_ = false;
     again.swap(excluded_);
   }
@@ -62,7 +64,7 @@ void Session::RetryExcluded() {
 }
 
 void Session::RetryDue(bool run_ended) {
-  const MutexLock lock(&mu_);
+  const base::MutexLock lock(&mu_);
   if (excluded_.empty()) return;
   const SteadyClock::time_point now = SteadyClock::now();
   const bool due = std::any_of(excluded_.begin(), excluded_.end(),

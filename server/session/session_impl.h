@@ -6,9 +6,10 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "server/session/mutex.h"
+#include "server/base/mutex.h"
+#include "server/session/errors.h"
 #include "server/session/session.h"
-#include "server/session/status.h"
+#include "server/store/store.h"
 
 namespace backprop::session {
 
@@ -26,7 +27,7 @@ template <class T>
 absl::StatusOr<std::variant<T, Session::StatePtr>> Session::Begin(
     const RequestKey& key, const IsCancelled& cancelled,
     const std::optional<int64_t>& expected_step) {
-  const MutexLock lock(&mu_);
+  const base::MutexLock lock(&mu_);
   const auto recorded = RecordedAnswer<T>(key);
   if (!recorded.ok()) return recorded.status();
   if (recorded->has_value()) return **recorded;
@@ -51,7 +52,7 @@ bool Session::TryLater(Args& args, Callback<T>& done,
 
 template <class T>
 absl::Status Session::CountUntilDone(int64_t bytes, const char* what, Callback<T>* done) {
-  if (bytes < kUncountedBytes) return absl::OkStatus();
+  if (bytes < base::kUncountedBytes) return absl::OkStatus();
   auto memory = environment_->memory.AskForWork(bytes, absl::StrCat(what, " of ", name()));
   if (!memory.ok()) return memory.status();
   *done = [memory = *std::move(memory), done = std::move(*done)](absl::StatusOr<T> answer) mutable {
@@ -64,7 +65,7 @@ template <class T>
 void Session::Commit(const RequestKey& key, StatePtr next, const StepWork* work, const T& answer,
                      Callback<T> done) {
   {
-    const MutexLock lock(&mu_);
+    const base::MutexLock lock(&mu_);
     if (closed_) {
       next = nullptr;
     } else {
@@ -99,7 +100,7 @@ void Session::CommitRecords(store::Batch batch, const RequestKey& key, const T& 
                                      done = std::move(done)](const absl::Status& status) mutable {
     if (status.ok()) return done(answer);
     {
-      const MutexLock lock(&self->mu_);
+      const base::MutexLock lock(&self->mu_);
       if (!self->journal_.has_value()) {
         if (!key.id.empty()) self->window_->Drop(key.id);
         undo();

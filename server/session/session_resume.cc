@@ -2,10 +2,12 @@
 #include <algorithm>
 #include <utility>
 
+#include "server/base/mutex.h"
 #include "server/session/datasets.h"
-#include "server/session/mutex.h"
+#include "server/session/errors.h"
 #include "server/session/run_records.h"
 #include "server/session/session_impl.h"
+#include "server/store/store.h"
 
 namespace backprop::session {
 
@@ -25,7 +27,7 @@ void Session::AddMark(store::Batch* batch) {
 
 // Once a second, or when the store has taken the last mark: what a crash can cost a run.
 void Session::MarkRun() {
-  const MutexLock lock(&mu_);
+  const base::MutexLock lock(&mu_);
   step_ = trainer_->state()->step;
   if (closed_ || mark_pending_ || (!journal_.has_value() && !trainer_->has_best())) return;
   const absl::Time now = environment_->clock->Now();
@@ -39,7 +41,7 @@ void Session::MarkRun() {
     AddBest(&batch);
   }
   CommitToArchive(std::move(batch), [self = shared_from_this()](const absl::Status&) {
-    const MutexLock callback_lock(&self->mu_);
+    const base::MutexLock callback_lock(&self->mu_);
     self->mark_pending_ = false;
   });
 }
@@ -51,7 +53,7 @@ bool Session::ParkRun() {
   std::unique_ptr<Trainer> trainer;
   std::vector<WaitingTrain> waiting;
   {
-    const MutexLock lock(&mu_);
+    const base::MutexLock lock(&mu_);
     if (!journal_.has_value() || closed_) return false;
     const bool broken = journal_->broken();
     const bool stops = run_->resumes() && !trainer_->ended() &&
@@ -80,7 +82,7 @@ bool Session::ParkRun() {
 void Session::ResumeRun(ResumeArgs args) {
   environment_->runs_under_way.fetch_add(1);
   {
-    const MutexLock lock(&mu_);
+    const base::MutexLock lock(&mu_);
     run_ = args.run;
     run_count_ = std::max(run_count_, run_->number());
     last_mark_ = environment_->clock->Now();
@@ -107,7 +109,7 @@ void Session::ReadRowsAndGoOn(ResumeArgs args) {
 
 void Session::GoOn(ResumeArgs args) {
   {
-    const MutexLock lock(&mu_);
+    const base::MutexLock lock(&mu_);
     // It had been admitted before the restart, and goes on.
     run_memory_ = environment_->memory.CountWork(
         RunBytes(run_->config(), {args.data.training, args.training_read},
@@ -130,7 +132,7 @@ void Session::CannotGoOn(const absl::Status& why) {
   RunSummary summary;
   std::shared_ptr<Run> parked;
   {
-    const MutexLock lock(&mu_);
+    const base::MutexLock lock(&mu_);
     if (absl::IsUnavailable(why) || absl::IsResourceExhausted(why)) {
       journal_->Break();
       parked = TakeRun();

@@ -3,10 +3,15 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "server/base/mutex.h"
+#include "server/base/status.h"
+#include "server/engine/workspace.h"
+#include "server/exec/compute_pool.h"
 #include "server/session/datasets.h"
-#include "server/session/mutex.h"
+#include "server/session/errors.h"
 #include "server/session/run_records.h"
 #include "server/session/session_impl.h"
+#include "server/store/store.h"
 
 namespace backprop::session {
 namespace {
@@ -14,7 +19,8 @@ namespace {
 absl::Status RunNotFound(const std::string& model, int64_t number) {
   const std::string message = number == 0 ? absl::StrCat(model, ": has had no run")
                                           : absl::StrCat(model, "/runs/", number, ": no such run");
-  return ReasonError(absl::StatusCode::kNotFound, message, {"RUN_NOT_FOUND", {{"model", model}}});
+  return base::ReasonError(absl::StatusCode::kNotFound, message,
+                           {"RUN_NOT_FOUND", {{"model", model}}});
 }
 
 }  // namespace
@@ -29,16 +35,16 @@ void Session::DoTrain(TrainArgs& args, Callback<std::shared_ptr<Run>> done) {
   std::vector<WaitingTrain> next;  // whose turn it is
   bool started = false;
   {
-    const MutexLock lock(&mu_);
+    const base::MutexLock lock(&mu_);
     run = LookUpRunOf(args.key);
     if (run.ok() && *run == nullptr) {
       if (run_ != nullptr && args.wait && !closed_) {
-        if (waiting_.size() < kMaxWaitingRuns) {
+        if (waiting_.size() < base::kMaxWaitingRuns) {
           waiting_.push_back({std::move(args), std::move(done)});
           return;
         }
-        run = LimitError("wait",
-                         absl::StrCat(kMaxWaitingRuns, " runs wait for ", name(), " already"));
+        run = base::LimitError(
+            "wait", absl::StrCat(base::kMaxWaitingRuns, " runs wait for ", name(), " already"));
       } else {
         store::Batch batch;
         const bool behind = run_ == nullptr && !excluded_.empty() && !args.wait;
@@ -68,7 +74,7 @@ void Session::DoTrain(TrainArgs& args, Callback<std::shared_ptr<Run>> done) {
 }
 
 absl::StatusOr<std::shared_ptr<Run>> Session::FindRunOf(const RequestKey& key) const {
-  const MutexLock lock(&mu_);
+  const base::MutexLock lock(&mu_);
   return LookUpRunOf(key);
 }
 
@@ -103,10 +109,10 @@ absl::StatusOr<std::shared_ptr<Run>> Session::StartRun(TrainArgs& args, store::B
   const absl::Status status = CheckMutable(args.cancelled, std::nullopt);
   if (!status.ok()) return status;
   if (environment_->draining) return ShuttingDown();
-  if (args.config.checkpoints.keep_best && checkpoints_.lasting() >= kMaxCheckpoints) {
-    return LimitError("config.checkpoints.keep_best",
-                      absl::StrCat(name(), " has ", kMaxCheckpoints,
-                                   " checkpoints already, which is the limit; delete some"));
+  if (args.config.checkpoints.keep_best && checkpoints_.lasting() >= base::kMaxCheckpoints) {
+    return base::LimitError("config.checkpoints.keep_best",
+                            absl::StrCat(name(), " has ", base::kMaxCheckpoints,
+                                         " checkpoints already, which is the limit; delete some"));
   }
   args.memory = {};
   auto memory = environment_->memory.AskForWork(RunBytes(args.config, args.data, args.validation),
@@ -115,9 +121,9 @@ absl::StatusOr<std::shared_ptr<Run>> Session::StartRun(TrainArgs& args, store::B
   const int64_t limit = environment_->limits.max_concurrent_runs;
   if (environment_->runs_under_way.fetch_add(1) >= limit) {
     environment_->runs_under_way.fetch_sub(1);
-    return ReasonError(absl::StatusCode::kResourceExhausted,
-                       absl::StrCat(limit, " runs are under way already, which is the limit"),
-                       {"LIMIT_EXCEEDED", {{"limit", "max_concurrent_runs"}}});
+    return base::ReasonError(absl::StatusCode::kResourceExhausted,
+                             absl::StrCat(limit, " runs are under way already, which is the limit"),
+                             {"LIMIT_EXCEEDED", {{"limit", "max_concurrent_runs"}}});
   }
   run_memory_ = *std::move(memory);
   ++run_count_;
@@ -198,13 +204,13 @@ void Session::AddRunRecords(const TrainArgs& args, store::Batch* batch) {
 }
 
 void Session::PostSlice() {
-  environment_->pool->Post(Priority::kBackground,
+  environment_->pool->Post(exec::Priority::kBackground,
                            [self = shared_from_this()] { self->RunSlice(); });
 }
 
 void Session::RunSlice() {
   if (ParkRun()) return;
-  const auto summary = trainer_->Slice(ComputePool::kSlice);
+  const auto summary = trainer_->Slice(exec::ComputePool::kSlice);
   if (summary.has_value()) {
     EndRun(*summary);
     return;
@@ -248,7 +254,7 @@ void Session::EndRun(const RunSummary& summary) {
   bool stores = false;
   store::Batch batch;
   {
-    const MutexLock lock(&mu_);
+    const base::MutexLock lock(&mu_);
     if (trainer_ != nullptr) {
       state_ = trainer_->state();
       step_ = state_->step;
@@ -261,7 +267,7 @@ void Session::EndRun(const RunSummary& summary) {
   // then deletes its dataset can.
   trainer = nullptr;
   {
-    const MutexLock lock(&mu_);
+    const base::MutexLock lock(&mu_);
     stores = journal_.has_value() && !closed_;
     if (stores) AddEnd(summary, &batch);
     run = TakeRun();
@@ -287,7 +293,7 @@ void Session::StopTraining(int64_t number, const RequestKey& key,
                            Callback<std::shared_ptr<Run>> done) {
   absl::StatusOr<std::shared_ptr<Run>> run = nullptr;
   {
-    const MutexLock lock(&mu_);
+    const base::MutexLock lock(&mu_);
     const auto recorded = RecordedAnswer<RunAnswer>(key);
     if (!recorded.ok()) {
       run = recorded.status();
@@ -297,10 +303,11 @@ void Session::StopTraining(int64_t number, const RequestKey& key,
     } else if (closed_) {
       run = ModelDeleted(name());
     } else if (run_ == nullptr || (number != 0 && run_->number() != number)) {
-      run = ReasonError(absl::StatusCode::kFailedPrecondition,
-                        number == 0 ? absl::StrCat(name(), ": no run is under way")
-                                    : absl::StrCat(name(), "/runs/", number, ": is not under way"),
-                        {"NO_RUN", {{"model", name()}}});
+      run = base::ReasonError(absl::StatusCode::kFailedPrecondition,
+                              number == 0
+                                  ? absl::StrCat(name(), ": no run is under way")
+                                  : absl::StrCat(name(), "/runs/", number, ": is not under way"),
+                              {"NO_RUN", {{"model", name()}}});
     } else {
       run = run_;
       run_->RequestStop(StopReason::kStopped);
@@ -322,7 +329,7 @@ void Session::StopTraining(int64_t number, const RequestKey& key,
 }
 
 absl::StatusOr<std::shared_ptr<Run>> Session::FindRun(int64_t number) const {
-  const MutexLock lock(&mu_);
+  const base::MutexLock lock(&mu_);
   for (const auto& run : {run_, latest_run_}) {
     if (run != nullptr && (number == 0 || run->number() == number)) return run;
   }

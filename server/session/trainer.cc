@@ -8,8 +8,8 @@
 #include "server/engine/schedule.h"
 #include "server/engine/split.h"
 #include "server/engine/standardize.h"
-#include "server/session/status.h"
-#include "server/session/thread_priority.h"
+#include "server/exec/thread_priority.h"
+#include "server/session/errors.h"
 
 namespace backprop::session {
 
@@ -178,7 +178,7 @@ std::optional<RunSummary> Trainer::Slice(absl::Duration length) {
     if (phase_ == Phase::kEnd) break;
     now_ = SteadyClock::now();
     if (now_ >= end) return std::nullopt;
-    LetOthersRun(now_);
+    exec::LetOthersRun(now_);
   }
   if (!MeasureAll(end)) return std::nullopt;
   return Summary();
@@ -217,7 +217,7 @@ Trainer::Phase Trainer::Step() {
   // outside of the lock, on which readers wait.
   std::shared_ptr<const engine::State> old;
   {
-    const MutexLock lock(&state_mu_);
+    const base::MutexLock lock(&state_mu_);
     old = std::exchange(state_, std::move(spare_));
     if (!shared_) spare_ = std::const_pointer_cast<engine::State>(old);
     shared_ = false;
@@ -247,7 +247,7 @@ void Trainer::EndEpoch(const engine::LossResult& measured) {
   if (run_->config().checkpoints.keep_best) KeepIfBest(loss, measured);
   epoch_loss_ = {};  // which `measured` may be
   if (!stopper_.has_value()) return;
-  const MutexLock lock(&state_mu_);
+  const base::MutexLock lock(&state_mu_);
   shared_ = stopper_->EndEpoch(loss, iteration_, state_) || shared_;
 }
 
@@ -269,7 +269,7 @@ void Trainer::KeepIfDue() {
 }
 
 void Trainer::ChangeState(absl::FunctionRef<void(engine::State*)> change) {
-  const MutexLock lock(&state_mu_);
+  const base::MutexLock lock(&state_mu_);
   if (shared_) {
     state_ = engine::Clone(*state_);
     shared_ = false;
@@ -331,7 +331,7 @@ void Trainer::End(StopReason reason) {
   const int64_t step = state_->step;  // goes on counting: these steps were made
   const std::shared_ptr<engine::State> best = engine::Clone(*stopper_->best_state());
   best->step = step;
-  const MutexLock lock(&state_mu_);
+  const base::MutexLock lock(&state_mu_);
   state_ = best;
   shared_ = false;
 }
@@ -347,7 +347,7 @@ bool Trainer::Measure(const engine::RowSet& rows, SteadyClock::time_point end,
     measurement->rows += count;
     const auto now = SteadyClock::now();
     if (measurement->rows < rows.rows() && now >= end) return false;
-    LetOthersRun(now);
+    exec::LetOthersRun(now);
   }
   return true;
 }

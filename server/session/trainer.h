@@ -12,6 +12,7 @@
 
 #include "absl/functional/function_ref.h"
 #include "absl/time/time.h"
+#include "server/base/mutex.h"
 #include "server/engine/batch_schedule.h"
 #include "server/engine/data.h"
 #include "server/engine/network.h"
@@ -19,7 +20,6 @@
 #include "server/engine/step.h"
 #include "server/engine/workspace.h"
 #include "server/session/early_stopper.h"
-#include "server/session/mutex.h"
 #include "server/session/run.h"
 
 namespace backprop::session {
@@ -97,7 +97,7 @@ class Trainer {
   // The same for anybody, at any time, also while the next step is computed: it stays as it is.
   // Thread-safe.
   std::shared_ptr<const engine::State> Share() {
-    const MutexLock lock(&state_mu_);
+    const base::MutexLock lock(&state_mu_);
     shared_ = true;
     return state_;
   }
@@ -144,7 +144,7 @@ class Trainer {
   engine::Dataset measured_;  // rows to measure that do not lie side by side
   engine::Workspace workspace_;
   // Held by the working thread while it writes state_, and by others while they read it.
-  Mutex state_mu_;
+  base::Mutex state_mu_;
   std::shared_ptr<const engine::State> state_;
   bool shared_ = true;                    // somebody else reads state_; under state_mu_
   std::shared_ptr<engine::State> spare_;  // nobody reads; the next step writes here

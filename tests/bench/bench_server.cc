@@ -11,10 +11,11 @@
 #include <thread>
 #include <vector>
 
+#include "server/base/clock.h"
+#include "server/exec/compute_pool.h"
 #include "server/ops/process_memory.h"
 #include "server/rpc/server.h"
 #include "server/rpc/spec_codec.h"
-#include "server/session/compute_pool.h"
 #include "server/session/datasets.h"
 #include "server/store/memory_store.h"
 #include "server/store/rocks_store.h"
@@ -64,7 +65,7 @@ int Serve(const std::string& data_dir, int64_t memory_limit) {
   constexpr int64_t kStoreBytes = int64_t{256} << 20;
   const int64_t store_bytes =
       memory_limit == 0 ? kStoreBytes : ops::StoreShare(memory_limit, kStoreBytes);
-  session::SystemClock clock;
+  base::SystemClock clock;
   std::unique_ptr<store::Store> store;
   if (!data_dir.empty()) {
     store::RocksOptions options;
@@ -80,7 +81,7 @@ int Serve(const std::string& data_dir, int64_t memory_limit) {
   store::MemoryStore memory;
   store::Store* const archive = store != nullptr ? store.get() : &memory;
   auto pool =
-      std::make_unique<session::ComputePool>(static_cast<int>(std::thread::hardware_concurrency()));
+      std::make_unique<exec::ComputePool>(static_cast<int>(std::thread::hardware_concurrency()));
   session::Environment environment{
       pool.get(), &clock, {}, {}, store.get(), archive, rpc::DecodeSpecRecord, nullptr};
   environment.limits.memory_limit_bytes = memory_limit;

@@ -12,8 +12,8 @@
 
 #include "server/engine/step.h"
 #include "server/engine/vector.h"
-#include "server/session/compute_pool.h"
-#include "server/session/lent_threads.h"
+#include "server/exec/compute_pool.h"
+#include "server/exec/lent_threads.h"
 #include "tests/bench/figures.h"
 
 namespace backprop::engine {
@@ -154,8 +154,8 @@ void TwoCores() {
     CPU_SET(1, &two);
     sched_setaffinity(0, sizeof two, &two);
     {
-      session::ComputePool pool(1);
-      session::LentThreads lent(&pool);
+      exec::ComputePool pool(1);
+      exec::LentThreads lent(&pool);
       Print(name, "", SecondsPerCall(options, [&] { trainee.Step(&lent); }) * 1e6, "us");
     }
     Print(name, "the same on one core", one * 1e6, "us");

@@ -1,7 +1,7 @@
 // Errors that contain much of the caller's text stay readable and fit in their trailers.
 #include <gtest/gtest.h>
 
-#include "server/session/text.h"
+#include "server/base/text.h"
 #include "tests/rpc/test_server.h"
 
 namespace backprop::rpc {
@@ -22,8 +22,8 @@ class ErrorsTest : public ServiceTest {
     google::rpc::Status details;
     ASSERT_TRUE(details.ParseFromString(status.error_details()));
     EXPECT_EQ(details.message(), status.error_message());
-    EXPECT_EQ(session::ValidUtf8(details.message()), details.message());
-    EXPECT_LE(session::HeaderBytes(status.error_message()) + status.error_details().size() * 4 / 3,
+    EXPECT_EQ(base::ValidUtf8(details.message()), details.message());
+    EXPECT_LE(base::HeaderBytes(status.error_message()) + status.error_details().size() * 4 / 3,
               7700U);
     EXPECT_FALSE(Violations(status).empty());
   }
@@ -80,7 +80,7 @@ TEST_F(ErrorsTest, WhateverIsSentComesBackReadable) {
        {"a" + Repeat("é", 3000), Repeat("x", 100'000), std::string("a\nb\x1b[31m\0c", 10)}) {
     const auto expect = [&](const grpc::Status& status) {
       ExpectWhole(status, "");
-      EXPECT_EQ(status.error_message(), session::EscapeControls(status.error_message()))
+      EXPECT_EQ(status.error_message(), base::EscapeControls(status.error_message()))
           << "nothing that moves a cursor";
     };
     v1::GetModelRequest get;

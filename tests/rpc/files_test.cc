@@ -1,4 +1,5 @@
 // Models as files: exact, and no damaged file becomes a model.
+#include "server/base/limits.h"
 #include "tests/rpc/test_server.h"
 
 namespace backprop::rpc {
@@ -124,7 +125,7 @@ TEST_F(FilesTest, AModelThatIsNotThereHasNoFile) {
 
 TEST_F(FilesTest, AFileLargerThanAModelCanBeIsRefused) {
   const std::string file = Export("m");
-  session::Limits limits;
+  base::Limits limits;
   limits.max_parameters = 41;
   server = std::make_unique<TestServer>(limits);
   v1::ImportModelResponse response;

@@ -5,6 +5,8 @@
 #include <set>
 
 #include "grpc/health/v1/health.grpc.pb.h"
+#include "server/base/clock.h"
+#include "server/exec/compute_pool.h"
 #include "tests/rpc/test_server.h"
 
 namespace backprop::rpc {
@@ -199,8 +201,8 @@ TEST_F(ModelsTest, AnUnknownMethodIsUnimplemented) {
 }
 
 TEST_F(ModelsTest, APortOrSocketInUseIsRefusedWithAdvice) {
-  session::ComputePool pool(1);
-  session::SystemClock clock;
+  exec::ComputePool pool(1);
+  base::SystemClock clock;
   session::Environment environment{&pool, &clock, {}, {}, {}, {}, {}, {}};
   session::Registry registry(&environment);
   Context context{&environment, &registry, {}, {}, {}};

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include "server/base/limits.h"
 #include "tests/rpc/test_server.h"
 
 namespace backprop::rpc {
@@ -13,7 +14,7 @@ constexpr int64_t kLimit = 1'000'000;
 class ReplySizeTest : public ServiceTest {
  protected:
   void SetUp() override {
-    session::Limits limits;
+    base::Limits limits;
     limits.max_message_bytes = kLimit;
     server = std::make_unique<TestServer>(limits);
   }

@@ -6,6 +6,8 @@
 #include <atomic>
 #include <thread>
 
+#include "server/base/limits.h"
+#include "server/exec/compute_pool.h"
 #include "tests/notification.h"
 #include "tests/rpc/test_server.h"
 
@@ -123,10 +125,10 @@ TEST_F(StepStreamTest, RetriesOnAnotherStreamApplyOnce) {
 
 // If a sender does not read responses, the server reads no more than its bound.
 TEST_F(StepStreamTest, WhoDoesNotReadIsHeldBack) {
-  server = std::make_unique<TestServer>(session::Limits(), "", 1);
+  server = std::make_unique<TestServer>(base::Limits(), "", 1);
   CreateModel("m", kLargeSpec);
   Notification held, go;
-  server->pool->Post(session::Priority::kInteractive, [&] {
+  server->pool->Post(exec::Priority::kInteractive, [&] {
     held.Notify();
     go.WaitForNotification();
   });

@@ -4,6 +4,8 @@
 #include <set>
 #include <thread>
 
+#include "server/base/limits.h"
+#include "server/exec/compute_pool.h"
 #include "tests/notification.h"
 #include "tests/rpc/test_server.h"
 
@@ -111,10 +113,10 @@ TEST_F(StepTest, AStepThatWouldNotBeFiniteIsRefusedAndChangesNothing) {
 
 TEST_F(StepTest, AStepWhoseCallerHasGoneIsNotMade) {
   // The only compute thread is blocked; a step too large to be made inline waits for it.
-  server = std::make_unique<TestServer>(session::Limits(), "", 1);
+  server = std::make_unique<TestServer>(base::Limits(), "", 1);
   CreateModel("m", kLargeSpec);
   Notification held, go;
-  server->pool->Post(session::Priority::kInteractive, [&] {
+  server->pool->Post(exec::Priority::kInteractive, [&] {
     held.Notify();
     go.WaitForNotification();
   });

@@ -14,14 +14,16 @@
 #include "backprop/v1/training_service.grpc.pb.h"
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
+#include "server/base/clock.h"
+#include "server/base/limits.h"
+#include "server/exec/compute_pool.h"
 #include "server/rpc/server.h"
-#include "server/session/compute_pool.h"
 #include "server/session/datasets.h"
 #include "server/store/memory_store.h"
 
 namespace backprop::rpc {
 
-class TurnedClock final : public session::Clock {
+class TurnedClock final : public base::Clock {
  public:
   absl::Time Now() const override { return absl::FromUnixNanos(nanos_.load()); }
   void Advance(absl::Duration by) { nanos_ += absl::ToInt64Nanoseconds(by); }
@@ -31,8 +33,8 @@ class TurnedClock final : public session::Clock {
 };
 
 struct TestServer {
-  explicit TestServer(session::Limits limits = {}, std::string unix_socket = "", int threads = 2)
-      : pool(std::make_unique<session::ComputePool>(threads)),
+  explicit TestServer(base::Limits limits = {}, std::string unix_socket = "", int threads = 2)
+      : pool(std::make_unique<exec::ComputePool>(threads)),
         environment{pool.get(), &clock, limits, {}, {}, &archive, {}, {}},
         datasets(&environment, testing::TempDir()),
         registry(&environment),
@@ -55,7 +57,7 @@ struct TestServer {
 
   TurnedClock clock;
   store::MemoryStore archive;
-  std::unique_ptr<session::ComputePool> pool;
+  std::unique_ptr<exec::ComputePool> pool;
   session::Environment environment;
   session::Datasets datasets;
   session::Registry registry;

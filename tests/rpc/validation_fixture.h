@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "server/base/limits.h"
 #include "tests/rpc/test_server.h"
 
 namespace backprop::rpc {
@@ -20,8 +21,8 @@ struct Rule {
   std::string message;  // the complete error; empty for a request that must pass
 };
 
-inline session::Limits SmallLimits() {
-  session::Limits limits;
+inline base::Limits SmallLimits() {
+  base::Limits limits;
   limits.max_parameters = 1000;
   limits.max_layers = 4;
   limits.max_rows = 8;

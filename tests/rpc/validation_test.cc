@@ -1,4 +1,5 @@
 // Every rule about the other requests, at its limit and one past it.
+#include "server/base/limits.h"
 #include "tests/rpc/validation_fixture.h"
 
 namespace backprop::rpc {
@@ -519,7 +520,7 @@ TEST_F(ValidationTest, TrainAndWatch) {
 }
 
 TEST_F(ValidationTest, WorkspacesAndMessagesAreLimited) {
-  session::Limits limits;
+  base::Limits limits;
   limits.max_workspace_bytes = 100'000;
   limits.max_message_bytes = 100'000;
   server = std::make_unique<TestServer>(limits);

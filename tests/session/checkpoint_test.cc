@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "server/session/status.h"
+#include "server/base/status.h"
 #include "tests/session/durable_fixture.h"
 
 namespace backprop::session {
@@ -136,12 +136,12 @@ TEST_F(CheckpointTest, RefusesWhatCannotBe) {
   EXPECT_EQ(*Restore(session.get(), "a", 1), 0);
   const auto run = Train(session.get(), kForever);
   ASSERT_TRUE(run.ok());
-  EXPECT_EQ(ReasonOf(Restore(session.get(), "a").status())->reason, "RUN_UNDER_WAY");
+  EXPECT_EQ(base::ReasonOf(Restore(session.get(), "a").status())->reason, "RUN_UNDER_WAY");
 }
 
 TEST_F(CheckpointTest, AModelHasAtMostAHundred) {
   auto session = Create("m");
-  for (int64_t i = 0; i < kMaxCheckpoints; ++i) {
+  for (int64_t i = 0; i < base::kMaxCheckpoints; ++i) {
     ASSERT_TRUE(Keep(session.get(), absl::StrCat("c", i)).ok());
   }
   const auto refused = Keep(session.get(), "more");
@@ -339,7 +339,7 @@ TEST_F(CheckpointTest, ADamagedOneIsNamedAndAlone) {
   store::WaitForAnswers(&store);
   const auto refused = Restore(session.get(), "a");
   EXPECT_EQ(refused.status().code(), absl::StatusCode::kDataLoss);
-  EXPECT_EQ(ReasonOf(refused.status())->metadata.at("record"), "models/m/checkpoints/a");
+  EXPECT_EQ(base::ReasonOf(refused.status())->metadata.at("record"), "models/m/checkpoints/a");
   EXPECT_EQ(Read(session.get())->step, 1);
   EXPECT_EQ(*Restore(session.get(), "b"), 1);
   EXPECT_TRUE(Drop(session.get(), "a").ok());

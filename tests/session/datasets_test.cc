@@ -8,8 +8,8 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "server/base/status.h"
 #include "server/session/dataset_reader.h"
-#include "server/session/status.h"
 #include "tests/session/durable_fixture.h"
 
 namespace backprop::session {
@@ -25,7 +25,7 @@ class DatasetsTest : public DurableFixture {
     args.first_row = first_row;
     args.rows = std::move(rows);
     args.check = [](const DatasetInfo&, engine::Dataset* checked, std::vector<std::string>*) {
-      if (checked->inputs.Get(0) == 666) return FieldError("chunk", "is bad");
+      if (checked->inputs.Get(0) == 666) return base::FieldError("chunk", "is bad");
       return absl::OkStatus();
     };
     Waiter<DatasetInfo> waiter;
@@ -86,7 +86,8 @@ TEST_F(DatasetsTest, AnUploadGoesOnAfterARestartAndIsThereOnce) {
   const auto rows = XorRows();
   const auto begun = *all().BeginUpload({"d", "r", engine::DataType::kFloat32, {}});
   ASSERT_TRUE(Append(begun.uid, 0, Part(*rows, 0, 70)).ok());
-  EXPECT_EQ(ReasonOf(Append(begun.uid, 71, Part(*rows, 71, 1)).status())->reason, "ROWS_MISSING");
+  EXPECT_EQ(base::ReasonOf(Append(begun.uid, 71, Part(*rows, 71, 1)).status())->reason,
+            "ROWS_MISSING");
   Restart();
   const auto again = *all().BeginUpload({"d", "r", engine::DataType::kFloat32, {}});
   EXPECT_EQ(again.uid, begun.uid);
@@ -94,11 +95,11 @@ TEST_F(DatasetsTest, AnUploadGoesOnAfterARestartAndIsThereOnce) {
   // From the beginning: rows that the server has are skipped.
   EXPECT_EQ(Append(again.uid, 0, Part(*rows, 0, 50))->rows, 70);
   EXPECT_EQ(Append(again.uid, 50, Part(*rows, 50, 50))->rows, 100);
-  EXPECT_EQ(ReasonOf(Complete(again.uid, 200).status())->reason, "ROWS_MISSING");
+  EXPECT_EQ(base::ReasonOf(Complete(again.uid, 200).status())->reason, "ROWS_MISSING");
   EXPECT_EQ(Complete(again.uid, 99).status().code(), absl::StatusCode::kInvalidArgument);
   EXPECT_EQ(Append(again.uid, 100, Part(*rows, 100, 100))->rows, 200);
   const auto model = *Make("m");
-  EXPECT_EQ(ReasonOf(Use("d", *model).status())->reason, "DATASET_UPLOADING");
+  EXPECT_EQ(base::ReasonOf(Use("d", *model).status())->reason, "DATASET_UPLOADING");
   EXPECT_TRUE(Complete(again.uid, 200)->ready);
   EXPECT_TRUE(Complete(again.uid, 200)->ready);  // a retry
   const auto used = Use("d", *model);
@@ -124,7 +125,7 @@ TEST_F(DatasetsTest, NothingOfABrokenOrLeftUploadRemains) {
   const auto left = *all().BeginUpload({"left", "r", engine::DataType::kFloat32, {}});
   ASSERT_TRUE(Append(left.uid, 0, Part(*rows, 0, 70)).ok());
   Restart();
-  clock.Advance(kUploadAge - absl::Seconds(1));
+  clock.Advance(base::kUploadAge - absl::Seconds(1));
   EXPECT_EQ(all().ExpireUploads(), 0);
   clock.Advance(absl::Seconds(1));
   EXPECT_EQ(all().ExpireUploads(), 1);
@@ -149,19 +150,19 @@ TEST_F(DatasetsTest, CannotBeDeletedUnderARun) {
   auto session = *Make("m");
   auto run = Start(session.get(), Run(*Use("d", *session), kForever, /*resumes=*/true));
   const auto refused = Drop("d");
-  EXPECT_EQ(ReasonOf(refused)->reason, "DATASET_IN_USE");
-  EXPECT_EQ(ReasonOf(refused)->metadata.at("user"), "models/m");
+  EXPECT_EQ(base::ReasonOf(refused)->reason, "DATASET_IN_USE");
+  EXPECT_EQ(base::ReasonOf(refused)->metadata.at("user"), "models/m");
   // Not in memory, but in the store.
   Datasets others(&server->environment, "");
   ASSERT_TRUE(others.Open().ok());
   Waiter<int> waiter;
   others.Delete("d", {},
                 [done = waiter.callback()](const absl::Status& status) mutable { done(status); });
-  EXPECT_EQ(ReasonOf(waiter.Wait().status())->metadata.at("user"), "models/m/runs/1");
+  EXPECT_EQ(base::ReasonOf(waiter.Wait().status())->metadata.at("user"), "models/m/runs/1");
   session = nullptr;
   run = nullptr;
   Restart();
-  EXPECT_EQ(ReasonOf(Drop("d"))->reason, "DATASET_IN_USE");
+  EXPECT_EQ(base::ReasonOf(Drop("d"))->reason, "DATASET_IN_USE");
   session = *Find("m");
   run = *session->FindRun(0);
   run->RequestStop(StopReason::kStopped);
@@ -183,7 +184,7 @@ TEST_F(DatasetsTest, WhileItIsFoundOutWhetherItCanBeDeleted) {
   });
   const auto refused = Use("d", *model);
   EXPECT_EQ(refused.status().code(), absl::StatusCode::kUnavailable);
-  EXPECT_EQ(ReasonOf(refused.status())->reason, "DATASET_BEING_DELETED");
+  EXPECT_EQ(base::ReasonOf(refused.status())->reason, "DATASET_BEING_DELETED");
   EXPECT_TRUE(all().Get("d").ok());
   Waiter<RowsInUse> goes_on;
   all().UseAgain(uid, model->info(), model->network(), goes_on.callback());
@@ -309,7 +310,7 @@ TEST_F(DatasetsTest, WhetherRowsFitAModelIsKnownWithoutReadingThem) {
   info.largest_class = 1;
   EXPECT_TRUE(FitClasses(info, *network, model, "dataset").ok());
   info.largest_class = 2;
-  EXPECT_EQ(FieldViolationsOf(FitClasses(info, *network, model, "dataset").status())[0].field,
+  EXPECT_EQ(base::FieldViolationsOf(FitClasses(info, *network, model, "dataset").status())[0].field,
             "dataset");
   info.class_names = {"yes", "no"};
   EXPECT_EQ(*FitClasses(info, *network, model, "dataset"), (std::vector<int32_t>{1, 0}));

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "server/base/status.h"
 #include "server/session/journal.h"
 #include "server/session/records.h"
 #include "server/store/records.pb.h"
@@ -135,7 +136,7 @@ TEST_F(DurabilityTest, WhatTheStoreRefusesWasNeverDone) {
   held.Release(absl::ResourceExhaustedError("the disk is full"));
   EXPECT_EQ(second.waiter.Wait().status().code(), absl::StatusCode::kResourceExhausted);
   EXPECT_FALSE(third.waiter.Wait().ok());
-  EXPECT_EQ(ReasonOf(Step(session.get(), {"r4", 1}).status())->reason, "NOT_STORED")
+  EXPECT_EQ(base::ReasonOf(Step(session.get(), {"r4", 1}).status())->reason, "NOT_STORED")
       << "whoever still holds the session";
   // The next caller gets the stored model, and retries count as new requests.
   session = *Find("m");
@@ -161,7 +162,7 @@ TEST_F(DurabilityTest, AParkedRunGoesOnWhenTheStoreWorksAgain) {
     if (end.ok()) return done(1);
     done(end.status());
   });
-  EXPECT_EQ(ReasonOf(told.Wait().status())->reason, "NOT_STORED");
+  EXPECT_EQ(base::ReasonOf(told.Wait().status())->reason, "NOT_STORED");
   session = nullptr;
   int64_t resumed = 0;
   for (int i = 0; i < 1000 && resumed == 0; ++i) resumed = server->registry.ResumeParked();
@@ -227,7 +228,7 @@ TEST_F(DurabilityTest, CreationAndDeletionAreAnsweredOnceAlsoAfterARestart) {
   EXPECT_TRUE(DeleteModel(id, {"d1", 2}).ok());
   EXPECT_EQ(DeleteModel(id).code(), absl::StatusCode::kNotFound);
   EXPECT_EQ(Find(id).status().code(), absl::StatusCode::kNotFound);
-  EXPECT_EQ(ReasonOf(Make("", {"c1", 1}).status())->reason, "MODEL_DELETED");
+  EXPECT_EQ(base::ReasonOf(Make("", {"c1", 1}).status())->reason, "MODEL_DELETED");
 }
 
 TEST_F(DurabilityTest, ADeletedModelLeavesNothing) {

@@ -10,6 +10,10 @@
 #include <utility>
 #include <vector>
 
+#include "server/base/clock.h"
+#include "server/base/limits.h"
+#include "server/base/mutex.h"
+#include "server/exec/compute_pool.h"
 #include "server/store/memory_store.h"
 #include "tests/session/fixture.h"
 
@@ -18,7 +22,7 @@ namespace backprop::session {
 // A server's sessions: everything that a restart discards. Ends like a killed process, except for
 // batches already passed to the store.
 struct Server {
-  Server(store::Store* store, const Clock* clock, const Limits& limits,
+  Server(store::Store* store, const base::Clock* clock, const base::Limits& limits,
          std::map<std::string, engine::NetworkSpec>* specs)
       : environment{pool.get(),
                     clock,
@@ -42,7 +46,7 @@ struct Server {
     store::WaitForAnswers(environment.store);
   }
 
-  std::unique_ptr<ComputePool> pool = std::make_unique<ComputePool>(2);
+  std::unique_ptr<exec::ComputePool> pool = std::make_unique<exec::ComputePool>(2);
   Environment environment;
   Datasets datasets{&environment, testing::TempDir()};
   Registry registry{&environment};
@@ -55,14 +59,14 @@ class HeldStore final : public store::Store {
   explicit HeldStore(store::Store* kept) : kept_(kept) {}
 
   void Hold() {
-    const MutexLock lock(&mu_);
+    const base::MutexLock lock(&mu_);
     held_ = true;
   }
   // Releases the held commits; if `refusal` is not OK, nothing of them is stored.
   void Release(const absl::Status& refusal) {
     std::vector<Commission> commits;
     {
-      const MutexLock lock(&mu_);
+      const base::MutexLock lock(&mu_);
       held_ = false;
       commits.swap(commits_);
     }
@@ -77,13 +81,13 @@ class HeldStore final : public store::Store {
     }
   }
   size_t waiting() const {
-    const MutexLock lock(&mu_);
+    const base::MutexLock lock(&mu_);
     return commits_.size();
   }
 
   void Commit(store::Batch batch, store::Durability durability, std::shared_ptr<store::Chain> chain,
               Done done) override {
-    const MutexLock lock(&mu_);
+    const base::MutexLock lock(&mu_);
     if (held_) {
       commits_.push_back({std::move(batch), durability, std::move(chain), std::move(done)});
       return;
@@ -111,7 +115,7 @@ class HeldStore final : public store::Store {
     Done done;
   };
   store::Store* const kept_;
-  mutable Mutex mu_;
+  mutable base::Mutex mu_;
   bool held_ ABSL_GUARDED_BY(mu_) = false;
   std::vector<Commission> commits_ ABSL_GUARDED_BY(mu_);
 };
@@ -163,7 +167,7 @@ class DurableFixture : public SessionFixture {
     return waiter.Wait().status();
   }
 
-  Limits limits;
+  base::Limits limits;
   std::map<std::string, engine::NetworkSpec> specs;
   store::MemoryStore store;
   HeldStore held{&store};

@@ -7,8 +7,10 @@
 #include <memory>
 #include <string>
 
+#include "server/base/clock.h"
+#include "server/base/mutex.h"
+#include "server/exec/compute_pool.h"
 #include "server/session/datasets.h"
-#include "server/session/mutex.h"
 #include "server/session/registry.h"
 #include "server/store/memory_store.h"
 #include "tests/engine/cases.h"
@@ -18,19 +20,19 @@ namespace backprop::session {
 
 using RunPtr = std::shared_ptr<Run>;
 
-class FakeClock final : public Clock {
+class FakeClock final : public base::Clock {
  public:
   absl::Time Now() const override {
-    const MutexLock lock(&mu_);
+    const base::MutexLock lock(&mu_);
     return now_;
   }
   void Advance(absl::Duration by) {
-    const MutexLock lock(&mu_);
+    const base::MutexLock lock(&mu_);
     now_ += by;
   }
 
  private:
-  mutable Mutex mu_;
+  mutable base::Mutex mu_;
   absl::Time now_ ABSL_GUARDED_BY(mu_) = absl::FromUnixSeconds(1'000'000);
 };
 
@@ -177,7 +179,7 @@ class SessionFixture : public testing::Test {
   Datasets datasets{&environment, ""};
   Registry registry{&environment};
   // Last, so that active work ends before the objects that it uses are destroyed.
-  ComputePool pool{2};
+  exec::ComputePool pool{2};
   SessionFixture() {
     environment.pool = &pool;
     environment.datasets = &datasets;

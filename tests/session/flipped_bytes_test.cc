@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "server/exec/compute_pool.h"
 #include "server/session/datasets.h"
 #include "server/session/registry.h"
 #include "server/store/rocks_store.h"
@@ -69,7 +70,7 @@ struct Stored {
 
   FakeClock
       clock;  // does not advance, because a campaign takes longer than responses are remembered
-  std::unique_ptr<ComputePool> pool = std::make_unique<ComputePool>(1);
+  std::unique_ptr<exec::ComputePool> pool = std::make_unique<exec::ComputePool>(1);
   std::unique_ptr<store::Store> store;
   Environment environment{pool.get(), &clock, {}, {}, {}, {}, {}, {}};
   Datasets datasets{&environment, ""};

@@ -5,6 +5,8 @@
 
 #include <utility>
 
+#include "server/base/limits.h"
+
 namespace backprop::session {
 namespace {
 
@@ -16,7 +18,7 @@ class MemoryBudgetTest : public testing::Test {
     limits.memory_limit_bytes = 1000;
     limits.memory_fixed_bytes = 200;
   }
-  Limits limits;
+  base::Limits limits;
   MemoryBudget budget{&limits};
 };
 
@@ -86,7 +88,7 @@ TEST_F(MemoryBudgetTest, WithoutALimitNothingIsRefused) {
 }
 
 TEST(MemoryClaimTest, MayOutliveItsBudget) {
-  Limits limits;
+  base::Limits limits;
   MemoryBudget::Claim claim;
   {
     MemoryBudget budget(&limits);

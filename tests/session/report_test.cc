@@ -4,7 +4,7 @@
 #include <chrono>
 #include <thread>
 
-#include "server/session/lent_threads.h"
+#include "server/exec/lent_threads.h"
 #include "server/session/trainer.h"
 #include "tests/session/fixture.h"
 
@@ -63,7 +63,7 @@ TEST_F(ReportTest, RatesLeaveOutTheStart) {
   config.report_every = kIterations / 2;
   const auto run = std::make_shared<session::Run>("models/m/runs/1", 1, config);
   const auto network = XorNetwork();
-  LentThreads threads(&pool);
+  exec::LentThreads threads(&pool);
   Trainer trainer(network, run, RunData{XorRows(10), nullptr}, engine::InitialState(*network),
                   &threads);
   // As long as a run may wait for its turn or prepare its rows.

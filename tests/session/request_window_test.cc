@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include "server/base/status.h"
+
 namespace backprop::session {
 namespace {
 
@@ -22,7 +24,7 @@ TEST(RequestWindowTest, AnotherContentUnderTheSameIdIsRefused) {
   window.Record({"a", 1}, kStart, 7);
   const auto found = window.Find({"a", 2}, kStart);
   EXPECT_EQ(found.status().code(), absl::StatusCode::kInvalidArgument);
-  EXPECT_EQ(FieldViolationsOf(found.status())[0].field, "request_id");
+  EXPECT_EQ(base::FieldViolationsOf(found.status())[0].field, "request_id");
 }
 
 TEST(RequestWindowTest, AnEmptyIdIsNeverRemembered) {
@@ -44,8 +46,9 @@ TEST(RequestWindowTest, ForgetsTheOldestBeyondItsCapacity) {
 TEST(RequestWindowTest, ForgetsAtItsAge) {
   RequestWindow<int> window(2);
   window.Record({"a", 1}, kStart, 7);
-  EXPECT_NE(*window.Find({"a", 1}, kStart + kRequestWindowAge - absl::Nanoseconds(1)), nullptr);
-  EXPECT_EQ(*window.Find({"a", 1}, kStart + kRequestWindowAge), nullptr);
+  EXPECT_NE(*window.Find({"a", 1}, kStart + base::kRequestWindowAge - absl::Nanoseconds(1)),
+            nullptr);
+  EXPECT_EQ(*window.Find({"a", 1}, kStart + base::kRequestWindowAge), nullptr);
   EXPECT_EQ(window.size(), 0U);
 }
 

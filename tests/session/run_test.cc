@@ -7,10 +7,12 @@
 #include <cstring>
 #include <thread>
 
+#include "server/base/status.h"
 #include "server/engine/schedule.h"
 #include "server/engine/split.h"
 #include "server/engine/standardize.h"
 #include "server/engine/step.h"
+#include "server/exec/compute_pool.h"
 #include "tests/engine/reference_random.h"
 #include "tests/session/fixture.h"
 
@@ -219,8 +221,8 @@ TEST_F(RunTest, TheFirstRunFitsTheStandardisationOnItsTrainingRows) {
   auto spec = Spec();
   spec.standardize = engine::Standardize::kFitted;
   auto session = CreateOf(spec);
-  EXPECT_EQ(ReasonOf(Step(session.get()).status())->reason, "NOT_FITTED");
-  EXPECT_EQ(ReasonOf(session->ReadFitted().status())->reason, "NOT_FITTED");
+  EXPECT_EQ(base::ReasonOf(Step(session.get()).status())->reason, "NOT_FITTED");
+  EXPECT_EQ(base::ReasonOf(session->ReadFitted().status())->reason, "NOT_FITTED");
 
   auto args = Epochs(2, 10);
   args.config.validation_split = 0.5;
@@ -302,7 +304,7 @@ TEST_F(RunTest, ResultsDoNotDependOnThreadsSlicesAndLoad) {
   };
   std::vector<double> alone;
   {
-    ComputePool single(1);
+    exec::ComputePool single(1);
     environment.pool = &single;
     auto session = CreateOf(spec);
     WaitFor(run_it(session.get()));
@@ -310,7 +312,7 @@ TEST_F(RunTest, ResultsDoNotDependOnThreadsSlicesAndLoad) {
     alone = Values(*Read(session.get()));
     environment.pool = &pool;
   }
-  ComputePool many(4);
+  exec::ComputePool many(4);
   environment.pool = &many;
   std::vector<std::shared_ptr<Session>> sessions;
   std::vector<RunPtr> runs;

@@ -6,6 +6,7 @@
 #include <set>
 #include <thread>
 
+#include "server/base/status.h"
 #include "tests/session/fixture.h"
 
 namespace backprop::session {
@@ -33,7 +34,7 @@ TEST_F(SessionTest, ExpectedStepIsCheckedExactly) {
   for (int64_t wrong : {0, 2}) {
     const auto outcome = Step(session.get(), {}, wrong);
     ASSERT_EQ(outcome.status().code(), StatusCode::kAborted);
-    EXPECT_EQ(ReasonOf(outcome.status())->metadata.at("current_step"), "1");
+    EXPECT_EQ(base::ReasonOf(outcome.status())->metadata.at("current_step"), "1");
   }
   EXPECT_EQ(session->status().step, 1);
 }
@@ -148,7 +149,7 @@ TEST_F(SessionTest, DuringARunMutationsAreRefusedAndNameIt) {
   const auto run = Train(session.get(), kForever);
   const auto step = Step(session.get());
   EXPECT_EQ(step.status().code(), StatusCode::kFailedPrecondition);
-  EXPECT_EQ(ReasonOf(step.status())->metadata.at("run"), "models/m/runs/1");
+  EXPECT_EQ(base::ReasonOf(step.status())->metadata.at("run"), "models/m/runs/1");
   EXPECT_EQ(Train(session.get(), 1).status().code(), StatusCode::kFailedPrecondition);
   EXPECT_EQ(session->status().active_run, "models/m/runs/1");
   while (session->status().step == 0) std::this_thread::yield();
@@ -204,7 +205,7 @@ TEST_F(SessionTest, WaitingTrainsAreBounded) {
   auto session = Create("m");
   const auto first = Train(session.get(), kForever);
   std::vector<std::unique_ptr<Waiter<RunPtr>>> waiting;
-  for (size_t i = 0; i < kMaxWaitingRuns; ++i) {
+  for (size_t i = 0; i < base::kMaxWaitingRuns; ++i) {
     waiting.push_back(std::make_unique<Waiter<RunPtr>>());
     session->Train(TrainArgsFor(1, true), waiting.back()->callback());
   }
@@ -255,9 +256,9 @@ TEST_F(SessionTest, DeletingAModelEndsItsRunAndWhoWaits) {
   Waiter<RunPtr> waiting;
   session->Train(TrainArgsFor(1, true), waiting.callback());
   ASSERT_TRUE(Delete("m", {}).ok());
-  EXPECT_EQ(ReasonOf(waiting.Wait().status())->reason, "MODEL_DELETED");
+  EXPECT_EQ(base::ReasonOf(waiting.Wait().status())->reason, "MODEL_DELETED");
   EXPECT_EQ(WaitFor(*run).stop_reason, StopReason::kModelDeleted);
-  EXPECT_EQ(ReasonOf(Step(session.get()).status())->reason, "MODEL_DELETED");
+  EXPECT_EQ(base::ReasonOf(Step(session.get()).status())->reason, "MODEL_DELETED");
 }
 
 TEST_F(SessionTest, ARunEndsWithItsLastOwner) {
@@ -362,7 +363,7 @@ TEST_F(SessionTest, StoppingWhatDoesNotRunIsRefused) {
   auto session = Create("m");
   Waiter<RunPtr> idle;
   session->StopTraining(0, {}, idle.callback());
-  EXPECT_EQ(ReasonOf(idle.Wait().status())->reason, "NO_RUN");
+  EXPECT_EQ(base::ReasonOf(idle.Wait().status())->reason, "NO_RUN");
   EXPECT_EQ(session->FindRun(0).status().code(), StatusCode::kNotFound);
   const auto run = *Train(session.get(), kForever);
   Waiter<RunPtr> other;

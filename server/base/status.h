@@ -1,7 +1,7 @@
 // The errors of this server: absl::Status with details that programs can read. server/rpc turns
 // the details into google.rpc.BadRequest and google.rpc.ErrorInfo.
-#ifndef BACKPROP_SERVER_SESSION_STATUS_H_
-#define BACKPROP_SERVER_SESSION_STATUS_H_
+#ifndef BACKPROP_SERVER_BASE_STATUS_H_
+#define BACKPROP_SERVER_BASE_STATUS_H_
 
 #include <map>
 #include <optional>
@@ -10,9 +10,8 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
-#include "server/engine/step.h"
 
-namespace backprop::session {
+namespace backprop::base {
 
 struct FieldViolation {
   std::string field;        // "spec.layers[0].units"
@@ -43,29 +42,10 @@ absl::Status LimitError(absl::string_view field, absl::string_view description);
 
 absl::Status ReasonError(absl::StatusCode code, absl::string_view message, const Reason& reason);
 
-// The errors that several RPCs share.
-absl::Status ModelNotFound(absl::string_view model);
-absl::Status ModelDeleted(absl::string_view model);
-absl::Status RunUnderWay(absl::string_view run);
-bool IsRunUnderWay(const absl::Status& status);
-absl::Status ShuttingDown();
-absl::Status Restoring();
-absl::Status DatasetNotFound(absl::string_view dataset);
-absl::Status CheckpointNotFound(absl::string_view checkpoint);
-// A change was refused by the store, for `cause`; OK: an earlier one was.
-absl::Status NotStored(absl::string_view model, const absl::Status& cause);
-// RESOURCE_EXHAUSTED (LOW_DISK_SPACE): what Store::CheckRoom said about adding `what`.
-absl::Status NoRoom(absl::string_view what, const absl::Status& cause);
-// The model standardises its inputs by what its first run fits, and has had none.
-absl::Status NotFitted(absl::string_view model);
-// A step, or a gradient, that would not be finite.
-absl::Status NotFiniteError(engine::NotFinite what);
-const char* NameOf(engine::NotFinite what);  // "the loss"
-
 // The details that the functions above attached.
 std::vector<FieldViolation> FieldViolationsOf(const absl::Status& status);
 std::optional<Reason> ReasonOf(const absl::Status& status);
 
-}  // namespace backprop::session
+}  // namespace backprop::base
 
-#endif  // BACKPROP_SERVER_SESSION_STATUS_H_
+#endif  // BACKPROP_SERVER_BASE_STATUS_H_

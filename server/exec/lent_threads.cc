@@ -1,12 +1,12 @@
-#include "server/session/lent_threads.h"
+#include "server/exec/lent_threads.h"
 
 #include <algorithm>
 #include <atomic>
 #include <memory>
 
-#include "server/session/mutex.h"
+#include "server/base/mutex.h"
 
-namespace backprop::session {
+namespace backprop::exec {
 namespace {
 
 // One call of For. Helpers share it, since one may come when all is done and the caller has gone;
@@ -21,14 +21,14 @@ class Round {
       LetOthersRun();
       task_(part);
       if (done_.fetch_add(1, std::memory_order_acq_rel) + 1 < parts_) continue;
-      const MutexLock lock(&mu_);
+      const base::MutexLock lock(&mu_);
       all_done_ = true;
       changed_.NotifyAll();
     }
   }
 
   void WaitUntilDone() {
-    const MutexLock lock(&mu_);
+    const base::MutexLock lock(&mu_);
     changed_.Wait(&mu_, [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) { return all_done_; });
   }
 
@@ -37,8 +37,8 @@ class Round {
   const engine::PartTask task_;
   std::atomic<int64_t> next_{0};
   std::atomic<int64_t> done_{0};
-  Mutex mu_;
-  CondVar changed_;
+  base::Mutex mu_;
+  base::CondVar changed_;
   bool all_done_ ABSL_GUARDED_BY(mu_) = false;
 };
 
@@ -61,4 +61,4 @@ void LentThreads::For(int64_t parts, engine::PartTask task) {
   round->WaitUntilDone();
 }
 
-}  // namespace backprop::session
+}  // namespace backprop::exec

@@ -1,4 +1,4 @@
-#include "server/session/lent_threads.h"
+#include "server/exec/lent_threads.h"
 
 #include <gtest/gtest.h>
 
@@ -6,7 +6,9 @@
 #include <thread>
 #include <vector>
 
-namespace backprop::session {
+#include "server/exec/compute_pool.h"
+
+namespace backprop::exec {
 namespace {
 
 TEST(LentThreadsTest, EveryPartOnceWhateverThePoolDoes) {
@@ -58,4 +60,4 @@ TEST(LentThreadsTest, ABusyPoolIsNotWaitedFor) {
 }
 
 }  // namespace
-}  // namespace backprop::session
+}  // namespace backprop::exec

@@ -1,11 +1,11 @@
-#include "server/session/text.h"
+#include "server/base/text.h"
 
 #include <cstdint>
 #include <limits>
 
 #include "absl/strings/str_cat.h"
 
-namespace backprop::session {
+namespace backprop::base {
 namespace {
 
 constexpr absl::string_view kEllipsis = "…";
@@ -126,4 +126,4 @@ std::string Quote(absl::string_view text) {
   return absl::StrCat("\"", Escape(text, kMaxQuotedBytes), "\"");
 }
 
-}  // namespace backprop::session
+}  // namespace backprop::base

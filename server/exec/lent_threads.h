@@ -1,14 +1,14 @@
 // The pool's idle threads, lent to one piece of work.
-#ifndef BACKPROP_SERVER_SESSION_LENT_THREADS_H_
-#define BACKPROP_SERVER_SESSION_LENT_THREADS_H_
+#ifndef BACKPROP_SERVER_EXEC_LENT_THREADS_H_
+#define BACKPROP_SERVER_EXEC_LENT_THREADS_H_
 
 #include <cstdint>
 
 #include "server/engine/parallel.h"
-#include "server/session/compute_pool.h"
-#include "server/session/thread_priority.h"
+#include "server/exec/compute_pool.h"
+#include "server/exec/thread_priority.h"
 
-namespace backprop::session {
+namespace backprop::exec {
 
 // The calling thread computes parts, and so do as many threads of the pool as have nothing else to
 // do when it asks. It never waits for a thread that is busy elsewhere: with none idle it computes
@@ -23,6 +23,6 @@ class LentThreads final : public engine::Parallel {
   ComputePool* const pool_;
 };
 
-}  // namespace backprop::session
+}  // namespace backprop::exec
 
-#endif  // BACKPROP_SERVER_SESSION_LENT_THREADS_H_
+#endif  // BACKPROP_SERVER_EXEC_LENT_THREADS_H_

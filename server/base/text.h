@@ -1,13 +1,13 @@
 // Text that may be a caller's, made fit to be shown: in errors, their details and the log.
-#ifndef BACKPROP_SERVER_SESSION_TEXT_H_
-#define BACKPROP_SERVER_SESSION_TEXT_H_
+#ifndef BACKPROP_SERVER_BASE_TEXT_H_
+#define BACKPROP_SERVER_BASE_TEXT_H_
 
 #include <cstddef>
 #include <string>
 
 #include "absl/strings/string_view.h"
 
-namespace backprop::session {
+namespace backprop::base {
 
 // What an error or a line of the log shows of a caller's text at most.
 inline constexpr size_t kMaxQuotedBytes = 80;
@@ -37,6 +37,6 @@ std::string EscapeControls(absl::string_view text);
 // What came, for an error: escaped, at most kMaxQuotedBytes of it, in quotes.
 std::string Quote(absl::string_view text);
 
-}  // namespace backprop::session
+}  // namespace backprop::base
 
-#endif  // BACKPROP_SERVER_SESSION_TEXT_H_
+#endif  // BACKPROP_SERVER_BASE_TEXT_H_

@@ -1,11 +1,11 @@
-#include "server/session/text.h"
+#include "server/base/text.h"
 
 #include <gtest/gtest.h>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
 
-namespace backprop::session {
+namespace backprop::base {
 namespace {
 
 TEST(TextTest, CutsBetweenCharacters) {
@@ -62,4 +62,4 @@ TEST(TextTest, EscapesWhatWouldNotStayOnItsLine) {
 }
 
 }  // namespace
-}  // namespace backprop::session
+}  // namespace backprop::base

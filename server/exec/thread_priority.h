@@ -1,10 +1,10 @@
 // Keeps threads that compute from standing in the way of threads that answer.
-#ifndef BACKPROP_SERVER_SESSION_THREAD_PRIORITY_H_
-#define BACKPROP_SERVER_SESSION_THREAD_PRIORITY_H_
+#ifndef BACKPROP_SERVER_EXEC_THREAD_PRIORITY_H_
+#define BACKPROP_SERVER_EXEC_THREAD_PRIORITY_H_
 
 #include <chrono>
 
-namespace backprop::session {
+namespace backprop::exec {
 
 // The calling thread computes: a thread that wakes with a little to do, gRPC's or a client's on the
 // same machine, is to have a core at once although all compute. Without this a Predict beside runs
@@ -19,6 +19,6 @@ void GiveWayToOthers();
 void LetOthersRun(std::chrono::steady_clock::time_point now);
 inline void LetOthersRun() { LetOthersRun(std::chrono::steady_clock::now()); }
 
-}  // namespace backprop::session
+}  // namespace backprop::exec
 
-#endif  // BACKPROP_SERVER_SESSION_THREAD_PRIORITY_H_
+#endif  // BACKPROP_SERVER_EXEC_THREAD_PRIORITY_H_

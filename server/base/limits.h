@@ -1,13 +1,13 @@
 // Bounds on what callers can make the server hold and do. Every one has a flag (server/ops).
-#ifndef BACKPROP_SERVER_SESSION_LIMITS_H_
-#define BACKPROP_SERVER_SESSION_LIMITS_H_
+#ifndef BACKPROP_SERVER_BASE_LIMITS_H_
+#define BACKPROP_SERVER_BASE_LIMITS_H_
 
 #include <cstddef>
 #include <cstdint>
 
 #include "absl/time/time.h"
 
-namespace backprop::session {
+namespace backprop::base {
 
 struct Limits {
   int64_t max_models = 1'000'000;
@@ -46,6 +46,6 @@ inline constexpr size_t kKeptEvents = 128;       // newest events of a run
 inline constexpr int64_t kMaxCheckpoints = 100;  // of a model, beside its runs' periodic ones
 inline constexpr int64_t kMostKeptLast = 50;     // of these
 
-}  // namespace backprop::session
+}  // namespace backprop::base
 
-#endif  // BACKPROP_SERVER_SESSION_LIMITS_H_
+#endif  // BACKPROP_SERVER_BASE_LIMITS_H_

@@ -1,4 +1,4 @@
-#include "server/session/compute_pool.h"
+#include "server/exec/compute_pool.h"
 
 #include <gtest/gtest.h>
 #include <sys/resource.h>
@@ -11,10 +11,10 @@
 #include <thread>
 #include <vector>
 
-#include "server/session/strand.h"
+#include "server/exec/strand.h"
 #include "tests/notification.h"
 
-namespace backprop::session {
+namespace backprop::exec {
 namespace {
 
 TEST(ComputePoolTest, RunsEverythingAlsoWhatTasksPostBeforeItEnds) {
@@ -159,4 +159,4 @@ TEST(StrandTest, ATaskMayPostToItsStrand) {
 }
 
 }  // namespace
-}  // namespace backprop::session
+}  // namespace backprop::exec

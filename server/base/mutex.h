@@ -2,8 +2,8 @@
 //
 // Not absl::Mutex: the packaged Abseil is built without ThreadSanitizer, which then sees none of
 // its locks and reports every use as a race. std::mutex it knows.
-#ifndef BACKPROP_SERVER_SESSION_MUTEX_H_
-#define BACKPROP_SERVER_SESSION_MUTEX_H_
+#ifndef BACKPROP_SERVER_BASE_MUTEX_H_
+#define BACKPROP_SERVER_BASE_MUTEX_H_
 
 #include <condition_variable>
 #include <mutex>
@@ -11,7 +11,7 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/time/time.h"
 
-namespace backprop::session {
+namespace backprop::base {
 
 class ABSL_LOCKABLE Mutex {
  public:
@@ -60,6 +60,6 @@ class CondVar {
   std::condition_variable cv_;
 };
 
-}  // namespace backprop::session
+}  // namespace backprop::base
 
-#endif  // BACKPROP_SERVER_SESSION_MUTEX_H_
+#endif  // BACKPROP_SERVER_BASE_MUTEX_H_

@@ -1,5 +1,4 @@
-#include "server/session/thread_priority.h"
-
+// A thread that trains lets threads that wait for its core have it.
 #include <gtest/gtest.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -12,44 +11,18 @@
 
 namespace {
 
-thread_local int yields_of_this_thread = 0;
 std::atomic<int64_t> all_yields{0};
 
 }  // namespace
 
 // Replaces the C library's function in this program.
 extern "C" int sched_yield() noexcept {
-  ++yields_of_this_thread;
   ++all_yields;
   return static_cast<int>(syscall(SYS_sched_yield));
 }
 
 namespace backprop::session {
 namespace {
-
-using Clock = std::chrono::steady_clock;
-
-TEST(LetOthersRunTest, AThreadThatComputesYieldsAtMostEvery50Microseconds) {
-  std::thread([] {
-    GiveWayToOthers();
-    const auto now = Clock::now();
-    LetOthersRun(now);
-    EXPECT_EQ(yields_of_this_thread, 1);
-    LetOthersRun(now);
-    LetOthersRun(now + std::chrono::microseconds(49));
-    EXPECT_EQ(yields_of_this_thread, 1);
-    LetOthersRun(Clock::now() + std::chrono::microseconds(50));
-    EXPECT_EQ(yields_of_this_thread, 2);
-  }).join();
-}
-
-TEST(LetOthersRunTest, AnotherThreadDoesNot) {
-  std::thread([] {
-    LetOthersRun();
-    LetOthersRun(Clock::now() + std::chrono::hours(1));
-    EXPECT_EQ(yields_of_this_thread, 0);
-  }).join();
-}
 
 using YieldingTest = SessionFixture;
 

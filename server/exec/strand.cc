@@ -1,15 +1,15 @@
-#include "server/session/strand.h"
+#include "server/exec/strand.h"
 
 #include <utility>
 
 #include "absl/time/clock.h"
-#include "server/session/mutex.h"
+#include "server/base/mutex.h"
 
-namespace backprop::session {
+namespace backprop::exec {
 
 void Strand::Post(int64_t cost, Task task) {
   {
-    const MutexLock lock(&mu_);
+    const base::MutexLock lock(&mu_);
     if (busy_) {
       queue_.push_back({cost, std::move(task)});
       return;
@@ -32,7 +32,7 @@ void Strand::RunCheap(Entry entry) {
     cost += entry.cost;
     Entry next;
     {
-      const MutexLock lock(&mu_);
+      const base::MutexLock lock(&mu_);
       if (queue_.empty()) {
         busy_ = false;
         std::vector<Entry>().swap(queue_);
@@ -60,7 +60,7 @@ void Strand::Drain(std::vector<Entry> batch) {
     batch[i++].task();
     if (i == batch.size()) {
       std::vector<Entry> more;
-      const MutexLock lock(&mu_);
+      const base::MutexLock lock(&mu_);
       more.swap(queue_);
       if (more.empty()) {
         busy_ = false;
@@ -77,4 +77,4 @@ void Strand::Drain(std::vector<Entry> batch) {
   }
 }
 
-}  // namespace backprop::session
+}  // namespace backprop::exec

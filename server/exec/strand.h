@@ -1,6 +1,6 @@
 // One order for the mutations of one model.
-#ifndef BACKPROP_SERVER_SESSION_STRAND_H_
-#define BACKPROP_SERVER_SESSION_STRAND_H_
+#ifndef BACKPROP_SERVER_EXEC_STRAND_H_
+#define BACKPROP_SERVER_EXEC_STRAND_H_
 
 #include <cstdint>
 #include <memory>
@@ -8,10 +8,10 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/functional/any_invocable.h"
-#include "server/session/compute_pool.h"
-#include "server/session/mutex.h"
+#include "server/base/mutex.h"
+#include "server/exec/compute_pool.h"
 
-namespace backprop::session {
+namespace backprop::exec {
 
 // Runs tasks one at a time, in the order in which they were posted. Thread-safe. Tasks must keep
 // the strand alive (Session's hold the session).
@@ -39,11 +39,11 @@ class Strand {
   void Drain(std::vector<Entry> batch);
 
   ComputePool* const pool_;
-  Mutex mu_;
+  base::Mutex mu_;
   bool busy_ ABSL_GUARDED_BY(mu_) = false;
   std::vector<Entry> queue_ ABSL_GUARDED_BY(mu_);  // a vector: an idle strand holds no memory
 };
 
-}  // namespace backprop::session
+}  // namespace backprop::exec
 
-#endif  // BACKPROP_SERVER_SESSION_STRAND_H_
+#endif  // BACKPROP_SERVER_EXEC_STRAND_H_

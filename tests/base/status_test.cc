@@ -1,11 +1,11 @@
-#include "server/session/status.h"
+#include "server/base/status.h"
 
 #include <gtest/gtest.h>
 
 #include "absl/strings/str_cat.h"
-#include "server/session/text.h"
+#include "server/base/text.h"
 
-namespace backprop::session {
+namespace backprop::base {
 namespace {
 
 TEST(StatusTest, FieldsSurviveWhateverTheyHold) {
@@ -57,13 +57,15 @@ TEST(StatusTest, ManyAndLongViolationsFitIntoTrailers) {
 }
 
 TEST(StatusTest, ReasonsCarryTheirMetadata) {
-  const auto reason = ReasonOf(RunUnderWay("models/m/runs/3"));
+  const auto reason = ReasonOf(ReasonError(absl::StatusCode::kAborted, "m",
+                                           {"RUN_UNDER_WAY", {{"run", "models/m/runs/3"}}}));
   ASSERT_TRUE(reason.has_value());
   EXPECT_EQ(reason->reason, "RUN_UNDER_WAY");
   EXPECT_EQ(reason->metadata.at("run"), "models/m/runs/3");
-  EXPECT_TRUE(FieldViolationsOf(ShuttingDown()).empty());
-  EXPECT_EQ(ReasonOf(ShuttingDown())->reason, "SERVER_SHUTDOWN");
+  const absl::Status bare = ReasonError(absl::StatusCode::kUnavailable, "m", {"R", {}});
+  EXPECT_TRUE(FieldViolationsOf(bare).empty());
+  EXPECT_EQ(ReasonOf(bare)->reason, "R");
 }
 
 }  // namespace
-}  // namespace backprop::session
+}  // namespace backprop::base

@@ -1,4 +1,4 @@
-#include "server/session/thread_priority.h"
+#include "server/exec/thread_priority.h"
 
 #include <sched.h>
 #include <sys/resource.h>
@@ -7,7 +7,7 @@
 
 #include <cstdint>
 
-namespace backprop::session {
+namespace backprop::exec {
 namespace {
 
 // A third of the weight of a thread of nice 0.
@@ -52,4 +52,4 @@ void GiveWayToOthers() {
   setpriority(PRIO_PROCESS, thread, attributes.nice);
 }
 
-}  // namespace backprop::session
+}  // namespace backprop::exec

@@ -1,6 +1,6 @@
 // Collects what is wrong with a request, field by field.
-#ifndef BACKPROP_SERVER_RPC_FIELDS_H_
-#define BACKPROP_SERVER_RPC_FIELDS_H_
+#ifndef BACKPROP_SERVER_BASE_FIELDS_H_
+#define BACKPROP_SERVER_BASE_FIELDS_H_
 
 #include <cstdint>
 #include <string>
@@ -10,9 +10,9 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
-#include "server/session/status.h"
+#include "server/base/status.h"
 
-namespace backprop::rpc {
+namespace backprop::base {
 
 // Thread-compatible.
 class Fields {
@@ -29,15 +29,15 @@ class Fields {
   bool ok() const { return violations_.empty(); }
   // OK, or INVALID_ARGUMENT with all that were added.
   absl::Status status() const {
-    return ok() ? absl::OkStatus() : session::FieldErrors(violations_, left_out_);
+    return ok() ? absl::OkStatus() : FieldErrors(violations_, left_out_);
   }
 
  private:
   static constexpr size_t kMost = 16;
-  std::vector<session::FieldViolation> violations_;
+  std::vector<FieldViolation> violations_;
   size_t left_out_ = 0;
 };
 
-}  // namespace backprop::rpc
+}  // namespace backprop::base
 
-#endif  // BACKPROP_SERVER_RPC_FIELDS_H_
+#endif  // BACKPROP_SERVER_BASE_FIELDS_H_

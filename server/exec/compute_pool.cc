@@ -1,12 +1,12 @@
-#include "server/session/compute_pool.h"
+#include "server/exec/compute_pool.h"
 
 #include <algorithm>
 #include <utility>
 
-#include "server/session/mutex.h"
-#include "server/session/thread_priority.h"
+#include "server/base/mutex.h"
+#include "server/exec/thread_priority.h"
 
-namespace backprop::session {
+namespace backprop::exec {
 
 ComputePool::ComputePool(int threads) {
   for (int i = 0; i < threads; ++i) threads_.emplace_back([this] { Work(); });
@@ -14,7 +14,7 @@ ComputePool::ComputePool(int threads) {
 
 ComputePool::~ComputePool() {
   {
-    const MutexLock lock(&mu_);
+    const base::MutexLock lock(&mu_);
     stopping_ = true;
     changed_.NotifyAll();
   }
@@ -22,13 +22,13 @@ ComputePool::~ComputePool() {
 }
 
 void ComputePool::Post(Priority priority, Task task) {
-  const MutexLock lock(&mu_);
+  const base::MutexLock lock(&mu_);
   (priority == Priority::kInteractive ? interactive_ : background_).push_back(std::move(task));
   changed_.NotifyOne();
 }
 
 int ComputePool::idle() const {
-  const MutexLock lock(&mu_);
+  const base::MutexLock lock(&mu_);
   const auto busy = static_cast<int>(interactive_.size() + background_.size()) + running_;
   return std::max(0, threads() - busy);
 }
@@ -47,7 +47,7 @@ void ComputePool::Work() {
   for (;;) {
     Task task;
     {
-      const MutexLock lock(&mu_);
+      const base::MutexLock lock(&mu_);
       // The last task may post another one, so threads stay while one runs.
       changed_.Wait(&mu_, [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
         return !interactive_.empty() || !background_.empty() || (stopping_ && running_ == 0);
@@ -59,10 +59,10 @@ void ComputePool::Work() {
     task();
     task = nullptr;  // what it holds is released before it counts as done
     LetOthersRun();
-    const MutexLock lock(&mu_);
+    const base::MutexLock lock(&mu_);
     --running_;
     if (stopping_) changed_.NotifyAll();
   }
 }
 
-}  // namespace backprop::session
+}  // namespace backprop::exec

@@ -1,6 +1,6 @@
 // The fixed threads on which everything is computed that takes longer than a hand-over.
-#ifndef BACKPROP_SERVER_SESSION_COMPUTE_POOL_H_
-#define BACKPROP_SERVER_SESSION_COMPUTE_POOL_H_
+#ifndef BACKPROP_SERVER_EXEC_COMPUTE_POOL_H_
+#define BACKPROP_SERVER_EXEC_COMPUTE_POOL_H_
 
 #include <deque>
 #include <thread>
@@ -9,9 +9,9 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/functional/any_invocable.h"
 #include "absl/time/time.h"
-#include "server/session/mutex.h"
+#include "server/base/mutex.h"
 
-namespace backprop::session {
+namespace backprop::exec {
 
 // Somebody waits for an answer; or a slice of work that takes long in all.
 enum class Priority { kInteractive, kBackground };
@@ -40,8 +40,8 @@ class ComputePool {
   void Work();
   Task Take() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
-  mutable Mutex mu_;
-  CondVar changed_;
+  mutable base::Mutex mu_;
+  base::CondVar changed_;
   std::deque<Task> interactive_ ABSL_GUARDED_BY(mu_);
   std::deque<Task> background_ ABSL_GUARDED_BY(mu_);
   int interactive_in_a_row_ ABSL_GUARDED_BY(mu_) = 0;
@@ -50,6 +50,6 @@ class ComputePool {
   std::vector<std::thread> threads_;
 };
 
-}  // namespace backprop::session
+}  // namespace backprop::exec
 
-#endif  // BACKPROP_SERVER_SESSION_COMPUTE_POOL_H_
+#endif  // BACKPROP_SERVER_EXEC_COMPUTE_POOL_H_

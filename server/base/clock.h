@@ -1,13 +1,13 @@
 // Time, so that tests can turn it.
-#ifndef BACKPROP_SERVER_SESSION_CLOCK_H_
-#define BACKPROP_SERVER_SESSION_CLOCK_H_
+#ifndef BACKPROP_SERVER_BASE_CLOCK_H_
+#define BACKPROP_SERVER_BASE_CLOCK_H_
 
 #include <chrono>
 
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 
-namespace backprop::session {
+namespace backprop::base {
 
 // Thread-safe. Never goes backward.
 class Clock {
@@ -29,6 +29,6 @@ class SystemClock final : public Clock {
   const std::chrono::steady_clock::time_point steady_start_ = std::chrono::steady_clock::now();
 };
 
-}  // namespace backprop::session
+}  // namespace backprop::base
 
-#endif  // BACKPROP_SERVER_SESSION_CLOCK_H_
+#endif  // BACKPROP_SERVER_BASE_CLOCK_H_
