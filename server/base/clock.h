@@ -1,4 +1,4 @@
-// Time, so that tests can turn it.
+// The time, behind an interface that tests can implement.
 #ifndef BACKPROP_SERVER_BASE_CLOCK_H_
 #define BACKPROP_SERVER_BASE_CLOCK_H_
 
@@ -16,8 +16,8 @@ class Clock {
   virtual absl::Time Now() const = 0;
 };
 
-// The wall clock as it was when the process began, carried on by the steady clock: setting the
-// machine's clock neither expires a model nor keeps it.
+// The wall clock at the start of the process plus the time that the steady clock has counted since.
+// Changing the machine's clock therefore neither expires a model nor keeps it alive.
 class SystemClock final : public Clock {
  public:
   absl::Time Now() const override {

@@ -1,4 +1,4 @@
-// Collects what is wrong with a request, field by field.
+// Collects the violations of a request, field by field.
 #ifndef BACKPROP_SERVER_BASE_FIELDS_H_
 #define BACKPROP_SERVER_BASE_FIELDS_H_
 
@@ -17,8 +17,8 @@ namespace backprop::base {
 // Thread-compatible.
 class Fields {
  public:
-  // A violated rule: "spec.layers[0].units", "must be at least 1, got 0". The first 16 are kept,
-  // the others counted.
+  // Adds a violation: "spec.layers[0].units", "must be at least 1, got 0". The first 16 are kept;
+  // the others are only counted.
   void Add(absl::string_view field, absl::string_view description) {
     if (violations_.size() < kMost) {
       violations_.push_back({std::string(field), std::string(description)});
@@ -27,7 +27,7 @@ class Fields {
     }
   }
   bool ok() const { return violations_.empty(); }
-  // OK, or INVALID_ARGUMENT with all that were added.
+  // Returns OK, or INVALID_ARGUMENT with the violations that were added.
   absl::Status status() const {
     return ok() ? absl::OkStatus() : FieldErrors(violations_, left_out_);
   }

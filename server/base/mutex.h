@@ -1,7 +1,7 @@
 // std::mutex with the annotations of clang's thread-safety analysis.
 //
-// Not absl::Mutex: the packaged Abseil is built without ThreadSanitizer, which then sees none of
-// its locks and reports every use as a race. std::mutex it knows.
+// absl::Mutex is not used: the packaged Abseil is built without ThreadSanitizer, which therefore
+// does not see its locks and reports every use as a race. ThreadSanitizer intercepts std::mutex.
 #ifndef BACKPROP_SERVER_BASE_MUTEX_H_
 #define BACKPROP_SERVER_BASE_MUTEX_H_
 
@@ -37,14 +37,14 @@ class ABSL_SCOPED_LOCKABLE MutexLock {
 // Waits for conditions under a held Mutex.
 class CondVar {
  public:
-  // Until `condition` holds.
+  // Waits until `condition` holds.
   template <class Condition>
   void Wait(Mutex* mu, const Condition& condition) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu) {
     std::unique_lock<std::mutex> lock(mu->mu_, std::adopt_lock);
     cv_.wait(lock, condition);
     lock.release();
   }
-  // Until `condition` holds or `timeout` has passed; returns whether it holds.
+  // Waits until `condition` holds or `timeout` has passed; returns whether it holds.
   template <class Condition>
   bool WaitFor(Mutex* mu, absl::Duration timeout, const Condition& condition)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu) {

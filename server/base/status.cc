@@ -11,7 +11,7 @@ namespace {
 constexpr char kFieldsPayload[] = "backprop/fields";
 constexpr char kReasonPayload[] = "backprop/reason";
 
-// Strings one after the other, each as "length:bytes".
+// A list of strings, each as "length:bytes".
 void Append(absl::string_view s, std::string* out) { absl::StrAppend(out, s.size(), ":", s); }
 
 std::vector<std::string> Split(absl::string_view packed) {

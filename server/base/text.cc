@@ -11,7 +11,7 @@ namespace {
 constexpr absl::string_view kEllipsis = "…";
 constexpr absl::string_view kReplacement = "\xef\xbf\xbd";  // U+FFFD
 
-// A character of UTF-8 at the beginning of a text, or a byte that begins none.
+// The first UTF-8 character of a text, or its first byte if that starts none.
 struct Character {
   size_t bytes = 1;
   uint32_t code = 0;
@@ -35,7 +35,7 @@ Character First(absl::string_view text) {
   return {bytes, code, true};
 }
 
-// Characters that move the cursor, or change how others are shown.
+// Characters that move the cursor or change how other characters are shown.
 bool IsControl(uint32_t code) {
   return code < 0x20 || (code >= 0x7f && code < 0xa0) || (code >= 0x200b && code <= 0x200f) ||
          (code >= 0x2028 && code <= 0x202e) || (code >= 0x2060 && code <= 0x206f) || code == 0xfeff;
@@ -101,7 +101,7 @@ size_t HeaderBytes(absl::string_view text) {
 }
 
 std::string FitHeader(absl::string_view text, size_t header_bytes) {
-  // What is not looked at cannot fit.
+  // The rest cannot fit.
   std::string valid = ValidUtf8(Cut(text, header_bytes + 1));
   if (HeaderBytes(valid) <= header_bytes) return valid;
   const size_t room = header_bytes - HeaderBytes(kEllipsis);

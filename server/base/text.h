@@ -1,4 +1,4 @@
-// Text that may be a caller's, made fit to be shown: in errors, their details and the log.
+// Makes text that may come from a caller safe to show: in errors, in their details and in the log.
 #ifndef BACKPROP_SERVER_BASE_TEXT_H_
 #define BACKPROP_SERVER_BASE_TEXT_H_
 
@@ -9,32 +9,32 @@
 
 namespace backprop::base {
 
-// What an error or a line of the log shows of a caller's text at most.
+// Maximum length of a caller's text in an error and in a line of the log.
 inline constexpr size_t kMaxQuotedBytes = 80;
 inline constexpr size_t kMaxLoggedBytes = 128;
 
-// The longest beginning of `text` that has at most `bytes` bytes and does not end inside a
-// character. Every text of a caller's that is shortened is shortened by this or by what follows.
+// Returns the longest prefix of `text` of at most `bytes` bytes that does not end inside a UTF-8
+// character. Callers' text is shortened only by this function and the ones below.
 absl::string_view Cut(absl::string_view text, size_t bytes);
 
-// Valid UTF-8: every byte that belongs to no character is replaced by U+FFFD.
+// Returns valid UTF-8: each byte that is not part of a character is replaced by U+FFFD.
 std::string ValidUtf8(absl::string_view text);
 
-// The bytes of `text` in an HTTP/2 header, where all that is not printable ASCII takes three times
-// its size.
+// Size of `text` in an HTTP/2 header in bytes; a byte that is not printable ASCII takes three.
 size_t HeaderBytes(absl::string_view text);
 
-// Valid UTF-8 of at most `header_bytes`, cut with "…" if `text` is longer.
+// Returns `text` as valid UTF-8 of at most `header_bytes` in a header; a longer one is cut and ends
+// with "…".
 std::string FitHeader(absl::string_view text, size_t header_bytes);
 
-// `text` on one line, at most `bytes` bytes of that and "…" if it is longer: control characters
-// (also those that change the direction of text), quotes, backslashes and what is not UTF-8 are
-// escaped.
+// Returns `text` on one line: control characters (including those that change the direction of
+// text), quotes, backslashes and bytes that are not UTF-8 are escaped. A result longer than `bytes`
+// bytes is cut and ends with "…".
 std::string Escape(absl::string_view text, size_t bytes);
-// The same, without a limit, for text whose parts may be escaped already: backslashes stay.
+// The same without a limit and without escaping backslashes, for text that may be escaped already.
 std::string EscapeControls(absl::string_view text);
 
-// What came, for an error: escaped, at most kMaxQuotedBytes of it, in quotes.
+// Returns at most kMaxQuotedBytes of `text`, escaped and in quotes, for an error message.
 std::string Quote(absl::string_view text);
 
 }  // namespace backprop::base

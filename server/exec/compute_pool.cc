@@ -48,7 +48,7 @@ void ComputePool::Work() {
     Task task;
     {
       const base::MutexLock lock(&mu_);
-      // The last task may post another one, so threads stay while one runs.
+      // A running task may post another one, so threads do not exit before it has ended.
       changed_.Wait(&mu_, [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
         return !interactive_.empty() || !background_.empty() || (stopping_ && running_ == 0);
       });
@@ -57,7 +57,7 @@ void ComputePool::Work() {
       ++running_;
     }
     task();
-    task = nullptr;  // what it holds is released before it counts as done
+    task = nullptr;  // releases its objects before the task counts as done
     LetOthersRun();
     const base::MutexLock lock(&mu_);
     --running_;

@@ -1,4 +1,4 @@
-// The fixed threads on which everything is computed that takes longer than a hand-over.
+// A fixed set of threads for all computation that takes longer than a hand-over to them.
 #ifndef BACKPROP_SERVER_EXEC_COMPUTE_POOL_H_
 #define BACKPROP_SERVER_EXEC_COMPUTE_POOL_H_
 
@@ -13,12 +13,12 @@
 
 namespace backprop::exec {
 
-// Somebody waits for an answer; or a slice of work that takes long in all.
+// kInteractive: a caller waits for the result. kBackground: a slice of long work.
 enum class Priority { kInteractive, kBackground };
 
-// Tasks of one priority start in the order in which they were posted. Interactive tasks go first,
-// but after kInteractiveInARow of them a background task gets its turn, so that neither starves.
-// A task should take about kSlice and then post its continuation. Thread-safe.
+// Tasks of one priority start in the order in which they were posted. Interactive tasks run first,
+// but after kInteractiveInARow of them one background task runs, so that neither kind starves.
+// A task should take at most about kSlice and then post its continuation. Thread-safe.
 class ComputePool {
  public:
   using Task = absl::AnyInvocable<void()>;
@@ -26,14 +26,14 @@ class ComputePool {
   static constexpr int kInteractiveInARow = 16;
 
   explicit ComputePool(int threads);
-  // Runs what was posted, and what that posts, to the end.
+  // Runs all posted tasks, and the tasks that these post, before it returns.
   ~ComputePool();
   ComputePool(const ComputePool&) = delete;
   ComputePool& operator=(const ComputePool&) = delete;
 
   void Post(Priority priority, Task task);
   int threads() const { return static_cast<int>(threads_.size()); }
-  // Threads that have nothing to do and nothing waiting for them, at some moment during the call.
+  // Number of threads without a running or waiting task, at some moment during the call.
   int idle() const;
 
  private:

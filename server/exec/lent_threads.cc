@@ -9,8 +9,8 @@
 namespace backprop::exec {
 namespace {
 
-// One call of For. Helpers share it, since one may come when all is done and the caller has gone;
-// it then finds no part left, and touches nothing of the caller's.
+// One call of For. Helpers share its ownership: a helper may start after the caller has returned.
+// It then finds no part left and does not use the caller's task.
 class Round {
  public:
   Round(int64_t parts, engine::PartTask task) : parts_(parts), task_(task) {}

@@ -1,4 +1,4 @@
-// The pool's idle threads, lent to one piece of work.
+// Lends idle threads of the pool to one piece of work.
 #ifndef BACKPROP_SERVER_EXEC_LENT_THREADS_H_
 #define BACKPROP_SERVER_EXEC_LENT_THREADS_H_
 
@@ -10,9 +10,9 @@
 
 namespace backprop::exec {
 
-// The calling thread computes parts, and so do as many threads of the pool as have nothing else to
-// do when it asks. It never waits for a thread that is busy elsewhere: with none idle it computes
-// all parts itself. Thread-safe.
+// The calling thread computes parts together with the pool's threads that are idle at the time of
+// the call. It never waits for a busy thread: if none is idle, it computes all parts itself.
+// Thread-safe.
 class LentThreads final : public engine::Parallel {
  public:
   explicit LentThreads(ComputePool* pool) : pool_(pool) {}

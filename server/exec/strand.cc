@@ -23,8 +23,8 @@ void Strand::Post(int64_t cost, Task task) {
   }
 }
 
-// Runs entries while busy_ is ours. The strand is kept alive by one of them at any time: a task is
-// destroyed only when the next one is in hand, or outside of the lock when there is none.
+// Runs entries; the caller has set busy_. At any time one entry keeps the strand alive: a task is
+// destroyed only after the next one was taken, or, if there is none, without holding the lock.
 void Strand::RunCheap(Entry entry) {
   int64_t cost = 0;
   for (;;) {
@@ -53,7 +53,7 @@ void Strand::PostDrain(Entry first) {
               [this, batch = std::move(batch)]() mutable { Drain(std::move(batch)); });
 }
 
-// Runs `batch` and what has queued up, at most for a slice.
+// Runs `batch` and the entries queued meanwhile, for at most one slice.
 void Strand::Drain(std::vector<Entry> batch) {
   const absl::Time end = absl::Now() + ComputePool::kSlice;
   for (size_t i = 0;;) {

@@ -1,4 +1,4 @@
-// One order for the mutations of one model.
+// Runs the mutations of one model in one order.
 #ifndef BACKPROP_SERVER_EXEC_STRAND_H_
 #define BACKPROP_SERVER_EXEC_STRAND_H_
 
@@ -13,19 +13,20 @@
 
 namespace backprop::exec {
 
-// Runs tasks one at a time, in the order in which they were posted. Thread-safe. Tasks must keep
-// the strand alive (Session's hold the session).
+// Runs tasks one at a time, in the order in which they were posted. Thread-safe. Each task must
+// keep the strand alive (a session's tasks hold the session).
 class Strand {
  public:
   using Task = absl::AnyInvocable<void()>;
-  // Work of fewer floating-point operations than this takes less than a hand-over to the pool.
+  // Work of at most this many floating-point operations takes less than a hand-over to the pool.
   static constexpr int64_t kInlineCost = 500'000;
 
   explicit Strand(ComputePool* pool) : pool_(pool) {}
 
-  // Runs `task` on this thread if nothing is before it and it is cheap. A thread that runs a cheap
-  // task also runs the cheap ones that have queued up behind it, until together they are not; all
-  // else runs on the pool.
+  // `cost` is in floating-point operations. Runs `task` on the calling thread if it is cheap and no
+  // other task of the strand is running or queued. A thread that runs a cheap task also runs the
+  // cheap tasks queued meanwhile, until their total cost exceeds kInlineCost; the pool runs all
+  // others.
   void Post(int64_t cost, Task task);
 
  private:

@@ -12,7 +12,7 @@ namespace {
 
 // A third of the weight of a thread of nice 0.
 constexpr int kNice = 5;
-// What the kernel lets the thread use before it looks who else waits; its own choice is 3 ms.
+// Time that the thread runs before the kernel looks for a waiting thread; the default is 3 ms.
 constexpr uint64_t kTimeSliceNanos = 200'000;
 
 // As in linux/sched/types.h, which clashes with the C library's sched.h.
@@ -29,7 +29,7 @@ struct SchedAttr {
 
 constexpr std::chrono::microseconds kBetweenYields{50};
 
-// When this thread is next to yield; one that does not compute never does.
+// Time of this thread's next yield; a thread that does not compute never yields.
 thread_local auto next_yield = std::chrono::steady_clock::time_point::max();
 
 }  // namespace

@@ -1,4 +1,4 @@
-// Keeps threads that compute from standing in the way of threads that answer.
+// Lets threads that respond to callers run before threads that compute.
 #ifndef BACKPROP_SERVER_EXEC_THREAD_PRIORITY_H_
 #define BACKPROP_SERVER_EXEC_THREAD_PRIORITY_H_
 
@@ -6,16 +6,16 @@
 
 namespace backprop::exec {
 
-// The calling thread computes: a thread that wakes with a little to do, gRPC's or a client's on the
-// same machine, is to have a core at once although all compute. Without this a Predict beside runs
-// on every core waits for the kernel's time slices, 3 ms at the 99th percentile. Needs no
-// privilege; where the kernel knows less, it does less.
+// Marks the calling thread as one that computes, so that a thread that wakes for a short task (of
+// gRPC, or of a client on the same machine) gets a core at once although every core computes.
+// Without it, Predict waits for the kernel's time slices while every core trains: 3 ms at the 99th
+// percentile. Needs no privilege. A kernel that lacks a setting ignores it.
 void GiveWayToOthers();
 
-// To be called often by a thread that computes: lets a thread that waits for this core have it, at
-// most every 50 µs. A thread that wakes on a core where another one computes is else switched in at
-// the kernel's next tick, up to 4 ms later, whatever the priorities. Does nothing on threads that
-// did not call GiveWayToOthers. `now`: for callers that know it already.
+// A thread that computes calls this often. At most every 50 µs it yields the core to a thread that
+// waits for it; otherwise the kernel would switch to that thread at its next tick, up to 4 ms
+// later, whatever the priorities are. Does nothing on a thread that has not called GiveWayToOthers.
+// `now` is the current time, for callers that have read the clock already.
 void LetOthersRun(std::chrono::steady_clock::time_point now);
 inline void LetOthersRun() { LetOthersRun(std::chrono::steady_clock::now()); }
 
