@@ -1,4 +1,4 @@
-// The time, behind an interface that tests can implement.
+// The time, as an interface that tests can implement.
 #ifndef BACKPROP_SERVER_BASE_CLOCK_H_
 #define BACKPROP_SERVER_BASE_CLOCK_H_
 
