@@ -1,4 +1,4 @@
-// What the mutations of a model answer, and a retry of them gets again.
+// Responses of a model's mutations, which retries of the same request receive again.
 #ifndef BACKPROP_SERVER_SESSION_ANSWER_H_
 #define BACKPROP_SERVER_SESSION_ANSWER_H_
 
@@ -15,20 +15,21 @@
 namespace backprop::session {
 
 struct StepOutcome {
-  int64_t step = 0;  // after it
+  int64_t step = 0;  // after the step
   engine::StepResult result;
 };
 
-// A run, by its number; null when it ended before the server was last started and a later one has
-// ended since.
+// A run and its number. `run` is null after the model was loaded from the store, unless the run
+// resumed or is the latest one that has ended.
 struct RunAnswer {
   int64_t number = 0;
   std::shared_ptr<Run> run;
 };
 
+// int64_t: the step count after an edit, or 0 after the deletion of a checkpoint.
 using Answer = std::variant<StepOutcome, int64_t, RunAnswer, CheckpointPtr>;
 
-// An answer with the request that got it. Without an id: nobody will ask again.
+// A response and the key of its request. Without a request id it is not remembered.
 struct KeyedAnswer {
   RequestKey key;
   absl::Time time;

@@ -12,14 +12,14 @@
 namespace backprop::session {
 namespace {
 
-constexpr absl::string_view kMagic("BPBACKU\x01", kMagicBytes);  // the last byte: its version
+constexpr absl::string_view kMagic("BPBACKU\x01", kMagicBytes);  // the last byte is the version
 constexpr absl::string_view kFormatPrefix = "format ";
 constexpr char kRestoringKey[] = "restoring";
 constexpr size_t kReadAtOnce = size_t{512} << 10;
-constexpr size_t kPieceBytes = kMaxFrameBytes - 64;  // with its header below 1 MiB
+constexpr size_t kPieceBytes = kMaxFrameBytes - 64;  // with the frame header below 1 MiB
 constexpr size_t kMaxRecordBytes = size_t{1} << 30;
 
-// Before each record: its table (1 byte), the lengths of key (4) and value (8), little-endian.
+// Header of a record: its table (1 byte), the lengths of key (4) and value (8), little-endian.
 constexpr size_t kRecordHeaderBytes = 13;
 
 void AppendRecord(store::Table table, absl::string_view key, absl::string_view value,
@@ -44,13 +44,13 @@ store::Batch Wipe() {
 
 }  // namespace
 
-// Until there is enough for a piece.
 absl::StatusOr<std::unique_ptr<BackupReader>> BackupReader::Of(store::Store* store) {
   auto snapshot = store->TakeSnapshot();
   if (!snapshot.ok()) return snapshot.status();
   return std::make_unique<BackupReader>(*std::move(snapshot));
 }
 
+// Reads records until there are kReadAtOnce bytes, or no more records.
 absl::Status BackupReader::ReadRecords() {
   records_.erase(0, handed_out_);
   handed_out_ = 0;
@@ -122,7 +122,7 @@ absl::Status BackupWriter::TakeRecords(absl::string_view payload) {
                std::string(left.substr(key_bytes, value_bytes)));
     left.remove_prefix(key_bytes + value_bytes);
   }
-  rest_.erase(0, rest_.size() - left.size());  // of a large record nothing, piece after piece
+  rest_.erase(0, rest_.size() - left.size());  // erases nothing while a large record is incomplete
   return absl::OkStatus();
 }
 
@@ -132,7 +132,7 @@ void BackupWriter::Add(absl::string_view bytes, Done done) {
   if (!taken.ok()) return done(std::move(taken));
   if (batch_.ops().empty()) return done(absl::OkStatus());
   if (!std::exchange(marked_, true)) {
-    store::Batch first = Wipe();  // answers to retries may be there
+    store::Batch first = Wipe();  // the store may hold remembered responses
     first.Put(store::Table::kMeta, kRestoringKey, "1");
     store_->Commit(std::move(first), store::Durability::kNone, nullptr, [](const absl::Status&) {});
   }

@@ -1,4 +1,5 @@
-// Everything a store holds as a file, and back. docs/durability.md describes the file.
+// Writes the contents of a store to a backup file, and restores a store from one.
+// docs/durability.md describes the file.
 #ifndef BACKPROP_SERVER_SESSION_BACKUP_H_
 #define BACKPROP_SERVER_SESSION_BACKUP_H_
 
@@ -15,15 +16,16 @@
 
 namespace backprop::session {
 
-// Reads a snapshot from beginning to end. Thread-compatible.
+// Produces a backup file from a snapshot, piece by piece. Thread-compatible.
 class BackupReader {
  public:
-  // Of what `store`, which must outlive it, holds now. Errors: those of Store::TakeSnapshot.
+  // Takes a snapshot of `store`, which must outlive the reader. Errors: those of
+  // Store::TakeSnapshot.
   static absl::StatusOr<std::unique_ptr<BackupReader>> Of(store::Store* store);
   explicit BackupReader(std::unique_ptr<store::Snapshot> snapshot)
       : snapshot_(std::move(snapshot)) {}
 
-  // The next bytes of the file, at most 1 MiB; nothing at the end.
+  // Returns the next bytes of the file, at most 1 MiB; nothing at the end of the file.
   absl::StatusOr<std::optional<std::string>> Next();
 
  private:
@@ -31,25 +33,28 @@ class BackupReader {
 
   const std::unique_ptr<store::Snapshot> snapshot_;
   FrameWriter frames_;
-  int table_ = 1;          // whose records come next; table 0 is about the store itself
-  std::string next_key_;   // from where on
-  std::string records_;    // that were read and not handed out
-  size_t handed_out_ = 0;  // of these
+  int table_ = 1;          // to be read next; table 0 describes the store itself
+  std::string next_key_;   // to be read next in that table
+  std::string records_;    // encoded records
+  size_t handed_out_ = 0;  // bytes of records_ that were returned
   bool begun_ = false;
   bool ended_ = false;
 };
 
-// Fills an empty store. Until Finish it is marked, so that what a crash leaves of it is dropped at
-// the next start. One call at a time; errors are INVALID_ARGUMENT about the file, or the store's.
+// Restores a backup file into an empty store. A marker in the store is deleted only by Finish(), so
+// that DropUnfinishedRestore() can discard an incomplete restore at the next start. Call one method
+// at a time, and wait for its `done`. Errors: INVALID_ARGUMENT about the file, FAILED_PRECONDITION
+// if it has a later format than this server knows, and those of the store.
 class BackupWriter {
  public:
   using Done = absl::AnyInvocable<void(absl::Status)>;
 
   explicit BackupWriter(store::Store* store);
 
-  // Takes the next bytes of the file, of any number. `done` is called when more can be taken.
+  // Takes the next bytes of the file, any number of them. `done` is called when the next call may
+  // be made.
   void Add(absl::string_view bytes, Done done);
-  // Checks that the file is complete and makes what it brought the store's.
+  // Checks that the file is complete, and makes the restored records permanent.
   void Finish(Done done);
 
  private:
@@ -57,14 +62,14 @@ class BackupWriter {
 
   store::Store* const store_;
   FrameReader frames_;
-  std::string rest_;  // of a record that is not complete
+  std::string rest_;  // beginning of an incomplete record
   bool has_format_ = false;
   bool marked_ = false;
   store::Batch batch_;
 };
 
-// Drops what a restore that did not finish has left, if there is any. Blocks. Returns whether there
-// was.
+// Deletes the records of an unfinished restore, if there was one. Returns whether there was.
+// Blocks.
 absl::StatusOr<bool> DropUnfinishedRestore(store::Store* store);
 
 }  // namespace backprop::session

@@ -1,4 +1,4 @@
-// What is known of a checkpoint, beside its numbers.
+// Metadata of checkpoints.
 #ifndef BACKPROP_SERVER_SESSION_CHECKPOINT_H_
 #define BACKPROP_SERVER_SESSION_CHECKPOINT_H_
 
@@ -17,27 +17,27 @@ struct Checkpoint {
   std::string id;
   int64_t step = 0;
   absl::Time create_time;
-  std::string state_hash;  // 16 bytes: under which its numbers lie
+  std::string state_hash;  // 16 bytes; identifies the stored state
   int64_t size_bytes = 0;
-  int64_t run = 0;  // number of the run that made it by itself; 0: a caller asked for it
+  int64_t run = 0;  // number of the run that made it automatically; 0: a caller requested it
   int64_t iteration = 0;
   bool best = false;
   std::optional<Metrics> metrics;
   std::optional<Metrics> validation;
 
-  // Whether it goes when newer ones come.
+  // Whether it is deleted automatically when there are enough newer ones.
   bool periodic() const { return run != 0 && !best; }
 };
 using CheckpointPtr = std::shared_ptr<const Checkpoint>;
 
-// What a run makes by itself.
+// Which checkpoints a run makes automatically.
 struct CheckpointPolicy {
   int64_t every_iterations = 0;  // 0: none
   int64_t keep_last = 3;         // in [1, kMostKeptLast]
   bool keep_best = false;
 };
 
-// A state that a run's policy wants to be kept.
+// A state that the policy of a run requires to be stored.
 struct DueCheckpoint {
   std::shared_ptr<const engine::State> state;
   int64_t iteration = 0;

@@ -60,7 +60,7 @@ CheckpointPtr Checkpoints::Add(Uid uid, Checkpoint checkpoint, std::string state
   Remove(uid, checkpoint.id, batch);
   checkpoint.state_hash = HashOfState(state);
   checkpoint.size_bytes = static_cast<int64_t>(state.size());
-  // Behind what Remove may have taken away: a batch is applied in its order.
+  // After Remove, which may delete the same state: the operations of a batch are applied in order.
   if (!Holds(checkpoint.state_hash)) {
     batch->Put(store::Table::kCheckpoints, CheckpointStateKey(uid, checkpoint.state_hash),
                std::move(state));

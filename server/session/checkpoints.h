@@ -18,29 +18,33 @@ class Checkpoint;
 
 namespace backprop::session {
 
-// Knows them all; their numbers are in the store alone, once for all checkpoints with the same
-// ones. Changes are added to batches of the caller's. Thread-compatible.
+// The metadata of all checkpoints of a model. Their states are only in the store, where checkpoints
+// with the same state share one record. Methods that change the checkpoints add the changes to
+// `batch`, which the caller must commit. Thread-compatible.
 class Checkpoints {
  public:
-  // Those that the store holds of the model `uid`; errors name `model`.
+  // Loads the checkpoints of the model `uid` from the store. DATA_LOSS, naming `model`, if a record
+  // is damaged.
   static absl::StatusOr<Checkpoints> Load(store::Store* store, Uid uid, const std::string& model);
 
-  // Null if there is none of that id.
+  // Null if there is no checkpoint with that id.
   CheckpointPtr Find(const std::string& id) const;
-  // Up to `count` whose id is greater than `after`, by id.
+  // Up to `count` checkpoints with ids greater than `after`, in the order of their ids.
   std::vector<CheckpointPtr> List(const std::string& after, size_t count) const;
-  // How many there are beside the periodic ones of runs.
+  // Number of checkpoints, not counting the periodic ones of runs.
   int64_t lasting() const;
   bool empty() const { return all_.empty(); }
-  // What they hold in memory, about; their numbers are in the store.
+  // Approximate memory use in bytes, without the states, which are in the store.
   int64_t MemoryBytes() const {
     return static_cast<int64_t>(all_.size()) * (2 * int64_t{sizeof(Checkpoint)});
   }
 
-  // Adds one, or replaces that of the same id. `state`: the record of its numbers.
+  // Adds a checkpoint, and replaces one with the same id. `state` is the record of its state, as
+  // encoded by EncodeState.
   CheckpointPtr Add(Uid uid, Checkpoint checkpoint, std::string state, store::Batch* batch);
+  // Does nothing if there is no checkpoint with that id.
   void Remove(Uid uid, const std::string& id, store::Batch* batch);
-  // Removes the oldest periodic ones until `count` are left.
+  // Removes the oldest periodic checkpoints until at most `count` are left.
   void KeepNewest(Uid uid, int64_t count, store::Batch* batch);
 
  private:
@@ -49,7 +53,7 @@ class Checkpoints {
   std::map<std::string, CheckpointPtr> all_;
 };
 
-// Names the numbers of a state's record.
+// Hash of the record of a state (16 bytes), which identifies the state in the store.
 std::string HashOfState(const std::string& record);
 
 void Encode(const Checkpoint& checkpoint, store::v1::Checkpoint* message);

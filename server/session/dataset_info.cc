@@ -37,7 +37,7 @@ absl::Status CheckTargets(const DatasetInfo& info, const engine::Network& networ
   return absl::OkStatus();
 }
 
-// Columns in another order would be taken for each other.
+// Columns in another order would be used as if they were in the model's order.
 absl::Status CheckFeatureNames(const DatasetInfo& info, const ModelInfo& model,
                                absl::string_view field) {
   if (info.feature_names.empty() || model.feature_names.empty()) return absl::OkStatus();

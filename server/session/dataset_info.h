@@ -1,4 +1,4 @@
-// What is known of a dataset, beside its rows.
+// Metadata of datasets.
 #ifndef BACKPROP_SERVER_SESSION_DATASET_INFO_H_
 #define BACKPROP_SERVER_SESSION_DATASET_INFO_H_
 
@@ -21,16 +21,16 @@ namespace backprop::session {
 struct DatasetInfo {
   std::string id;
   Uid uid = 0;
-  std::string request_id;  // of its upload
+  std::string request_id;  // of the upload
   std::map<std::string, std::string> labels;
   absl::Time create_time;
   engine::DataType data_type = engine::DataType::kFloat32;
   bool ready = false;
   int64_t rows = 0;
   int64_t size_bytes = 0;
-  // Of the rows; settled by the first ones.
+  // The shape of all rows, set by the first ones.
   int64_t inputs_per_row = 0;
-  int64_t targets_per_row = 0;  // 0: rows carry classes
+  int64_t targets_per_row = 0;  // 0: rows have classes
   bool sample_weights = false;
   std::vector<std::string> class_names;
   std::vector<std::string> feature_names;  // one for each input of a row, or none
@@ -43,11 +43,11 @@ struct DatasetInfo {
   std::string name() const { return "datasets/" + id; }
 };
 
-// Notes what more rows, of the right shape, bring.
+// Updates the counts and ranges in `info` for additional rows, which must have the right shape.
 void AddRows(const engine::Dataset& rows, DatasetInfo* info);
 
-// Whether a model can take these rows: INVALID_ARGUMENT about `field` if not. Answers what each
-// class of the dataset is called in the model; empty if they are the same.
+// Checks whether a model can use the rows of a dataset: INVALID_ARGUMENT about `field` if not.
+// Returns the model's class for each class of the dataset; empty if the classes are the same.
 absl::StatusOr<std::vector<int32_t>> FitClasses(const DatasetInfo& info,
                                                 const engine::Network& network,
                                                 const ModelInfo& model, absl::string_view field);

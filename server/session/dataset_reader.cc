@@ -28,7 +28,8 @@ absl::Status ScratchError(const std::string& directory, int error) {
       {"NO_SCRATCH_FILE", {{"directory", directory}}});
 }
 
-// Not every file system can make one without a name; there it loses it at once. -1 and errno.
+// Opens an unnamed file. If the file system does not support these, creates a file and deletes its
+// name at once. On errors returns -1 and sets errno.
 int OpenNameless(const std::string& directory) {
   const int fd = open(directory.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
   if (fd >= 0 || (errno != EOPNOTSUPP && errno != EISDIR && errno != EINVAL)) return fd;
@@ -38,8 +39,8 @@ int OpenNameless(const std::string& directory) {
   return named;
 }
 
-// Memory of a file that has no name and goes with the mapping. Its blocks are taken at once, so
-// that a full disk is an error here and not a signal later.
+// Memory of an unnamed file that is deleted with the mapping. Its blocks are allocated at once, so
+// that a full disk causes an error here and not a signal later.
 absl::StatusOr<engine::Buffer> ScratchBuffer(const std::string& directory, engine::DataType type,
                                              int64_t count) {
   const auto bytes = static_cast<size_t>(count * engine::SizeOf(type));
@@ -112,7 +113,7 @@ class Reader {
     return status;
   }
 
-  // A few pieces: the store is not held for long.
+  // Reads only a few pieces, so that a scan does not hold the store for long.
   absl::Status ReadSome() {
     constexpr int kPieces = 16;
     if (args_.stop != nullptr && *args_.stop) return ShuttingDown();
@@ -174,7 +175,7 @@ class Reader {
   const ReadArgs& args_;
   engine::Dataset rows_;
   MemoryBudget::Claim memory_;
-  int64_t next_ = 0;  // row to read
+  int64_t next_ = 0;  // the row to read next
 };
 
 }  // namespace

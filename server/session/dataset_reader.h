@@ -1,4 +1,4 @@
-// Brings a dataset's rows from the store to where a run can read them.
+// Reads the rows of a dataset from the store.
 #ifndef BACKPROP_SERVER_SESSION_DATASET_READER_H_
 #define BACKPROP_SERVER_SESSION_DATASET_READER_H_
 
@@ -15,22 +15,21 @@
 
 namespace backprop::session {
 
-// Datasets of more bytes than this are read into files without a name in the scratch directory and
-// mapped from there: the system keeps in memory what it has room for.
+// Datasets with more bytes than this are read into unnamed files in the scratch directory, which
+// are mapped: the operating system decides how much of them is in memory.
 inline constexpr int64_t kMostHeapBytes = int64_t{64} << 20;
 
 struct ReadArgs {
   store::Store* store = nullptr;
-  std::string scratch_dir;                             // empty: everything goes to memory
-  engine::DataType type = engine::DataType::kFloat32;  // wanted
-  std::vector<int32_t> classes;                        // what each class becomes; empty: itself
-  const std::atomic<bool>* stop = nullptr;             // ends it with UNAVAILABLE
-  MemoryBudget* memory = nullptr;                      // counts rows that go to memory; may be null
+  std::string scratch_dir;                             // empty: all rows are read into memory
+  engine::DataType type = engine::DataType::kFloat32;  // of the result
+  std::vector<int32_t> classes;                        // new number of each class; empty: same
+  const std::atomic<bool>* stop = nullptr;             // when true: UNAVAILABLE; may be null
+  MemoryBudget* memory = nullptr;                      // counts rows in memory; may be null
 };
 
-// All rows, checked piece by piece. Blocks. Errors: DATA_LOSS naming the dataset,
-// RESOURCE_EXHAUSTED when the scratch directory's disk is full or the rows do not fit into memory,
-// UNAVAILABLE.
+// Reads and checks all rows. Blocks. Errors: DATA_LOSS naming the dataset; RESOURCE_EXHAUSTED if
+// the disk of the scratch directory is full or the rows do not fit into memory; UNAVAILABLE.
 absl::StatusOr<std::shared_ptr<const engine::Dataset>> ReadDataset(const DatasetInfo& info,
                                                                    const ReadArgs& args);
 

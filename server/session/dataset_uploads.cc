@@ -1,4 +1,4 @@
-// How rows come: an upload begins, goes on, is complete, or was left.
+// Uploads of datasets: how they begin, get rows, are completed, and expire.
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -20,7 +20,7 @@ absl::Status RowsMissing(const DatasetInfo& info, absl::string_view field, int64
       {"ROWS_MISSING", {{"dataset", info.name()}, {"expected_row", absl::StrCat(info.rows)}}});
 }
 
-// The rows from number `skipped` on.
+// The rows from row `skipped` to the end.
 engine::Dataset Behind(const engine::Dataset& rows, int64_t skipped) {
   std::vector<int32_t> order;
   for (int64_t row = skipped; row < rows.rows; ++row) order.push_back(static_cast<int32_t>(row));
@@ -54,11 +54,11 @@ absl::StatusOr<DatasetInfo> Datasets::BeginUpload(UploadArgs args) {
       entry->info.feature_names = std::move(args.feature_names);
       entry->info.create_time = entry->last_append = environment_->clock->Now();
       entries_[args.id] = entry;
-      return entry->info;  // stored with its first rows
+      return entry->info;  // it is stored with its first rows
     }
   }
   absl::Status fresh = Refresh(entry);
-  if (absl::IsNotFound(fresh)) return BeginUpload(std::move(args));  // of an upload that is gone
+  if (absl::IsNotFound(fresh)) return BeginUpload(std::move(args));  // that upload is gone
   if (!fresh.ok()) return fresh;
   const base::MutexLock lock(&mu_);
   const bool same = entry->info.request_id == args.request_id &&
@@ -107,7 +107,7 @@ void Datasets::DoAppend(const EntryPtr& entry, AppendArgs args, Callback<Dataset
   const absl::Status checked = args.check(next, &args.rows, &next.class_names);
   if (!checked.ok()) {
     if (next.ready || !absl::IsInvalidArgument(checked)) return refuse(checked);
-    // Nothing of a broken upload remains.
+    // An invalid upload is deleted completely.
     return Remove(entry, {}, [checked, done = std::move(done)](const absl::Status&) mutable {
       done(checked);
     });
@@ -130,7 +130,7 @@ void Datasets::DoAppend(const EntryPtr& entry, AppendArgs args, Callback<Dataset
   }
   if (const absl::Status room = archive()->CheckRoom(static_cast<int64_t>(batch.bytes()));
       !room.ok()) {
-    // Nothing of it remains, so that an upload that does not fit does not keep the room it took.
+    // Deletes the upload, so that one that does not fit does not keep the space that it took.
     absl::Status status = NoRoom(next.name(), room);
     return Remove(entry, {},
                   [status = std::move(status), done = std::move(done)](
@@ -142,8 +142,8 @@ void Datasets::DoAppend(const EntryPtr& entry, AppendArgs args, Callback<Dataset
     next.sample_weights = rows.sample_weights.count() > 0;
   }
   AddRows(rows, &next);
-  // What counts is the commit at the end: until then a loss of power may cost rows, and the record
-  // with them.
+  // Not synced, because Complete() syncs. A power failure before that may lose rows together with
+  // the record that counts them.
   Store(entry, std::move(next), std::move(batch), store::Durability::kNone, std::move(done));
 }
 
@@ -184,7 +184,7 @@ void Datasets::DoComplete(const EntryPtr& entry, int64_t rows, Callback<DatasetI
   Store(entry, std::move(next), {}, store::Durability::kSync, std::move(done));
 }
 
-// Stores what the dataset is from now on, with what else is in the batch.
+// Stores `next` as the record of the dataset, together with `batch`.
 void Datasets::Store(const EntryPtr& entry, DatasetInfo next, store::Batch batch,
                      store::Durability durability, Callback<DatasetInfo> done) {
   batch.Put(store::Table::kDatasets, next.id, EncodeDataset(next));
@@ -216,7 +216,7 @@ int64_t Datasets::ExpireUploads() {
       if (entry->doubtful && !entry->busy && !entry->info.ready) doubtful.push_back(entry);
     }
   }
-  // A change of theirs was refused: what the store holds decides, once it works.
+  // The store rejected a change of these uploads. When it works again, its contents are valid.
   for (const EntryPtr& entry : doubtful) Refresh(entry).IgnoreError();
   std::vector<EntryPtr> expired;
   {

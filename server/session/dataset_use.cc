@@ -1,4 +1,4 @@
-// Who uses a dataset, and the thread that reads its rows for them.
+// Users of datasets, and the thread that reads rows for them.
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -13,7 +13,7 @@
 namespace backprop::session {
 namespace {
 
-// While a deletion waits for the users of its dataset.
+// Interval at which a deletion checks whether its dataset is still in use.
 constexpr absl::Duration kLookAgain = absl::Milliseconds(2);
 
 }  // namespace
@@ -99,7 +99,7 @@ void Datasets::Read(const EntryPtr& entry, const ModelInfo& model, const engine:
     if (rows != nullptr) {
       in_use = Hold(entry, std::move(rows), reading.user);
     } else if (usable.ok()) {
-      entry->users.insert(reading.user);  // while they are read
+      entry->users.insert(reading.user);  // while the rows are read
       reading.entry = entry;
       reading.done = std::move(done);
       to_read_.push_back(std::move(reading));
@@ -111,7 +111,7 @@ void Datasets::Read(const EntryPtr& entry, const ModelInfo& model, const engine:
   done(std::move(in_use));
 }
 
-// The rows, with a note of who uses them that goes with the last copy.
+// Holds rows and their dataset's user; removes the user when the last reference is released.
 class Datasets::InUse {
  public:
   InUse(Datasets* datasets, EntryPtr entry, std::string user,
@@ -123,7 +123,7 @@ class Datasets::InUse {
   InUse(const InUse&) = delete;
   InUse& operator=(const InUse&) = delete;
   ~InUse() {
-    rows_ = nullptr;  // which may take long: outside of the lock
+    rows_ = nullptr;  // may take long, so without the lock
     const base::MutexLock lock(&datasets_->mu_);
     entry_->users.extract(user_);
   }
@@ -150,13 +150,13 @@ void Datasets::ReadLoop() {
     std::vector<Deletion> due;
     {
       const base::MutexLock lock(&mu_);
-      // After Stop() too: a call that was under way may still ask, and must be told.
+      // Also after Stop(): a call that is active then may still request rows, and gets an error.
       changed_.Wait(&mu_, [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
         return ended_ || !to_read_.empty() || !deletions_in_wait_.empty();
       });
       due = TakeDueDeletions();
       if (due.empty() && to_read_.empty() && !deletions_in_wait_.empty()) {
-        // Users and deadlines are looked at again soon.
+        // Users and deadlines are checked again soon.
         changed_.WaitFor(&mu_, kLookAgain,
                          [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) { return ended_; });
         continue;
