@@ -17,8 +17,9 @@ namespace {
 
 using SteadyClock = std::chrono::steady_clock;
 
-// A caller that cancels its Train and deletes the dataset at once is ahead of the run by a step or
-// two, and of gRPC's news that the call is cancelled.
+// A deletion waits this long for users. A caller that cancels its Train and deletes the dataset at
+// once can be earlier than the end of the run, by a step or two, and earlier than gRPC's
+// notification that the call is cancelled.
 constexpr auto kReleasePatience = std::chrono::milliseconds(500);
 
 absl::Status DatasetInUse(const DatasetInfo& info, const std::string& user) {
@@ -38,7 +39,7 @@ absl::StatusOr<int64_t> Datasets::Open() {
     entry->last_append = now;
     if (info.ok()) {
       entry->info = *std::move(info);
-    } else {  // it answers DATA_LOSS, and can be deleted
+    } else {  // reading it fails with DATA_LOSS; it can be deleted
       entry->info.id = std::string(id);
       entry->doubtful = true;
     }
@@ -90,11 +91,12 @@ void Datasets::Finish(const EntryPtr& entry) {
     next = std::move(entry->waiting.front());
     entry->waiting.pop_front();
   }
-  // Not here: this may be the store's thread.
+  // Not on this thread, which may be the store's.
   environment_->pool->Post(exec::Priority::kInteractive, std::move(next));
 }
 
-// What the store holds of a dataset of which it refused a change, or which was damaged.
+// Reads the entry again if it may differ from the store: a change of it was rejected, or it was
+// damaged.
 absl::Status Datasets::Refresh(const EntryPtr& entry) {
   std::string id;
   {
@@ -208,7 +210,7 @@ std::vector<Datasets::Deletion> Datasets::TakeDueDeletions() {
   return due;
 }
 
-// Why it cannot be deleted, if somebody uses it here and now; else nobody begins to any more.
+// Fails if the dataset is in use in this process. Otherwise rejects new users from now on.
 absl::Status Datasets::CheckUsers(const EntryPtr& entry) {
   const base::MutexLock lock(&mu_);
   if (entry->removed) return DatasetNotFound(entry->info.name());
@@ -217,7 +219,7 @@ absl::Status Datasets::CheckUsers(const EntryPtr& entry) {
   return absl::OkStatus();
 }
 
-// The same of a run that waits in the store to go on.
+// Fails if the dataset is used by a run in the store, which will resume.
 absl::Status Datasets::CheckStoredRuns(const EntryPtr& entry) {
   DatasetInfo info;
   {
@@ -271,7 +273,7 @@ void Datasets::DoDelete(const EntryPtr& entry, const RequestKey& key,
   });
 }
 
-// Deletes it, whatever it is; ends the change of the entry that is under way.
+// Deletes the dataset, complete or not, and calls Finish().
 void Datasets::Remove(const EntryPtr& entry, store::Batch batch,
                       absl::AnyInvocable<void(absl::Status)> done) {
   DatasetInfo info;

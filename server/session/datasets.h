@@ -1,4 +1,4 @@
-// All datasets of a server, by name: their uploads, who uses them, and their rows in memory.
+// All datasets of a server: uploads, users, and rows in memory.
 #ifndef BACKPROP_SERVER_SESSION_DATASETS_H_
 #define BACKPROP_SERVER_SESSION_DATASETS_H_
 
@@ -31,22 +31,25 @@
 
 namespace backprop::session {
 
-// Knows what every dataset is; rows are in the store, and in memory, or in a file that is mapped,
-// while somebody uses them. A thread of its own reads them. Thread-safe.
+// Holds the metadata of all datasets. Their rows are in the store and, while they are used, also in
+// memory or in a mapped file. A separate thread reads them. Thread-safe.
 class Datasets {
  public:
   template <class T>
   using Callback = absl::AnyInvocable<void(absl::StatusOr<T>)>;
 
-  // `scratch_dir`: where large ones are mapped from; empty: all are read into memory.
+  // `scratch_dir`: where the mapped files of large datasets are created; empty: all rows are read
+  // into memory. `environment` must outlive the object.
   Datasets(Environment* environment, std::string scratch_dir);
   ~Datasets();
 
-  // Finds out what the store holds. Called once, before everything else. Returns how many.
+  // Loads the metadata of all datasets from the store and returns their number. Must be called
+  // before all other methods, and again after a backup was restored.
   absl::StatusOr<int64_t> Open();
 
-  // Begins an upload, goes on with it, or finds it complete. ALREADY_EXISTS (DATASET_EXISTS) if the
-  // name is taken, RESOURCE_EXHAUSTED.
+  // Begins an upload. If the same upload exists already (the same request_id and contents), returns
+  // its dataset, which may be incomplete or complete. Errors: ALREADY_EXISTS (DATASET_EXISTS) if
+  // another dataset has the name; RESOURCE_EXHAUSTED; UNAVAILABLE.
   struct UploadArgs {
     std::string id;
     std::string request_id;
@@ -55,10 +58,11 @@ class Datasets {
     std::vector<std::string> feature_names = {};
   };
   absl::StatusOr<DatasetInfo> BeginUpload(UploadArgs args);
-  // Adds rows, which are number `first_row` and on; what has come already is skipped. `check` is
-  // called first, in the upload's order, and may change the rows' classes and the class names.
-  // Errors: those of `check`; FAILED_PRECONDITION (ROWS_MISSING); NOT_STORED. After an
-  // INVALID_ARGUMENT nothing is left of the upload.
+  // Appends rows. `first_row` is the number of the first of them; rows that the dataset already has
+  // are skipped. `check` is called first, in the order of the upload, and may change the classes of
+  // the rows and the class names. Errors: those of `check`; FAILED_PRECONDITION (ROWS_MISSING) if
+  // rows before `first_row` are missing; RESOURCE_EXHAUSTED; NOT_FOUND; NOT_STORED. If `check`
+  // returns INVALID_ARGUMENT or the disk is full, an incomplete upload is deleted.
   struct AppendArgs {
     Uid uid = 0;
     int64_t first_row = 0;
@@ -68,7 +72,8 @@ class Datasets {
         check;
   };
   void Append(AppendArgs args, Callback<DatasetInfo> done);
-  // Makes it READY if it has that many rows.
+  // Completes the upload if the dataset has `rows` rows. Errors: INVALID_ARGUMENT;
+  // FAILED_PRECONDITION (ROWS_MISSING); NOT_FOUND; NOT_STORED.
   void Complete(Uid uid, int64_t rows, Callback<DatasetInfo> done);
 
   bool empty() const {
@@ -76,43 +81,46 @@ class Datasets {
     return entries_.empty();
   }
   absl::StatusOr<DatasetInfo> Get(absl::string_view id);
-  // Those that are damaged are left out.
+  // Up to `count` datasets with ids greater than `after`, by id, without damaged ones.
   std::vector<DatasetInfo> List(const std::string& after, size_t count);
-  // Errors: NOT_FOUND; FAILED_PRECONDITION (DATASET_IN_USE) when the dataset is still in use after
-  // kReleasePatience, which a run takes to end after its call was cancelled. While a deletion looks
-  // for stored runs that use the dataset, new users get UNAVAILABLE.
+  // Errors: NOT_FOUND; FAILED_PRECONDITION (DATASET_IN_USE) if the dataset is still in use after
+  // kReleasePatience, the time in which a run ends after its call was cancelled. While a deletion
+  // searches for stored runs that use the dataset, new users get UNAVAILABLE.
   void Delete(absl::string_view id, const RequestKey& key,
               absl::AnyInvocable<void(absl::Status)> done);
 
-  // Reads the rows, as a model takes them, for `user` (a model's name). `field` is named in errors.
+  // Reads the rows in the form that a model takes. The model is a user of the dataset until the
+  // result is released. Errors name `field`.
   void Use(absl::string_view id, const ModelInfo& model, const engine::Network& network,
            const std::string& field, Callback<RowsInUse> done);
-  // The same for a run that goes on.
+  // The same for a run that resumes. Also succeeds while the dataset is being deleted.
   void UseAgain(Uid uid, const ModelInfo& model, const engine::Network& network,
                 Callback<RowsInUse> done);
 
-  // Deletes uploads that nobody has gone on with. Returns how many.
+  // Deletes incomplete uploads without activity for base::kUploadAge (if the disk is full,
+  // base::kUploadAgeWithoutRoom). Returns their number.
   int64_t ExpireUploads();
 
-  // Ends reading: who waits for rows, now or later, gets UNAVAILABLE. Returns when all have got it.
+  // Stops reading: callers that wait for rows, now or later, get UNAVAILABLE. Returns when the
+  // current ones have got it.
   void Stop();
 
  private:
-  // How rows were read: the precision, and what classes became.
+  // How rows were converted: the precision, and the new number of each class.
   using Form = std::pair<engine::DataType, std::vector<int32_t>>;
   struct Entry {
     DatasetInfo info;
     absl::Time last_append;
-    bool busy = false;      // a change is on its way to the store
-    bool doubtful = false;  // the store refused a change, which it may hold after all
-    bool deleting = false;  // whether it can be is being found out: nobody begins to use it
-    bool removed = false;   // it is not in entries_ any more
-    std::deque<absl::AnyInvocable<void()>> waiting;  // changes, until it is not busy
+    bool busy = false;      // a change is under way
+    bool doubtful = false;  // `info` may differ from the store; Refresh reads it again
+    bool deleting = false;  // a deletion is under way, so new users are rejected
+    bool removed = false;   // no longer in entries_
+    std::deque<absl::AnyInvocable<void()>> waiting;  // changes to run when not busy
     std::multiset<std::string> users;
     std::map<Form, std::weak_ptr<const engine::Dataset>> read;
   };
   using EntryPtr = std::shared_ptr<Entry>;
-  // Is refused when the dataset is in use at `deadline`.
+  // A deletion. It fails if the dataset is still in use at `deadline`.
   struct Deletion {
     EntryPtr entry;
     RequestKey key;
@@ -130,7 +138,8 @@ class Datasets {
 
   EntryPtr Find(absl::string_view id) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   EntryPtr FindByUid(Uid uid) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  // Runs `change` when no other change of the entry is under way; it ends with Finish.
+  // Runs `change` when no other change of the entry is under way. The change must end with
+  // Finish().
   void Begin(const EntryPtr& entry, absl::AnyInvocable<void()> change);
   void Finish(const EntryPtr& entry);
   absl::Status Refresh(const EntryPtr& entry);
@@ -144,10 +153,11 @@ class Datasets {
               absl::AnyInvocable<void(absl::Status)> done);
   absl::Status CheckUsers(const EntryPtr& entry);
   void BeginDelete(Deletion deletion);
-  // Deletions whose dataset is not in use any more, or whose deadline has passed.
+  // Removes and returns deletions whose dataset is no longer in use or whose deadline has passed.
   std::vector<Deletion> TakeDueDeletions() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   absl::Status CheckStoredRuns(const EntryPtr& entry);
-  // Why a use cannot begin. A run that goes on has not ceased to use it.
+  // Returns OK or the reason why a use cannot begin. A run that resumes counts as a user all the
+  // time.
   enum class User { kNew, kGoesOn };
   absl::Status CheckUsable(const Entry& entry, User user) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void Read(const EntryPtr& entry, const ModelInfo& model, const engine::Network& network,
@@ -169,7 +179,7 @@ class Datasets {
   std::vector<Deletion> deletions_in_wait_ ABSL_GUARDED_BY(mu_);
   bool reading_ ABSL_GUARDED_BY(mu_) = false;
   bool ended_ ABSL_GUARDED_BY(mu_) = false;
-  std::thread reader_;  // last
+  std::thread reader_;  // last, because it uses the other members
 };
 
 }  // namespace backprop::session

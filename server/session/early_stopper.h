@@ -1,4 +1,4 @@
-// Keeps the best epoch of a run and says when there has been none better for too long.
+// Keeps the best epoch of a run, and detects when there was no better one for too long.
 #ifndef BACKPROP_SERVER_SESSION_EARLY_STOPPER_H_
 #define BACKPROP_SERVER_SESSION_EARLY_STOPPER_H_
 
@@ -15,7 +15,7 @@ namespace backprop::session {
 class EarlyStopper {
  public:
   explicit EarlyStopper(const EarlyStopping& config) : config_(config) {}
-  // As another one was.
+  // Continues from the state of another early stopper.
   EarlyStopper(const EarlyStopping& config, double best_loss, int64_t best_iteration,
                int64_t bad_epochs, std::shared_ptr<const engine::State> best_state)
       : config_(config),
@@ -24,8 +24,8 @@ class EarlyStopper {
         bad_epochs_(bad_epochs),
         best_state_(std::move(best_state)) {}
 
-  // The loss at the end of an epoch, after `iteration` steps, and the state there. Returns whether
-  // the stopper holds on to the state, which then must not change.
+  // Takes the loss and the state at the end of an epoch, after `iteration` steps. Returns whether
+  // the stopper keeps the state, which then must not change.
   bool EndEpoch(double loss, int64_t iteration, std::shared_ptr<const engine::State> state) {
     if (!(loss < best_loss_ - config_.min_delta)) {  // NaN is no improvement
       ++bad_epochs_;
@@ -41,9 +41,9 @@ class EarlyStopper {
 
   bool should_stop() const { return bad_epochs_ >= config_.patience; }
   int64_t bad_epochs() const { return bad_epochs_; }
-  int64_t best_iteration() const { return best_iteration_; }  // 0: no epoch has ended
+  int64_t best_iteration() const { return best_iteration_; }  // 0: there is none yet
   double best_loss() const { return best_iteration_ == 0 ? 0 : best_loss_; }
-  // Null if it is not to be restored.
+  // Null if it will not be restored or there is none yet.
   const std::shared_ptr<const engine::State>& best_state() const { return best_state_; }
 
  private:

@@ -1,4 +1,4 @@
-// What the sessions of a server share.
+// Objects that all sessions of a server share.
 #ifndef BACKPROP_SERVER_SESSION_ENVIRONMENT_H_
 #define BACKPROP_SERVER_SESSION_ENVIRONMENT_H_
 
@@ -22,7 +22,7 @@
 
 namespace backprop::session {
 
-// A spec that was stored.
+// A model's specification, decoded from the store.
 struct DecodedSpec {
   engine::NetworkSpec spec;
   std::vector<std::string> class_names;
@@ -31,28 +31,29 @@ struct DecodedSpec {
 
 class Datasets;
 
+// Does not own the objects that its pointers refer to; they must outlive the sessions.
 struct Environment {
   exec::ComputePool* pool;
   const base::Clock* clock;
   base::Limits limits;
-  // Is told of each run that ends, for the log.
+  // Called for each run that ends, to log it.
   std::function<void(const Run&, const RunSummary&)> on_run_end;
-  // Where models are kept; null: in memory alone.
+  // Store of models; null: models are only in memory.
   store::Store* store = nullptr;
-  // Where checkpoints and datasets are kept: `store`, or one in memory. Never null in a server.
+  // Store of checkpoints and datasets: `store`, or one in memory. Never null in a server.
   store::Store* archive = nullptr;
-  // Reads what Registry::CreateArgs::spec_record held.
+  // Decodes Registry::CreateArgs::spec_record.
   std::function<absl::StatusOr<DecodedSpec>(absl::string_view)> decode_spec = {};
-  // For runs that go on. Null: there are none in this process.
+  // For runs that resume. Null: the process has no datasets.
   Datasets* datasets = nullptr;
-  // Is told what an operator should know, in a line.
+  // Called with messages for the operator, one line each.
   std::function<void(const std::string&)> on_warning = {};
   MemoryBudget memory{&limits};
   std::atomic<int64_t> runs_under_way{0};
   std::atomic<bool> draining{false};   // no run starts any more
-  std::atomic<bool> restoring{false};  // a backup is being restored: there are no models
+  std::atomic<bool> restoring{false};  // a backup is being restored; there are no models
 
-  // Models whose run waits for the store to work again. Thread-safe.
+  // Models whose run is parked until the store works again. Thread-safe.
   void AddParked(const std::string& id) {
     const base::MutexLock lock(&parked_mu);
     parked.push_back(id);

@@ -1,4 +1,4 @@
-// Errors that several RPCs share. base/status.h builds all others.
+// Errors that several RPCs use. All others are built with base/status.h.
 #ifndef BACKPROP_SERVER_SESSION_ERRORS_H_
 #define BACKPROP_SERVER_SESSION_ERRORS_H_
 
@@ -19,15 +19,16 @@ absl::Status ShuttingDown();
 absl::Status Restoring();
 absl::Status DatasetNotFound(absl::string_view dataset);
 absl::Status CheckpointNotFound(absl::string_view checkpoint);
-// A change was refused by the store, for `cause`; OK: an earlier one was.
+// The store rejected a change because of `cause`. If `cause` is OK, it rejected an earlier change.
 absl::Status NotStored(absl::string_view model, const absl::Status& cause);
-// RESOURCE_EXHAUSTED (LOW_DISK_SPACE): what Store::CheckRoom said about adding `what`.
+// RESOURCE_EXHAUSTED (LOW_DISK_SPACE). `cause` is the result of Store::CheckRoom for adding `what`.
 absl::Status NoRoom(absl::string_view what, const absl::Status& cause);
-// NoRoom about `what` unless bulk data of so many bytes may be added. Null: there is no disk.
+// OK if `bytes` of bulk data may be added to the store, else NoRoom about `what`. A null `store`
+// has no limit.
 absl::Status CheckRoom(const store::Store* store, int64_t bytes, absl::string_view what);
-// The model standardises its inputs by what its first run fits, and has had none.
+// The model's standardisation is computed by its first run, and there has been none.
 absl::Status NotFitted(absl::string_view model);
-// A step, or a gradient, that would not be finite.
+// A step or a gradient would not be finite.
 absl::Status NotFiniteError(engine::NotFinite what);
 const char* NameOf(engine::NotFinite what);  // "the loss"
 

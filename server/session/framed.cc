@@ -12,7 +12,7 @@
 namespace backprop::session {
 namespace {
 
-// Length (4 bytes) and XXH3-64 of the payload (8 bytes), little-endian.
+// Frame header: length (4 bytes) and XXH3-64 (8 bytes) of the payload, little-endian.
 constexpr size_t kHeaderBytes = 12;
 
 std::string Header(uint32_t length, uint64_t checksum) {

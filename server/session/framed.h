@@ -1,4 +1,4 @@
-// Files of frames, each with its checksum: models and backups. docs/model_format.md describes them.
+// The file format of models and backups: frames with checksums. docs/model_format.md describes it.
 #ifndef BACKPROP_SERVER_SESSION_FRAMED_H_
 #define BACKPROP_SERVER_SESSION_FRAMED_H_
 
@@ -16,9 +16,9 @@ struct XXH3_state_s;
 namespace backprop::session {
 
 inline constexpr size_t kMagicBytes = 8;
-inline constexpr size_t kMaxFrameBytes = size_t{1} << 20;  // of what a frame brings
+inline constexpr size_t kMaxFrameBytes = size_t{1} << 20;  // payload of one frame
 
-// Both sides keep a checksum of everything, which the end of the file brings.
+// Checksum of all payloads of a file, which is stored at the end of the file. Thread-compatible.
 class FrameChecksum {
  public:
   FrameChecksum();
@@ -30,27 +30,29 @@ class FrameChecksum {
   XXH3_state_s* const state_;
 };
 
-// Thread-compatible.
+// Encodes a file. Thread-compatible.
 class FrameWriter {
  public:
-  // The first bytes of a file: `magic` has kMagicBytes.
+  // Returns the first bytes of a file. `magic` must have kMagicBytes bytes.
   static std::string Begin(absl::string_view magic) { return std::string(magic); }
-  // `payload`: 1 to kMaxFrameBytes.
+  // Encodes one frame. `payload` must have 1 to kMaxFrameBytes bytes.
   std::string Frame(absl::string_view payload);
-  // The last bytes.
+  // Returns the last bytes of the file.
   std::string End();
 
  private:
   FrameChecksum checksum_;
 };
 
-// Takes a file in pieces of any size and hands out what its frames bring. Thread-compatible. Holds
-// at most a frame. Errors: INVALID_ARGUMENT, saying at which byte what is wrong.
+// Decodes a file that arrives in pieces of any size. Holds at most one frame and the bytes of one
+// call. Errors: INVALID_ARGUMENT with the position of the error in the file. Thread-compatible.
 class FrameReader {
  public:
   explicit FrameReader(std::string magic) : magic_(std::move(magic)) {}
 
   using Visitor = absl::FunctionRef<absl::Status(absl::string_view payload)>;
+  // Calls `visit` with the payload of each frame that is complete now. Also returns errors of
+  // `visit`.
   absl::Status Add(absl::string_view bytes, Visitor visit);
   // OK if the file is complete.
   absl::Status CheckComplete() const;
@@ -58,7 +60,7 @@ class FrameReader {
  private:
   const std::string magic_;
   FrameChecksum checksum_;
-  std::string rest_;    // of a frame that is not complete
+  std::string rest_;    // beginning of an incomplete frame
   int64_t offset_ = 0;  // of rest_ in the file
   bool begun_ = false;
   bool ended_ = false;

@@ -8,7 +8,8 @@
 namespace backprop::session {
 namespace {
 
-// A load repeats at most so many steps, of at most so many times the state's bytes.
+// A load repeats at most kMostLoggedSteps steps, whose work has at most kMostLoggedStates times the
+// bytes of a state.
 constexpr int64_t kMostLoggedSteps = 256;
 constexpr int64_t kMostLoggedStates = 4;
 
@@ -61,7 +62,7 @@ void Journal::AddAnswer(const KeyedAnswer& answer, store::Batch* batch) {
 
 void Journal::AddDeletion(int64_t run, store::Batch* batch) {
   batch->Delete(store::Table::kStates, KeyOf(uid_));
-  if (broken()) {  // what the store holds of it is not known here
+  if (broken()) {  // it is unknown what the store holds of the model
     for (const store::Table table :
          {store::Table::kRequests, store::Table::kLog, store::Table::kChunks}) {
       batch->DeletePrefix(table, KeyOf(uid_));

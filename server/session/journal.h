@@ -1,4 +1,4 @@
-// What one model writes to the store.
+// Writes the changes of one model to the store.
 #ifndef BACKPROP_SERVER_SESSION_JOURNAL_H_
 #define BACKPROP_SERVER_SESSION_JOURNAL_H_
 
@@ -16,10 +16,10 @@
 
 namespace backprop::session {
 
-// Every change becomes one batch, and they are committed in the order in which they are handed
-// over. Once one was refused so are all later ones: what the store holds is then behind the
-// session, which has to be loaded again. Thread-compatible: its session calls it under its lock.
-// `done` is called later, from a thread of the store, never from here.
+// Each change is one batch; batches are committed in the order of the calls. After the store has
+// rejected one, all later ones are rejected as well: the store then holds an older state than the
+// session, which must be loaded again. Thread-compatible: the session calls it with its lock held.
+// `done` is called later by a thread of the store, never during the call.
 class Journal {
  public:
   using Done = store::Store::Done;
@@ -33,29 +33,31 @@ class Journal {
   Uid uid() const { return uid_; }
   store::Durability durability() const { return durability_; }
   bool broken() const { return chain_->broken(); }
-  // The session has to be loaded again.
+  // Rejects all later changes; the session must be loaded again.
   void Break() { chain_->Break(); }
   store::Store* store() const { return store_; }
 
-  // A step from its work: the smaller one of the next state and the work is written, unless so many
-  // steps have been that a load would take long.
+  // Stores a step: the next state or the work that produced it, whichever is smaller. If the log
+  // has so many steps that loading the model would take long, stores the state.
   void Step(const engine::State& next, const StepWork& work, const KeyedAnswer& answer, Done done);
 
-  // A state that follows from nothing else.
+  // Stores a state that is not the result of a logged step.
   void State(const engine::State& next, const KeyedAnswer& answer, Done done);
 
-  // An answer alone, or (without a key) nothing: `done` says that all before it is stored.
+  // Stores a response, or (without a key) nothing. `done` is called when all earlier changes are
+  // stored.
   void Answer(const KeyedAnswer& answer, Done done);
 
-  // Adds to a batch of the caller's what the functions above would write.
+  // Add to `batch`, which the caller commits, what the functions above would write.
   void AddState(const engine::State& next, store::Batch* batch);
   void AddAnswer(const KeyedAnswer& answer, store::Batch* batch);
-  // Everything of the model's but its entry in table models. `run`: the number of a run whose rows
-  // are stored, or 0.
+  // Adds the deletion of all records of the model, except its entry in table models and its
+  // checkpoints. `run`: the number of a run whose rows are stored, or 0.
   void AddDeletion(int64_t run, store::Batch* batch);
   void Commit(store::Batch batch, Done done);
 
-  // After a load: so many steps are logged, up to `last_step`; the next answer's sequence number.
+  // Continues after a load: the log has `logged_steps` steps, up to step `last_step`, and the next
+  // response gets `next_sequence`.
   void Restore(int64_t logged_steps, int64_t logged_bytes, int64_t last_step,
                uint64_t next_sequence);
 
@@ -65,10 +67,10 @@ class Journal {
   const store::Durability durability_;
   const std::shared_ptr<store::Chain> chain_;
   uint64_t next_sequence_ = 0;
-  // Steps in the log since the last state that was written.
+  // Steps in the log since the last stored state.
   int64_t logged_steps_ = 0;
   int64_t logged_bytes_ = 0;
-  int64_t last_logged_ = 0;  // the newest one's key
+  int64_t last_logged_ = 0;  // step count of the newest one
 };
 
 }  // namespace backprop::session

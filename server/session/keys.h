@@ -1,4 +1,4 @@
-// Where in the store a model's records lie; docs/durability.md has the table.
+// Keys of records in the store; docs/durability.md has the table.
 #ifndef BACKPROP_SERVER_SESSION_KEYS_H_
 #define BACKPROP_SERVER_SESSION_KEYS_H_
 
@@ -7,12 +7,12 @@
 
 namespace backprop::session {
 
-// Drawn for each creation of a model or dataset, never 0: one that is made anew under an old id
-// does not see what the old one left.
+// Drawn at random for each created model or dataset, never 0. If one is created again with the id
+// of an old one, it does not see the records of the old one.
 using Uid = uint64_t;
 Uid DrawUid();  // registry.cc
 
-// Big-endian, so that keys are in the order of their numbers.
+// Big-endian, so that keys sort in the order of the numbers.
 template <class Number>
 inline std::string BigEndian(Number number) {
   std::string bytes(sizeof number, '\0');
@@ -22,7 +22,7 @@ inline std::string BigEndian(Number number) {
   return bytes;
 }
 
-// Every key of the model begins with it, but those in tables models and runs.
+// Prefix of all keys of a model or dataset, except in tables models, datasets and runs.
 inline std::string KeyOf(Uid uid) { return BigEndian(uid); }
 
 inline std::string AnswerKey(Uid uid, uint8_t place) {
@@ -36,7 +36,7 @@ inline std::string LoggedStepKey(Uid uid, int64_t step) {
 enum class RunPart : char { kRun = 'r', kMark = 'm', kBest = 'b', kFinished = 'f' };
 inline constexpr RunPart kRunParts[] = {RunPart::kRun, RunPart::kMark, RunPart::kBest,
                                         RunPart::kFinished};
-// The part first: the runs under way of all models lie side by side.
+// The part is first, so that the active runs of all models are adjacent.
 inline std::string RunKey(Uid uid, RunPart part) { return static_cast<char>(part) + KeyOf(uid); }
 
 inline std::string CheckpointsKey(Uid uid) { return KeyOf(uid) + 'i'; }
@@ -55,13 +55,13 @@ inline std::string ChunkKey(Uid uid, int64_t run, RowsOf rows, uint32_t piece) {
   return ChunksKey(uid, run) + static_cast<char>(rows) + BigEndian(piece);
 }
 
-// Of rows of a dataset, from `first_row` on.
+// Key of the rows of a dataset that start at `first_row`.
 inline std::string DatasetRowsKey(Uid uid, int64_t first_row) {
   return KeyOf(uid) + BigEndian(static_cast<uint64_t>(first_row));
 }
 
 enum class RegistryAnswerKind : char { kCreate = 'c', kDelete = 'd', kDeleteDataset = 'x' };
-// All of one kind begin with it.
+// Prefix of the keys of all responses of one kind.
 inline std::string RegistryAnswersKey(RegistryAnswerKind kind) {
   return KeyOf(Uid{0}) + static_cast<char>(kind);
 }

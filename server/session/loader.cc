@@ -18,7 +18,7 @@
 namespace backprop::session {
 namespace {
 
-// Reads the records of one model.
+// Reads the records of one model. Load() may be called once.
 class Loader {
  public:
   Loader(Environment* environment, absl::string_view id)
@@ -76,7 +76,7 @@ class Loader {
     return absl::OkStatus();
   }
 
-  // The steps since that state, one after the other, exactly as they were made the first time.
+  // Repeats the steps logged after that state, exactly as they were made the first time.
   absl::Status ReplayLog() {
     absl::Status status;
     int64_t steps = 0, bytes = 0;
@@ -241,7 +241,7 @@ class Loader {
   Uid uid_ = 0;
   SessionStart start_;
   std::shared_ptr<engine::State> state_;
-  std::string made_by_;  // the other instruction set of logged steps, if any
+  std::string made_by_;  // instruction set of logged steps if it is not this machine's
   int64_t logged_steps_ = 0;
   int64_t logged_bytes_ = 0;
   std::optional<Session::ResumeArgs> resume_;

@@ -1,4 +1,4 @@
-// Brings a model back from the store.
+// Loads a model from the store.
 #ifndef BACKPROP_SERVER_SESSION_LOADER_H_
 #define BACKPROP_SERVER_SESSION_LOADER_H_
 
@@ -11,10 +11,10 @@
 
 namespace backprop::session {
 
-// The session of the model as it was when its last change was stored: its last state, the logged
-// steps since made again, the answers that retries can still get, its latest run. A run that was
-// under way goes on, or is ended where it was if it does not resume. Null if there is no such
-// model; DATA_LOSS if its records are damaged. Blocks on the disk.
+// Loads the session of a model as of its last stored change: the last state, the logged steps after
+// it, which are made again, the responses that retries can still get, and the latest run. A run
+// that was active resumes; one that does not resume has ended with the last stored state. Null if
+// there is no such model; DATA_LOSS if its records are damaged. Blocks on the disk.
 absl::StatusOr<std::shared_ptr<Session>> LoadSession(Environment* environment,
                                                      absl::string_view id);
 

@@ -1,4 +1,4 @@
-// What the memory limit is spent on.
+// Counts memory against the memory limit.
 #ifndef BACKPROP_SERVER_SESSION_MEMORY_BUDGET_H_
 #define BACKPROP_SERVER_SESSION_MEMORY_BUDGET_H_
 
@@ -15,13 +15,13 @@
 namespace backprop::session {
 
 // Counts memory in two kinds:
-//   models  what sessions hold. With a store they can be evicted, so nobody is refused: the
-//   registry
-//           evicts until they fit into what the work leaves, at least a quarter of the room.
-//   work    runs, rows in use, large requests, changes on their way to the store. It ends only by
-//           itself, so work that does not fit into the room is refused.
-// The room is the limit without `memory_fixed_bytes`, at least a quarter of the limit. Without a
-// limit everything is counted and nothing is refused. Thread-safe.
+//   models  Held by sessions. With a store, sessions can be evicted, so no model is rejected: the
+//           registry evicts until the models fit into the room that work leaves, and at least a
+//           quarter of the room is theirs.
+//   work    Runs, rows in use, large requests, changes that are being stored. It cannot be evicted,
+//           so work that does not fit into the room is rejected.
+// The room is the limit minus `memory_fixed_bytes`, at least a quarter of the limit. Without a
+// limit, memory is counted and nothing is rejected. Thread-safe.
 class MemoryBudget {
   struct Counters {
     std::atomic<int64_t> models{0};
@@ -29,7 +29,7 @@ class MemoryBudget {
   };
 
  public:
-  // Memory that is counted until this is destroyed. May outlive the budget. Thread-compatible.
+  // Memory that is counted until the claim is destroyed. May outlive the budget. Thread-compatible.
   class Claim {
    public:
     Claim() = default;
@@ -43,7 +43,7 @@ class MemoryBudget {
     ~Claim() {
       if (counters_ != nullptr) (counters_.get()->*counter_).fetch_sub(bytes_);
     }
-    // Counts `bytes` instead of what it counted before. Nothing for a claim without a budget.
+    // Counts `bytes` instead of the previous number. Does nothing for a claim without a budget.
     void Resize(int64_t bytes) {
       if (counters_ == nullptr || bytes == bytes_) return;
       (counters_.get()->*counter_).fetch_add(bytes - bytes_);
@@ -65,12 +65,13 @@ class MemoryBudget {
   // `limits` is read at each call and must outlive the budget.
   explicit MemoryBudget(const base::Limits* limits) : limits_(limits) {}
 
+  // Counts the memory of a model.
   Claim CountModel(int64_t bytes) {
     counters_->models.fetch_add(bytes);
     return {counters_, &Counters::models, bytes};
   }
 
-  // Counts work that goes on whatever it takes, such as a run that resumes after a restart.
+  // Counts work that is never rejected, such as a run that resumes after a restart.
   Claim CountWork(int64_t bytes) {
     counters_->work.fetch_add(bytes);
     return {counters_, &Counters::work, bytes};
@@ -79,7 +80,7 @@ class MemoryBudget {
   // RESOURCE_EXHAUSTED (LIMIT_EXCEEDED) if the work does not fit; the message begins with `what`.
   absl::StatusOr<Claim> AskForWork(int64_t bytes, absl::string_view what);
 
-  // The same for a model that cannot be evicted, because there is no store.
+  // The same check for a model that cannot be evicted because there is no store. Counts nothing.
   absl::Status CheckModel(int64_t bytes, absl::string_view what) const;
 
   // Whether models should be evicted.

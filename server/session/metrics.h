@@ -1,4 +1,4 @@
-// How good a model is on some rows, in two numbers.
+// Loss and accuracy of a model on some rows.
 #ifndef BACKPROP_SERVER_SESSION_METRICS_H_
 #define BACKPROP_SERVER_SESSION_METRICS_H_
 
@@ -12,7 +12,7 @@ namespace backprop::session {
 
 struct Metrics {
   double loss = 0;
-  std::optional<double> accuracy;  // of a model that classifies
+  std::optional<double> accuracy;  // set if the model classifies
   int64_t rows = 0;
 };
 

@@ -1,4 +1,4 @@
-// What a caller said of a model when creating it, beside its network.
+// What the creator of a model specified in addition to its network.
 #ifndef BACKPROP_SERVER_SESSION_MODEL_INFO_H_
 #define BACKPROP_SERVER_SESSION_MODEL_INFO_H_
 
