@@ -37,8 +37,8 @@ class Journal {
   void Break() { chain_->Break(); }
   store::Store* store() const { return store_; }
 
-  // Stores a step: the next state or the work that produced it, whichever is smaller. If the log
-  // has so many steps that loading the model would take long, stores the state.
+  // Stores a step: the next state or the work that produced it, whichever is smaller. Stores the
+  // state if the log is so long that loading the model would be slow.
   void Step(const engine::State& next, const StepWork& work, const KeyedAnswer& answer, Done done);
 
   // Stores a state that is not the result of a logged step.

@@ -30,7 +30,7 @@ std::string Bytes(const engine::Buffer& buffer) {
   return {reinterpret_cast<const char*>(buffer.bytes()), buffer.size_bytes()};
 }
 
-// Whether the number of bytes is that of `count` numbers.
+// Returns false if `bytes` does not have the size of `count` numbers.
 bool Read(const std::string& bytes, engine::DataType type, int64_t count, engine::Buffer* buffer) {
   if (count < 0 || bytes.size() != static_cast<size_t>(count * engine::SizeOf(type))) return false;
   *buffer = engine::Buffer(type, count);

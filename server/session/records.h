@@ -1,4 +1,5 @@
-// Between what sessions hold and the records of the store (server/store/records.proto).
+// Converts between the objects of sessions and the records of the store
+// (server/store/records.proto).
 #ifndef BACKPROP_SERVER_SESSION_RECORDS_H_
 #define BACKPROP_SERVER_SESSION_RECORDS_H_
 
@@ -30,16 +31,16 @@ class StepResult;
 
 namespace backprop::session {
 
-// A message in the frame that every value of the store has: a version, a checksum.
+// Encodes a message with the header that every value of the store has: a version and a checksum.
 std::string Seal(const google::protobuf::MessageLite& message);
-// DATA_LOSS, naming `what`, if the frame or the message is damaged.
+// Decodes a value. DATA_LOSS, naming `what`, if the header or the message is damaged.
 absl::Status Open(absl::string_view value, absl::string_view what,
                   google::protobuf::MessageLite* message);
 
-// What a model is, as the store keeps it.
+// The record of a model.
 struct StoredModel {
   Uid uid = 0;
-  std::string spec;  // as Environment::decode_spec reads it
+  std::string spec;  // for Environment::decode_spec
   std::map<std::string, std::string> labels;
   std::optional<absl::Duration> ttl;
   absl::Time create_time;
@@ -58,12 +59,12 @@ absl::StatusOr<std::shared_ptr<engine::State>> DecodeState(absl::string_view val
 
 std::string EncodeAnswer(const KeyedAnswer& answer, uint64_t sequence);
 struct StoredAnswer {
-  KeyedAnswer answer;  // a run by its number alone
+  KeyedAnswer answer;  // a run only by its number
   uint64_t sequence = 0;
 };
 absl::StatusOr<StoredAnswer> DecodeAnswer(absl::string_view value, absl::string_view model);
 
-// What CreateModel or DeleteModel answered; `model_id` of the former.
+// The response of CreateModel, DeleteModel or DeleteDataset; `model_id` is of CreateModel only.
 struct RegistryAnswer {
   RequestKey key;
   absl::Time time;
@@ -71,13 +72,14 @@ struct RegistryAnswer {
   std::string model_id;
 };
 std::string EncodeRegistryAnswer(const RegistryAnswer& answer);
-// All of one kind, the oldest first. Damaged ones are left out: without them a late retry is a new
-// request, which its model's name or step still guards.
+// Reads all responses of one kind, oldest first. Damaged ones are omitted: a late retry then counts
+// as a new request, which the model's name or step still protects against repetition.
 absl::StatusOr<std::vector<RegistryAnswer>> ReadRegistryAnswers(store::Store* store,
                                                                 RegistryAnswerKind kind);
 
-// A caller's batch, or gradients (P).
+// The input of a step: a batch, or gradients (P numbers).
 using StepWork = std::variant<engine::Dataset, engine::Buffer>;
+// Approximate size of the work.
 int64_t BytesOf(const StepWork& work);
 std::string EncodeLoggedStep(const StepWork& work);
 struct LoggedStep {
@@ -87,14 +89,14 @@ struct LoggedStep {
 absl::StatusOr<LoggedStep> DecodeLoggedStep(absl::string_view value, const engine::Network& network,
                                             absl::string_view model);
 
-// Rows in pieces of about kChunkBytes, each framed on its own.
+// Rows are stored in pieces of about kChunkBytes, each a record of its own.
 inline constexpr size_t kChunkBytes = size_t{1} << 20;
 struct Piece {
   std::string record;
   int64_t rows = 0;
 };
 std::vector<Piece> EncodeRows(const engine::Dataset& rows);
-// One piece, whose numbers must be of `type`.
+// Decodes one piece, whose numbers must be of `type`.
 absl::StatusOr<engine::Dataset> DecodePiece(absl::string_view value, engine::DataType type,
                                             absl::string_view what);
 absl::StatusOr<engine::Dataset> DecodeRows(const std::vector<std::string>& pieces,
@@ -105,6 +107,7 @@ engine::LossResult Decode(const store::v1::Loss& message);
 void Encode(const engine::StepResult& result, store::v1::StepResult* message);
 engine::StepResult Decode(const store::v1::StepResult& message);
 
+// DATA_LOSS (RECORD_DAMAGED): the record of `what` is damaged.
 absl::Status Damaged(absl::string_view what, absl::string_view why);
 
 }  // namespace backprop::session

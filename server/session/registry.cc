@@ -21,7 +21,7 @@
 namespace backprop::session {
 namespace {
 
-// 128 random bits of the operating system's, in hexadecimal.
+// 128 random bits from the operating system, in hexadecimal.
 std::string UnguessableId() {
   std::random_device device;
   std::string id;
@@ -48,7 +48,7 @@ int64_t NumbersOf(const engine::Network& network) {
   return network.parameter_count() * (1 + network.slot_count());
 }
 
-// Adds to a counter unless it would exceed its limit.
+// Adds to a counter unless the sum would exceed the limit.
 bool AddWithin(std::atomic<int64_t>* counter, int64_t amount, int64_t limit) {
   if (counter->fetch_add(amount) + amount <= limit) return true;
   counter->fetch_sub(amount);
@@ -57,8 +57,8 @@ bool AddWithin(std::atomic<int64_t>* counter, int64_t amount, int64_t limit) {
 
 }  // namespace
 
-// Only to be unique, so one seed of the operating system's will do for many: drawing from it takes
-// longer than all else that a creation does.
+// Uids only have to be unique, so one seed from the operating system serves for many: drawing one
+// takes longer than the rest of a creation.
 Uid DrawUid() {
   thread_local std::mt19937_64 generator = [] {
     std::random_device device;
@@ -72,7 +72,7 @@ Uid DrawUid() {
 }
 
 Registry::Shard& Registry::ShardOf(absl::string_view key) {
-  // The same in every process: answers are stored by shard.
+  // The same in every process, because responses are stored by shard.
   return shards_[XXH3_64bits(key.data(), key.size()) % shards_.size()];
 }
 
@@ -83,15 +83,15 @@ std::shared_ptr<Session> Registry::Lookup(absl::string_view id) {
   return it == shard.models.end() ? nullptr : it->second;
 }
 
-// Null if there is no such model. A session whose changes the store refused is replaced by what the
-// store holds.
+// Null if there is no such model. If the store rejected a change of a session, replaces it by the
+// stored model.
 absl::StatusOr<std::shared_ptr<Session>> Registry::FindOrLoad(absl::string_view id) {
   if (environment_->restoring) return Restoring();
   auto session = Lookup(id);
   if (environment_->store == nullptr) return session;
   if (session != nullptr && !session->broken()) return session;
-  // While the store does not work it is not known what it holds of the changes that it refused.
-  // What is in memory can be read.
+  // While the store does not work, it is unknown which of the rejected changes it holds. The
+  // session in memory can still be read.
   if (session != nullptr && !environment_->store->health().ok()) return session;
   Shard& shard = ShardOf(id);
   const base::MutexLock load_lock(&shard.load_mu);
@@ -108,7 +108,7 @@ absl::StatusOr<std::shared_ptr<Session>> Registry::FindOrLoad(absl::string_view 
   if (!loaded.ok()) return loaded;
   {
     const base::MutexLock lock(&shard.mu);
-    // Meanwhile it may have been created, never loaded.
+    // If there was none, it may have been created meanwhile.
     if (*loaded == nullptr) {
       const auto it = shard.models.find(id);
       return it == shard.models.end() ? nullptr : it->second;
@@ -129,8 +129,8 @@ absl::StatusOr<std::shared_ptr<Session>> Registry::Find(absl::string_view id) {
   return session;
 }
 
-// Finds the model that a retry's first call made, if any. Else settles the id, the same for all
-// retries, and answers nullptr.
+// Returns the model that the first call of a retry created, if any. Otherwise sets the id, which is
+// the same for all retries, and returns nullptr.
 absl::StatusOr<std::shared_ptr<Session>> Registry::Reserve(CreateArgs* args) {
   if (args->key.id.empty()) {
     if (args->info.id.empty()) args->info.id = UnguessableId();
@@ -151,7 +151,7 @@ absl::StatusOr<std::shared_ptr<Session>> Registry::Reserve(CreateArgs* args) {
     creation = **found;
   }
   args->info.id = creation.id;
-  if (!creation.done) return nullptr;  // failed, or still under way: try, Insert decides
+  if (!creation.done) return nullptr;  // failed or still active: Insert decides
   auto session = FindOrLoad(creation.id);
   if (!session.ok()) return session;
   if (*session == nullptr || (*session)->created_by().id != args->key.id) {
@@ -179,8 +179,8 @@ absl::Status Registry::TakeRoom(int64_t numbers) {
   return absl::OkStatus();
 }
 
-// For a new model of so many bytes. Until it is stored its numbers are there twice; one that cannot
-// be stored cannot be evicted either.
+// Claims memory for a new model of `bytes` bytes. Until it is stored its numbers are in memory
+// twice. Without a store it cannot be evicted, so it must fit into the room for models.
 absl::StatusOr<MemoryBudget::Claim> Registry::AskForMemory(int64_t bytes,
                                                            const std::string& model) {
   if (environment_->store != nullptr) return environment_->memory.AskForWork(bytes, model);
@@ -196,7 +196,7 @@ void Registry::GiveRoom(int64_t numbers) {
 
 void Registry::Create(CreateArgs args, Created done) {
   if (environment_->draining) return done(ShuttingDown());
-  // What is there already is answered once it is stored.
+  // If the model exists, `done` is called when it is stored.
   const auto answer_existing = [&done](const std::shared_ptr<Session>& session) {
     session->WhenStored([session, done = std::move(done)](const absl::Status& status) mutable {
       if (!status.ok()) return done(NotStored(session->name(), status));
@@ -222,12 +222,12 @@ void Registry::Create(CreateArgs args, Created done) {
     GiveRoom(numbers);
     return done(memory.status());
   }
-  if (environment_->restoring) {  // asked behind TakeRoom: a restore looks for models first
+  if (environment_->restoring) {  // after TakeRoom: a restore sets this, then looks for models
     GiveRoom(numbers);
     return done(Restoring());
   }
   store::Batch record = CreationRecord(args.key, args.info.id);
-  // Before anybody can find the new session: what is done to it is stored after its creation.
+  // Called before other threads can find the new session, so that changes of it are stored later.
   const auto store_it = [&](const std::shared_ptr<Session>& session) {
     if (environment_->store == nullptr) return;
     session->StoreCreation(
@@ -239,7 +239,7 @@ void Registry::Create(CreateArgs args, Created done) {
           if (status.ok()) {
             SettleCreation(key, session->info().id);
             done(session);
-            // What is stored can go, this one when its caller has been answered.
+            // Stored models can be evicted; this one can after its caller was answered.
             session = nullptr;
             return EvictBeyondLimit();
           }
@@ -253,7 +253,7 @@ void Registry::Create(CreateArgs args, Created done) {
     GiveRoom(numbers);
     return done(session.status());
   }
-  if (&(*session)->network() != args.network.get()) {  // another caller was faster
+  if (&(*session)->network() != args.network.get()) {  // another caller created it first
     GiveRoom(numbers);
     if (is_ours(**session)) return answer_existing(*session);
     return done(AlreadyExists((*session)->info().id));
@@ -263,7 +263,7 @@ void Registry::Create(CreateArgs args, Created done) {
   done(*session);
 }
 
-// The session that was there, or the new one, for which `inserted` is called first.
+// Returns the existing session, or the new one, for which `inserted` is called first.
 absl::StatusOr<std::shared_ptr<Session>> Registry::Insert(
     CreateArgs* args, absl::FunctionRef<void(const std::shared_ptr<Session>&)> inserted) {
   auto initial = args->initial();
@@ -291,7 +291,7 @@ absl::StatusOr<std::shared_ptr<Session>> Registry::Insert(
   return it->second;
 }
 
-// From now on a retry is answered with the model of that id, or that it was deleted.
+// From now on a retry gets the model with that id, or MODEL_DELETED if it was deleted.
 void Registry::SettleCreation(const RequestKey& key, const std::string& id) {
   if (key.id.empty()) return;
   Shard& shard = ShardOf(key.id);
@@ -299,7 +299,7 @@ void Registry::SettleCreation(const RequestKey& key, const std::string& id) {
   shard.creations.Update(key.id, {id, true});
 }
 
-// The same for the store.
+// The same as a record of the store; empty if there is no store or no request id.
 store::Batch Registry::CreationRecord(const RequestKey& key, const std::string& id) {
   store::Batch batch;
   if (key.id.empty() || environment_->store == nullptr) return batch;
@@ -314,8 +314,8 @@ store::Batch Registry::CreationRecord(const RequestKey& key, const std::string& 
   return batch;
 }
 
-// Takes a session out of the map; whether it was there. One that the store has is not loaded again
-// until the store has forgotten it.
+// Removes a session from the map. Returns whether it was there. A stored model is not loaded again
+// until its records are deleted.
 bool Registry::Remove(const std::shared_ptr<Session>& session, Removal removal) {
   Shard& shard = ShardOf(session->info().id);
   {
@@ -385,7 +385,7 @@ void Registry::Delete(absl::string_view id, const RequestKey& key, Done done) {
   RemoveStored(*session, std::move(record), std::move(done));
 }
 
-// Of a model that cannot be loaded goes what can be found.
+// Deletes what can be found of a model that cannot be loaded.
 void Registry::DeleteDamaged(absl::string_view id, store::Batch batch, Done done) {
   const auto value = environment_->store->Get(store::Table::kModels, id);
   if (!value.ok()) return done(value.status());
@@ -438,7 +438,7 @@ absl::StatusOr<std::vector<std::shared_ptr<Session>>> Registry::List(absl::strin
   if (environment_->restoring) return Restoring();
   std::vector<std::shared_ptr<Session>> all;
   if (environment_->store != nullptr) {
-    // Until there are enough: some cannot be loaded, or are being deleted.
+    // Repeats until there are enough, because some cannot be loaded or are being deleted.
     for (std::string last(after); all.size() < count;) {
       const size_t wanted = count - all.size();
       const auto ids = StoredIds(last, wanted, labels);

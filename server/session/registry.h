@@ -1,4 +1,4 @@
-// All models of a server, by name.
+// All models of a server.
 #ifndef BACKPROP_SERVER_SESSION_REGISTRY_H_
 #define BACKPROP_SERVER_SESSION_REGISTRY_H_
 
@@ -24,59 +24,63 @@
 
 namespace backprop::session {
 
-// Sharded by id: no lock is shared by all requests. With a store, models come from it when they are
-// first used. Thread-safe.
+// Models are divided into shards by id, so that no lock is shared by all requests. With a store, a
+// model is loaded when it is first used. Thread-safe.
 class Registry {
  public:
   using Done = absl::AnyInvocable<void(const absl::Status&)>;
   using Created = absl::AnyInvocable<void(const absl::StatusOr<std::shared_ptr<Session>>&)>;
 
+  // `environment` must outlive the registry.
   explicit Registry(Environment* environment) : environment_(environment) {}
 
-  // Finds out what the store holds, and goes on with the runs that were under way. Called once,
-  // before everything else. Reads no model that has none.
+  // Finds the models in the store, and resumes the runs that were active. Loads only models with
+  // such runs. Must be called before all other methods, and again after a backup was restored.
   struct Found {
     int64_t models = 0;
-    int64_t runs = 0;                  // that go on
+    int64_t runs = 0;                  // resumed runs
     std::vector<std::string> damaged;  // models that cannot be loaded
   };
   absl::StatusOr<Found> Open();
 
   struct CreateArgs {
-    ModelInfo info;  // an empty id asks for an unguessable one
+    ModelInfo info;  // an empty id requests an unguessable one
     std::shared_ptr<const engine::Network> network;
-    std::string spec_record;  // what Environment::decode_spec reads; needed with a store
+    std::string spec_record;  // for Environment::decode_spec; required with a store
     store::Durability durability = store::Durability::kSync;
-    // The first state; called once it is sure that there is room for it.
+    // Creates the first state. Called after the check that there is room for it.
     absl::AnyInvocable<absl::StatusOr<std::shared_ptr<engine::State>>()> initial;
     RequestKey key;
   };
-  // ALREADY_EXISTS (MODEL_EXISTS), RESOURCE_EXHAUSTED, or what `initial` answers. A retry gets the
-  // session that the first call made. `done` is called once, when the model is stored.
+  // Errors: ALREADY_EXISTS (MODEL_EXISTS), RESOURCE_EXHAUSTED, UNAVAILABLE, those of `initial`. A
+  // retry gets the session that the first call created, or MODEL_DELETED if it was deleted. `done`
+  // is called once, when the model is stored.
   void Create(CreateArgs args, Created done);
 
-  // NOT_FOUND, or UNAVAILABLE while draining. Counts as use of the model.
+  // Errors: NOT_FOUND, UNAVAILABLE while draining, those of LoadSession. Counts as a use of the
+  // model.
   absl::StatusOr<std::shared_ptr<Session>> Find(absl::string_view id);
 
-  // `done` is called once, when that is stored.
+  // `done` is called once, when the deletion is stored.
   void Delete(absl::string_view id, const RequestKey& key, Done done);
 
-  // Up to `count` models whose id is greater than `after`, with all of `labels`, by id. Those that
-  // cannot be loaded are left out.
+  // Up to `count` models with ids greater than `after` that have all of `labels`, in the order of
+  // their ids. Models that cannot be loaded are omitted.
   absl::StatusOr<std::vector<std::shared_ptr<Session>>> List(
       absl::string_view after, size_t count, const std::map<std::string, std::string>& labels);
 
-  // Deletes the models whose time has come. Returns how many.
+  // Deletes the models whose ttl has expired. Returns their number.
   int64_t ExpireIdle();
 
-  // Goes on with runs that were parked when the store failed, if it works again. Returns how many.
+  // Resumes runs that were parked when the store failed, if it works again. Returns their number.
   int64_t ResumeParked();
 
-  // From now on every Find and Create answers UNAVAILABLE, and every run stops.
+  // Stops all runs. From now on Find, Create and Delete return UNAVAILABLE.
   void Drain();
 
   int64_t size() const { return models_.load(); }
-  // Has models used least recently leave the memory until the limit is kept, as far as they can.
+  // Evicts models that were not used recently until the memory limit is met. One call does a
+  // bounded amount of work, so it may stop earlier.
   void EvictBeyondLimit();
 
  private:
@@ -87,18 +91,19 @@ class Registry {
   struct Shard {
     base::Mutex mu;
     std::map<std::string, std::shared_ptr<Session>, std::less<>> models ABSL_GUARDED_BY(mu);
-    std::vector<std::weak_ptr<Session>> mortal ABSL_GUARDED_BY(mu);  // those with a ttl
-    // With a ttl, in the store alone: when they expire.
+    std::vector<std::weak_ptr<Session>> mortal ABSL_GUARDED_BY(mu);  // models with a ttl
+    // Models with a ttl that are only in the store, and when they expire.
     std::map<std::string, absl::Time, std::less<>> dormant ABSL_GUARDED_BY(mu);
-    std::string hand ABSL_GUARDED_BY(mu);  // where the search for who can be evicted goes on
-    // Deleted, although the store may not know it yet.
+    std::string hand ABSL_GUARDED_BY(mu);  // where the search for models to evict resumes
+    // Models being deleted, whose records the store may still have; with the number of deletions.
     std::map<std::string, int, std::less<>> deleting ABSL_GUARDED_BY(mu);
-    // Of requests whose id falls into this shard; with how many there were.
+    // Remembered responses for requests whose id hashes to this shard, and how many were ever
+    // recorded.
     RequestWindow<Creation> creations ABSL_GUARDED_BY(mu){base::kRegistryRequestWindow};
     RequestWindow<std::monostate> deletions ABSL_GUARDED_BY(mu){base::kRegistryRequestWindow};
     uint64_t creation_count ABSL_GUARDED_BY(mu) = 0;
     uint64_t deletion_count ABSL_GUARDED_BY(mu) = 0;
-    base::Mutex load_mu;  // before mu: held while a model of the shard is read from the store
+    base::Mutex load_mu;  // locked before mu; held while a model of the shard is loaded
   };
 
   Shard& ShardOf(absl::string_view key);
@@ -129,8 +134,8 @@ class Registry {
   Environment* const environment_;
   std::array<Shard, 16> shards_;
   std::atomic<int64_t> models_{0};
-  std::atomic<int64_t> parameters_{0};  // numbers held by all models, optimiser state included
-  std::atomic<size_t> next_shard_{0};   // to evict from
+  std::atomic<int64_t> parameters_{0};  // numbers held by all models, including optimiser state
+  std::atomic<size_t> next_shard_{0};   // the next one to evict from
 };
 
 }  // namespace backprop::session

@@ -1,4 +1,4 @@
-// Models that nobody used for long leave the memory, or expire.
+// Evicts models that were not used for a long time, and deletes expired ones.
 #include <string>
 #include <utility>
 #include <vector>
@@ -8,20 +8,20 @@
 
 namespace backprop::session {
 
-// A session that was put into the map.
+// Called for a session that was added to the map: tracks its ttl.
 void Registry::Hold(Shard* shard, const std::shared_ptr<Session>& session) {
   if (!session->info().ttl.has_value()) return;
   shard->mortal.push_back(session);
   shard->dormant.erase(session->info().id);
 }
 
-// Goes round the shards, a few models each, until enough memory is free or all were looked at
-// twice: one that was used since the last look stays this time.
+// Visits the shards in turn, a few models of each, until enough memory is free or the bound is
+// reached. A model that was used since its last visit is not evicted this time.
 void Registry::EvictBeyondLimit() {
   if (environment_->store == nullptr) return;
-  constexpr int kMostLooks = 64;  // of shards: a bound on what one caller does for all
+  constexpr int kMostLooks = 64;  // shards; a bound on the work of one caller for all
   for (int look = 0; look < kMostLooks && environment_->memory.models_exceed(); ++look) {
-    // Their memory is freed outside of the lock.
+    // The lock is not held while their memory is freed.
     const auto evicted = EvictFrom(&shards_[next_shard_.fetch_add(1) % shards_.size()]);
   }
 }
@@ -35,7 +35,7 @@ std::vector<std::shared_ptr<Session>> Registry::EvictFrom(Shard* shard) {
     if (it == shard->models.end()) it = shard->models.begin();
     const std::shared_ptr<Session>& session = it->second;
     shard->hand = it->first;
-    // Nobody else holds it, and nobody can begin to while the lock is held.
+    // There is no other reference, and none can be made while the lock is held.
     const bool idle = session.use_count() == 1 && !session->TakeTouched() && session->Evictable();
     if (!idle) {
       ++it;
@@ -54,7 +54,8 @@ int64_t Registry::ResumeParked() {
   if (environment_->store == nullptr || !environment_->store->health().ok()) return 0;
   int64_t resumed = 0;
   for (const std::string& id : environment_->TakeParked()) {
-    const auto session = FindOrLoad(id);  // which goes on with its run
+    // Loading a model resumes its run.
+    const auto session = FindOrLoad(id);
     if (absl::IsUnavailable(session.status())) environment_->AddParked(id);  // failed again
     resumed += session.ok() && *session != nullptr ? 1 : 0;
   }

@@ -1,4 +1,4 @@
-// What a registry does when it begins on a store.
+// How a registry starts with a store.
 #include <algorithm>
 #include <string>
 #include <utility>
@@ -15,7 +15,7 @@
 namespace backprop::session {
 namespace {
 
-// Of a key in table runs.
+// The uid in a key of table runs.
 Uid UidOf(absl::string_view key) {
   Uid uid = 0;
   for (const char byte : key.substr(1)) uid = (uid << 8) | static_cast<unsigned char>(byte);
@@ -35,7 +35,7 @@ absl::StatusOr<Registry::Found> Registry::Open() {
   return found;
 }
 
-// The models whose run goes on, sorted.
+// The models whose run resumes, sorted.
 absl::StatusOr<std::vector<Uid>> Registry::UidsWithRuns() {
   std::vector<Uid> uids;
   const std::string prefix(1, static_cast<char>(RunPart::kRun));
@@ -43,7 +43,7 @@ absl::StatusOr<std::vector<Uid>> Registry::UidsWithRuns() {
       environment_->store->Scan(store::Table::kRuns, prefix, store::EndOfPrefix(prefix),
                                 [&](absl::string_view key, absl::string_view value) {
                                   const auto run = DecodeRun(value, "");
-                                  // A damaged one is told when its model is loaded.
+                                  // A damaged record is reported when its model is loaded.
                                   if (!run.ok() || run->resumes) uids.push_back(UidOf(key));
                                   return true;
                                 });
@@ -59,7 +59,7 @@ absl::Status Registry::OpenModels(Found* found, const std::vector<Uid>& with_run
       store::Table::kModels, "", "", [&](absl::string_view id, absl::string_view value) {
         ++found->models;
         const auto model = DecodeModel(value, id);
-        if (!model.ok()) {  // its numbers do not count
+        if (!model.ok()) {  // its numbers are unknown and not counted
           found->damaged.emplace_back(id);
           return true;
         }

@@ -1,4 +1,4 @@
-// What makes two requests the same.
+// Identifies a request, so that retries are detected.
 #ifndef BACKPROP_SERVER_SESSION_REQUEST_KEY_H_
 #define BACKPROP_SERVER_SESSION_REQUEST_KEY_H_
 
@@ -7,7 +7,8 @@
 
 namespace backprop::session {
 
-// The caller's id, and a hash of the method and the content. An empty id asks for no protection.
+// The caller's request id, and a hash of method and content. Without an id, retries are not
+// detected.
 struct RequestKey {
   std::string id;
   uint64_t fingerprint = 0;

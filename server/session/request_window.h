@@ -1,4 +1,4 @@
-// The answers a retry can still get.
+// Remembers responses for retries.
 #ifndef BACKPROP_SERVER_SESSION_REQUEST_WINDOW_H_
 #define BACKPROP_SERVER_SESSION_REQUEST_WINDOW_H_
 
@@ -18,15 +18,16 @@
 
 namespace backprop::session {
 
-// Remembers the answers to the last `capacity` requests, for at most kRequestWindowAge.
+// Remembers the responses of the last `capacity` requests, for at most kRequestWindowAge.
 // Thread-compatible.
 template <class Answer>
 class RequestWindow {
  public:
   explicit RequestWindow(size_t capacity) : capacity_(capacity) {}
 
-  // The answer that the request got, nullptr if it is new, or INVALID_ARGUMENT if its id was used
-  // for another request. Valid until the next call that changes the window.
+  // Returns the response of the request, nullptr if the request is new, or INVALID_ARGUMENT if its
+  // id was used for another request. The pointer is valid until the next call of a method that is
+  // not const.
   absl::StatusOr<const Answer*> Find(const RequestKey& key, absl::Time now) {
     if (key.id.empty()) return nullptr;
     Forget(now);
@@ -38,8 +39,8 @@ class RequestWindow {
     return &it->second.answer;
   }
 
-  // Remembers the answer to a request that Find did not know. `bytes`: what the answer holds beside
-  // itself.
+  // Remembers the response of a request for which Find() returned nullptr. `bytes`: memory that the
+  // response refers to, in addition to sizeof(Answer).
   void Record(const RequestKey& key, absl::Time now, Answer answer, int64_t bytes = 0) {
     if (key.id.empty()) return;
     if (order_.size() == capacity_) DropOldest();
@@ -48,20 +49,20 @@ class RequestWindow {
     bytes_ += bytes;
   }
 
-  // Changes a remembered answer; nothing if it has been forgotten.
+  // Replaces a remembered response. Does nothing if it was forgotten.
   void Update(const std::string& id, Answer answer) {
     const auto it = entries_.find(id);
     if (it != entries_.end()) it->second.answer = std::move(answer);
   }
 
-  // As if the request had never been.
+  // Forgets the request.
   void Drop(const std::string& id) {
     Erase(id);
     std::erase_if(order_, [&](const auto& entry) { return entry.first == id; });
   }
 
   size_t size() const { return entries_.size(); }
-  // What it holds in memory, about.
+  // Approximate memory use in bytes.
   int64_t MemoryBytes() const {
     return static_cast<int64_t>(entries_.size()) * kEntryBytes + bytes_;
   }
@@ -73,7 +74,7 @@ class RequestWindow {
     Answer answer;
   };
 
-  // The id twice, with the memory that the containers keep free.
+  // An entry, its id in two places, and spare capacity of the containers.
   static constexpr int64_t kEntryBytes = 2 * int64_t{sizeof(Entry)} + 224;
 
   void Erase(const std::string& id) {

@@ -9,10 +9,10 @@
 
 namespace backprop::session {
 
-// While they are held their dataset cannot be deleted.
+// While the rows are referenced, their dataset cannot be deleted.
 struct RowsInUse {
   std::shared_ptr<const engine::Dataset> rows;
-  Uid dataset = 0;  // 0: they came with a request
+  Uid dataset = 0;  // 0: the rows are of a request
 };
 
 }  // namespace backprop::session

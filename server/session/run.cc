@@ -20,7 +20,7 @@ void Run::OnFinish(FinishCallback callback) {
 }
 
 void Run::Finish(const RunSummary& summary) {
-  // The log first: who sees finished() finds the summary there.
+  // The log is first: a caller that sees finished() finds the summary in it.
   log_.Append(summary);
   std::vector<FinishCallback> callbacks;
   {
@@ -28,7 +28,7 @@ void Run::Finish(const RunSummary& summary) {
     summary_ = summary;
     callbacks.swap(on_finish_);
   }
-  // Once more: who waits for a later event than this learns only now that there will be none.
+  // Again, because listeners for later events must learn that there will be none.
   log_.TellListeners();
   for (FinishCallback& callback : callbacks) callback(summary);
 }

@@ -1,4 +1,4 @@
-// One training run: its settings, its log, and how to end it.
+// One training run: its settings, its log, and how to stop it.
 #ifndef BACKPROP_SERVER_SESSION_RUN_H_
 #define BACKPROP_SERVER_SESSION_RUN_H_
 
@@ -26,41 +26,41 @@
 
 namespace backprop::session {
 
-// When a run that does not get better ends.
+// Ends a run that no longer improves.
 struct EarlyStopping {
-  int64_t patience = 10;  // ≥ 1, epochs
+  int64_t patience = 10;  // epochs, ≥ 1
   double min_delta = 0;   // ≥ 0
   bool restore_best = true;
 };
 
-// What a run does; valid by construction.
+// Settings of a run. They must be valid: a run does not check them.
 struct RunConfig {
   int64_t iterations = 1;  // ≥ 1
   int64_t batch_size = 1;  // in [1, rows trained on]
   bool shuffle = false;
   int64_t report_every = 1;  // ≥ 1
-  // Longest time between two reports; those of report_every come besides.
+  // Longest time between two reports; these are in addition to those of report_every.
   absl::Duration report_interval = absl::InfiniteDuration();
   double validation_split = 0;  // share of the rows held out, in [0, 1)
-  bool redraw_split = false;    // by the seed and the step count, instead of the seed alone
-  bool stratify = false;        // the split, where rows have classes
+  bool redraw_split = false;    // drawn from the seed and the step count, instead of the seed alone
+  bool stratify = false;        // stratify the split, if rows have classes
   std::optional<EarlyStopping> early_stopping;
   CheckpointPolicy checkpoints;
-  // Whether to begin where the last run left its epoch; `whole_epochs`: that epoch is the first one
-  // of `iterations`, which are then fewer by what is made of it.
+  // `continue_epoch`: starts where the last run left its epoch. `whole_epochs`: that epoch counts
+  // as the first one of `iterations`, which is then reduced by the batches already made.
   bool continue_epoch = false;
   bool whole_epochs = false;
-  UnfinishedEpochPtr resumed = {};  // what that is; the session sets it. Null: a new epoch
+  UnfinishedEpochPtr resumed = {};  // the epoch to continue, set by the session; null: a new epoch
 
   int64_t resumed_batches() const { return resumed != nullptr ? resumed->batches : 0; }
 };
 
-// Shared by the session that trains it and the calls that watch it. The public part is
-// thread-safe; a Trainer does the work.
+// Shared by the session that trains and the calls that follow the run; a Trainer does the work.
+// Thread-safe.
 class Run {
  public:
-  // `key`: of the request that started it. `resumes`: whether it goes on after a restart of the
-  // server. `image`: what its log held when it was stored.
+  // `key`: the request that started the run. `resumes`: whether the run resumes after a restart of
+  // the server. `image`: the stored contents of its log.
   Run(std::string name, int64_t number, const RunConfig& config, RequestKey key = {},
       bool resumes = false, RunLogImage image = {})
       : name_(std::move(name)),
@@ -75,7 +75,7 @@ class Run {
   const RunConfig& config() const { return config_; }
   const RequestKey& key() const { return key_; }
   bool resumes() const { return resumes_; }
-  // What it holds in memory at most, about, with one report an iteration.
+  // Approximate maximum of its memory use in bytes, with one report for each iteration.
   int64_t MemoryBytes() const {
     return int64_t{sizeof(Run)} +
            log_.MostBytes(std::min<int64_t>(config_.iterations, 1 << 20) + 2);
@@ -83,7 +83,7 @@ class Run {
   RunLog& log() { return log_; }
   const RunLog& log() const { return log_; }
 
-  // Asks the run to end at the next step. The first reason counts.
+  // Asks the run to stop before the next step. Only the first reason counts.
   void RequestStop(StopReason reason) {
     int none = kNone;
     stop_.compare_exchange_strong(none, static_cast<int>(reason));
@@ -94,9 +94,9 @@ class Run {
     return static_cast<StopReason>(stop);
   }
 
-  // A call that keeps the run going: when the last one is dropped, the run stops as cancelled. A
-  // detached run is never dropped.
-  // Whether it was started for such a call; set before anybody else knows the run.
+  // An owner is a call that keeps the run active: when the last one is dropped, the run stops with
+  // kCancelled. A detached run has no owners. owned(): whether the run was started for such a call.
+  // SetOwned must be called before other threads know the run.
   bool owned() const { return owned_; }
   void SetOwned(bool owned) { owned_ = owned; }
   void AddOwner() { owners_.fetch_add(1); }
@@ -104,8 +104,8 @@ class Run {
     if (owners_.fetch_sub(1) == 1) RequestStop(StopReason::kCancelled);
   }
 
-  // Calls `callback` with the summary, or with why there is none here: now if the run has ended or
-  // was parked, else when it does.
+  // Calls `callback` with the summary, or with an error if the run was parked: now if the run has
+  // ended or was parked, otherwise when that happens.
   using FinishCallback = absl::AnyInvocable<void(const absl::StatusOr<RunSummary>&)>;
   void OnFinish(FinishCallback callback);
 
@@ -114,13 +114,13 @@ class Run {
     return summary_.has_value();
   }
 
-  // Ends the log with `summary` and tells everyone. Called once, by the session.
+  // Ends the log with `summary` and calls all callbacks. Called once, by the session.
   void Finish(const RunSummary& summary);
 
-  // Says that this server does not go on with the run, which is not over: `reason` is what whoever
-  // follows it is told. Called once, instead of Finish.
+  // This server stops working on the run, which has not ended. `reason` is the error for callers
+  // that wait for the run or follow it. Called once, instead of Finish().
   void Park(const absl::Status& reason);
-  // OK unless it was parked.
+  // OK unless the run was parked.
   absl::Status parked() const {
     const base::MutexLock lock(&mu_);
     return parked_;

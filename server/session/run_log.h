@@ -1,4 +1,4 @@
-// What happened in a run, for any number of readers, at any speed.
+// The events of a run, for any number of readers at any speed.
 #ifndef BACKPROP_SERVER_SESSION_RUN_LOG_H_
 #define BACKPROP_SERVER_SESSION_RUN_LOG_H_
 
@@ -55,11 +55,11 @@ struct RunSummary {
   StopReason stop_reason = StopReason::kCompleted;
   int64_t iterations = 0;
   int64_t step = 0;
-  std::optional<Metrics> metrics;  // unset when the run was ended before they were measured
+  std::optional<Metrics> metrics;  // unset if the run ended before they were measured
   absl::Duration elapsed;
   std::string message;
   std::optional<Metrics> validation;
-  int64_t best_iteration = 0;  // with early stopping: where the best epoch ended
+  int64_t best_iteration = 0;  // with early stopping: the last iteration of the best epoch
   double best_loss = 0;
   bool restored_best = false;
 };
@@ -68,27 +68,28 @@ using RunEventBody = std::variant<RunStarted, Progress, RunSummary>;
 
 struct RunEvent {
   int64_t sequence = 0;  // from 1, without gaps
-  int64_t dropped = 0;   // events between the reader's previous one and this
+  int64_t dropped = 0;   // skipped since the reader's previous event
   RunEventBody body;
 };
 
-// Everything a RunLog holds.
+// The complete contents of a RunLog.
 struct RunLogImage {
   std::vector<RunEventBody> first;
   std::vector<RunEventBody> newest;
   int64_t count = 0;
 };
 
-// Is told, on the run's thread and without a lock held, that there is something to read.
+// OnRunEvent() is called when there may be something to read: by the thread that executes the run
+// or by a thread of the store, without a lock held.
 class RunListener {
  public:
   virtual ~RunListener() = default;
   virtual void OnRunEvent() = 0;
 };
 
-// Keeps the first two events and the newest `capacity`; the last event is a RunSummary. A reader
-// holds the sequence number it wants next: nothing here grows with the number or the slowness of
-// readers. Thread-safe.
+// Keeps the first two events and the newest `capacity`; the last event is a RunSummary. Readers
+// keep the sequence number of their next event, so the log does not grow with the number of readers
+// or their delay. Thread-safe.
 class RunLog {
  public:
   explicit RunLog(size_t capacity, RunLogImage image = {})
@@ -99,10 +100,10 @@ class RunLog {
 
   void Append(RunEventBody body);
 
-  // Has every listener look again, although nothing was appended.
+  // Calls all listeners, although nothing was appended.
   void TellListeners();
 
-  // What a log holds in memory at most, about, when `events` were appended.
+  // Approximate maximum of the memory use in bytes after `events` events were appended.
   int64_t MostBytes(int64_t events) const {
     const auto most = static_cast<int64_t>(kKeptFirst + capacity_);
     return std::min(events, most) * int64_t{sizeof(RunEventBody)} + 512;
@@ -113,17 +114,17 @@ class RunLog {
     return {first_, {newest_.begin(), newest_.end()}, count_};
   }
 
-  // The first kept event at or after *next, which then moves past it. Nothing if there is none
-  // yet. After the RunSummary there is never another one.
+  // Returns the first kept event at or after *next, and sets *next to the number after it. Returns
+  // nothing if there is no such event yet. There are no events after the RunSummary.
   std::optional<RunEvent> Read(int64_t* next) const;
 
-  // The number of the newest event; 0 if there is none.
+  // Sequence number of the newest event; 0 if there is none.
   int64_t last_sequence() const {
     const base::MutexLock lock(&mu_);
     return count_;
   }
 
-  // `listener` is told of every later event until it is gone.
+  // Calls `listener` after every later event, until it is destroyed.
   void Listen(std::weak_ptr<RunListener> listener);
 
  private:

@@ -1,4 +1,4 @@
-// Between runs and their records (server/store/records.proto).
+// Converts between runs and their records (server/store/records.proto).
 #ifndef BACKPROP_SERVER_SESSION_RUN_RECORDS_H_
 #define BACKPROP_SERVER_SESSION_RUN_RECORDS_H_
 
@@ -22,7 +22,7 @@ namespace backprop::session {
 void Encode(const Metrics& metrics, store::v1::Metrics* message);
 Metrics Decode(const store::v1::Metrics& message);
 
-// A run under way.
+// An active run.
 struct StoredRun {
   int64_t number = 0;
   RunConfig config;
@@ -31,14 +31,14 @@ struct StoredRun {
   int64_t start_step = 0;
   uint32_t training_chunks = 0;
   uint32_t validation_chunks = 0;
-  Uid training_dataset = 0;  // instead of pieces
+  Uid training_dataset = 0;  // 0: its rows are stored as chunks
   Uid validation_dataset = 0;
-  std::string model;  // the id
+  std::string model;  // the id of the model
 };
 std::string EncodeRun(const StoredRun& run);
 absl::StatusOr<StoredRun> DecodeRun(absl::string_view value, absl::string_view model);
 
-// Without the state of the best epoch, which is a record of its own.
+// Without the state of the best epoch, which has its own record.
 std::string EncodeMark(const TrainerMark& mark, const RunLogImage& log);
 struct StoredMark {
   TrainerMark mark;
@@ -46,8 +46,8 @@ struct StoredMark {
 };
 absl::StatusOr<StoredMark> DecodeMark(absl::string_view value, absl::string_view model);
 
-// A run that has ended; its log's newest event is `summary`. `unfinished`: where it left its epoch,
-// or null.
+// Encodes a run that has ended with `summary`, which is not yet in its log. `unfinished`: the epoch
+// that it left unfinished, or null.
 std::string EncodeFinishedRun(const Run& run, const RunSummary& summary,
                               const UnfinishedEpoch* unfinished);
 struct FinishedRun {

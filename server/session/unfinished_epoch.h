@@ -1,4 +1,4 @@
-// Where a run left the epoch it was in, so that the next run can resume it.
+// Where a run left its epoch, so that the next run can continue it.
 #ifndef BACKPROP_SERVER_SESSION_UNFINISHED_EPOCH_H_
 #define BACKPROP_SERVER_SESSION_UNFINISHED_EPOCH_H_
 
@@ -9,10 +9,10 @@
 
 namespace backprop::session {
 
-// What decides which rows the batches of an epoch hold, besides the rows themselves and the step
-// count at which the epoch began.
+// Settings that determine the rows of each batch of an epoch, in addition to the dataset and the
+// step count at the beginning of the epoch.
 struct EpochPlan {
-  int64_t rows = 0;  // those included that a split holds out
+  int64_t rows = 0;  // including those that a split holds out
   int64_t batch_size = 0;
   bool shuffle = false;
   double validation_split = 0;
@@ -23,13 +23,13 @@ struct EpochPlan {
 };
 
 struct UnfinishedEpoch {
-  int64_t batches = 0;  // of the epoch that are made, ≥ 1; it began so many steps before `step`
-  engine::LossResult loss;  // of these
+  int64_t batches = 0;      // made in this epoch, ≥ 1; it began that many steps before `step`
+  engine::LossResult loss;  // of these batches
   int64_t step = 0;         // the model's step count when the run ended
   EpochPlan plan;
 
-  // Whether a run of that plan on a model at that step can make the next batch. A split that is
-  // drawn anew is never the same.
+  // Whether a run with plan `other`, on a model at `model_step`, can make the next batch. Never if
+  // the split is redrawn for each run.
   bool Fits(const EpochPlan& other, int64_t model_step) const {
     return plan == other && !other.redraw_split && step == model_step;
   }
