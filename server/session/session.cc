@@ -12,13 +12,13 @@
 namespace backprop::session {
 namespace {
 
-// A workspace for the work of this thread that is not a run's.
+// A workspace for work of this thread that is not part of a run.
 engine::Workspace* ThreadWorkspace() {
   thread_local engine::Workspace workspace;
   return &workspace;
 }
 constexpr int64_t kKeptWorkspaceBytes = int64_t{4} << 20;
-// Operations of an optimiser's step per parameter, about.
+// Approximate number of operations per parameter in a step of the optimiser.
 constexpr int64_t kOptimizerCost = 20;
 
 absl::Status StepMismatch(int64_t expected, int64_t current) {
@@ -69,7 +69,7 @@ int64_t Session::FixedBytes() const {
   return bytes;
 }
 
-// Called when any of it has changed.
+// Must be called when any of the counted parts has changed.
 void Session::CountMemory() {
   int64_t bytes = MemoryBytes() + checkpoints_.MemoryBytes();
   if (window_ != nullptr) bytes += window_->MemoryBytes();
@@ -205,7 +205,7 @@ void Session::DoStep(StepArgs& args, Callback<StepOutcome> done) {
 }
 
 void Session::Edit(EditArgs args, Callback<int64_t> done) {
-  // An edit writes the whole state: about an operation per number.
+  // An edit writes the whole state: about one operation per number.
   const int64_t cost = args.reads_store
                            ? exec::Strand::kInlineCost + 1
                            : network_->parameter_count() * (1 + network_->slot_count());
@@ -253,7 +253,8 @@ void Session::Close(store::Batch registry_part, store::Store::Done done) {
       if (!checkpoints_.empty()) {
         registry_part.DeletePrefix(store::Table::kCheckpoints, session::KeyOf(uid_));
       }
-      // On its own: it follows from nothing that could have been refused.
+      // Without the chain of the journal, because it does not depend on changes that may have been
+      // rejected.
       journal_->store()->Commit(std::move(registry_part), journal_->durability(), nullptr,
                                 std::exchange(done, nullptr));
     } else if (!checkpoints_.empty()) {

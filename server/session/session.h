@@ -1,4 +1,4 @@
-// The life of one model: what it is, the order of its mutations, its run, its snapshots.
+// One model: its state, the order of its mutations, its runs, and its checkpoints.
 #ifndef BACKPROP_SERVER_SESSION_SESSION_H_
 #define BACKPROP_SERVER_SESSION_SESSION_H_
 
@@ -35,13 +35,13 @@
 
 namespace backprop::session {
 
-// Whether the caller of an operation has gone; asked before the operation changes anything.
+// Whether the caller of an operation has cancelled it. Asked before the operation changes anything.
 using IsCancelled = absl::AnyInvocable<bool() const>;
 
-// When a run first stood in an operation's way (session_excluded.cc); nothing yet: it has not.
+// When a run first excluded an operation (session_excluded.cc); unset if none has.
 using ExcludedSince = std::optional<std::chrono::steady_clock::time_point>;
 
-// What a session begins with.
+// Initial contents of a session.
 struct SessionStart {
   ModelInfo info;
   Uid uid = 0;
@@ -50,16 +50,16 @@ struct SessionStart {
   absl::Time create_time;
   RequestKey created_by;
   int64_t created_at_step = 0;
-  std::optional<Journal> journal;         // nothing: the model lives in memory
-  std::vector<KeyedAnswer> answers = {};  // what retries can still get, the oldest first
+  std::optional<Journal> journal;         // unset: the model is only in memory
+  std::vector<KeyedAnswer> answers = {};  // remembered responses, oldest first
   std::shared_ptr<Run> latest_run = {};   // the last one that has ended
-  UnfinishedEpochPtr unfinished = {};     // where it left its epoch
+  UnfinishedEpochPtr unfinished = {};     // the epoch that it left unfinished
   int64_t run_count = 0;
   Checkpoints checkpoints = {};
 };
 
-// Thread-safe. Operations that may take long answer through a callback, which is called exactly
-// once, from any thread, possibly before the operation returns.
+// Thread-safe. Operations that may take long return their results through a callback, which is
+// called exactly once, by any thread, possibly before the operation returns.
 class Session : public std::enable_shared_from_this<Session> {
  public:
   template <class T>
@@ -69,38 +69,40 @@ class Session : public std::enable_shared_from_this<Session> {
   Session(Environment* environment, SessionStart start);
 
   const ModelInfo& info() const { return info_; }
-  Uid uid() const { return uid_; }  // of its records
+  Uid uid() const { return uid_; }  // prefix of the keys of its records
   std::string name() const { return "models/" + info_.id; }
   const engine::Network& network() const { return *network_; }
   absl::Time create_time() const { return create_time_; }
   int64_t created_at_step() const { return created_at_step_; }
   const RequestKey& created_by() const { return created_by_; }
 
-  // When the model expires if nobody uses it, if ever. A model with a run under way does not.
+  // When the model expires if it is not used before. Unset without a ttl and while a run is active.
   std::optional<absl::Time> ExpireTime() const;
+  // Counts as a use of the model.
   void Touch();
-  // Whether it was touched since this was last asked.
+  // Whether Touch() was called since the last call of this method.
   bool TakeTouched() { return touched_.exchange(false, std::memory_order_relaxed); }
-  // What it holds in memory, about, beside what comes with use: remembered answers, its latest run,
-  // what is known of its checkpoints. All of it is counted in Environment::memory.
+  // Approximate memory use in bytes, without the parts that grow with use: remembered responses,
+  // the latest run, metadata of checkpoints. Environment::memory counts all of it.
   int64_t MemoryBytes() const { return fixed_bytes_; }
-  // Of one state of the model.
+  // Size of one state of the model in bytes.
   int64_t StateBytes() const {
     return network_->parameter_count() * (1 + network_->slot_count()) *
            engine::SizeOf(network_->spec().data_type);
   }
-  // Whether nothing is lost when nobody holds it any more: the store has all of it.
+  // Whether the session can be destroyed without loss when it is not referenced: the store has all
+  // of it.
   bool Evictable() const;
 
-  // Step count and run under way, at some moment during the call.
+  // Step count and active run (empty: none), at some moment during the call.
   struct Status {
     int64_t step = 0;
     std::string active_run;
   };
   Status status() const;
 
-  // One optimiser step, on a batch or with gradients (P) of the caller's; `expected_step` is
-  // checked in the model's order.
+  // Makes one optimiser step, with a batch or gradients (P) of the caller. `expected_step` is
+  // checked when all earlier mutations have been made.
   struct StepArgs {
     StepWork work;
     std::optional<int64_t> expected_step;
@@ -110,98 +112,99 @@ class Session : public std::enable_shared_from_this<Session> {
   };
   void Step(StepArgs args, Callback<StepOutcome> done);
 
-  // Replaces the state by what `edit` makes of the current one. Answers the step count.
+  // Replaces the state by the result of `edit` for the current state. Returns the step count.
   struct EditArgs {
     absl::AnyInvocable<absl::StatusOr<std::shared_ptr<engine::State>>(const engine::State&)> edit;
     std::optional<int64_t> expected_step;
     RequestKey key;
     IsCancelled cancelled;
-    bool reads_store = false;  // `edit` does, which may take long
+    bool reads_store = false;  // `edit` reads the store, which may take long
     ExcludedSince excluded_since = {};
   };
   void Edit(EditArgs args, Callback<int64_t> done);
 
-  // Starts a run, or finds the one that the same request started; `wait` queues behind a run under
-  // way instead of being refused.
+  // Starts a run, or returns the run that the same request started earlier. With `wait`, the
+  // request is queued if another run is active, otherwise it fails.
   struct TrainArgs {
     RunConfig config;
     RowsInUse data;
-    RowsInUse validation;  // without rows: what config.validation_split takes
+    RowsInUse validation;  // without rows: config.validation_split selects them
     bool wait = false;
-    bool resumes = false;  // goes on by itself after a restart of the server
-    bool owned = false;    // ends when the call that asks for it ends
+    bool resumes = false;  // resumes automatically after a restart of the server
+    bool owned = false;    // stops when the call that requested it ends
     RequestKey key;
     IsCancelled cancelled;
-    MemoryBudget::Claim memory =
-        {};  // of rows that came with the request, until the run counts them
+    MemoryBudget::Claim memory = {};  // of rows in the request, until the run counts them
     ExcludedSince excluded_since = {};
   };
   void Train(TrainArgs args, Callback<std::shared_ptr<Run>> done);
 
-  // The run that a request started, if it did; null if it is new. INVALID_ARGUMENT if its id was
-  // used for another request, NOT_FOUND if the run is not known any more.
+  // The run that a request started; null if the request is new. INVALID_ARGUMENT if its id was used
+  // for another request, NOT_FOUND if the run is no longer known.
   absl::StatusOr<std::shared_ptr<Run>> FindRunOf(const RequestKey& key) const;
 
-  // Stops the run of that number (0: whichever is under way) and answers it once it has ended.
+  // Stops the run with that number (0: the active run), and returns it when it has ended.
   void StopTraining(int64_t number, const RequestKey& key, Callback<std::shared_ptr<Run>> done);
 
-  // The run of that number if it is under way or the latest; 0: either.
+  // The run with that number if it is the active or the latest one; 0: either of these.
   absl::StatusOr<std::shared_ptr<Run>> FindRun(int64_t number) const;
 
-  // Keeps the state after the last step, also during a run, under `id`.
+  // Stores the state after the last step, also during a run, as checkpoint `id`.
   struct CheckpointArgs {
     std::string id;
     RequestKey key;
     IsCancelled cancelled;
   };
   void CreateCheckpoint(CheckpointArgs args, Callback<CheckpointPtr> done);
-  // Answers 0.
+  // The result is 0.
   void DeleteCheckpoint(CheckpointArgs args, Callback<int64_t> done);
-  // Makes the state what it was. Answers the step count.
+  // Replaces the state by that of the checkpoint. Returns the step count.
   void RestoreCheckpoint(CheckpointArgs args, std::optional<int64_t> expected_step,
                          Callback<int64_t> done);
-  // Up to `count` whose id is greater than `after`, by id.
+  // Up to `count` checkpoints with ids greater than `after`, by id.
   std::vector<CheckpointPtr> ListCheckpoints(const std::string& after, size_t count) const;
 
-  // The state after the last step, complete and unchanging. Never waits for a step under way.
+  // The state after the last step, complete and immutable. Never waits for a step that is computed.
   StatePtr Read() const;
 
-  // The same for who computes with it: NOT_FITTED while the model awaits its standardisation.
+  // The same for computations with the state: NOT_FITTED if its standardisation is not computed
+  // yet.
   absl::StatusOr<StatePtr> ReadFitted() const;
 
-  // Ends a deleted model: its run stops, every later operation answers MODEL_DELETED, and nothing
-  // more is written to the store, from which it is deleted together with `registry_part`. `done`
-  // says whether that is stored.
+  // Deletes the model: its run stops, every later operation returns MODEL_DELETED, and nothing more
+  // is written to the store, from which it is deleted together with a commit of `registry_part`.
+  // `done` gets the result of that commit.
   void Close(store::Batch registry_part, store::Store::Done done);
 
-  // Stores the model as created, for a model with a journal, together with `registry_part`. `done`
-  // says whether that is stored.
+  // Stores a new model, which must have a journal, together with `registry_part`. `done` gets the
+  // result.
   void StoreCreation(std::string spec, store::Batch registry_part, store::Store::Done done);
-  // `done` says that all that was changed before is stored.
+  // Calls `done` when all earlier changes are stored.
   void WhenStored(store::Store::Done done);
-  // Whether the store refused a change, so that the session has to be loaded again.
+  // Whether the store rejected a change, so that the session must be loaded again.
   bool broken() const;
-  // Null for a model that lives in memory. Its keys and its store do not change.
+  // Null if the model is only in memory. Its uid and its store do not change.
   const Journal* journal() const ABSL_NO_THREAD_SAFETY_ANALYSIS {
     return journal_.has_value() ? &*journal_ : nullptr;
   }
 
-  // Goes on with a run that the store holds; called before anybody else knows the session.
+  // Resumes a run from the store. Must be called before other threads know the session.
   struct ResumeArgs {
     std::shared_ptr<Run> run;
     RunData data;
     int64_t start_step = 0;
-    std::optional<TrainerMark> mark;  // nothing: from the beginning
-    // Whose rows have to be read first, instead of those in `data`.
+    std::optional<TrainerMark> mark;  // unset: from the beginning
+    // Datasets whose rows must be read first, instead of rows in `data`; 0: none.
     Uid training_dataset = 0;
     Uid validation_dataset = 0;
-    // Whose rows were read into `data`.
+    // Datasets whose rows were read into `data`; 0: none.
     Uid training_read = 0;
     Uid validation_read = 0;
   };
   void ResumeRun(ResumeArgs args);
 
-  // Stops the run for `reason` and refuses who waits for it; later calls are as before.
+  // Stops the run with `reason`, and rejects the requests that wait for it. Does not affect later
+  // calls.
   void StopRun(StopReason reason, const absl::Status& refusal_of_waiting);
 
  private:
@@ -210,58 +213,59 @@ class Session : public std::enable_shared_from_this<Session> {
     Callback<std::shared_ptr<Run>> done;
   };
 
-  // An operation that a run has excluded, and that is tried again when the run has ended, or at
-  // `deadline`, to be refused.
+  // An operation that a run excludes. It is tried again when the run has ended, or at `deadline`,
+  // when it may be rejected.
   struct ExcludedOperation {
     std::chrono::steady_clock::time_point deadline;
     absl::AnyInvocable<void(Session*)> again;
   };
 
-  // The recorded answer of a retry, or nothing for a new request.
+  // The remembered response if the request is a retry; nothing if it is new.
   template <class T>
   absl::StatusOr<std::optional<T>> RecordedAnswer(const RequestKey& key) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  // Puts it into the window if it has a key. Returns it.
+  // Adds a response with a key to the window. Returns it.
   KeyedAnswer Remember(KeyedAnswer answer) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   int64_t FixedBytes() const;
   void CountMemory() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   int64_t RunBytes(const RunConfig& config, const RowsInUse& data,
                    const RowsInUse& validation) const;
-  // Why nothing can be changed now, if so.
+  // OK, or the reason why nothing can be changed now.
   absl::Status CheckOpen(const IsCancelled& cancelled) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  // Why a mutation of the state cannot be made now, if so.
+  // OK, or the reason why the state cannot be changed now.
   absl::Status CheckMutable(const IsCancelled& cancelled,
                             const std::optional<int64_t>& expected_step) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  // What a mutation starts from: its recorded answer, or the state to change.
+  // Starts a mutation: returns its remembered response, or the state to change.
   template <class T>
   absl::StatusOr<std::variant<T, StatePtr>> Begin(const RequestKey& key,
                                                   const IsCancelled& cancelled,
                                                   const std::optional<int64_t>& expected_step);
-  // Makes `next` the state and answers when that is stored. `work`: what made it, if anything.
+  // Makes `next` the state, and calls `done` when it is stored. `work`: the input of a step, or
+  // null.
   template <class T>
   void Commit(const RequestKey& key, StatePtr next, const StepWork* work, const T& answer,
               Callback<T> done);
-  // Stores what is not the state and answers when that is done. Without a journal a change that the
-  // archive refuses is undone by `undo`, under the lock.
+  // Stores records other than the state, and calls `done` when they are stored. Without a journal,
+  // `undo` is called under the lock if the archive rejects the change.
   template <class T>
   void CommitRecords(store::Batch batch, const RequestKey& key, const T& answer,
                      absl::AnyInvocable<void()> undo, Callback<T> done)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void CommitToArchive(store::Batch batch, store::Store::Done done)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  // Answers what was decided earlier, once what led to it is stored.
+  // Calls `done` with an earlier decision when the changes that led to it are stored.
   template <class T>
   void AnswerWhenStored(absl::StatusOr<T> answer, Callback<T> done);
 
-  // Asks for the memory of a change, which is counted until `done` is called. Small ones are not.
+  // Claims memory for a change until `done` is called. Small changes are not counted.
   template <class T>
   absl::Status CountUntilDone(int64_t bytes, const char* what, Callback<T>* done);
-  // What the next state takes, and its record until it is stored.
+  // Memory for the next state, and for its record until that is stored.
   int64_t ChangeBytes() const { return StateBytes() * (environment_->store != nullptr ? 2 : 1); }
 
-  // What becomes of an operation that was refused because of a run: true if it is tried again
-  // later, which leaves nothing of `args` and `done`.
+  // Handles an operation that a run excluded. True if it will be tried again later; then `args` and
+  // `done` are moved from.
   template <class Args, class T>
   bool TryLater(Args& args, Callback<T>& done, void (Session::*operation)(Args&, Callback<T>))
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
@@ -321,26 +325,26 @@ class Session : public std::enable_shared_from_this<Session> {
 
   mutable base::Mutex mu_;
   std::optional<Journal> journal_ ABSL_GUARDED_BY(mu_);
-  StatePtr state_ ABSL_GUARDED_BY(mu_);  // while there is a trainer, the trainer's is newer
+  StatePtr state_ ABSL_GUARDED_BY(mu_);  // older than the trainer's, if there is one
   int64_t step_ ABSL_GUARDED_BY(mu_);    // step count at the last boundary between slices
   bool closed_ ABSL_GUARDED_BY(mu_) = false;
-  std::unique_ptr<RequestWindow<Answer>> window_ ABSL_GUARDED_BY(mu_);  // made when first needed
+  std::unique_ptr<RequestWindow<Answer>> window_ ABSL_GUARDED_BY(mu_);  // created when first needed
   int64_t run_count_ ABSL_GUARDED_BY(mu_) = 0;
-  std::shared_ptr<Run> run_ ABSL_GUARDED_BY(mu_);  // under way
+  std::shared_ptr<Run> run_ ABSL_GUARDED_BY(mu_);  // the active run
   std::shared_ptr<Run> latest_run_ ABSL_GUARDED_BY(mu_);
-  UnfinishedEpochPtr unfinished_ ABSL_GUARDED_BY(mu_);  // where it left its epoch, if it did
-  // Exists with run_. Changed under mu_; the thread that runs a slice uses it without.
+  UnfinishedEpochPtr unfinished_ ABSL_GUARDED_BY(mu_);  // of latest_run_, or null
+  // Null without run_. Changed under mu_; the thread that runs a slice uses it without the lock.
   std::unique_ptr<Trainer> trainer_;
-  absl::Time last_mark_ ABSL_GUARDED_BY(mu_);  // when the run's state was last handed to the store
+  absl::Time last_mark_ ABSL_GUARDED_BY(mu_);  // when the run's state was last passed to the store
   bool mark_pending_ ABSL_GUARDED_BY(mu_) = false;
   std::shared_ptr<const engine::State> stored_best_ ABSL_GUARDED_BY(mu_);
   Checkpoints checkpoints_ ABSL_GUARDED_BY(mu_);
   MemoryBudget::Claim memory_ ABSL_GUARDED_BY(mu_);      // of the session
   MemoryBudget::Claim run_memory_ ABSL_GUARDED_BY(mu_);  // of run_
-  int pending_checkpoints_ ABSL_GUARDED_BY(mu_) = 0;     // periodic ones on their way to the disk
+  int pending_checkpoints_ ABSL_GUARDED_BY(mu_) = 0;     // periodic ones that are being stored
   bool waits_for_checkpoints_ ABSL_GUARDED_BY(mu_) = false;
   std::vector<WaitingTrain> waiting_ ABSL_GUARDED_BY(mu_);
-  std::vector<ExcludedOperation> excluded_ ABSL_GUARDED_BY(mu_);  // in the order in which they came
+  std::vector<ExcludedOperation> excluded_ ABSL_GUARDED_BY(mu_);  // in the order of arrival
   bool retry_posted_ ABSL_GUARDED_BY(mu_) = false;
 };
 

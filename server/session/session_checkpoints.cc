@@ -1,4 +1,4 @@
-// The checkpoints of a session: those that callers ask for, and those of its runs.
+// Checkpoints of a session: those that callers request, and those that its runs make.
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -13,7 +13,7 @@
 namespace backprop::session {
 namespace {
 
-// Periodic checkpoints of a run on their way to the disk: with so many it waits.
+// Maximum number of a run's periodic checkpoints that are being stored; with this number, it waits.
 constexpr int kMostPendingCheckpoints = 4;
 
 }  // namespace
@@ -69,7 +69,7 @@ void Session::DoCreateCheckpoint(const CheckpointArgs& args, Callback<Checkpoint
   const StatePtr& state = std::get<StatePtr>(*begin);
   const absl::Status fits = CountUntilDone(StateBytes(), "a checkpoint", &done);
   if (!fits.ok()) return done(fits);
-  std::string record = EncodeState(*state);  // may take long: outside of the lock
+  std::string record = EncodeState(*state);  // may take long, so without the lock
   absl::Status status;
   {
     const base::MutexLock lock(&mu_);
@@ -90,7 +90,7 @@ void Session::DoCreateCheckpoint(const CheckpointArgs& args, Callback<Checkpoint
   done(status);
 }
 
-// What is undone when the archive refuses a checkpoint.
+// What to undo when the archive rejects a checkpoint.
 absl::AnyInvocable<void()> Session::Forget(const std::string& id) {
   return [this, id]() ABSL_NO_THREAD_SAFETY_ANALYSIS {
     store::Batch nothing;
@@ -123,7 +123,7 @@ void Session::DoDeleteCheckpoint(const CheckpointArgs& args, Callback<int64_t> d
     } else {
       store::Batch batch;
       checkpoints_.Remove(uid_, args.id, &batch);
-      // An archive in memory does not refuse to hold less.
+      // An archive in memory never rejects a deletion, so there is nothing to undo.
       CommitRecords<int64_t>(
           std::move(batch), args.key, 0, [] {}, std::move(done));
       return;
@@ -140,7 +140,7 @@ void Session::RestoreCheckpoint(CheckpointArgs args, std::optional<int64_t> expe
   edit.key = std::move(args.key);
   edit.cancelled = std::move(args.cancelled);
   edit.reads_store = true;
-  // A checkpoint that is known may still be on its way to the store: behind it.
+  // The checkpoint may not be stored yet. An empty commit waits for that.
   environment_->archive->Commit(
       {}, store::Durability::kNone, nullptr,
       [self = shared_from_this(), edit = std::move(edit), done = std::move(done)](
@@ -171,7 +171,8 @@ std::vector<CheckpointPtr> Session::ListCheckpoints(const std::string& after, si
   return checkpoints_.List(after, count);
 }
 
-// Of the run under way. One of the same name, from before a crash, has the same numbers.
+// Adds a checkpoint of the active run. If one with the same name exists from before a crash, it has
+// the same state.
 void Session::AddRunCheckpoint(const DueCheckpoint& due, std::string state, store::Batch* batch) {
   Checkpoint checkpoint;
   const std::string prefix = absl::StrCat("run-", run_->number(), "-");
@@ -187,14 +188,14 @@ void Session::AddRunCheckpoint(const DueCheckpoint& due, std::string state, stor
   checkpoints_.Add(uid_, std::move(checkpoint), std::move(state), batch);
 }
 
-// The best epoch so far, if it was not stored yet.
+// Adds the best epoch so far, if it is not stored yet.
 void Session::AddBest(store::Batch* batch) {
   if (const auto best = trainer_->TakeBest()) {
     AddRunCheckpoint(*best, EncodeState(*best->state), batch);
   }
 }
 
-// Hands the run's periodic checkpoint, if one is due, to the store.
+// Passes the run's periodic checkpoint to the store, if one is due.
 void Session::KeepPeriodic() {
   const auto due = trainer_->TakePeriodic();
   if (!due.has_value()) return;
@@ -215,8 +216,8 @@ void Session::KeepPeriodic() {
   });
 }
 
-// Whether so many checkpoints are on their way that the run has to wait: the store then posts its
-// next slice.
+// Whether the run must wait because too many checkpoints are being stored. Then the callback of the
+// store posts its next slice.
 bool Session::WaitForCheckpoints() {
   const base::MutexLock lock(&mu_);
   waits_for_checkpoints_ = pending_checkpoints_ >= kMostPendingCheckpoints;

@@ -1,12 +1,12 @@
-// Operations that a run stands in the way of for a moment: they wait for its end instead of being
-// refused.
+// Operations that a run excludes for a short time: they wait for its end instead of being rejected.
 //
-// A caller that cancels its Train, or has stopped a run, and goes on at once is ahead of the run by
-// a step or two, and of gRPC's news that the call is cancelled. So an operation that a run excludes
-// is kept, when the run is asked to stop already, until the run ends; and when the run belongs to a
-// call, for as long as such news takes. No thread waits: the end of the run, or one of its slices
-// when the time is up, puts all of them on the strand once more, in their order. While there are
-// any, later operations queue up behind them.
+// A caller that cancels its Train or stops a run, and sends its next request at once, can be
+// earlier than the end of the run, by a step or two, and earlier than gRPC's notification that the
+// call is cancelled. Therefore an operation that a run excludes is kept until the run ends, if the
+// run was already asked to stop; and if the run belongs to a call, it is kept for the time that
+// such a notification may take. No thread waits: the end of the run, or a slice after the deadline,
+// posts all kept operations to the strand again, in their order. While there are any, later
+// operations are queued after them.
 #include <algorithm>
 #include <utility>
 
@@ -20,19 +20,20 @@ namespace {
 using SteadyClock = std::chrono::steady_clock;
 
 constexpr size_t kMaxExcluded = 1024;
-// Of a run that was asked to stop. A step, or its last measurement, may take long.
+// If the run was asked to stop. A step, or the final measurement, may take long.
 constexpr auto kEndPatience = std::chrono::seconds(10);
-// Of a run whose call may have been cancelled.
+// If the call of the run may have been cancelled.
 constexpr auto kCancelPatience = std::chrono::milliseconds(500);
 
 }  // namespace
 
-// Until when the operation may be tried again, if at all; it is so at the end of the run.
+// Until when the operation may be tried again; nothing if it must be rejected. It is also tried
+// again at the end of the run.
 std::optional<SteadyClock::time_point> Session::MayTryUntil(ExcludedSince* since) {
   const SteadyClock::time_point now = SteadyClock::now();
   if (excluded_.size() >= kMaxExcluded) return std::nullopt;
   if (!since->has_value()) *since = now;
-  if (run_ == nullptr) {  // it has ended meanwhile, or others are before this one
+  if (run_ == nullptr) {  // the run has ended meanwhile, or earlier operations wait
     PostRetry();
     return now;
   }
@@ -46,7 +47,7 @@ std::optional<SteadyClock::time_point> Session::MayTryUntil(ExcludedSince* since
   return until;
 }
 
-// Never runs here, under the lock: the strand takes what is not cheap to the pool.
+// Does not run the operations here, under the lock: the strand runs expensive tasks on the pool.
 void Session::PostRetry() {
   if (std::exchange(retry_posted_, true)) return;
   strand_.Post(exec::Strand::kInlineCost + 1,

@@ -1,5 +1,5 @@
-// How a session's operations find earlier answers, change the state and answer: for the files that
-// define its methods.
+// Templates for the files that define the methods of Session: they find remembered responses,
+// change the state, and respond.
 #ifndef BACKPROP_SERVER_SESSION_SESSION_IMPL_H_
 #define BACKPROP_SERVER_SESSION_SESSION_IMPL_H_
 
@@ -19,7 +19,7 @@ absl::StatusOr<std::optional<T>> Session::RecordedAnswer(const RequestKey& key) 
   const auto found = window_->Find(key, environment_->clock->Now());
   if (!found.ok()) return found.status();
   if (*found == nullptr) return std::nullopt;
-  // The fingerprint covers the method, so the kind of answer fits.
+  // The fingerprint includes the method, so the response has the right type.
   return std::get<T>(**found);
 }
 
@@ -31,7 +31,7 @@ absl::StatusOr<std::variant<T, Session::StatePtr>> Session::Begin(
   const auto recorded = RecordedAnswer<T>(key);
   if (!recorded.ok()) return recorded.status();
   if (recorded->has_value()) return **recorded;
-  // Behind those that came before.
+  // Excluded operations are earlier, and must be made first.
   if (run_ == nullptr && !excluded_.empty()) return RunUnderWay(latest_run_->name());
   const absl::Status status = CheckMutable(cancelled, expected_step);
   if (!status.ok()) return status;

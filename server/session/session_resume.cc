@@ -1,4 +1,4 @@
-// How a run outlives its server: it leaves marks, is parked, and goes on.
+// How a run survives a restart of the server: progress marks, parking, resumption.
 #include <algorithm>
 #include <utility>
 
@@ -11,7 +11,7 @@
 
 namespace backprop::session {
 
-// The run's state, and for a run that resumes how far it is.
+// Adds the state of the run and, if the run resumes, its progress.
 void Session::AddMark(store::Batch* batch) {
   AddBest(batch);
   journal_->AddState(*trainer_->Share(), batch);
@@ -25,7 +25,8 @@ void Session::AddMark(store::Batch* batch) {
   batch->Put(store::Table::kRuns, RunKey(uid, RunPart::kBest), EncodeState(*stored_best_));
 }
 
-// Once a second, or when the store has taken the last mark: what a crash can cost a run.
+// Stores a mark every mark_interval, but not before the last one is stored. A crash loses the
+// progress of a run since its last mark.
 void Session::MarkRun() {
   const base::MutexLock lock(&mu_);
   step_ = trainer_->state()->step;
@@ -46,8 +47,8 @@ void Session::MarkRun() {
   });
 }
 
-// Leaves the run to who loads the model next, if the server stops or the store has refused a
-// change.
+// Stops working on the run if the server stops or the store rejected a change; the run resumes when
+// the model is loaded again. Returns whether it did so.
 bool Session::ParkRun() {
   std::shared_ptr<Run> run;
   std::unique_ptr<Trainer> trainer;
@@ -90,7 +91,7 @@ void Session::ResumeRun(ResumeArgs args) {
   ReadRowsAndGoOn(std::move(args));
 }
 
-// Until the rows have been read the run has no trainer.
+// Reads the rows of datasets, then calls GoOn(). Until then the run has no trainer.
 void Session::ReadRowsAndGoOn(ResumeArgs args) {
   const bool training = args.training_dataset != 0;
   const Uid dataset = training ? args.training_dataset : args.validation_dataset;
@@ -110,7 +111,7 @@ void Session::ReadRowsAndGoOn(ResumeArgs args) {
 void Session::GoOn(ResumeArgs args) {
   {
     const base::MutexLock lock(&mu_);
-    // It had been admitted before the restart, and goes on.
+    // Never rejected, because the run was admitted before the restart.
     run_memory_ = environment_->memory.CountWork(
         RunBytes(run_->config(), {args.data.training, args.training_read},
                  {args.data.validation, args.validation_read}));
@@ -126,8 +127,8 @@ void Session::GoOn(ResumeArgs args) {
   PostSlice();
 }
 
-// The rows of the run could not be read. Without them it ends; or, if they may be there later, it
-// is left to who loads the model next.
+// Called if the rows of the run could not be read. Ends the run; or parks it if the rows may be
+// available when the model is loaded again.
 void Session::CannotGoOn(const absl::Status& why) {
   RunSummary summary;
   std::shared_ptr<Run> parked;

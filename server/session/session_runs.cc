@@ -1,4 +1,4 @@
-// The runs of a session: they start, go on slice by slice, leave marks, and end.
+// Runs of a session: they start, are executed in slices, and end.
 #include <algorithm>
 #include <utility>
 
@@ -32,7 +32,7 @@ void Session::Train(TrainArgs args, Callback<std::shared_ptr<Run>> done) {
 
 void Session::DoTrain(TrainArgs& args, Callback<std::shared_ptr<Run>> done) {
   absl::StatusOr<std::shared_ptr<Run>> run = nullptr;
-  std::vector<WaitingTrain> next;  // whose turn it is
+  std::vector<WaitingTrain> next;  // requests that can proceed
   bool started = false;
   {
     const base::MutexLock lock(&mu_);
@@ -81,7 +81,7 @@ absl::StatusOr<std::shared_ptr<Run>> Session::FindRunOf(const RequestKey& key) c
 absl::StatusOr<std::shared_ptr<Run>> Session::LookUpRunOf(const RequestKey& key) const {
   const bool same = run_ != nullptr && !key.id.empty() && run_->key().id == key.id &&
                     run_->key().fingerprint == key.fingerprint;
-  if (same) return run_;  // however long ago that was
+  if (same) return run_;  // regardless of the age of the request
   const auto recorded = RecordedAnswer<RunAnswer>(key);
   if (!recorded.ok()) return recorded.status();
   if (!recorded->has_value()) return nullptr;
@@ -89,8 +89,8 @@ absl::StatusOr<std::shared_ptr<Run>> Session::LookUpRunOf(const RequestKey& key)
   return (*recorded)->run;
 }
 
-// Those who wait and need not any more: the first one if there is no run, and with a run the
-// retries of the request that started it, which attach to it.
+// Removes and returns the waiting requests that can proceed: the first one if no run is active, and
+// retries of the request with `key`, which attach to the run that it started.
 std::vector<Session::WaitingTrain> Session::TakeReady(const RequestKey& key) {
   std::vector<WaitingTrain> ready;
   for (size_t i = 0; i < waiting_.size();) {
@@ -142,9 +142,9 @@ absl::StatusOr<std::shared_ptr<Run>> Session::StartRun(TrainArgs& args, store::B
   return run_;
 }
 
-// What a run holds at most, about: the state that the next step writes, one that a reader or a mark
-// still has, the best one, a pass over a batch, and rows that came with the request. Those of a
-// dataset are counted where they are read.
+// Approximate maximum of a run's memory in bytes: the state that the next step writes, one that a
+// reader or a mark still uses, the best one, a pass over a batch, and rows of the request. Rows of
+// a dataset are counted where they are read.
 int64_t Session::RunBytes(const RunConfig& config, const RowsInUse& data,
                           const RowsInUse& validation) const {
   const bool keeps_best = config.early_stopping.has_value() || config.checkpoints.keep_best;
@@ -153,16 +153,17 @@ int64_t Session::RunBytes(const RunConfig& config, const RowsInUse& data,
                                           engine::PassKind::kForwardBackward);
   for (const RowsInUse* rows : {&data, &validation}) {
     if (rows->rows == nullptr) continue;
-    bytes += rows->rows->rows * int64_t{sizeof(int32_t)};  // an order
+    bytes += rows->rows->rows * int64_t{sizeof(int32_t)};  // the order of the rows
     if (rows->dataset == 0) bytes += rows->rows->size_bytes();
   }
-  if (config.shuffle && data.rows != nullptr && data.rows->rows > 0) {  // a batch is gathered
+  if (config.shuffle && data.rows != nullptr && data.rows->rows > 0) {  // batches are copied
     bytes += config.batch_size * (data.rows->size_bytes() / data.rows->rows);
   }
   return bytes + int64_t{sizeof(Trainer)} + int64_t{sizeof(Run)};
 }
 
-// The settings of the run that starts, which takes the unfinished epoch if it asks for it and can.
+// The settings of the run that starts. It takes over the unfinished epoch if requested and
+// possible.
 RunConfig Session::ConfigFor(const TrainArgs& args) {
   RunConfig config = args.config;
   const UnfinishedEpochPtr unfinished = std::exchange(unfinished_, nullptr);
@@ -174,7 +175,7 @@ RunConfig Session::ConfigFor(const TrainArgs& args) {
   return config;
 }
 
-// A run that resumes needs its rows; of another one only the number counts.
+// A run that resumes needs its rows. For other runs only the number is needed.
 void Session::AddRunRecords(const TrainArgs& args, store::Batch* batch) {
   const Uid uid = journal_->uid();
   StoredRun stored;
@@ -218,7 +219,7 @@ void Session::RunSlice() {
   RetryDue(/*run_ended=*/false);
   KeepPeriodic();
   MarkRun();
-  // Last: once the run waits, another thread goes on with it.
+  // Last, because while the run waits another thread may continue it.
   if (!WaitForCheckpoints()) PostSlice();
 }
 
@@ -233,7 +234,7 @@ std::shared_ptr<Run> Session::TakeRun() {
   return run;
 }
 
-// The last state, the run among those that have ended, and nothing of it among those under way.
+// Adds the last state and the record of the ended run, and deletes the records of the active run.
 void Session::AddEnd(const RunSummary& summary, store::Batch* batch) {
   const Uid uid = journal_->uid();
   journal_->AddState(*state_, batch);
@@ -263,8 +264,8 @@ void Session::EndRun(const RunSummary& summary) {
       trainer = std::move(trainer_);
     }
   }
-  // Its memory is freed outside of the lock, and before anybody knows that the run has ended: who
-  // then deletes its dataset can.
+  // Its memory is freed without the lock, and before the end of the run is visible, so that a
+  // caller that then deletes its dataset succeeds.
   trainer = nullptr;
   {
     const base::MutexLock lock(&mu_);
@@ -313,7 +314,7 @@ void Session::StopTraining(int64_t number, const RequestKey& key,
       run_->RequestStop(StopReason::kStopped);
       const KeyedAnswer answer =
           Remember({key, environment_->clock->Now(), RunAnswer{run_->number(), run_}});
-      // It is stored before the run's end, which is what the caller waits for.
+      // It is stored before the end of the run, for which the caller waits.
       if (journal_.has_value() && !key.id.empty()) journal_->Answer(answer, [](const auto&) {});
     }
   }

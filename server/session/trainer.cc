@@ -88,7 +88,7 @@ std::optional<TrainerMark> Trainer::Mark() const {
     case Phase::kStep:
       mark.next = TrainerMark::Next::kStep;
       break;
-    case Phase::kValidate:  // what was measured in part is measured again
+    case Phase::kValidate:  // a partial measurement is repeated
       mark.next = TrainerMark::Next::kValidate;
       break;
     case Phase::kReport:
@@ -113,7 +113,7 @@ std::optional<TrainerMark> Trainer::Mark() const {
   return mark;
 }
 
-// What needs a look at the rows: the split, the standardisation, the order of batches.
+// Work that needs the rows: the split, the standardisation, the order of batches.
 Trainer::Phase Trainer::Prepare() {
   const RunConfig& config = run_->config();
   const uint64_t seed = network_->spec().seed;
@@ -190,7 +190,7 @@ std::optional<StopReason> Trainer::StopRequested() const {
   return reason;
 }
 
-// Ends the run, or makes a step; says what comes next.
+// Ends the run or makes a step. Returns the next phase.
 Trainer::Phase Trainer::Step() {
   const RunConfig& config = run_->config();
   std::optional<StopReason> reason = StopRequested();
@@ -213,8 +213,8 @@ Trainer::Phase Trainer::Step() {
     End(StopReason::kDiverged);
     return Phase::kEnd;
   }
-  // The old state becomes the next step's target, unless somebody reads it; it is then let go of
-  // outside of the lock, on which readers wait.
+  // The next step writes into the old state, unless that is shared. A shared one is released
+  // without the lock, which readers need.
   std::shared_ptr<const engine::State> old;
   {
     const base::MutexLock lock(&state_mu_);
@@ -232,8 +232,7 @@ Trainer::Phase Trainer::Step() {
   return Phase::kReport;
 }
 
-// `measured` is what the schedule and early stopping look at: rows that weigh nothing improve
-// nothing.
+// `measured` is what the schedule and early stopping use: rows of weight 0 are no improvement.
 void Trainer::EndEpoch(const engine::LossResult& measured) {
   const double loss =
       measured.weight > 0 ? measured.mean() : std::numeric_limits<double>::quiet_NaN();
@@ -245,13 +244,13 @@ void Trainer::EndEpoch(const engine::LossResult& measured) {
     });
   }
   if (run_->config().checkpoints.keep_best) KeepIfBest(loss, measured);
-  epoch_loss_ = {};  // which `measured` may be
+  epoch_loss_ = {};  // `measured` may refer to it
   if (!stopper_.has_value()) return;
   const base::MutexLock lock(&state_mu_);
   shared_ = stopper_->EndEpoch(loss, iteration_, state_) || shared_;
 }
 
-// NaN is not better.
+// NaN is never better.
 void Trainer::KeepIfBest(double loss, const engine::LossResult& measured) {
   if (!(loss < kept_loss_)) return;
   kept_loss_ = loss;
@@ -289,7 +288,7 @@ void Trainer::Report() {
   if (!ReportIsDue()) return;
   const RunConfig& config = run_->config();
   last_report_ = now_;
-  // A trainer that goes on at the report of another one's step has made none itself.
+  // A trainer that continues at the report of another trainer's step has made no step itself.
   const Window window = window_.value_or(Window{begin_, 0, 0});
   const double seconds = std::max(std::chrono::duration<double>(now_ - window.begin).count(), 1e-9);
   const auto made = static_cast<double>(iteration_ - window.iterations);
@@ -308,7 +307,7 @@ void Trainer::Report() {
   run_->log().Append(progress);
 }
 
-// Once, after the first step: what it took to allocate and to get warm is no part of a rate.
+// Acts once, after the first step, whose allocations and cold caches must not affect rates.
 void Trainer::BeginWindow() {
   if (warm_ || !window_.has_value()) return;
   window_ = Window{now_, iteration_, samples_};
@@ -316,7 +315,7 @@ void Trainer::BeginWindow() {
 }
 
 UnfinishedEpochPtr Trainer::Unfinished() const {
-  if (!schedule_.has_value()) return run_->config().resumed;  // it did not begin
+  if (!schedule_.has_value()) return run_->config().resumed;  // the run did not begin
   if (MadeOfEpoch() == 0) return nullptr;
   return std::make_shared<UnfinishedEpoch>(
       UnfinishedEpoch{MadeOfEpoch(), epoch_loss_, state_->step, PlanOf(data_, run_->config())});
@@ -328,7 +327,7 @@ void Trainer::End(StopReason reason) {
       stopper_->best_iteration() == iteration_) {
     return;
   }
-  const int64_t step = state_->step;  // goes on counting: these steps were made
+  const int64_t step = state_->step;  // is not reset, because these steps were made
   const std::shared_ptr<engine::State> best = engine::Clone(*stopper_->best_state());
   best->step = step;
   const base::MutexLock lock(&state_mu_);
@@ -352,10 +351,11 @@ bool Trainer::Measure(const engine::RowSet& rows, SteadyClock::time_point end,
   return true;
 }
 
-// The final measurements; none where nobody is left to whom they matter, or who would wait.
+// Makes the final measurements, unless they matter to no caller (the model was deleted) or would
+// delay a shutdown.
 bool Trainer::MeasureAll(SteadyClock::time_point end) {
   if (ended_ == StopReason::kModelDeleted || ended_ == StopReason::kServerShutdown) return true;
-  if (!schedule_.has_value()) return true;  // it did not begin
+  if (!schedule_.has_value()) return true;  // the run did not begin
   if (!Measure(training_, end, &final_training_)) return false;
   return validation_rows_.rows() == 0 || Measure(validation_rows_, end, &final_validation_);
 }

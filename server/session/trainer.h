@@ -1,4 +1,4 @@
-// The work of a run, a slice at a time.
+// Executes a run in slices.
 #ifndef BACKPROP_SERVER_SESSION_TRAINER_H_
 #define BACKPROP_SERVER_SESSION_TRAINER_H_
 
@@ -24,13 +24,13 @@
 
 namespace backprop::session {
 
-// The rows of a run. Without `validation` a share may be held out of `training`.
+// The rows of a run. Without `validation`, a share of `training` may be held out.
 struct RunData {
   std::shared_ptr<const engine::Dataset> training;
   std::shared_ptr<const engine::Dataset> validation;  // or null
 };
 
-// Rows of `data` that a run trains on and validates on.
+// Numbers of rows of `data` for training and for validation.
 struct RowCounts {
   int64_t training = 0;
   int64_t validation = 0;
@@ -38,7 +38,7 @@ struct RowCounts {
 RowCounts CountRows(const RunData& data, const RunConfig& config);
 EpochPlan PlanOf(const RunData& data, const RunConfig& config);
 
-// How far a trainer has come: with its state, enough for another one to go on.
+// Progress of a trainer. Together with its state, it is sufficient for another trainer to continue.
 struct TrainerMark {
   enum class Next { kStep = 1, kValidate = 2, kReport = 3 };
   Next next = Next::kStep;
@@ -48,27 +48,27 @@ struct TrainerMark {
   engine::LossResult epoch_loss;
   std::optional<Metrics> validation;
   absl::Duration elapsed;
-  // Of early stopping.
+  // Early stopping:
   double best_loss = 0;
   int64_t best_iteration = 0;
   int64_t bad_epochs = 0;
   std::shared_ptr<const engine::State> best_state;
-  // Of the checkpoint that keeps the best epoch.
+  // The checkpoint of the best epoch:
   double kept_loss = 0;
   int64_t kept_iteration = 0;
 };
 
-// Makes the steps of a run and writes its log. What a slice computes depends on where it starts,
-// never on how long it is. Used by one thread at a time, but for Share().
+// Makes the steps of a run and writes its log. The results do not depend on the lengths of slices.
+// Must be used by one thread at a time, except Share().
 class Trainer {
  public:
-  // `state` is the model's current one. Does no work yet. `parallel` helps with large steps; it
-  // must outlive the trainer.
+  // `state` is the current state of the model. `parallel` helps with large steps and must outlive
+  // the trainer. Does no steps yet.
   Trainer(std::shared_ptr<const engine::Network> network, std::shared_ptr<Run> run, RunData data,
           std::shared_ptr<const engine::State> state, engine::Parallel* parallel);
 
-  // Goes on where another trainer of the run, which began at `start_step`, was when `mark` was
-  // taken; `state` is the one it had then. The run's log is as it was, too.
+  // Continues at the point where another trainer of the run, which started at step `start_step`,
+  // was when `mark` was taken. `state` and the log of the run must be those of that moment.
   Trainer(std::shared_ptr<const engine::Network> network, std::shared_ptr<Run> run, RunData data,
           std::shared_ptr<const engine::State> state, engine::Parallel* parallel,
           int64_t start_step, const TrainerMark& mark);
@@ -77,24 +77,24 @@ class Trainer {
   // when the run has ended.
   std::optional<RunSummary> Slice(absl::Duration length);
 
-  // Between slices: where it is. Nothing before it has begun and after its last step.
+  // Between slices only. Nothing before the run has begun and after its last step.
   std::optional<TrainerMark> Mark() const;
   int64_t start_step() const { return start_step_; }
 
-  // Between slices: what the run's policy wants to be kept and was not taken yet. A slice ends
-  // where a periodic checkpoint is due; of the best epochs the latest counts.
+  // Between slices only: checkpoints that the policy of the run requires and that were not taken
+  // yet. A slice ends when a periodic checkpoint is due. Only the latest best epoch is kept.
   std::optional<DueCheckpoint> TakePeriodic() { return std::exchange(periodic_, std::nullopt); }
   std::optional<DueCheckpoint> TakeBest() { return std::exchange(best_, std::nullopt); }
   bool has_best() const { return best_.has_value(); }
-  // Whether all steps are made: only the last measurements are left.
+  // Whether all steps are made, and only the final measurements are left.
   bool ended() const { return ended_.has_value(); }
-  // Then: the epoch that it left unfinished, or null.
+  // If ended(): the epoch that the run left unfinished, or null.
   UnfinishedEpochPtr Unfinished() const;
 
-  // The state after the last step, for the thread that works.
+  // The state after the last step. Only for the thread that runs slices.
   const std::shared_ptr<const engine::State>& state() const { return state_; }
 
-  // The same for anybody, at any time, also while the next step is computed: it stays as it is.
+  // The same for any thread, also while the next step is computed. The state does not change.
   // Thread-safe.
   std::shared_ptr<const engine::State> Share() {
     const base::MutexLock lock(&state_mu_);
@@ -113,7 +113,7 @@ class Trainer {
 
   Phase Prepare();
   Phase Step();
-  // Batches of the current epoch that are made, those of an earlier run included; 0 at its end.
+  // Batches made in the current epoch, including those of an earlier run; 0 at its end.
   int64_t MadeOfEpoch() const {
     return (iteration_ + resumed_batches_) % schedule_->iterations_per_epoch();
   }
@@ -124,13 +124,13 @@ class Trainer {
   void Report();
   void BeginWindow();
   void End(StopReason reason);
-  // True when all rows are measured; else the slice is over.
+  // Returns true when all rows are measured, false when the time of the slice is over.
   bool Measure(const engine::RowSet& rows, SteadyClock::time_point end, Measurement* measurement);
   bool MeasureAll(SteadyClock::time_point end);
   RunSummary Summary() const;
-  // Why to end now, if so. A run that goes on after a restart is not ended by the server's end.
+  // The reason to stop now, if any. A shutdown of the server does not end a run that resumes.
   std::optional<StopReason> StopRequested() const;
-  // Changes what is not a state's numbers, in a copy if somebody else reads the current one.
+  // Changes the parts of a state other than its numbers; in a copy if the current state is shared.
   void ChangeState(absl::FunctionRef<void(engine::State*)> change);
   absl::Duration Elapsed() const { return absl::FromChrono(SteadyClock::now() - begin_); }
 
@@ -138,29 +138,29 @@ class Trainer {
   engine::Parallel* const parallel_;
   const std::shared_ptr<Run> run_;
   const RunData data_;
-  engine::RowSet training_;  // set, as is the next one, in kPrepare
+  engine::RowSet training_;  // set in kPrepare, like validation_rows_
   engine::RowSet validation_rows_;
   std::optional<engine::BatchSchedule> schedule_;
-  engine::Dataset measured_;  // rows to measure that do not lie side by side
+  engine::Dataset measured_;  // rows to measure that are not adjacent in memory
   engine::Workspace workspace_;
-  // Held by the working thread while it writes state_, and by others while they read it.
+  // Held by the working thread while it writes state_, and by other threads while they read it.
   base::Mutex state_mu_;
   std::shared_ptr<const engine::State> state_;
-  bool shared_ = true;                    // somebody else reads state_; under state_mu_
-  std::shared_ptr<engine::State> spare_;  // nobody reads; the next step writes here
+  bool shared_ = true;                    // state_ is also used by others; under state_mu_
+  std::shared_ptr<engine::State> spare_;  // not shared; the next step writes here
   const int64_t start_step_;
-  const int64_t resumed_batches_;  // of the first epoch, by an earlier run
+  const int64_t resumed_batches_;  // of the first epoch, made by an earlier run
   SteadyClock::time_point begin_ = SteadyClock::now();
   SteadyClock::time_point now_ = begin_;          // after the last phase
-  SteadyClock::time_point last_report_ = begin_;  // or when this trainer began
-  // Rates are of what was made since its first step, which may take long, had ended.
+  SteadyClock::time_point last_report_ = begin_;  // or the start of this trainer
+  // Rates count the work after the first step of this trainer, because that step may take long.
   struct Window {
     SteadyClock::time_point begin;
-    int64_t iterations = 0;  // made before
+    int64_t iterations = 0;  // made before it
     int64_t samples = 0;
   };
-  std::optional<Window> window_;  // nothing before the first step
-  bool warm_ = false;             // whether the window is behind it
+  std::optional<Window> window_;  // unset before the first step
+  bool warm_ = false;             // whether window_ begins after the first step
   Phase phase_ = Phase::kPrepare;
   Phase first_phase_ = Phase::kStep;  // after kPrepare
   int64_t iteration_ = 0;             // steps made
@@ -172,8 +172,8 @@ class Trainer {
   std::optional<EarlyStopper> stopper_;
   std::optional<DueCheckpoint> periodic_;
   std::optional<DueCheckpoint> best_;
-  double kept_loss_ = std::numeric_limits<double>::infinity();  // of best_, or the one taken last
-  int64_t kept_iteration_ = 0;                                  // 0: there was none
+  double kept_loss_ = std::numeric_limits<double>::infinity();  // of best_, or the last one taken
+  int64_t kept_iteration_ = 0;                                  // 0: there is none
   std::optional<StopReason> ended_;
   std::string message_;
   Measurement final_training_;
