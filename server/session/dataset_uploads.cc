@@ -216,7 +216,7 @@ int64_t Datasets::ExpireUploads() {
       if (entry->doubtful && !entry->busy && !entry->info.ready) doubtful.push_back(entry);
     }
   }
-  // The store rejected a change of these uploads. When it works again, its contents are valid.
+  // The store rejected a change of these uploads. Reads them again, if it works.
   for (const EntryPtr& entry : doubtful) Refresh(entry).IgnoreError();
   std::vector<EntryPtr> expired;
   {

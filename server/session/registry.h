@@ -52,9 +52,10 @@ class Registry {
     absl::AnyInvocable<absl::StatusOr<std::shared_ptr<engine::State>>()> initial;
     RequestKey key;
   };
-  // Errors: ALREADY_EXISTS (MODEL_EXISTS), RESOURCE_EXHAUSTED, UNAVAILABLE, those of `initial`. A
-  // retry gets the session that the first call created, or MODEL_DELETED if it was deleted. `done`
-  // is called once, when the model is stored.
+  // Errors: ALREADY_EXISTS (MODEL_EXISTS), RESOURCE_EXHAUSTED, UNAVAILABLE, INVALID_ARGUMENT if the
+  // request id was used for another request, those of `initial`. A retry gets the session that the
+  // first call created, or NOT_FOUND (MODEL_DELETED) if it was deleted. `done` is called once, when
+  // the model is stored, or with an error.
   void Create(CreateArgs args, Created done);
 
   // Errors: NOT_FOUND, UNAVAILABLE while draining, those of LoadSession. Counts as a use of the

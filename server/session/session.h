@@ -183,7 +183,8 @@ class Session : public std::enable_shared_from_this<Session> {
   void WhenStored(store::Store::Done done);
   // Whether the store rejected a change, so that the session must be loaded again.
   bool broken() const;
-  // Null if the model is only in memory. Its uid and its store do not change.
+  // Null if the model is only in memory. Only its uid and its store, which do not change, may be
+  // used without the lock.
   const Journal* journal() const ABSL_NO_THREAD_SAFETY_ANALYSIS {
     return journal_.has_value() ? &*journal_ : nullptr;
   }

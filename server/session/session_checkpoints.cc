@@ -13,7 +13,7 @@
 namespace backprop::session {
 namespace {
 
-// Maximum number of a run's periodic checkpoints that are being stored; with this number, it waits.
+// A run waits while this number of its periodic checkpoints are being stored.
 constexpr int kMostPendingCheckpoints = 4;
 
 }  // namespace

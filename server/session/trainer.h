@@ -63,7 +63,7 @@ struct TrainerMark {
 class Trainer {
  public:
   // `state` is the current state of the model. `parallel` helps with large steps and must outlive
-  // the trainer. Does no steps yet.
+  // the trainer. The constructor makes no steps.
   Trainer(std::shared_ptr<const engine::Network> network, std::shared_ptr<Run> run, RunData data,
           std::shared_ptr<const engine::State> state, engine::Parallel* parallel);
 
