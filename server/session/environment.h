@@ -50,7 +50,7 @@ struct Environment {
   std::function<void(const std::string&)> on_warning = {};
   MemoryBudget memory{&limits};
   std::atomic<int64_t> runs_under_way{0};
-  std::atomic<bool> draining{false};   // no run starts any more
+  std::atomic<bool> draining{false};   // requests for models fail, and no run starts
   std::atomic<bool> restoring{false};  // a backup is being restored; there are no models
 
   // Models whose run is parked until the store works again. Thread-safe.

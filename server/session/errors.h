@@ -30,7 +30,7 @@ absl::Status CheckRoom(const store::Store* store, int64_t bytes, absl::string_vi
 absl::Status NotFitted(absl::string_view model);
 // A step or a gradient would not be finite.
 absl::Status NotFiniteError(engine::NotFinite what);
-const char* NameOf(engine::NotFinite what);  // "the loss"
+const char* NameOf(engine::NotFinite what);  // such as "the loss"
 
 }  // namespace backprop::session
 

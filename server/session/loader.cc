@@ -158,7 +158,7 @@ class Loader {
     const auto run = DecodeRun(**value, name_);
     if (!run.ok()) return run.status();
     start_.run_count = run->number;
-    start_.unfinished = nullptr;                 // this run has made steps since
+    start_.unfinished = nullptr;                 // this run has made later steps
     if (!run->resumes) return absl::OkStatus();  // it ended with the server; its state is kept
     auto training = ReadRows(run->number, RowsOf::kTraining, run->training_chunks);
     if (!training.ok()) return training.status();

@@ -102,7 +102,10 @@ class Session : public std::enable_shared_from_this<Session> {
   Status status() const;
 
   // Makes one optimiser step, with a batch or gradients (P) of the caller. `expected_step` is
-  // checked when all earlier mutations have been made.
+  // checked when all earlier mutations have been made. Errors of Step, Edit and RestoreCheckpoint:
+  // NOT_FOUND (MODEL_DELETED); FAILED_PRECONDITION (RUN_UNDER_WAY); ABORTED (STEP_MISMATCH);
+  // INVALID_ARGUMENT if the request id was used for another request; RESOURCE_EXHAUSTED;
+  // NOT_STORED; CANCELLED.
   struct StepArgs {
     StepWork work;
     std::optional<int64_t> expected_step;
