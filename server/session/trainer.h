@@ -150,6 +150,8 @@ class Trainer {
   std::shared_ptr<engine::State> spare_;  // not shared; the next step writes here
   const int64_t start_step_;
   const int64_t resumed_batches_;  // of the first epoch, made by an earlier run
+  const std::chrono::nanoseconds report_interval_ =
+      absl::ToChronoNanoseconds(run_->config().report_interval);
   SteadyClock::time_point begin_ = SteadyClock::now();
   SteadyClock::time_point now_ = begin_;          // after the last phase
   SteadyClock::time_point last_report_ = begin_;  // or the start of this trainer

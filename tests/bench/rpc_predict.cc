@@ -90,7 +90,7 @@ void Busy(const Options& options, const Connection& connection) {
       models.push_back(c.trained + std::to_string(i));
     }
     const Runs runs(&connection, models, c.rows, c.inputs);
-    constexpr double kLimitUs = 3000;
+    constexpr double kLimitUs = 500;
     if (Wanted(options, other)) {
       Latency(options, connection, other, RowsFor(c.trained, 1, c.inputs), kLimitUs);
     }
