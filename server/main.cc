@@ -22,6 +22,7 @@
 #include "grpc/health/v1/health.grpc.pb.h"
 #include "server/base/clock.h"
 #include "server/base/mutex.h"
+#include "server/codec/spec_codec.h"
 #include "server/engine/step.h"
 #include "server/exec/compute_pool.h"
 #include "server/ops/config.h"
@@ -29,7 +30,6 @@
 #include "server/ops/process_memory.h"
 #include "server/ops/system_limits.h"
 #include "server/rpc/server.h"
-#include "server/rpc/spec_codec.h"
 #include "server/session/backup.h"
 #include "server/session/datasets.h"
 #include "server/session/registry.h"
@@ -259,8 +259,8 @@ int Serve(const ops::Config& config, const sigset_t& signals) {
   }
   store::Store* const archive = store != nullptr ? store.get() : memory.get();
   auto pool = std::make_unique<exec::ComputePool>(config.threads);
-  session::Environment environment{pool.get(),  &clock,  config.limits,         ops::LogRun,
-                                   store.get(), archive, rpc::DecodeSpecRecord, nullptr};
+  session::Environment environment{pool.get(),  &clock,  config.limits,           ops::LogRun,
+                                   store.get(), archive, codec::DecodeSpecRecord, nullptr};
   session::Datasets datasets(&environment, config.data_dir);
   environment.datasets = &datasets;
   environment.on_warning = [](const std::string& line) {

@@ -7,11 +7,12 @@
 #include "absl/strings/str_cat.h"
 #include "server/base/fields.h"
 #include "server/base/status.h"
+#include "server/base/text.h"
+#include "server/codec/names.h"
+#include "server/codec/paging.h"
+#include "server/codec/time_codec.h"
+#include "server/codec/training_codec.h"
 #include "server/rpc/handlers.h"
-#include "server/rpc/names.h"
-#include "server/rpc/paging.h"
-#include "server/rpc/time_codec.h"
-#include "server/rpc/training_codec.h"
 #include "server/session/checkpoint.h"
 #include "server/session/session.h"
 
@@ -26,16 +27,16 @@ void EncodeCheckpoint(const std::string& model, const session::Checkpoint& check
                       v1::Checkpoint* message) {
   message->set_name(absl::StrCat(model, "/checkpoints/", checkpoint.id));
   message->set_step(checkpoint.step);
-  EncodeTimestamp(checkpoint.create_time, message->mutable_create_time());
+  codec::EncodeTimestamp(checkpoint.create_time, message->mutable_create_time());
   message->set_size_bytes(checkpoint.size_bytes);
   if (checkpoint.run > 0) message->set_run(absl::StrCat(model, "/runs/", checkpoint.run));
   message->set_iteration(checkpoint.iteration);
   message->set_best(checkpoint.best);
   if (checkpoint.metrics.has_value()) {
-    EncodeMetrics(*checkpoint.metrics, message->mutable_metrics());
+    codec::EncodeMetrics(*checkpoint.metrics, message->mutable_metrics());
   }
   if (checkpoint.validation.has_value()) {
-    EncodeMetrics(*checkpoint.validation, message->mutable_validation());
+    codec::EncodeMetrics(*checkpoint.validation, message->mutable_validation());
   }
 }
 
@@ -48,7 +49,7 @@ template <class Request>
 absl::StatusOr<Target> DecodeTarget(Context* context, UnaryCall* call, const char* method,
                                     const Request& request) {
   Target target;
-  const auto name = ParseCheckpointName("name", request.name());
+  const auto name = codec::ParseCheckpointName("name", request.name());
   if (!name.ok()) return name.status();
   auto key = KeyOf(method, request.request_id(), request);
   if (!key.ok()) return key.status();
@@ -65,11 +66,11 @@ void HandleCreateCheckpoint(Context* context, UnaryCall* call,
                             const v1::CreateCheckpointRequest& request,
                             v1::CreateCheckpointResponse* response) {
   const std::string& id = request.checkpoint_id();
-  if (!IsModelId(id) || absl::StartsWith(id, kRunPrefix)) {
+  if (!codec::IsModelId(id) || absl::StartsWith(id, kRunPrefix)) {
     return call->Done(base::FieldError(
         "checkpoint_id", absl::StrCat("expected 1 to 63 of [a-z0-9_-], starting with a letter or "
                                       "digit but not with run-, got ",
-                                      Quote(id))));
+                                      base::Quote(id))));
   }
   const auto model = FindModel(context, "model", request.model());
   if (!model.ok()) return call->Done(model.status());
@@ -90,10 +91,10 @@ void HandleListCheckpoints(Context* context, UnaryCall* call,
   const auto model = FindModel(context, "model", request.model());
   if (!model.ok()) return call->Done(model.status());
   base::Fields fields;
-  const size_t page_size = DecodePage(request, "ListCheckpoints", &fields);
+  const size_t page_size = codec::DecodePage(request, "ListCheckpoints", &fields);
   if (!fields.ok()) return call->Done(fields.status());
   auto list = (*model)->ListCheckpoints(request.page_token(), page_size + 1);
-  call->Done(EncodePage(
+  call->Done(codec::EncodePage(
       page_size, list, context->limits(), [](const auto& checkpoint) { return checkpoint->id; },
       [name = (*model)->name()](const auto& checkpoint, v1::Checkpoint* message) {
         EncodeCheckpoint(name, *checkpoint, message);

@@ -4,12 +4,12 @@
 
 #include "server/base/fields.h"
 #include "server/base/status.h"
+#include "server/codec/dataset_codec.h"
+#include "server/codec/names.h"
+#include "server/codec/paging.h"
 #include "server/engine/data.h"
 #include "server/exec/compute_pool.h"
-#include "server/rpc/dataset_codec.h"
 #include "server/rpc/handlers.h"
-#include "server/rpc/names.h"
-#include "server/rpc/paging.h"
 #include "server/session/datasets.h"
 
 namespace backprop::rpc {
@@ -49,7 +49,7 @@ class DatasetReceiver final : public Receiver<v1::UploadDatasetRequest> {
 
   void End(Next done) override {
     if (!begun_) return done(FieldError("header", "is required"));
-    EncodeDataset(info_, response_->mutable_dataset());
+    codec::EncodeDataset(info_, response_->mutable_dataset());
     done(absl::OkStatus());
   }
 
@@ -57,7 +57,7 @@ class DatasetReceiver final : public Receiver<v1::UploadDatasetRequest> {
   Datasets* datasets() const { return context_->environment->datasets; }
 
   absl::Status Begin(const v1::DatasetHeader& header) {
-    auto args = DecodeHeader(header);
+    auto args = codec::DecodeHeader(header);
     if (!args.ok()) return args.status();
     auto info = datasets()->BeginUpload(*std::move(args));
     if (!info.ok()) return info.status();
@@ -67,7 +67,7 @@ class DatasetReceiver final : public Receiver<v1::UploadDatasetRequest> {
   }
 
   void Add(const v1::DatasetChunk& message, Next next) {
-    auto chunk = DecodeChunk(message, info_.data_type, context_->limits());
+    auto chunk = codec::DecodeChunk(message, info_.data_type, context_->limits());
     Datasets::AppendArgs args;
     args.uid = info_.uid;
     args.first_row = message.first_row();
@@ -81,7 +81,7 @@ class DatasetReceiver final : public Receiver<v1::UploadDatasetRequest> {
     args.check = [chunk = std::move(chunk)](const session::DatasetInfo& info, engine::Dataset* rows,
                                             std::vector<std::string>* class_names) mutable {
       if (!chunk.ok()) return chunk.status();
-      return CheckChunk(info, chunk->claims, rows, class_names);
+      return codec::CheckChunk(info, chunk->claims, rows, class_names);
     };
     datasets()->Append(std::move(args), Answer(std::move(next)));
   }
@@ -115,28 +115,28 @@ std::unique_ptr<Receiver<v1::UploadDatasetRequest>> UploadInto(
 
 void HandleGetDataset(Context* context, UnaryCall* call, const v1::GetDatasetRequest& request,
                       v1::GetDatasetResponse* response) {
-  const auto id = ParseDatasetName("name", request.name());
+  const auto id = codec::ParseDatasetName("name", request.name());
   if (!id.ok()) return call->Done(id.status());
   const auto info = context->environment->datasets->Get(*id);
   if (!info.ok()) return call->Done(info.status());
-  EncodeDataset(*info, response->mutable_dataset());
+  codec::EncodeDataset(*info, response->mutable_dataset());
   call->Done(absl::OkStatus());
 }
 
 void HandleListDatasets(Context* context, UnaryCall* call, const v1::ListDatasetsRequest& request,
                         v1::ListDatasetsResponse* response) {
   base::Fields fields;
-  const size_t page_size = DecodePage(request, "ListDatasets", &fields);
+  const size_t page_size = codec::DecodePage(request, "ListDatasets", &fields);
   if (!fields.ok()) return call->Done(fields.status());
   auto list = context->environment->datasets->List(request.page_token(), page_size + 1);
-  call->Done(EncodePage(
-      page_size, list, context->limits(), [](const auto& info) { return info.id; }, EncodeDataset,
-      response->mutable_datasets(), response->mutable_next_page_token()));
+  call->Done(codec::EncodePage(
+      page_size, list, context->limits(), [](const auto& info) { return info.id; },
+      codec::EncodeDataset, response->mutable_datasets(), response->mutable_next_page_token()));
 }
 
 void HandleDeleteDataset(Context* context, UnaryCall* call, const v1::DeleteDatasetRequest& request,
                          v1::DeleteDatasetResponse*) {
-  const auto id = ParseDatasetName("name", request.name());
+  const auto id = codec::ParseDatasetName("name", request.name());
   if (!id.ok()) return call->Done(id.status());
   const auto key = KeyOf("DeleteDataset", request.request_id(), request);
   if (!key.ok()) return call->Done(key.status());

@@ -8,9 +8,9 @@
 #include "absl/strings/str_cat.h"
 #include "backprop/v1/model_file.pb.h"
 #include "server/base/status.h"
+#include "server/codec/model_codec.h"
+#include "server/codec/parameters_codec.h"
 #include "server/rpc/handlers.h"
-#include "server/rpc/model_codec.h"
-#include "server/rpc/parameters_codec.h"
 #include "server/session/errors.h"
 #include "server/session/framed.h"
 
@@ -30,9 +30,9 @@ class ModelSource final : public PieceSource {
   absl::StatusOr<std::optional<std::string>> Next() override {
     if (state_ != nullptr) {
       v1::ModelFile file;
-      EncodeModel(*model_, {state_->step, ""}, file.mutable_model());
-      EncodeParameters(model_->network(), *state_, v1::TENSOR_ENCODING_RAW,
-                       /*with_optimizer_state=*/true, file.mutable_parameters());
+      codec::EncodeModel(*model_, {state_->step, ""}, file.mutable_model());
+      codec::EncodeParameters(model_->network(), *state_, v1::TENSOR_ENCODING_RAW,
+                              /*with_optimizer_state=*/true, file.mutable_parameters());
       file.set_writer("backpropd");
       if (!file.SerializeToString(&content_)) {
         return base::LimitError("model", "its file would exceed 2 GiB");

@@ -2,14 +2,14 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "server/codec/batch_codec.h"
+#include "server/codec/parameters_codec.h"
+#include "server/codec/tensor_codec.h"
+#include "server/codec/training_codec.h"
 #include "server/engine/step.h"
 #include "server/exec/compute_pool.h"
 #include "server/exec/strand.h"
-#include "server/rpc/batch_codec.h"
 #include "server/rpc/handlers.h"
-#include "server/rpc/parameters_codec.h"
-#include "server/rpc/tensor_codec.h"
-#include "server/rpc/training_codec.h"
 #include "server/session/errors.h"
 
 namespace backprop::rpc {
@@ -17,10 +17,10 @@ namespace {
 
 // The form of the reply's tensors, or INVALID_ARGUMENT.
 absl::StatusOr<v1::TensorEncoding> DecodeEncoding(const v1::ComputeGradientsRequest& request) {
-  const absl::Status status = CheckEncoding(request.encoding());
+  const absl::Status status = codec::CheckEncoding(request.encoding());
   if (!status.ok()) return status;
   if (request.encoding() != v1::TENSOR_ENCODING_UNSPECIFIED) return request.encoding();
-  return EncodingOf(request.batch().inputs());
+  return codec::EncodingOf(request.batch().inputs());
 }
 
 }  // namespace
@@ -33,13 +33,13 @@ void HandleComputeGradients(Context* context, UnaryCall* call,
   const engine::Network& network = (*model)->network();
   const auto encoding = DecodeEncoding(request);
   if (!encoding.ok()) return call->Done(encoding.status());
-  auto batch = DecodeBatch(request.batch(), "batch", **model, context->limits());
+  auto batch = codec::DecodeBatch(request.batch(), "batch", **model, context->limits());
   if (!batch.ok()) return call->Done(batch.status());
-  absl::Status fits = CheckWorkspace(network, batch->rows, engine::PassKind::kForwardBackward,
-                                     "batch.inputs", context->limits());
+  absl::Status fits = codec::CheckWorkspace(
+      network, batch->rows, engine::PassKind::kForwardBackward, "batch.inputs", context->limits());
   if (fits.ok()) {
-    fits =
-        CheckParametersSize(network, *encoding, /*with_optimizer_state=*/false, context->limits());
+    fits = codec::CheckParametersSize(network, *encoding, /*with_optimizer_state=*/false,
+                                      context->limits());
   }
   if (!fits.ok()) return call->Done(fits);
   const int64_t cost = 3 * engine::ForwardCost(network, batch->rows);
@@ -52,10 +52,10 @@ void HandleComputeGradients(Context* context, UnaryCall* call,
     if (result.not_finite != engine::NotFinite::kNothing) {
       return call->Done(session::NotFiniteError(result.not_finite));
     }
-    EncodeGradients(model->network(), workspace.gradient_bytes(), encoding,
-                    response->mutable_gradients());
-    EncodeMetrics(session::MetricsOf(model->network(), result.loss, result.rows),
-                  response->mutable_metrics());
+    codec::EncodeGradients(model->network(), workspace.gradient_bytes(), encoding,
+                           response->mutable_gradients());
+    codec::EncodeMetrics(session::MetricsOf(model->network(), result.loss, result.rows),
+                         response->mutable_metrics());
     response->set_gradient_norm(result.gradient_norm);
     response->set_weight(result.loss.weight);
     response->set_step(state->step);
@@ -76,7 +76,7 @@ void HandleApplyGradients(Context* context, UnaryCall* call,
   if (!model.ok()) return call->Done(model.status());
   auto key = KeyOf("ApplyGradients", request.request_id(), request);
   if (!key.ok()) return call->Done(key.status());
-  auto gradients = DecodeGradients(request.gradients(), "gradients", (*model)->network());
+  auto gradients = codec::DecodeGradients(request.gradients(), "gradients", (*model)->network());
   if (!gradients.ok()) return call->Done(gradients.status());
   session::Session::StepArgs args;
   args.work = *std::move(gradients);

@@ -7,17 +7,17 @@
 #include "absl/strings/str_cat.h"
 #include "server/base/limits.h"
 #include "server/base/status.h"
+#include "server/codec/batch_codec.h"
+#include "server/codec/measuring_codec.h"
+#include "server/codec/reply_size.h"
+#include "server/codec/training_codec.h"
 #include "server/engine/grad_check.h"
 #include "server/engine/metrics.h"
 #include "server/engine/step.h"
 #include "server/exec/compute_pool.h"
-#include "server/rpc/batch_codec.h"
 #include "server/rpc/handlers.h"
-#include "server/rpc/measuring_codec.h"
-#include "server/rpc/reply_size.h"
 #include "server/rpc/rows.h"
 #include "server/rpc/sliced_work.h"
-#include "server/rpc/training_codec.h"
 #include "server/session/metrics.h"
 #include "server/session/rows_in_use.h"
 #include "server/session/session.h"
@@ -56,14 +56,16 @@ class EvaluateWork {
   }
 
   void Answer(UnaryCall* call) {
-    EncodeMetrics(session::MetricsOf(network(), sum_, data_->rows), response_->mutable_metrics());
+    codec::EncodeMetrics(session::MetricsOf(network(), sum_, data_->rows),
+                         response_->mutable_metrics());
     response_->set_step(state_->step);
     if (collector_.has_value()) {
       if (engine::Classifies(network().spec().loss.kind)) {
-        EncodeClassification(collector_->Classification(), top_k_, model_->info().class_names,
-                             response_->mutable_classification());
+        codec::EncodeClassification(collector_->Classification(), top_k_,
+                                    model_->info().class_names,
+                                    response_->mutable_classification());
       } else {
-        EncodeRegression(collector_->Regression(), response_->mutable_regression());
+        codec::EncodeRegression(collector_->Regression(), response_->mutable_regression());
       }
     }
     data_ = nullptr;  // who has the answer can delete their dataset
@@ -98,7 +100,7 @@ class GradCheckWork {
   bool Advance() { return checker_.Advance(1); }
 
   void Answer(UnaryCall* call) {
-    EncodeGradCheck(checker_.report(), options_, response_->mutable_result());
+    codec::EncodeGradCheck(checker_.report(), options_, response_->mutable_result());
     response_->set_step(state_->step);
     call->Done(absl::OkStatus());
   }
@@ -119,7 +121,8 @@ int64_t DetailsBytes(const session::Session& model) {
   const int64_t outputs = model.network().outputs();
   const int64_t classes = engine::ClassesOf(loss.kind, outputs);
   return classes * classes * static_cast<int64_t>(sizeof(double)) +
-         std::max(classes, outputs) * (kScoresBytes + LongestFieldBytes(model.info().class_names));
+         std::max(classes, outputs) *
+             (kScoresBytes + codec::LongestFieldBytes(model.info().class_names));
 }
 
 // The k of top-k accuracy, or 0 for the summary alone.
@@ -140,7 +143,7 @@ absl::StatusOr<int64_t> DecodeTopK(const v1::EvaluateRequest& request,
                      limits.max_workspace_bytes, " (max_workspace_bytes); ask with summary_only"));
   }
   const absl::Status fits =
-      CheckReplyBytes("model", DetailsBytes(model), limits, "ask with summary_only");
+      codec::CheckReplyBytes("model", DetailsBytes(model), limits, "ask with summary_only");
   if (!fits.ok()) return fits;
   return request.has_top_k() ? request.top_k() : kDefaultTopK;
 }
@@ -182,16 +185,16 @@ void HandleGradCheck(Context* context, UnaryCall* call, const v1::GradCheckReque
   const auto model = FindModel(context, "model", request.model());
   if (!model.ok()) return call->Done(model.status());
   const engine::Network& network = (*model)->network();
-  auto data = DecodeBatch(request.batch(), "batch", **model, context->limits());
+  auto data = codec::DecodeBatch(request.batch(), "batch", **model, context->limits());
   if (!data.ok()) return call->Done(data.status());
-  const auto options = DecodeGradCheckConfig(request.config(), network.spec().data_type);
+  const auto options = codec::DecodeGradCheckConfig(request.config(), network.spec().data_type);
   if (!options.ok()) return call->Done(options.status());
   absl::Status fits =
-      CheckMemory(engine::GradChecker::BytesNeeded(network, data->rows), "a gradient check",
-                  data->rows, "batch.inputs", context->limits());
+      codec::CheckMemory(engine::GradChecker::BytesNeeded(network, data->rows), "a gradient check",
+                         data->rows, "batch.inputs", context->limits());
   if (!fits.ok()) return call->Done(fits);
   constexpr int64_t kTensorReportBytes = 768;  // with its explanation
-  fits = CheckReplyBytes(
+  fits = codec::CheckReplyBytes(
       "model", 2 * static_cast<int64_t>(network.spec().layers.size()) * kTensorReportBytes,
       context->limits(), "the model has too many layers");
   if (!fits.ok()) return call->Done(fits);

@@ -4,15 +4,16 @@
 #include "absl/strings/str_cat.h"
 #include "server/base/fields.h"
 #include "server/base/status.h"
+#include "server/base/text.h"
+#include "server/codec/model_codec.h"
+#include "server/codec/names.h"
+#include "server/codec/paging.h"
+#include "server/codec/parameters_codec.h"
+#include "server/codec/spec_codec.h"
 #include "server/engine/network.h"
 #include "server/exec/compute_pool.h"
 #include "server/exec/strand.h"
 #include "server/rpc/handlers.h"
-#include "server/rpc/model_codec.h"
-#include "server/rpc/names.h"
-#include "server/rpc/paging.h"
-#include "server/rpc/parameters_codec.h"
-#include "server/rpc/spec_codec.h"
 #include "server/session/errors.h"
 
 namespace backprop::rpc {
@@ -30,26 +31,28 @@ absl::StatusOr<session::Registry::CreateArgs> DecodeCreate(const Context& contex
   if (!key.ok()) return key.status();
   args.key = *std::move(key);
   args.info.id = request.model_id();
-  if (!request.model_id().empty() && !IsModelId(request.model_id())) {
+  if (!request.model_id().empty() && !codec::IsModelId(request.model_id())) {
     fields.Add("model_id", absl::StrCat("expected 1 to 63 of [a-z0-9_-], starting with a letter or "
                                         "digit, got ",
-                                        Quote(request.model_id())));
+                                        base::Quote(request.model_id())));
   }
-  DecodeLabels(request.labels(), &args.info.labels, &fields);
-  if (request.has_ttl()) DecodeTtl(request.ttl(), &args.info.ttl, &fields);
+  codec::DecodeLabels(request.labels(), &args.info.labels, &fields);
+  if (request.has_ttl()) codec::DecodeTtl(request.ttl(), &args.info.ttl, &fields);
   if (!fields.ok()) return fields.status();
-  const auto durability = DecodeDurability(context, request.durability());
+  const auto durability =
+      codec::DecodeDurability(context.environment->store != nullptr, request.durability());
   if (!durability.ok()) return durability.status();
   args.durability = *durability;
   if (!request.has_spec()) return base::FieldError("spec", "is required");
   // The answer, and every later one about the model, brings the spec with its defaults.
   constexpr int64_t kLayerBytes = 64;
-  const absl::Status fits = CheckReplyBytes("spec",
-                                            static_cast<int64_t>(request.spec().ByteSizeLong()) +
-                                                kLayerBytes * request.spec().layers_size(),
-                                            context.limits(), "name fewer features and classes");
+  const absl::Status fits =
+      codec::CheckReplyBytes("spec",
+                             static_cast<int64_t>(request.spec().ByteSizeLong()) +
+                                 kLayerBytes * request.spec().layers_size(),
+                             context.limits(), "name fewer features and classes");
   if (!fits.ok()) return fits;
-  auto spec = DecodeSpec(request.spec(), context.limits());
+  auto spec = codec::DecodeSpec(request.spec(), context.limits());
   if (!spec.ok()) return spec.status();
   const auto& classes = request.spec().class_names();
   const auto& features = request.spec().feature_names();
@@ -69,15 +72,15 @@ void CreateFrom(Context* context, const char* method, const v1::CreateModelReque
   const auto network = decoded->network;
   decoded->initial = [network, &request]() -> absl::StatusOr<std::shared_ptr<engine::State>> {
     if (!request.has_initial_parameters()) return engine::InitialState(*network);
-    return DecodeParameters(request.initial_parameters(), "initial_parameters", *network,
-                            *engine::EmptyState(*network), /*require_all=*/true);
+    return codec::DecodeParameters(request.initial_parameters(), "initial_parameters", *network,
+                                   *engine::EmptyState(*network), /*require_all=*/true);
   };
   auto create = [context, args = *std::move(decoded), cancelled = std::move(cancelled), model,
                  done = std::move(done)]() mutable {
     if (cancelled()) return done(CallerGone());
     if (context->environment->store != nullptr) {
-      args.spec_record =
-          EncodeSpecRecord(args.network->spec(), args.info.class_names, args.info.feature_names);
+      args.spec_record = codec::EncodeSpecRecord(args.network->spec(), args.info.class_names,
+                                                 args.info.feature_names);
     }
     context->registry->Create(
         std::move(args),
@@ -85,7 +88,7 @@ void CreateFrom(Context* context, const char* method, const v1::CreateModelReque
             const absl::StatusOr<std::shared_ptr<session::Session>>& session) mutable {
           if (!session.ok()) return done(session.status());
           // As it was created, also for a retry that comes later.
-          EncodeModel(**session, {(*session)->created_at_step(), ""}, model);
+          codec::EncodeModel(**session, {(*session)->created_at_step(), ""}, model);
           done(absl::OkStatus());
         });
   };
@@ -104,35 +107,35 @@ void HandleGetModel(Context* context, UnaryCall* call, const v1::GetModelRequest
                     v1::GetModelResponse* response) {
   const auto session = FindModel(context, "name", request.name());
   if (!session.ok()) return call->Done(session.status());
-  EncodeModel(**session, (*session)->status(), response->mutable_model());
+  codec::EncodeModel(**session, (*session)->status(), response->mutable_model());
   // A model may have come with larger limits.
-  call->Done(CheckReplyBytes("name",
-                             static_cast<int64_t>(response->ByteSizeLong()) - kEnvelopeBytes,
-                             context->limits(), "raise the limit"));
+  call->Done(codec::CheckReplyBytes(
+      "name", static_cast<int64_t>(response->ByteSizeLong()) - codec::kEnvelopeBytes,
+      context->limits(), "raise the limit"));
 }
 
 void HandleListModels(Context* context, UnaryCall* call, const v1::ListModelsRequest& request,
                       v1::ListModelsResponse* response) {
   if (context->environment->draining) return call->Done(session::ShuttingDown());
   base::Fields fields;
-  const size_t page_size = DecodePage(request, "ListModels", &fields);
+  const size_t page_size = codec::DecodePage(request, "ListModels", &fields);
   std::map<std::string, std::string> labels;
-  DecodeLabels(request.labels(), &labels, &fields);
+  codec::DecodeLabels(request.labels(), &labels, &fields);
   if (!fields.ok()) return call->Done(fields.status());
   auto sessions = context->registry->List(request.page_token(), page_size + 1, labels);
   if (!sessions.ok()) return call->Done(sessions.status());
-  call->Done(EncodePage(
+  call->Done(codec::EncodePage(
       page_size, *sessions, context->limits(),
       [](const auto& session) { return session->info().id; },
       [](const auto& session, v1::Model* model) {
-        EncodeModel(*session, session->status(), model);
+        codec::EncodeModel(*session, session->status(), model);
       },
       response->mutable_models(), response->mutable_next_page_token()));
 }
 
 void HandleDeleteModel(Context* context, UnaryCall* call, const v1::DeleteModelRequest& request,
                        v1::DeleteModelResponse*) {
-  const auto id = ParseModelName("name", request.name());
+  const auto id = codec::ParseModelName("name", request.name());
   if (!id.ok()) return call->Done(id.status());
   const auto key = KeyOf("DeleteModel", request.request_id(), request);
   if (!key.ok()) return call->Done(key.status());

@@ -2,11 +2,11 @@
 #include <utility>
 
 #include "server/base/status.h"
+#include "server/codec/parameters_codec.h"
 #include "server/engine/network.h"
 #include "server/exec/compute_pool.h"
 #include "server/exec/strand.h"
 #include "server/rpc/handlers.h"
-#include "server/rpc/parameters_codec.h"
 #include "server/session/session.h"
 
 namespace backprop::rpc {
@@ -16,16 +16,17 @@ void HandleGetParameters(Context* context, UnaryCall* call, const v1::GetParamet
   const auto model = FindModel(context, "model", request.model());
   if (!model.ok()) return call->Done(model.status());
   const bool with_state = !request.omit_optimizer_state();
-  absl::Status status = CheckEncoding(request.encoding());
+  absl::Status status = codec::CheckEncoding(request.encoding());
   if (status.ok()) {
-    status =
-        CheckParametersSize((*model)->network(), request.encoding(), with_state, context->limits());
+    status = codec::CheckParametersSize((*model)->network(), request.encoding(), with_state,
+                                        context->limits());
   }
   if (!status.ok()) return call->Done(status);
-  const int64_t bytes = EncodedParametersBytes((*model)->network(), request.encoding(), with_state);
+  const int64_t bytes =
+      codec::EncodedParametersBytes((*model)->network(), request.encoding(), with_state);
   const auto encode = [=, model = *model, encoding = request.encoding(), state = (*model)->Read()] {
-    EncodeParameters(model->network(), *state, encoding, with_state,
-                     response->mutable_parameters());
+    codec::EncodeParameters(model->network(), *state, encoding, with_state,
+                            response->mutable_parameters());
     call->Done(absl::OkStatus());
   };
   if (bytes <= exec::Strand::kInlineCost) return encode();
@@ -44,8 +45,8 @@ void HandleSetParameters(Context* context, UnaryCall* call, const v1::SetParamet
   session::Session::EditArgs args;
   // The session keeps itself alive while it edits.
   args.edit = [&request, network = &(*model)->network()](const engine::State& current) {
-    return DecodeParameters(request.parameters(), "parameters", *network, current,
-                            /*require_all=*/false);
+    return codec::DecodeParameters(request.parameters(), "parameters", *network, current,
+                                   /*require_all=*/false);
   };
   if (request.has_expected_step()) args.expected_step = request.expected_step();
   args.key = *std::move(key);

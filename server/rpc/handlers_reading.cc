@@ -4,13 +4,13 @@
 
 #include "absl/strings/str_cat.h"
 #include "server/base/fields.h"
+#include "server/codec/batch_codec.h"
+#include "server/codec/reply_size.h"
+#include "server/codec/tensor_codec.h"
 #include "server/engine/loss.h"
 #include "server/engine/step.h"
-#include "server/rpc/batch_codec.h"
 #include "server/rpc/handlers.h"
-#include "server/rpc/reply_size.h"
 #include "server/rpc/sliced_work.h"
-#include "server/rpc/tensor_codec.h"
 #include "server/session/session.h"
 
 namespace backprop::rpc {
@@ -101,11 +101,11 @@ class PredictWork {
     const engine::DataType type = network().spec().data_type;
     const std::vector<int64_t> shape = {data_.rows, network().outputs()};
     if (logits_.count() > 0) {
-      EncodeTensor(logits_.bytes(), type, shape, encoding_, response_->mutable_logits());
+      codec::EncodeTensor(logits_.bytes(), type, shape, encoding_, response_->mutable_logits());
     }
     if (probabilities_.count() > 0) {
-      EncodeTensor(probabilities_.bytes(), type, shape, encoding_,
-                   response_->mutable_probabilities());
+      codec::EncodeTensor(probabilities_.bytes(), type, shape, encoding_,
+                          response_->mutable_probabilities());
     }
     const auto& names = model_->info().class_names;
     if (!names.empty()) {
@@ -137,10 +137,11 @@ int64_t RowBytes(const Outputs& outputs, v1::TensorEncoding encoding,
                  const session::Session& model) {
   const engine::Network& network = model.network();
   const int64_t tensors = outputs.logits + outputs.probabilities;
-  int64_t bytes = tensors * network.outputs() * ElementBytes(encoding, network.spec().data_type);
+  int64_t bytes =
+      tensors * network.outputs() * codec::ElementBytes(encoding, network.spec().data_type);
   if (outputs.classes) {
     const int64_t classes = engine::ClassesOf(network.spec().loss.kind, network.outputs());
-    bytes += VarintBytes(classes - 1) + LongestFieldBytes(model.info().class_names);
+    bytes += codec::VarintBytes(classes - 1) + codec::LongestFieldBytes(model.info().class_names);
   }
   return bytes;
 }
@@ -154,12 +155,12 @@ void HandlePredict(Context* context, UnaryCall* call, const v1::PredictRequest& 
   const engine::Network& network = (*model)->network();
   const auto outputs = DecodeOutputs(request, network);
   if (!outputs.ok()) return call->Done(outputs.status());
-  auto data = DecodeInputs(request.inputs(), "inputs", **model, context->limits());
+  auto data = codec::DecodeInputs(request.inputs(), "inputs", **model, context->limits());
   if (!data.ok()) return call->Done(data.status());
-  const auto encoding = EncodingOf(request.inputs());
+  const auto encoding = codec::EncodingOf(request.inputs());
   const absl::Status fits =
-      CheckReplyBytes("inputs", data->rows * RowBytes(*outputs, encoding, **model),
-                      context->limits(), "ask in parts");
+      codec::CheckReplyBytes("inputs", data->rows * RowBytes(*outputs, encoding, **model),
+                             context->limits(), "ask in parts");
   if (!fits.ok()) return call->Done(fits);
   const int64_t cost = engine::ForwardCost(network, data->rows);
   auto state = (*model)->ReadFitted();

@@ -3,12 +3,12 @@
 
 #include "absl/strings/str_cat.h"
 #include "server/base/status.h"
+#include "server/codec/batch_codec.h"
+#include "server/codec/names.h"
+#include "server/codec/training_codec.h"
 #include "server/engine/workspace.h"
-#include "server/rpc/batch_codec.h"
 #include "server/rpc/handlers.h"
-#include "server/rpc/names.h"
 #include "server/rpc/rows.h"
-#include "server/rpc/training_codec.h"
 #include "server/session/errors.h"
 
 namespace backprop::rpc {
@@ -26,11 +26,11 @@ struct PendingTrain {
 void StartTrain(const std::shared_ptr<PendingTrain>& train) {
   const bool has_validation = train->args.validation.rows != nullptr;
   const auto config =
-      DecodeTrainingConfig(train->config, train->args.data.rows->rows, has_validation);
+      codec::DecodeTrainingConfig(train->config, train->args.data.rows->rows, has_validation);
   if (!config.ok()) return train->stream->Attach(config.status());
-  const absl::Status fits = CheckWorkspace(train->model->network(), config->batch_size,
-                                           engine::PassKind::kForwardBackward, "config.batch_size",
-                                           train->context->limits());
+  const absl::Status fits = codec::CheckWorkspace(train->model->network(), config->batch_size,
+                                                  engine::PassKind::kForwardBackward,
+                                                  "config.batch_size", train->context->limits());
   if (!fits.ok()) return train->stream->Attach(fits);
   train->args.config = *config;
   train->model->Train(std::move(train->args),
@@ -105,7 +105,7 @@ void HandleWatchTraining(Context* context, const std::shared_ptr<WatchStream>& s
                          const v1::WatchTrainingRequest& request) {
   const auto model = FindModel(context, "model", request.model());
   if (!model.ok()) return stream->Attach(model.status());
-  const auto number = ParseRunName(request.model(), request.run());
+  const auto number = codec::ParseRunName(request.model(), request.run());
   if (!number.ok()) return stream->Attach(number.status());
   if (request.from_sequence() < 0) {
     return stream->Attach(base::FieldError(
@@ -118,7 +118,7 @@ void HandleStopTraining(Context* context, UnaryCall* call, const v1::StopTrainin
                         v1::StopTrainingResponse* response) {
   const auto model = FindModel(context, "model", request.model());
   if (!model.ok()) return call->Done(model.status());
-  const auto number = ParseRunName(request.model(), request.run());
+  const auto number = codec::ParseRunName(request.model(), request.run());
   if (!number.ok()) return call->Done(number.status());
   const auto key = KeyOf("StopTraining", request.request_id(), request);
   if (!key.ok()) return call->Done(key.status());
@@ -128,7 +128,7 @@ void HandleStopTraining(Context* context, UnaryCall* call, const v1::StopTrainin
                            response->set_run((*run)->name());
                            // The run has ended: this is called at once.
                            (*run)->OnFinish([&](const absl::StatusOr<session::RunSummary>& end) {
-                             EncodeSummary(*end, response->mutable_summary());
+                             codec::EncodeSummary(*end, response->mutable_summary());
                            });
                            call->Done(absl::OkStatus());
                          });
@@ -143,11 +143,11 @@ absl::StatusOr<StepWork> DecodeStep(Context* context, const v1::StepRequest& req
   auto key = KeyOf("Step", request.request_id(), request);
   if (!key.ok()) return key.status();
   work.args.key = *std::move(key);
-  auto batch = DecodeBatch(request.batch(), "batch", *work.model, context->limits());
+  auto batch = codec::DecodeBatch(request.batch(), "batch", *work.model, context->limits());
   if (!batch.ok()) return batch.status();
   const absl::Status fits =
-      CheckWorkspace(work.model->network(), batch->rows, engine::PassKind::kForwardBackward,
-                     "batch.inputs", context->limits());
+      codec::CheckWorkspace(work.model->network(), batch->rows, engine::PassKind::kForwardBackward,
+                            "batch.inputs", context->limits());
   if (!fits.ok()) return fits;
   work.args.work = *std::move(batch);
   if (request.has_expected_step()) work.args.expected_step = request.expected_step();
@@ -163,7 +163,7 @@ void HandleStep(Context* context, UnaryCall* call, const v1::StepRequest& reques
   model->Step(std::move(work->args),
               [call, response, model](const absl::StatusOr<session::StepOutcome>& outcome) {
                 if (!outcome.ok()) return call->Done(outcome.status());
-                EncodeStep(*outcome, model->network(), response);
+                codec::EncodeStep(*outcome, model->network(), response);
                 call->Done(absl::OkStatus());
               });
 }

@@ -4,9 +4,9 @@
 
 #include "absl/strings/str_cat.h"
 #include "server/base/status.h"
+#include "server/codec/batch_codec.h"
+#include "server/codec/names.h"
 #include "server/engine/data.h"
-#include "server/rpc/batch_codec.h"
-#include "server/rpc/names.h"
 #include "server/session/datasets.h"
 
 namespace backprop::rpc {
@@ -20,15 +20,15 @@ void GetRows(Context* context, const std::shared_ptr<session::Session>& model,
         asked.dataset_field, absl::StrCat("must be left out, because ", asked.field, " is given")));
   }
   if (has_dataset) {
-    const auto id = ParseDatasetName(asked.dataset_field, asked.dataset);
+    const auto id = codec::ParseDatasetName(asked.dataset_field, asked.dataset);
     if (!id.ok()) return done(id.status());
     return context->environment->datasets->Use(*id, model->info(), model->network(),
                                                asked.dataset_field, std::move(done));
   }
   if (asked.batch == nullptr && !asked.required) return done(session::RowsInUse());
   static const v1::Batch* const nothing = new v1::Batch();
-  auto rows = DecodeBatch(asked.batch != nullptr ? *asked.batch : *nothing, asked.field, *model,
-                          context->limits());
+  auto rows = codec::DecodeBatch(asked.batch != nullptr ? *asked.batch : *nothing, asked.field,
+                                 *model, context->limits());
   if (!rows.ok()) return done(rows.status());
   done(session::RowsInUse{std::make_shared<const engine::Dataset>(*std::move(rows)), 0});
 }

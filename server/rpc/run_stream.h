@@ -13,10 +13,10 @@
 #include "absl/status/statusor.h"
 #include "absl/time/clock.h"
 #include "server/base/mutex.h"
+#include "server/codec/training_codec.h"
 #include "server/rpc/context.h"
 #include "server/rpc/hand_over.h"
 #include "server/rpc/status.h"
-#include "server/rpc/training_codec.h"
 #include "server/rpc/unary_call.h"
 #include "server/session/errors.h"
 #include "server/session/run.h"
@@ -132,7 +132,7 @@ class RunStream final : public grpc::ServerWriteReactor<Response>,
         }
         if (event.has_value()) {
           response_.Clear();
-          EncodeEvent(*run_, *event, response_.mutable_event());
+          codec::EncodeEvent(*run_, *event, response_.mutable_event());
           if (const auto* summary = std::get_if<session::RunSummary>(&event->body)) {
             stop_reason_ = summary->stop_reason;
           }

@@ -13,8 +13,8 @@
 #include "absl/strings/match.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/clock.h"
+#include "server/codec/reply_size.h"
 #include "server/rpc/incoming.h"
-#include "server/rpc/reply_size.h"
 #include "server/rpc/sockets.h"
 
 namespace backprop::rpc {
@@ -82,8 +82,8 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerOptions& optio
   std::unique_ptr<Server> server(new Server(context));
   grpc::ServerBuilder builder;
   const auto max_bytes = static_cast<int>(context->limits().max_message_bytes);
-  builder.SetMaxReceiveMessageSize(max_bytes + static_cast<int>(kEnvelopeBytes));
-  builder.SetMaxSendMessageSize(max_bytes + static_cast<int>(kEnvelopeBytes));
+  builder.SetMaxReceiveMessageSize(max_bytes + static_cast<int>(codec::kEnvelopeBytes));
+  builder.SetMaxSendMessageSize(max_bytes + static_cast<int>(codec::kEnvelopeBytes));
   RefuseCompressedRequests(&builder);
   SetKeepalive(options.keepalive, &builder);
   builder.AddChannelArgument("grpc.server_handshake_timeout_ms", Milliseconds(kHandshakeTimeout));

@@ -3,10 +3,10 @@
 #include <utility>
 
 #include "server/base/status.h"
+#include "server/codec/training_codec.h"
 #include "server/rpc/hand_over.h"
 #include "server/rpc/handlers.h"
 #include "server/rpc/status.h"
-#include "server/rpc/training_codec.h"
 #include "server/session/errors.h"
 
 namespace backprop::rpc {
@@ -71,7 +71,7 @@ void StepStream::Answer(int64_t sequence, const session::Session* model,
   v1::StepStreamResponse response;
   response.set_sequence(sequence);
   if (outcome.ok()) {
-    EncodeStep(*outcome, model->network(), response.mutable_step());
+    codec::EncodeStep(*outcome, model->network(), response.mutable_step());
   } else {
     *response.mutable_error() = ToMessage(outcome.status());
   }

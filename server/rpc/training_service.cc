@@ -6,8 +6,8 @@
 
 #include "google/protobuf/io/coded_stream.h"
 #include "google/protobuf/io/zero_copy_stream_impl_lite.h"
+#include "server/codec/names.h"
 #include "server/rpc/handlers.h"
-#include "server/rpc/names.h"
 #include "server/rpc/step_stream.h"
 #include "server/session/request_key.h"
 #include "server/session/session.h"
@@ -17,7 +17,7 @@ namespace backprop::rpc {
 absl::StatusOr<std::shared_ptr<session::Session>> FindModel(Context* context,
                                                             absl::string_view field,
                                                             absl::string_view name) {
-  const auto id = ParseModelName(field, name);
+  const auto id = codec::ParseModelName(field, name);
   if (!id.ok()) return id.status();
   return context->registry->Find(*id);
 }
@@ -25,7 +25,7 @@ absl::StatusOr<std::shared_ptr<session::Session>> FindModel(Context* context,
 absl::StatusOr<session::RequestKey> KeyOf(const char* method, const std::string& request_id,
                                           const google::protobuf::Message& request) {
   if (request_id.empty()) return session::RequestKey();
-  const absl::Status status = CheckRequestId(request_id);
+  const absl::Status status = codec::CheckRequestId(request_id);
   if (!status.ok()) return status;
   std::string content(method);
   {

@@ -12,10 +12,10 @@
 #include <vector>
 
 #include "server/base/clock.h"
+#include "server/codec/spec_codec.h"
 #include "server/exec/compute_pool.h"
 #include "server/ops/process_memory.h"
 #include "server/rpc/server.h"
-#include "server/rpc/spec_codec.h"
 #include "server/session/datasets.h"
 #include "server/store/memory_store.h"
 #include "server/store/rocks_store.h"
@@ -83,7 +83,7 @@ int Serve(const std::string& data_dir, int64_t memory_limit) {
   auto pool =
       std::make_unique<exec::ComputePool>(static_cast<int>(std::thread::hardware_concurrency()));
   session::Environment environment{
-      pool.get(), &clock, {}, {}, store.get(), archive, rpc::DecodeSpecRecord, nullptr};
+      pool.get(), &clock, {}, {}, store.get(), archive, codec::DecodeSpecRecord, nullptr};
   environment.limits.memory_limit_bytes = memory_limit;
   environment.limits.memory_fixed_bytes = ops::kProcessBytes + store_bytes;
   session::Datasets datasets(&environment, data_dir);

@@ -1,5 +1,5 @@
 // Raw tensors in either byte order, stated or not.
-#include "server/rpc/byte_order.h"
+#include "server/codec/byte_order.h"
 
 #include <gtest/gtest.h>
 
@@ -27,7 +27,7 @@ v1::Tensor Raw(const std::vector<T>& elements, bool big,
   tensor.set_data_type(TypeOf<T>());
   tensor.set_byte_order(said);
   for (const T& element : elements) {
-    const T ordered = Load<T>(reinterpret_cast<const char*>(&element), big);
+    const T ordered = codec::Load<T>(reinterpret_cast<const char*>(&element), big);
     tensor.mutable_raw()->append(reinterpret_cast<const char*>(&ordered), sizeof(T));
   }
   return tensor;
@@ -54,13 +54,13 @@ class LooksBigEndianTest : public testing::Test {
  protected:
   // Exactly one byte order of these numbers is suspicious.
   static void ExpectTold(const std::vector<T>& numbers) {
-    EXPECT_NE(LooksBigEndian(Raw(numbers, true)), "");
-    EXPECT_EQ(LooksBigEndian(Raw(numbers, true, v1::BYTE_ORDER_BIG_ENDIAN)), "");
-    EXPECT_EQ(LooksBigEndian(Raw(numbers, true, v1::BYTE_ORDER_LITTLE_ENDIAN)), "");
+    EXPECT_NE(codec::LooksBigEndian(Raw(numbers, true)), "");
+    EXPECT_EQ(codec::LooksBigEndian(Raw(numbers, true, v1::BYTE_ORDER_BIG_ENDIAN)), "");
+    EXPECT_EQ(codec::LooksBigEndian(Raw(numbers, true, v1::BYTE_ORDER_LITTLE_ENDIAN)), "");
     ExpectPlain(numbers);
   }
   static void ExpectPlain(const std::vector<T>& numbers) {
-    EXPECT_EQ(LooksBigEndian(Raw(numbers, false)), "");
+    EXPECT_EQ(codec::LooksBigEndian(Raw(numbers, false)), "");
   }
 };
 using Floats = testing::Types<float, double>;
@@ -87,10 +87,10 @@ TYPED_TEST(LooksBigEndianTest, OrdinaryDataIsTold) {
 TYPED_TEST(LooksBigEndianTest, TooFewToTell) {
   using T = TypeParam;
   const auto three = Raw<T>({0, 1, 1, 1}, true);
-  EXPECT_EQ(LooksBigEndian(three), "");
+  EXPECT_EQ(codec::LooksBigEndian(three), "");
   const auto numbers = Normal<T>(15, 1);
-  EXPECT_EQ(LooksBigEndian(Raw(numbers, true)), "");
-  EXPECT_NE(LooksBigEndian(Raw(Normal<T>(16, 1), true)), "");
+  EXPECT_EQ(codec::LooksBigEndian(Raw(numbers, true)), "");
+  EXPECT_NE(codec::LooksBigEndian(Raw(Normal<T>(16, 1), true)), "");
 }
 
 // Unusual little-endian numbers that are correct.
@@ -137,7 +137,7 @@ TEST(LooksBigEndian, Classes) {
   for (const bool wide : {false, true}) {
     const auto told = [&](const std::vector<int64_t>& labels, bool big) {
       const std::vector<int32_t> narrow(labels.begin(), labels.end());
-      return LooksBigEndian(wide ? Raw(labels, big) : Raw(narrow, big)) != "";
+      return codec::LooksBigEndian(wide ? Raw(labels, big) : Raw(narrow, big)) != "";
     };
     EXPECT_TRUE(told({0, 1, 1, 0}, true));
     EXPECT_TRUE(told({0, 9, 300}, true));

@@ -1,5 +1,5 @@
 // Responses that gRPC would not send are rejected before they are computed.
-#include "server/rpc/reply_size.h"
+#include "server/codec/reply_size.h"
 
 #include <gtest/gtest.h>
 
@@ -114,7 +114,7 @@ TEST_F(ReplySizeTest, APageEndsWhereTheReplyIsFull) {
   do {
     const grpc::Status status = Call(&Stub::ListModels, request, &page);
     ASSERT_TRUE(status.ok()) << status.error_message();
-    EXPECT_LE(page.ByteSizeLong(), static_cast<size_t>(kLimit + kEnvelopeBytes));
+    EXPECT_LE(page.ByteSizeLong(), static_cast<size_t>(kLimit + codec::kEnvelopeBytes));
     ASSERT_GT(page.models_size(), 0);
     for (const auto& model : page.models()) found.push_back(model.name());
     request.set_page_token(page.next_page_token());

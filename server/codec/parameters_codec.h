@@ -1,6 +1,6 @@
 // Between Parameters messages and a model's state.
-#ifndef BACKPROP_SERVER_RPC_PARAMETERS_CODEC_H_
-#define BACKPROP_SERVER_RPC_PARAMETERS_CODEC_H_
+#ifndef BACKPROP_SERVER_CODEC_PARAMETERS_CODEC_H_
+#define BACKPROP_SERVER_CODEC_PARAMETERS_CODEC_H_
 
 #include <cstddef>
 #include <memory>
@@ -12,7 +12,7 @@
 #include "server/base/limits.h"
 #include "server/engine/network.h"
 
-namespace backprop::rpc {
+namespace backprop::codec {
 
 using NamedTensors = google::protobuf::RepeatedPtrField<v1::NamedTensor>;
 
@@ -47,6 +47,6 @@ absl::StatusOr<engine::Buffer> DecodeGradients(const NamedTensors& tensors,
                                                const std::string& field,
                                                const engine::Network& network);
 
-}  // namespace backprop::rpc
+}  // namespace backprop::codec
 
-#endif  // BACKPROP_SERVER_RPC_PARAMETERS_CODEC_H_
+#endif  // BACKPROP_SERVER_CODEC_PARAMETERS_CODEC_H_

@@ -1,4 +1,4 @@
-#include "server/rpc/tensor_codec.h"
+#include "server/codec/tensor_codec.h"
 
 #include <cmath>
 #include <cstring>
@@ -8,10 +8,10 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "server/base/status.h"
-#include "server/rpc/byte_order.h"
+#include "server/codec/byte_order.h"
 #include "server/session/errors.h"
 
-namespace backprop::rpc {
+namespace backprop::codec {
 namespace {
 
 using base::FieldError;
@@ -296,4 +296,4 @@ v1::TensorEncoding EncodingOf(const v1::Tensor& tensor) {
   return tensor.raw().empty() ? v1::TENSOR_ENCODING_VALUES : v1::TENSOR_ENCODING_RAW;
 }
 
-}  // namespace backprop::rpc
+}  // namespace backprop::codec

@@ -1,4 +1,4 @@
-#include "server/rpc/byte_order.h"
+#include "server/codec/byte_order.h"
 
 #include <cmath>
 #include <cstdint>
@@ -6,7 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 
-namespace backprop::rpc {
+namespace backprop::codec {
 namespace {
 
 constexpr size_t kLookedAt = 4096;  // elements
@@ -147,4 +147,4 @@ std::string BigEndianHint(const v1::Tensor& tensor, int64_t classes) {
   return absl::StrCat("; as big-endian bytes all of them would be in that range", end);
 }
 
-}  // namespace backprop::rpc
+}  // namespace backprop::codec

@@ -1,6 +1,6 @@
 // Between the messages about datasets and what the session holds.
-#ifndef BACKPROP_SERVER_RPC_DATASET_CODEC_H_
-#define BACKPROP_SERVER_RPC_DATASET_CODEC_H_
+#ifndef BACKPROP_SERVER_CODEC_DATASET_CODEC_H_
+#define BACKPROP_SERVER_CODEC_DATASET_CODEC_H_
 
 #include <cstdint>
 #include <optional>
@@ -16,7 +16,7 @@
 #include "server/session/dataset_info.h"
 #include "server/session/datasets.h"
 
-namespace backprop::rpc {
+namespace backprop::codec {
 
 absl::StatusOr<session::Datasets::UploadArgs> DecodeHeader(const v1::DatasetHeader& message);
 
@@ -40,6 +40,6 @@ absl::Status CheckChunk(const session::DatasetInfo& info, const ChunkClaims& cla
 
 void EncodeDataset(const session::DatasetInfo& info, v1::Dataset* message);
 
-}  // namespace backprop::rpc
+}  // namespace backprop::codec
 
-#endif  // BACKPROP_SERVER_RPC_DATASET_CODEC_H_
+#endif  // BACKPROP_SERVER_CODEC_DATASET_CODEC_H_

@@ -1,11 +1,11 @@
-#include "server/rpc/optimizer_codec.h"
+#include "server/codec/optimizer_codec.h"
 
 #include <string>
 
 #include "absl/strings/str_cat.h"
-#include "server/rpc/number_rules.h"
+#include "server/codec/number_rules.h"
 
-namespace backprop::rpc {
+namespace backprop::codec {
 namespace {
 
 using engine::OptimizerKind;
@@ -265,4 +265,4 @@ void EncodeOptimizer(const OptimizerSpec& spec, v1::Optimizer* message) {
   }
 }
 
-}  // namespace backprop::rpc
+}  // namespace backprop::codec

@@ -1,6 +1,6 @@
 // Between the messages about models and what sessions hold.
-#ifndef BACKPROP_SERVER_RPC_MODEL_CODEC_H_
-#define BACKPROP_SERVER_RPC_MODEL_CODEC_H_
+#ifndef BACKPROP_SERVER_CODEC_MODEL_CODEC_H_
+#define BACKPROP_SERVER_CODEC_MODEL_CODEC_H_
 
 #include <map>
 #include <optional>
@@ -10,10 +10,9 @@
 #include "absl/time/time.h"
 #include "backprop/v1/model.pb.h"
 #include "server/base/fields.h"
-#include "server/rpc/context.h"
 #include "server/session/session.h"
 
-namespace backprop::rpc {
+namespace backprop::codec {
 
 // Violations, about `labels`, are added.
 void DecodeLabels(const google::protobuf::Map<std::string, std::string>& labels,
@@ -23,11 +22,11 @@ void DecodeTtl(const google::protobuf::Duration& message, std::optional<absl::Du
                base::Fields* fields);
 
 // What can be promised of what was asked for, or FAILED_PRECONDITION (NO_DATA_DIR).
-absl::StatusOr<session::Durability> DecodeDurability(const Context& context, v1::Durability asked);
+absl::StatusOr<session::Durability> DecodeDurability(bool stores, v1::Durability asked);
 
 void EncodeModel(const session::Session& session, const session::Session::Status& status,
                  v1::Model* model);
 
-}  // namespace backprop::rpc
+}  // namespace backprop::codec
 
-#endif  // BACKPROP_SERVER_RPC_MODEL_CODEC_H_
+#endif  // BACKPROP_SERVER_CODEC_MODEL_CODEC_H_

@@ -1,6 +1,6 @@
 // Between Tensor messages and the engine's memory.
-#ifndef BACKPROP_SERVER_RPC_TENSOR_CODEC_H_
-#define BACKPROP_SERVER_RPC_TENSOR_CODEC_H_
+#ifndef BACKPROP_SERVER_CODEC_TENSOR_CODEC_H_
+#define BACKPROP_SERVER_CODEC_TENSOR_CODEC_H_
 
 #include <cstddef>
 #include <cstdint>
@@ -12,7 +12,7 @@
 #include "backprop/v1/tensor.pb.h"
 #include "server/engine/buffer.h"
 
-namespace backprop::rpc {
+namespace backprop::codec {
 
 // What a matrix in a request must be like.
 struct MatrixRules {
@@ -50,6 +50,6 @@ void EncodeTensor(const std::byte* elements, engine::DataType type,
 // The form in which a request's tensor came.
 v1::TensorEncoding EncodingOf(const v1::Tensor& tensor);
 
-}  // namespace backprop::rpc
+}  // namespace backprop::codec
 
-#endif  // BACKPROP_SERVER_RPC_TENSOR_CODEC_H_
+#endif  // BACKPROP_SERVER_CODEC_TENSOR_CODEC_H_

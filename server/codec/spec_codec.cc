@@ -1,4 +1,4 @@
-#include "server/rpc/spec_codec.h"
+#include "server/codec/spec_codec.h"
 
 #include <algorithm>
 #include <limits>
@@ -7,14 +7,14 @@
 
 #include "absl/strings/str_cat.h"
 #include "server/base/status.h"
+#include "server/codec/enum_table.h"
+#include "server/codec/loss_codec.h"
+#include "server/codec/names.h"
+#include "server/codec/number_rules.h"
+#include "server/codec/optimizer_codec.h"
 #include "server/engine/loss.h"
-#include "server/rpc/enum_table.h"
-#include "server/rpc/loss_codec.h"
-#include "server/rpc/names.h"
-#include "server/rpc/number_rules.h"
-#include "server/rpc/optimizer_codec.h"
 
-namespace backprop::rpc {
+namespace backprop::codec {
 namespace {
 
 using engine::Activation;
@@ -241,4 +241,4 @@ absl::StatusOr<session::DecodedSpec> DecodeSpecRecord(absl::string_view record) 
                               {message.feature_names().begin(), message.feature_names().end()}};
 }
 
-}  // namespace backprop::rpc
+}  // namespace backprop::codec

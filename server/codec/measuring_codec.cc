@@ -1,9 +1,9 @@
-#include "server/rpc/measuring_codec.h"
+#include "server/codec/measuring_codec.h"
 
 #include "absl/strings/str_cat.h"
 #include "server/base/fields.h"
 
-namespace backprop::rpc {
+namespace backprop::codec {
 
 absl::StatusOr<engine::GradCheckOptions> DecodeGradCheckConfig(const v1::GradCheckConfig& message,
                                                                engine::DataType type) {
@@ -135,4 +135,4 @@ void EncodeRegression(const engine::RegressionMetrics& metrics, v1::RegressionMe
   message->set_r2(metrics.r2);
 }
 
-}  // namespace backprop::rpc
+}  // namespace backprop::codec

@@ -1,6 +1,6 @@
 // The order of the bytes in a raw tensor: reading either one, and noticing the wrong one.
-#ifndef BACKPROP_SERVER_RPC_BYTE_ORDER_H_
-#define BACKPROP_SERVER_RPC_BYTE_ORDER_H_
+#ifndef BACKPROP_SERVER_CODEC_BYTE_ORDER_H_
+#define BACKPROP_SERVER_CODEC_BYTE_ORDER_H_
 
 #include <algorithm>
 #include <array>
@@ -12,7 +12,7 @@
 #include "absl/strings/string_view.h"
 #include "backprop/v1/tensor.pb.h"
 
-namespace backprop::rpc {
+namespace backprop::codec {
 
 static_assert(std::endian::native == std::endian::little, "replies are memory as it is");
 
@@ -42,6 +42,6 @@ std::string LooksBigEndian(const v1::Tensor& tensor);
 // elements of it would be ordinary numbers (floats), or in [0, classes) (integers), else "".
 std::string BigEndianHint(const v1::Tensor& tensor, int64_t classes);
 
-}  // namespace backprop::rpc
+}  // namespace backprop::codec
 
-#endif  // BACKPROP_SERVER_RPC_BYTE_ORDER_H_
+#endif  // BACKPROP_SERVER_CODEC_BYTE_ORDER_H_

@@ -1,4 +1,4 @@
-#include "server/rpc/names.h"
+#include "server/codec/names.h"
 
 #include <algorithm>
 #include <utility>
@@ -13,7 +13,7 @@
 #include "server/base/limits.h"
 #include "server/base/status.h"
 
-namespace backprop::rpc {
+namespace backprop::codec {
 namespace {
 
 constexpr size_t kMaxIdLength = 63;
@@ -22,8 +22,8 @@ absl::StatusOr<std::string> ParseName(absl::string_view collection, absl::string
                                       absl::string_view name) {
   absl::string_view id = name;
   if (!absl::ConsumePrefix(&id, collection) || !absl::ConsumePrefix(&id, "/") || !IsModelId(id)) {
-    return base::FieldError(field,
-                            absl::StrCat("expected ", collection, "/{id}, got ", Quote(name)));
+    return base::FieldError(
+        field, absl::StrCat("expected ", collection, "/{id}, got ", base::Quote(name)));
   }
   return std::string(id);
 }
@@ -52,7 +52,7 @@ absl::StatusOr<CheckpointName> ParseCheckpointName(absl::string_view field,
   absl::string_view model = parts.first;
   if (!absl::ConsumePrefix(&model, "models/") || !IsModelId(model) || !IsModelId(parts.second)) {
     return base::FieldError(
-        field, absl::StrCat("expected models/{id}/checkpoints/{id}, got ", Quote(name)));
+        field, absl::StrCat("expected models/{id}/checkpoints/{id}, got ", base::Quote(name)));
   }
   return CheckpointName{std::string(model), std::string(parts.second)};
 }
@@ -63,7 +63,8 @@ absl::StatusOr<int64_t> ParseRunName(absl::string_view model, absl::string_view 
   int64_t number = 0;
   if (!absl::ConsumePrefix(&rest, absl::StrCat(model, "/runs/")) ||
       !absl::SimpleAtoi(rest, &number) || number < 1 || absl::StrCat(number) != rest) {
-    return base::FieldError("run", absl::StrCat("expected ", model, "/runs/{n}, got ", Quote(run)));
+    return base::FieldError("run",
+                            absl::StrCat("expected ", model, "/runs/{n}, got ", base::Quote(run)));
   }
   return number;
 }
@@ -101,4 +102,4 @@ void CheckNames(const google::protobuf::RepeatedPtrField<std::string>& names,
   }
 }
 
-}  // namespace backprop::rpc
+}  // namespace backprop::codec

@@ -1,6 +1,6 @@
 // Between the messages about training and the session's types.
-#ifndef BACKPROP_SERVER_RPC_TRAINING_CODEC_H_
-#define BACKPROP_SERVER_RPC_TRAINING_CODEC_H_
+#ifndef BACKPROP_SERVER_CODEC_TRAINING_CODEC_H_
+#define BACKPROP_SERVER_CODEC_TRAINING_CODEC_H_
 
 #include <cstdint>
 
@@ -12,7 +12,7 @@
 #include "server/session/run_log.h"
 #include "server/session/session.h"
 
-namespace backprop::rpc {
+namespace backprop::codec {
 
 // Defaults filled in for data of `rows` rows. `has_validation`: whether rows to validate on are
 // given. Fields from "config.".
@@ -26,6 +26,6 @@ void EncodeSummary(const session::RunSummary& summary, v1::TrainingSummary* mess
 void EncodeEvent(const session::Run& run, const session::RunEvent& event,
                  v1::TrainingEvent* message);
 
-}  // namespace backprop::rpc
+}  // namespace backprop::codec
 
-#endif  // BACKPROP_SERVER_RPC_TRAINING_CODEC_H_
+#endif  // BACKPROP_SERVER_CODEC_TRAINING_CODEC_H_

@@ -1,14 +1,14 @@
-#include "server/rpc/loss_codec.h"
+#include "server/codec/loss_codec.h"
 
 #include <algorithm>
 #include <string>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "server/codec/number_rules.h"
 #include "server/engine/loss.h"
-#include "server/rpc/number_rules.h"
 
-namespace backprop::rpc {
+namespace backprop::codec {
 namespace {
 
 using engine::Loss;
@@ -107,4 +107,4 @@ void EncodeLoss(const engine::LossSpec& loss, v1::Loss* message) {
   }
 }
 
-}  // namespace backprop::rpc
+}  // namespace backprop::codec

@@ -1,6 +1,6 @@
 // Resource names: models/{id}, models/{id}/runs/{n}, models/{id}/checkpoints/{id}, datasets/{id}.
-#ifndef BACKPROP_SERVER_RPC_NAMES_H_
-#define BACKPROP_SERVER_RPC_NAMES_H_
+#ifndef BACKPROP_SERVER_CODEC_NAMES_H_
+#define BACKPROP_SERVER_CODEC_NAMES_H_
 
 #include <google/protobuf/repeated_field.h>
 
@@ -12,9 +12,7 @@
 #include "server/base/fields.h"
 #include "server/base/text.h"
 
-namespace backprop::rpc {
-
-using base::Quote;
+namespace backprop::codec {
 
 // Whether `id` is 1 to 63 of [a-z0-9_-] and starts with a letter or digit.
 bool IsModelId(absl::string_view id);
@@ -42,6 +40,6 @@ absl::Status CheckRequestId(absl::string_view request_id);
 void CheckNames(const google::protobuf::RepeatedPtrField<std::string>& names,
                 const std::string& field, int64_t expected, base::Fields* fields);
 
-}  // namespace backprop::rpc
+}  // namespace backprop::codec
 
-#endif  // BACKPROP_SERVER_RPC_NAMES_H_
+#endif  // BACKPROP_SERVER_CODEC_NAMES_H_

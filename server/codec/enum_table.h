@@ -1,6 +1,6 @@
 // Every enum of the contract and its counterpart, side by side.
-#ifndef BACKPROP_SERVER_RPC_ENUM_TABLE_H_
-#define BACKPROP_SERVER_RPC_ENUM_TABLE_H_
+#ifndef BACKPROP_SERVER_CODEC_ENUM_TABLE_H_
+#define BACKPROP_SERVER_CODEC_ENUM_TABLE_H_
 
 #include <cstddef>
 #include <string>
@@ -9,7 +9,7 @@
 #include "absl/strings/string_view.h"
 #include "server/base/fields.h"
 
-namespace backprop::rpc {
+namespace backprop::codec {
 
 template <class Message, class Ours>
 struct EnumPair {
@@ -37,6 +37,6 @@ Message EncodeEnum(const EnumPair<Message, Ours> (&table)[kSize], Ours value) {
   return Message(0);
 }
 
-}  // namespace backprop::rpc
+}  // namespace backprop::codec
 
-#endif  // BACKPROP_SERVER_RPC_ENUM_TABLE_H_
+#endif  // BACKPROP_SERVER_CODEC_ENUM_TABLE_H_

@@ -1,6 +1,6 @@
 // From Batch messages to the engine's rows.
-#ifndef BACKPROP_SERVER_RPC_BATCH_CODEC_H_
-#define BACKPROP_SERVER_RPC_BATCH_CODEC_H_
+#ifndef BACKPROP_SERVER_CODEC_BATCH_CODEC_H_
+#define BACKPROP_SERVER_CODEC_BATCH_CODEC_H_
 
 #include <string>
 
@@ -11,7 +11,7 @@
 #include "server/engine/data.h"
 #include "server/session/session.h"
 
-namespace backprop::rpc {
+namespace backprop::codec {
 
 // Rows with what is wanted of them, checked against the model. Fields from `field`, such as
 // "batch".
@@ -36,6 +36,6 @@ absl::Status CheckWorkspace(const engine::Network& network, int64_t rows, engine
 absl::Status CheckMemory(int64_t bytes, absl::string_view what, int64_t rows,
                          absl::string_view field, const base::Limits& limits);
 
-}  // namespace backprop::rpc
+}  // namespace backprop::codec
 
-#endif  // BACKPROP_SERVER_RPC_BATCH_CODEC_H_
+#endif  // BACKPROP_SERVER_CODEC_BATCH_CODEC_H_

@@ -1,6 +1,6 @@
 // Times and durations as the contract has them.
-#ifndef BACKPROP_SERVER_RPC_TIME_CODEC_H_
-#define BACKPROP_SERVER_RPC_TIME_CODEC_H_
+#ifndef BACKPROP_SERVER_CODEC_TIME_CODEC_H_
+#define BACKPROP_SERVER_CODEC_TIME_CODEC_H_
 
 #include <cstdint>
 
@@ -8,7 +8,7 @@
 #include "google/protobuf/duration.pb.h"
 #include "google/protobuf/timestamp.pb.h"
 
-namespace backprop::rpc {
+namespace backprop::codec {
 
 inline void EncodeTimestamp(absl::Time time, google::protobuf::Timestamp* message) {
   const int64_t nanos = absl::ToUnixNanos(time);
@@ -22,6 +22,6 @@ inline void EncodeDuration(absl::Duration duration, google::protobuf::Duration* 
   message->set_nanos(static_cast<int32_t>(nanos % 1'000'000'000));
 }
 
-}  // namespace backprop::rpc
+}  // namespace backprop::codec
 
-#endif  // BACKPROP_SERVER_RPC_TIME_CODEC_H_
+#endif  // BACKPROP_SERVER_CODEC_TIME_CODEC_H_

@@ -1,6 +1,6 @@
 // Between ModelSpec messages and the engine's specs: the one place that validates them.
-#ifndef BACKPROP_SERVER_RPC_SPEC_CODEC_H_
-#define BACKPROP_SERVER_RPC_SPEC_CODEC_H_
+#ifndef BACKPROP_SERVER_CODEC_SPEC_CODEC_H_
+#define BACKPROP_SERVER_CODEC_SPEC_CODEC_H_
 
 #include <cstdint>
 #include <string>
@@ -15,7 +15,7 @@
 #include "server/engine/spec.h"
 #include "server/session/environment.h"
 
-namespace backprop::rpc {
+namespace backprop::codec {
 
 // Defaults filled in. INVALID_ARGUMENT with every violation found, fields from "spec."; or
 // RESOURCE_EXHAUSTED for too many layers or parameters. Class and feature names are checked too.
@@ -39,6 +39,6 @@ std::string EncodeSpecRecord(const engine::NetworkSpec& spec,
                              const std::vector<std::string>& feature_names);
 absl::StatusOr<session::DecodedSpec> DecodeSpecRecord(absl::string_view record);
 
-}  // namespace backprop::rpc
+}  // namespace backprop::codec
 
-#endif  // BACKPROP_SERVER_RPC_SPEC_CODEC_H_
+#endif  // BACKPROP_SERVER_CODEC_SPEC_CODEC_H_

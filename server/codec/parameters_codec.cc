@@ -1,4 +1,4 @@
-#include "server/rpc/parameters_codec.h"
+#include "server/codec/parameters_codec.h"
 
 #include <cmath>
 #include <cstring>
@@ -11,12 +11,12 @@
 #include "server/base/fields.h"
 #include "server/base/status.h"
 #include "server/base/text.h"
-#include "server/rpc/number_rules.h"
-#include "server/rpc/reply_size.h"
-#include "server/rpc/spec_codec.h"
-#include "server/rpc/tensor_codec.h"
+#include "server/codec/number_rules.h"
+#include "server/codec/reply_size.h"
+#include "server/codec/spec_codec.h"
+#include "server/codec/tensor_codec.h"
 
-namespace backprop::rpc {
+namespace backprop::codec {
 namespace {
 
 using base::FieldError;
@@ -254,4 +254,4 @@ absl::StatusOr<std::shared_ptr<engine::State>> DecodeParameters(const v1::Parame
   return next;
 }
 
-}  // namespace backprop::rpc
+}  // namespace backprop::codec

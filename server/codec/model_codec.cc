@@ -1,15 +1,15 @@
-#include "server/rpc/model_codec.h"
+#include "server/codec/model_codec.h"
 
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
 #include "server/base/status.h"
 #include "server/base/text.h"
-#include "server/rpc/enum_table.h"
-#include "server/rpc/spec_codec.h"
-#include "server/rpc/time_codec.h"
+#include "server/codec/enum_table.h"
+#include "server/codec/spec_codec.h"
+#include "server/codec/time_codec.h"
 
-namespace backprop::rpc {
+namespace backprop::codec {
 namespace {
 
 constexpr int kMaxLabels = 64;
@@ -63,8 +63,7 @@ void DecodeTtl(const google::protobuf::Duration& message, std::optional<absl::Du
 }
 
 // What can be promised of what was asked for.
-absl::StatusOr<session::Durability> DecodeDurability(const Context& context, v1::Durability asked) {
-  const bool stores = context.environment->store != nullptr;
+absl::StatusOr<session::Durability> DecodeDurability(bool stores, v1::Durability asked) {
   base::Fields fields;
   const auto decoded = DecodeEnum(kDurabilities, asked,
                                   stores ? session::Durability::kSync : session::Durability::kNone,
@@ -99,4 +98,4 @@ void EncodeModel(const session::Session& session, const session::Session::Status
   }
 }
 
-}  // namespace backprop::rpc
+}  // namespace backprop::codec

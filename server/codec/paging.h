@@ -1,6 +1,6 @@
 // Requests for a page of a list.
-#ifndef BACKPROP_SERVER_RPC_PAGING_H_
-#define BACKPROP_SERVER_RPC_PAGING_H_
+#ifndef BACKPROP_SERVER_CODEC_PAGING_H_
+#define BACKPROP_SERVER_CODEC_PAGING_H_
 
 #include <cstddef>
 #include <cstdint>
@@ -9,10 +9,10 @@
 #include "absl/strings/str_cat.h"
 #include "server/base/fields.h"
 #include "server/base/limits.h"
-#include "server/rpc/names.h"
-#include "server/rpc/reply_size.h"
+#include "server/codec/names.h"
+#include "server/codec/reply_size.h"
 
-namespace backprop::rpc {
+namespace backprop::codec {
 
 inline constexpr int32_t kDefaultPageSize = 100;
 inline constexpr int32_t kMaxPageSize = 1000;
@@ -59,6 +59,6 @@ absl::Status EncodePage(size_t page_size, const List& list, const base::Limits& 
   return absl::OkStatus();
 }
 
-}  // namespace backprop::rpc
+}  // namespace backprop::codec
 
-#endif  // BACKPROP_SERVER_RPC_PAGING_H_
+#endif  // BACKPROP_SERVER_CODEC_PAGING_H_

@@ -1,12 +1,12 @@
 // Between Loss messages and the engine's: a part of spec_codec.
-#ifndef BACKPROP_SERVER_RPC_LOSS_CODEC_H_
-#define BACKPROP_SERVER_RPC_LOSS_CODEC_H_
+#ifndef BACKPROP_SERVER_CODEC_LOSS_CODEC_H_
+#define BACKPROP_SERVER_CODEC_LOSS_CODEC_H_
 
 #include "backprop/v1/model.pb.h"
 #include "server/base/fields.h"
 #include "server/engine/spec.h"
 
-namespace backprop::rpc {
+namespace backprop::codec {
 
 // Sets spec->loss, whose layers and precision must have been decoded; violations, with fields from
 // "spec.loss", and of the last layer where it does not suit the loss, are added to `fields`.
@@ -15,6 +15,6 @@ void DecodeLoss(const v1::ModelSpec& message, engine::NetworkSpec* spec, base::F
 // With every default written out.
 void EncodeLoss(const engine::LossSpec& loss, v1::Loss* message);
 
-}  // namespace backprop::rpc
+}  // namespace backprop::codec
 
-#endif  // BACKPROP_SERVER_RPC_LOSS_CODEC_H_
+#endif  // BACKPROP_SERVER_CODEC_LOSS_CODEC_H_

@@ -1,6 +1,6 @@
 // How large replies become, so that one that gRPC would not send is refused before the work for it.
-#ifndef BACKPROP_SERVER_RPC_REPLY_SIZE_H_
-#define BACKPROP_SERVER_RPC_REPLY_SIZE_H_
+#ifndef BACKPROP_SERVER_CODEC_REPLY_SIZE_H_
+#define BACKPROP_SERVER_CODEC_REPLY_SIZE_H_
 
 #include <algorithm>
 #include <cstdint>
@@ -14,7 +14,7 @@
 #include "server/base/status.h"
 #include "server/engine/buffer.h"
 
-namespace backprop::rpc {
+namespace backprop::codec {
 
 // What gRPC sends and receives beyond max_message_bytes: what surrounds the tensors of a message.
 inline constexpr int64_t kEnvelopeBytes = 64 << 10;
@@ -54,6 +54,6 @@ inline absl::Status CheckReplyBytes(absl::string_view field, int64_t bytes,
                           limits.max_message_bytes, " (max_message_bytes); ", advice));
 }
 
-}  // namespace backprop::rpc
+}  // namespace backprop::codec
 
-#endif  // BACKPROP_SERVER_RPC_REPLY_SIZE_H_
+#endif  // BACKPROP_SERVER_CODEC_REPLY_SIZE_H_

@@ -1,4 +1,4 @@
-#include "server/rpc/batch_codec.h"
+#include "server/codec/batch_codec.h"
 
 #include <algorithm>
 #include <cmath>
@@ -9,10 +9,10 @@
 #include "absl/strings/str_join.h"
 #include "server/base/status.h"
 #include "server/base/text.h"
+#include "server/codec/tensor_codec.h"
 #include "server/engine/loss.h"
-#include "server/rpc/tensor_codec.h"
 
-namespace backprop::rpc {
+namespace backprop::codec {
 namespace {
 
 using base::FieldError;
@@ -175,4 +175,4 @@ absl::Status CheckMemory(int64_t bytes, absl::string_view what, int64_t rows,
                           " bytes, more than the limit of ", limits.max_workspace_bytes));
 }
 
-}  // namespace backprop::rpc
+}  // namespace backprop::codec

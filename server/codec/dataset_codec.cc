@@ -1,4 +1,4 @@
-#include "server/rpc/dataset_codec.h"
+#include "server/codec/dataset_codec.h"
 
 #include <zlib.h>
 
@@ -10,16 +10,17 @@
 #include "absl/strings/str_cat.h"
 #include "server/base/fields.h"
 #include "server/base/status.h"
+#include "server/base/text.h"
+#include "server/codec/batch_codec.h"
+#include "server/codec/enum_table.h"
+#include "server/codec/model_codec.h"
+#include "server/codec/names.h"
+#include "server/codec/tensor_codec.h"
+#include "server/codec/time_codec.h"
 #include "server/engine/data.h"
 #include "server/engine/spec.h"
-#include "server/rpc/batch_codec.h"
-#include "server/rpc/enum_table.h"
-#include "server/rpc/model_codec.h"
-#include "server/rpc/names.h"
-#include "server/rpc/tensor_codec.h"
-#include "server/rpc/time_codec.h"
 
-namespace backprop::rpc {
+namespace backprop::codec {
 namespace {
 
 using base::FieldError;
@@ -167,7 +168,7 @@ absl::StatusOr<session::Datasets::UploadArgs> DecodeHeader(const v1::DatasetHead
   if (!IsModelId(message.dataset_id())) {
     fields.Add("header.dataset_id",
                absl::StrCat("expected 1 to 63 of [a-z0-9_-], starting with a letter or digit, got ",
-                            Quote(message.dataset_id())));
+                            base::Quote(message.dataset_id())));
   }
   args.id = message.dataset_id();
   const absl::Status key = CheckRequestId(message.request_id());
@@ -244,4 +245,4 @@ void EncodeDataset(const session::DatasetInfo& info, v1::Dataset* message) {
   message->set_size_bytes(info.size_bytes);
 }
 
-}  // namespace backprop::rpc
+}  // namespace backprop::codec

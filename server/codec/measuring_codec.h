@@ -1,6 +1,6 @@
 // Between the messages about gradient checks and metrics and the engine's types.
-#ifndef BACKPROP_SERVER_RPC_MEASURING_CODEC_H_
-#define BACKPROP_SERVER_RPC_MEASURING_CODEC_H_
+#ifndef BACKPROP_SERVER_CODEC_MEASURING_CODEC_H_
+#define BACKPROP_SERVER_CODEC_MEASURING_CODEC_H_
 
 #include <string>
 #include <vector>
@@ -11,7 +11,7 @@
 #include "server/engine/grad_check.h"
 #include "server/engine/metrics.h"
 
-namespace backprop::rpc {
+namespace backprop::codec {
 
 absl::StatusOr<engine::GradCheckOptions> DecodeGradCheckConfig(const v1::GradCheckConfig& message,
                                                                engine::DataType type);
@@ -23,6 +23,6 @@ void EncodeClassification(const engine::ClassificationMetrics& metrics, int64_t 
                           v1::ClassificationMetrics* message);
 void EncodeRegression(const engine::RegressionMetrics& metrics, v1::RegressionMetrics* message);
 
-}  // namespace backprop::rpc
+}  // namespace backprop::codec
 
-#endif  // BACKPROP_SERVER_RPC_MEASURING_CODEC_H_
+#endif  // BACKPROP_SERVER_CODEC_MEASURING_CODEC_H_

@@ -1,6 +1,6 @@
 // Ranges that numbers in a spec must lie in, also after rounding to the model's precision.
-#ifndef BACKPROP_SERVER_RPC_NUMBER_RULES_H_
-#define BACKPROP_SERVER_RPC_NUMBER_RULES_H_
+#ifndef BACKPROP_SERVER_CODEC_NUMBER_RULES_H_
+#define BACKPROP_SERVER_CODEC_NUMBER_RULES_H_
 
 #include <cmath>
 #include <cstdint>
@@ -13,7 +13,7 @@
 #include "server/base/fields.h"
 #include "server/engine/spec.h"
 
-namespace backprop::rpc {
+namespace backprop::codec {
 
 // Adds a violation about `field` where a rule is broken. NaN breaks all of them.
 class NumberRules {
@@ -79,6 +79,6 @@ std::vector<double> DecodeList(const google::protobuf::RepeatedField<double>& va
   return {values.begin(), values.end()};
 }
 
-}  // namespace backprop::rpc
+}  // namespace backprop::codec
 
-#endif  // BACKPROP_SERVER_RPC_NUMBER_RULES_H_
+#endif  // BACKPROP_SERVER_CODEC_NUMBER_RULES_H_

@@ -1,15 +1,15 @@
-#include "server/rpc/training_codec.h"
+#include "server/codec/training_codec.h"
 
 #include <algorithm>
 #include <string>
 
 #include "absl/strings/str_cat.h"
 #include "server/base/fields.h"
+#include "server/codec/number_rules.h"
+#include "server/codec/time_codec.h"
 #include "server/engine/split.h"
-#include "server/rpc/number_rules.h"
-#include "server/rpc/time_codec.h"
 
-namespace backprop::rpc {
+namespace backprop::codec {
 namespace {
 
 // Step counts stay far from the end of int64.
@@ -235,4 +235,4 @@ void EncodeEvent(const session::Run& run, const session::RunEvent& event,
   }
 }
 
-}  // namespace backprop::rpc
+}  // namespace backprop::codec
