@@ -30,11 +30,11 @@
 #include "server/ops/process_memory.h"
 #include "server/ops/system_limits.h"
 #include "server/rpc/server.h"
-#include "server/session/backup.h"
 #include "server/session/datasets.h"
 #include "server/session/registry.h"
 #include "server/store/memory_store.h"
 #include "server/store/rocks_store.h"
+#include "server/transfer/backup.h"
 
 namespace backprop {
 namespace {
@@ -249,7 +249,7 @@ int Serve(const ops::Config& config, const sigset_t& signals) {
     store = *std::move(opened);
   }
   if (store != nullptr) {
-    const auto dropped = session::DropUnfinishedRestore(store.get());
+    const auto dropped = transfer::DropUnfinishedRestore(store.get());
     if (!dropped.ok()) return Fail(dropped.status());
     if (*dropped) spdlog::warn("a restore was interrupted; its data was deleted");
   }

@@ -9,9 +9,9 @@
 #include "server/exec/compute_pool.h"
 #include "server/rpc/download_stream.h"
 #include "server/rpc/upload_stream.h"
-#include "server/session/backup.h"
 #include "server/session/datasets.h"
 #include "server/session/errors.h"
+#include "server/transfer/backup.h"
 
 namespace backprop::rpc {
 namespace {
@@ -26,18 +26,18 @@ absl::Status CheckStores(const Context& context) {
 
 class BackupSource final : public PieceSource {
  public:
-  explicit BackupSource(std::unique_ptr<session::BackupReader> reader)
+  explicit BackupSource(std::unique_ptr<transfer::BackupReader> reader)
       : reader_(std::move(reader)) {}
   absl::StatusOr<std::optional<std::string>> Next() override { return reader_->Next(); }
 
  private:
-  const std::unique_ptr<session::BackupReader> reader_;
+  const std::unique_ptr<transfer::BackupReader> reader_;
 };
 
 absl::StatusOr<std::unique_ptr<PieceSource>> BackupOf(Context* context) {
   absl::Status stores = CheckStores(*context);
   if (!stores.ok()) return stores;
-  auto reader = session::BackupReader::Of(context->environment->store);
+  auto reader = transfer::BackupReader::Of(context->environment->store);
   if (!reader.ok()) return reader.status();
   return std::make_unique<BackupSource>(*std::move(reader));
 }
@@ -50,7 +50,7 @@ class RestoreReceiver final : public Receiver<v1::RestoreBackupRequest> {
   ~RestoreReceiver() override {
     if (!begun_) return;
     if (!restored_) {
-      session::DropUnfinishedRestore(environment()->store).status().IgnoreError();
+      transfer::DropUnfinishedRestore(environment()->store).status().IgnoreError();
     }
     environment()->restoring = false;
   }
@@ -113,7 +113,7 @@ class RestoreReceiver final : public Receiver<v1::RestoreBackupRequest> {
   }
 
   // What is wrong with the file is wrong with `data`.
-  static session::BackupWriter::Done Answer(Next next) {
+  static transfer::BackupWriter::Done Answer(Next next) {
     return [next = std::move(next)](const absl::Status& status) mutable {
       if (absl::IsInvalidArgument(status)) {
         return next(base::FieldError("data", status.message()));
@@ -128,7 +128,7 @@ class RestoreReceiver final : public Receiver<v1::RestoreBackupRequest> {
 
   Context* const context_;
   v1::RestoreBackupResponse* const response_;
-  session::BackupWriter writer_;
+  transfer::BackupWriter writer_;
   bool begun_ = false;
   bool restored_ = false;
 };

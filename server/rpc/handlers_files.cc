@@ -12,14 +12,14 @@
 #include "server/codec/parameters_codec.h"
 #include "server/rpc/handlers.h"
 #include "server/session/errors.h"
-#include "server/session/framed.h"
+#include "server/transfer/framed.h"
 
 namespace backprop::rpc {
 namespace {
 
 constexpr absl::string_view kMagic("BPMODEL\x01",
-                                   session::kMagicBytes);     // the last byte: its version
-constexpr size_t kPieceBytes = session::kMaxFrameBytes - 64;  // with its header below 1 MiB
+                                   transfer::kMagicBytes);     // the last byte: its version
+constexpr size_t kPieceBytes = transfer::kMaxFrameBytes - 64;  // with its header below 1 MiB
 
 // A model's file. It is made whole when it is first asked for.
 class ModelSource final : public PieceSource {
@@ -38,7 +38,7 @@ class ModelSource final : public PieceSource {
         return base::LimitError("model", "its file would exceed 2 GiB");
       }
       state_ = nullptr;
-      return session::FrameWriter::Begin(kMagic);
+      return transfer::FrameWriter::Begin(kMagic);
     }
     if (at_ < content_.size()) {
       const auto piece = absl::string_view(content_).substr(at_, kPieceBytes);
@@ -55,7 +55,7 @@ class ModelSource final : public PieceSource {
   std::string content_;
   size_t at_ = 0;
   bool ended_ = false;
-  session::FrameWriter writer_;
+  transfer::FrameWriter writer_;
 };
 
 // Collects a file, checks it, and creates its model as CreateModel would.
@@ -124,7 +124,7 @@ class ModelReceiver final : public Receiver<v1::ImportModelRequest> {
   v1::ImportModelResponse* const response_;
   const size_t most_bytes_;
   bool begun_ = false;
-  session::FrameReader reader_{std::string(kMagic)};
+  transfer::FrameReader reader_{std::string(kMagic)};
   std::string content_;
   v1::CreateModelRequest create_;
 };

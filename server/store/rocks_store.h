@@ -16,9 +16,6 @@ class Env;
 
 namespace backprop::store {
 
-// Format version of the data directory. A server refuses a directory of a later version.
-inline constexpr uint32_t kFormatVersion = 1;
-
 // A size derived from the size of the file system: a sixteenth of it, within bounds.
 inline constexpr int64_t kBySize = -1;
 

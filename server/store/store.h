@@ -35,6 +35,9 @@ enum class Table : uint8_t {
 };
 inline constexpr int kTables = 10;
 
+// Format version of the data directory. A server refuses a directory of a later version.
+inline constexpr uint32_t kFormatVersion = 1;
+
 // An atomic set of changes: all are applied or none. Thread-compatible.
 class Batch {
  public:

@@ -1,5 +1,5 @@
 // Backup of a store to a file, and restore.
-#include "server/session/backup.h"
+#include "server/transfer/backup.h"
 
 #include <gtest/gtest.h>
 
@@ -52,7 +52,7 @@ void Fill(store::Store* store) {
 }
 
 std::string FileOf(store::Store* store) {
-  BackupReader reader(*store->TakeSnapshot());
+  transfer::BackupReader reader(*store->TakeSnapshot());
   std::string file;
   for (;;) {
     const auto piece = reader.Next();
@@ -65,7 +65,7 @@ std::string FileOf(store::Store* store) {
 }
 
 absl::Status Restore(store::Store* store, absl::string_view file, size_t at_once) {
-  BackupWriter writer(store);
+  transfer::BackupWriter writer(store);
   for (size_t at = 0; at < file.size(); at += at_once) {
     std::promise<absl::Status> added;
     writer.Add(file.substr(at, at_once),
@@ -93,7 +93,7 @@ TEST(BackupTest, ARoundTripIsExactAndTheFileIsTheSame) {
   ASSERT_TRUE(Commit(&other, std::move(stale)).ok());
   ASSERT_TRUE(Restore(&other, file, 1000).ok());
   EXPECT_EQ(Everything(&other), Everything(&memory));
-  EXPECT_FALSE(*DropUnfinishedRestore(&other));
+  EXPECT_FALSE(*transfer::DropUnfinishedRestore(&other));
 }
 
 TEST(BackupTest, AnEmptyStoreHasABackup) {
@@ -115,14 +115,14 @@ TEST(BackupTest, WhatIsDamagedOrCutIsRefusedAndDropped) {
     flipped[at] = static_cast<char>(flipped[at] ^ 1);
     EXPECT_EQ(Restore(&other, flipped, 100).code(), absl::StatusCode::kInvalidArgument);
     EXPECT_EQ(Restore(&other, file.substr(0, at), 100).code(), absl::StatusCode::kInvalidArgument);
-    ASSERT_TRUE(DropUnfinishedRestore(&other).ok());
+    ASSERT_TRUE(transfer::DropUnfinishedRestore(&other).ok());
     EXPECT_EQ(Everything(&other), "");
   }
 }
 
 TEST(BackupTest, ANewerFormatIsRefused) {
-  FrameWriter frames;
-  std::string file = FrameWriter::Begin(absl::string_view("BPBACKU\x01", 8));
+  transfer::FrameWriter frames;
+  std::string file = transfer::FrameWriter::Begin(absl::string_view("BPBACKU\x01", 8));
   file += frames.Frame(absl::StrCat("format ", store::kFormatVersion + 1));
   file += frames.End();
   store::MemoryStore store;

@@ -1,6 +1,6 @@
 // The file format of models and backups: frames with checksums. docs/model_format.md describes it.
-#ifndef BACKPROP_SERVER_SESSION_FRAMED_H_
-#define BACKPROP_SERVER_SESSION_FRAMED_H_
+#ifndef BACKPROP_SERVER_TRANSFER_FRAMED_H_
+#define BACKPROP_SERVER_TRANSFER_FRAMED_H_
 
 #include <cstddef>
 #include <cstdint>
@@ -13,7 +13,7 @@
 
 struct XXH3_state_s;
 
-namespace backprop::session {
+namespace backprop::transfer {
 
 inline constexpr size_t kMagicBytes = 8;
 inline constexpr size_t kMaxFrameBytes = size_t{1} << 20;  // payload of one frame
@@ -66,6 +66,6 @@ class FrameReader {
   bool ended_ = false;
 };
 
-}  // namespace backprop::session
+}  // namespace backprop::transfer
 
-#endif  // BACKPROP_SERVER_SESSION_FRAMED_H_
+#endif  // BACKPROP_SERVER_TRANSFER_FRAMED_H_

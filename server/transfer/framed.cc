@@ -1,4 +1,4 @@
-#include "server/session/framed.h"
+#include "server/transfer/framed.h"
 
 #define XXH_STATIC_LINKING_ONLY
 #include <xxhash.h>
@@ -9,7 +9,7 @@
 
 #include "absl/strings/str_cat.h"
 
-namespace backprop::session {
+namespace backprop::transfer {
 namespace {
 
 // Frame header: length (4 bytes) and XXH3-64 (8 bytes) of the payload, little-endian.
@@ -97,4 +97,4 @@ absl::Status FrameReader::CheckComplete() const {
       "byte ", offset_ + static_cast<int64_t>(rest_.size()), ": the file is cut short here"));
 }
 
-}  // namespace backprop::session
+}  // namespace backprop::transfer

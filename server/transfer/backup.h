@@ -1,7 +1,7 @@
 // Writes the contents of a store to a backup file, and restores a store from one.
 // docs/durability.md describes the file.
-#ifndef BACKPROP_SERVER_SESSION_BACKUP_H_
-#define BACKPROP_SERVER_SESSION_BACKUP_H_
+#ifndef BACKPROP_SERVER_TRANSFER_BACKUP_H_
+#define BACKPROP_SERVER_TRANSFER_BACKUP_H_
 
 #include <cstdint>
 #include <memory>
@@ -11,10 +11,10 @@
 #include "absl/functional/any_invocable.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
-#include "server/session/framed.h"
 #include "server/store/store.h"
+#include "server/transfer/framed.h"
 
-namespace backprop::session {
+namespace backprop::transfer {
 
 // Produces a backup file from a snapshot, piece by piece. Thread-compatible.
 class BackupReader {
@@ -72,6 +72,6 @@ class BackupWriter {
 // Blocks.
 absl::StatusOr<bool> DropUnfinishedRestore(store::Store* store);
 
-}  // namespace backprop::session
+}  // namespace backprop::transfer
 
-#endif  // BACKPROP_SERVER_SESSION_BACKUP_H_
+#endif  // BACKPROP_SERVER_TRANSFER_BACKUP_H_

@@ -1,4 +1,4 @@
-#include "server/session/backup.h"
+#include "server/transfer/backup.h"
 
 #include <cstring>
 #include <future>
@@ -7,9 +7,9 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
-#include "server/store/rocks_store.h"
+#include "server/store/store.h"
 
-namespace backprop::session {
+namespace backprop::transfer {
 namespace {
 
 constexpr absl::string_view kMagic("BPBACKU\x01", kMagicBytes);  // the last byte is the version
@@ -166,4 +166,4 @@ absl::StatusOr<bool> DropUnfinishedRestore(store::Store* store) {
   return true;
 }
 
-}  // namespace backprop::session
+}  // namespace backprop::transfer
