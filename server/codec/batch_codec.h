@@ -1,4 +1,4 @@
-// From Batch messages to the engine's rows.
+// Decodes Batch messages into the engine's rows.
 #ifndef BACKPROP_SERVER_CODEC_BATCH_CODEC_H_
 #define BACKPROP_SERVER_CODEC_BATCH_CODEC_H_
 
@@ -13,26 +13,29 @@
 
 namespace backprop::codec {
 
-// Rows with what is wanted of them, checked against the model. Fields from `field`, such as
-// "batch".
+// Decodes rows with their labels or targets and checks them against the model. Errors:
+// INVALID_ARGUMENT, with field paths that start with `field`, such as "batch"; RESOURCE_EXHAUSTED
+// for more than max_rows rows.
 absl::StatusOr<engine::Dataset> DecodeBatch(const v1::Batch& batch, absl::string_view field,
                                             const session::Session& model,
                                             const base::Limits& limits);
 
-// Inputs alone.
+// The same for the inputs alone.
 absl::StatusOr<engine::Dataset> DecodeInputs(const v1::Tensor& inputs, absl::string_view field,
                                              const session::Session& model,
                                              const base::Limits& limits);
 
-// One weight for each row: finite, at least 0, and not all 0 unless they may be.
+// Decodes one weight for each row of `data`, whose rows and inputs must be set. Each weight must be
+// finite and at least 0. Their sum must be finite, and positive unless `may_be_zero`.
 absl::Status DecodeSampleWeights(const v1::Tensor& tensor, const std::string& field,
                                  bool may_be_zero, engine::Dataset* data);
 
-// RESOURCE_EXHAUSTED about `field` if a pass over `rows` rows needs more memory than the limit.
+// RESOURCE_EXHAUSTED about `field` if a pass over `rows` rows needs more memory than
+// max_workspace_bytes.
 absl::Status CheckWorkspace(const engine::Network& network, int64_t rows, engine::PassKind kind,
                             absl::string_view field, const base::Limits& limits);
 
-// The same for `what`, which takes so many bytes.
+// The same for work that needs `bytes` bytes. `what` names it in the error.
 absl::Status CheckMemory(int64_t bytes, absl::string_view what, int64_t rows,
                          absl::string_view field, const base::Limits& limits);
 

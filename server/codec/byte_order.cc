@@ -9,15 +9,15 @@
 namespace backprop::codec {
 namespace {
 
-constexpr size_t kLookedAt = 4096;  // elements
-constexpr size_t kDifferent = 16;   // elements that make a coincidence improbable
-constexpr size_t kSimple = 4;       // as many are enough if they are this simple
+constexpr size_t kLookedAt = 4096;  // elements that are checked
+constexpr size_t kDifferent = 16;   // different numbers that the first rule needs
+constexpr size_t kSimple = 4;       // elements that the second rule needs
 
 bool Within(double x, double magnitude) {
   return std::abs(x) <= magnitude && std::abs(x) >= 1 / magnitude;
 }
 
-// `little` and `big` are the same bytes.
+// `little` and `big` are the same bytes in the two orders.
 template <class T>
 std::string Complaint(T little, T big) {
   return absl::StrCat("must be said, since the bytes of raw look big-endian: the first number is ",
@@ -26,7 +26,7 @@ std::string Complaint(T little, T big) {
                       "little-endian is right");
 }
 
-// Up to kDifferent different numbers, in the order in which they came.
+// Up to kDifferent different numbers, in the order in which they were added.
 template <class T>
 struct Different {
   std::array<T, kDifferent> numbers;
@@ -40,9 +40,9 @@ struct Different {
 
 template <class T>
 std::string Judge(const std::string& raw) {
-  Different<T> different;  // as big-endian
-  T shown = 0;             // the first of them as little-endian
-  size_t others = 0;       // that are not 0
+  Different<T> different;  // elements read as big-endian
+  T shown = 0;             // the first of them read as little-endian
+  size_t others = 0;       // number of elements that are not 0
   double smallest = std::numeric_limits<double>::infinity();
   double largest = 0;
   bool finite = true;
@@ -51,8 +51,8 @@ std::string Judge(const std::string& raw) {
   for (size_t at = 0; at < end; at += sizeof(T)) {
     const T little = Load<T>(raw.data() + at, false);
     const T big = Load<T>(raw.data() + at, true);
-    if (little == 0 || big == 0) continue;  // -0 is 0 in one order only
-    // Not so for most numbers that are little-endian: the loop rarely gets far.
+    if (little == 0 || big == 0) continue;  // both: -0 is 0 in one order only
+    // Most little-endian numbers fail this check, so the loop usually ends early.
     if (!Within(static_cast<double>(big), 0x1p40)) return "";
     if (others++ == 0) shown = little;
     different.Add(big);
@@ -62,7 +62,7 @@ std::string Judge(const std::string& raw) {
     simple = simple && Within(static_cast<double>(big), 0x1p10) && little > 0 &&
              little < std::numeric_limits<T>::denorm_min() * T(65536);
   }
-  // The quotient may be infinite: two doubles can be that far apart.
+  // The quotient of two doubles may overflow to infinity, which is also at least 2^64.
   const bool odd = !finite || largest < 0x1p-100 || largest / smallest >= 0x1p64;
   if (!(different.count == kDifferent && odd) && !(others >= kSimple && simple)) return "";
   return Complaint(shown, different.numbers[0]);

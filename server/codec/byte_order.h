@@ -1,4 +1,4 @@
-// The order of the bytes in a raw tensor: reading either one, and noticing the wrong one.
+// The byte order of raw tensors: reads both orders and detects an undeclared big-endian tensor.
 #ifndef BACKPROP_SERVER_CODEC_BYTE_ORDER_H_
 #define BACKPROP_SERVER_CODEC_BYTE_ORDER_H_
 
@@ -16,7 +16,8 @@ namespace backprop::codec {
 
 static_assert(std::endian::native == std::endian::little, "replies are memory as it is");
 
-// The element at `from`, whose bytes are in this machine's order, or in the opposite one.
+// The element at `from`. Its bytes are in this machine's order or, if `swapped`, in the opposite
+// one. `from` needs no alignment.
 template <class T>
 T Load(const char* from, bool swapped) {
   T element;
@@ -27,19 +28,24 @@ T Load(const char* from, bool swapped) {
   return std::bit_cast<T>(bytes);
 }
 
-// The complaint about numbers that came without a byte order and are big-endian beyond reasonable
-// doubt, or "". It looks at the elements that are not 0 among the first 4,096. Floats are so if,
-// read as big-endian, all of them are within 2^-40…2^40 in magnitude, and either
-// - at least 16 of them are different, and as little-endian they are all below 2^-100, or differ by
-//   a factor of at least 2^64, or are not finite; or
-// - at least 4 of them are within 2^-10…2^10 as big-endian, and as little-endian all of them
-//   are whole multiples, below 65,536, of the smallest number that there is, as 1, 0.5 or 3 are.
-// Random bytes pass the first rule with a probability of 7e-9. Integers, which are classes, are so
-// if all of them are multiples of 65,536 and in (0, 65,536) as big-endian.
+// The error message for a raw tensor that declares no byte order and is almost certainly
+// big-endian, otherwise "". The check uses the elements among the first 4,096 that are not 0.
+// Floats are taken for big-endian if all of these elements, read as big-endian, are within
+// 2^-40…2^40 in magnitude, and one of these rules holds:
+// - At least 16 of them are different, and read as little-endian they are all below 2^-100 in
+//   magnitude, or differ by a factor of at least 2^64, or are not all finite.
+// - There are at least 4. All of them are within 2^-10…2^10 in magnitude as big-endian; read as
+//   little-endian all of them are positive multiples, by a factor below 65,536, of the smallest
+//   positive number of the type. This holds for big-endian 1, 0.5 or 3.
+// Random bytes satisfy the first rule with a probability of 7e-9. Integers are class indices; they
+// are taken for big-endian if all of these elements are multiples of 65,536 as little-endian and in
+// (0, 65,536) as big-endian.
 std::string LooksBigEndian(const v1::Tensor& tensor);
 
-// For a tensor of any type that is refused anyway: "; read as big-endian, …: see byte_order" if all
-// elements of it would be ordinary numbers (floats), or in [0, classes) (integers), else "".
+// A hint for the error message of a tensor that is rejected for another reason: "; as big-endian
+// bytes …: see byte_order" if all of its elements, read as big-endian, would be 0 or within
+// 2^-40…2^40 in magnitude and not all 0 (floats), or would be in [0, classes) (integers). Otherwise
+// "". `classes` is ignored for floats.
 std::string BigEndianHint(const v1::Tensor& tensor, int64_t classes);
 
 }  // namespace backprop::codec

@@ -35,7 +35,7 @@ constexpr EnumPair<v1::DataType, engine::DataType> kDataTypes[] = {
     {v1::DATA_TYPE_FLOAT64, engine::DataType::kFloat64},
 };
 
-// The columns cannot be told from a model here: the shape has to say them.
+// No model defines the number of columns here, so the shape must have two dimensions.
 absl::StatusOr<Matrix> DecodeShaped(const v1::Tensor& tensor, const char* field, int64_t rows,
                                     engine::DataType type, const base::Limits& limits) {
   if (tensor.shape_size() != 2) {
@@ -101,7 +101,7 @@ uint32_t ChecksumOf(const engine::Dataset& rows) {
   return static_cast<uint32_t>(crc);
 }
 
-// Gives each name its place among those that are known, or the next one.
+// Sets the class of each row to the index of its name in `class_names`. Appends unknown names.
 absl::Status NameClasses(const std::vector<std::string>& label_names, engine::Dataset* rows,
                          std::vector<std::string>* class_names) {
   absl::flat_hash_map<std::string, int32_t> places;

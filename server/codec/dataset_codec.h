@@ -1,4 +1,4 @@
-// Between the messages about datasets and what the session holds.
+// Converts between the messages about datasets and the session's types.
 #ifndef BACKPROP_SERVER_CODEC_DATASET_CODEC_H_
 #define BACKPROP_SERVER_CODEC_DATASET_CODEC_H_
 
@@ -18,23 +18,28 @@
 
 namespace backprop::codec {
 
+// Fills in defaults. INVALID_ARGUMENT with every violation found, with field paths from "header.";
+// labels are reported as "labels".
 absl::StatusOr<session::Datasets::UploadArgs> DecodeHeader(const v1::DatasetHeader& message);
 
-// What a chunk says of its rows.
+// What a chunk states about its rows, which only CheckChunk can verify.
 struct ChunkClaims {
   std::vector<std::string> label_names;
   std::optional<uint32_t> crc32;
 };
-// Rows as they came. With label_names they have no classes yet.
+// The rows of a chunk. Rows with label_names have no classes yet: CheckChunk assigns them.
 struct DecodedChunk {
   engine::Dataset rows;
   ChunkClaims claims;
 };
+// Decodes the rows in precision `type` without comparing them with earlier chunks.
+// INVALID_ARGUMENT, with field paths from "chunk."; RESOURCE_EXHAUSTED for more than max_rows rows.
 absl::StatusOr<DecodedChunk> DecodeChunk(const v1::DatasetChunk& message, engine::DataType type,
                                          const base::Limits& limits);
 
-// Whether a chunk's rows fit those before them, and its checksum. Gives rows their classes, and new
-// names theirs.
+// Checks that a chunk's rows have the same form as the rows in `info`, and that the checksum
+// matches. With label_names, assigns the classes of `rows` and appends new names to `class_names`,
+// which holds the names so far. INVALID_ARGUMENT; `rows` and `class_names` are then unspecified.
 absl::Status CheckChunk(const session::DatasetInfo& info, const ChunkClaims& claims,
                         engine::Dataset* rows, std::vector<std::string>* class_names);
 

@@ -1,4 +1,4 @@
-// Every enum of the contract and its counterpart, side by side.
+// Converts between enums of the contract and ours with one table for both directions.
 #ifndef BACKPROP_SERVER_CODEC_ENUM_TABLE_H_
 #define BACKPROP_SERVER_CODEC_ENUM_TABLE_H_
 
@@ -17,7 +17,8 @@ struct EnumPair {
   Ours ours;
 };
 
-// `fallback` for the zero value; a violation for one that is not in the table.
+// Returns our value for `value`, or `fallback` for the zero value. A value that is not in the table
+// adds a violation about `field` and returns `fallback`; `expected` lists the valid values.
 template <class Message, class Ours, size_t kSize>
 Ours DecodeEnum(const EnumPair<Message, Ours> (&table)[kSize], Message value, Ours fallback,
                 const std::string& field, absl::string_view expected, base::Fields* fields) {
@@ -29,6 +30,7 @@ Ours DecodeEnum(const EnumPair<Message, Ours> (&table)[kSize], Message value, Ou
   return fallback;
 }
 
+// The zero value if `value` is not in the table.
 template <class Message, class Ours, size_t kSize>
 Message EncodeEnum(const EnumPair<Message, Ours> (&table)[kSize], Ours value) {
   for (const auto& pair : table) {

@@ -1,4 +1,4 @@
-// Between Loss messages and the engine's: a part of spec_codec.
+// Converts between Loss messages and the engine's specs. A part of spec_codec.
 #ifndef BACKPROP_SERVER_CODEC_LOSS_CODEC_H_
 #define BACKPROP_SERVER_CODEC_LOSS_CODEC_H_
 
@@ -8,11 +8,11 @@
 
 namespace backprop::codec {
 
-// Sets spec->loss, whose layers and precision must have been decoded; violations, with fields from
-// "spec.loss", and of the last layer where it does not suit the loss, are added to `fields`.
+// Sets spec->loss. The layers and the precision of `spec` must be decoded already. Adds violations
+// to `fields`: field paths from "spec.loss", and the last layer if it does not suit the loss.
 void DecodeLoss(const v1::ModelSpec& message, engine::NetworkSpec* spec, base::Fields* fields);
 
-// With every default written out.
+// Writes every default explicitly.
 void EncodeLoss(const engine::LossSpec& loss, v1::Loss* message);
 
 }  // namespace backprop::codec

@@ -18,7 +18,7 @@ absl::StatusOr<engine::GradCheckOptions> DecodeGradCheckConfig(const v1::GradChe
     return value;
   };
   if (message.has_epsilon()) {
-    in(message.epsilon(), 1e-12, true, 1, "config.epsilon", "[1e-12, 1]");  // and is ignored
+    in(message.epsilon(), 1e-12, true, 1, "config.epsilon", "[1e-12, 1]");  // checked, not used
   }
   if (message.has_tolerance()) {
     options.tolerance = in(message.tolerance(), 0, false, 1, "config.tolerance", "(0, 1]");

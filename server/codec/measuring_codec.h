@@ -1,4 +1,4 @@
-// Between the messages about gradient checks and metrics and the engine's types.
+// Converts between the messages about gradient checks and metrics and the engine's types.
 #ifndef BACKPROP_SERVER_CODEC_MEASURING_CODEC_H_
 #define BACKPROP_SERVER_CODEC_MEASURING_CODEC_H_
 
@@ -13,6 +13,8 @@
 
 namespace backprop::codec {
 
+// Fills in the defaults for a model of precision `type`. INVALID_ARGUMENT with every violation
+// found, with field paths from "config.".
 absl::StatusOr<engine::GradCheckOptions> DecodeGradCheckConfig(const v1::GradCheckConfig& message,
                                                                engine::DataType type);
 void EncodeGradCheck(const engine::GradCheckReport& report, const engine::GradCheckOptions& options,

@@ -62,7 +62,6 @@ void DecodeTtl(const google::protobuf::Duration& message, std::optional<absl::Du
   *ttl = value;
 }
 
-// What can be promised of what was asked for.
 absl::StatusOr<session::Durability> DecodeDurability(bool stores, v1::Durability asked) {
   base::Fields fields;
   const auto decoded = DecodeEnum(kDurabilities, asked,

@@ -1,4 +1,4 @@
-// Between the messages about models and what sessions hold.
+// Converts between the messages about models and the session's types.
 #ifndef BACKPROP_SERVER_CODEC_MODEL_CODEC_H_
 #define BACKPROP_SERVER_CODEC_MODEL_CODEC_H_
 
@@ -14,14 +14,16 @@
 
 namespace backprop::codec {
 
-// Violations, about `labels`, are added.
+// Copies the labels to `out` and adds violations about `labels`.
 void DecodeLabels(const google::protobuf::Map<std::string, std::string>& labels,
                   std::map<std::string, std::string>* out, base::Fields* fields);
-// The same about `ttl`.
+// Sets `ttl` and adds a violation about `ttl` unless it is 1 second to 10 years.
 void DecodeTtl(const google::protobuf::Duration& message, std::optional<absl::Duration>* ttl,
                base::Fields* fields);
 
-// What can be promised of what was asked for, or FAILED_PRECONDITION (NO_DATA_DIR).
+// The durability for a request. `stores`: whether the server has a data directory. An unspecified
+// one means SYNC with a data directory and NONE without. INVALID_ARGUMENT for an unknown value;
+// FAILED_PRECONDITION (NO_DATA_DIR) if the server cannot provide what was requested.
 absl::StatusOr<session::Durability> DecodeDurability(bool stores, v1::Durability asked);
 
 void EncodeModel(const session::Session& session, const session::Session::Status& status,

@@ -1,4 +1,5 @@
-// Resource names: models/{id}, models/{id}/runs/{n}, models/{id}/checkpoints/{id}, datasets/{id}.
+// Parses and checks resource names: models/{id}, models/{id}/runs/{n},
+// models/{id}/checkpoints/{id}, datasets/{id}.
 #ifndef BACKPROP_SERVER_CODEC_NAMES_H_
 #define BACKPROP_SERVER_CODEC_NAMES_H_
 
@@ -14,12 +15,13 @@
 
 namespace backprop::codec {
 
-// Whether `id` is 1 to 63 of [a-z0-9_-] and starts with a letter or digit.
+// Whether `id` is 1 to 63 of [a-z0-9_-] and starts with a letter or digit. Ids of datasets and
+// checkpoints follow the same rule.
 bool IsModelId(absl::string_view id);
 
 // The id in `models/{id}`, or INVALID_ARGUMENT about `field`.
 absl::StatusOr<std::string> ParseModelName(absl::string_view field, absl::string_view name);
-// The same in `datasets/{id}`.
+// The same for `datasets/{id}`.
 absl::StatusOr<std::string> ParseDatasetName(absl::string_view field, absl::string_view name);
 
 // The ids in `models/{id}/checkpoints/{id}`, or INVALID_ARGUMENT about `field`.
@@ -29,14 +31,16 @@ struct CheckpointName {
 };
 absl::StatusOr<CheckpointName> ParseCheckpointName(absl::string_view field, absl::string_view name);
 
-// The number in `models/{id}/runs/{n}`; 0 for an empty name; INVALID_ARGUMENT about `run`.
+// The number n in `run`, which must be `{model}/runs/{n}` with n ≥ 1. 0 for an empty name.
+// INVALID_ARGUMENT about `run`.
 absl::StatusOr<int64_t> ParseRunName(absl::string_view model, absl::string_view run);
 
-// OK if `request_id` is empty or 1 to 128 printable ASCII characters.
+// INVALID_ARGUMENT about `request_id` unless it is empty or 1 to 128 printable ASCII characters
+// without spaces.
 absl::Status CheckRequestId(absl::string_view request_id);
 
-// Adds a violation about `field` unless `names` is empty or has `expected` names, all different, of
-// 1 to 255 bytes.
+// Adds violations about `field` unless `names` is empty or has `expected` different names of 1 to
+// 255 bytes.
 void CheckNames(const google::protobuf::RepeatedPtrField<std::string>& names,
                 const std::string& field, int64_t expected, base::Fields* fields);
 

@@ -1,4 +1,5 @@
-// Ranges that numbers in a spec must lie in, also after rounding to the model's precision.
+// Range checks for numbers in a spec. A number must also be valid after it is rounded to the
+// model's precision.
 #ifndef BACKPROP_SERVER_CODEC_NUMBER_RULES_H_
 #define BACKPROP_SERVER_CODEC_NUMBER_RULES_H_
 
@@ -15,7 +16,8 @@
 
 namespace backprop::codec {
 
-// Adds a violation about `field` where a rule is broken. NaN breaks all of them.
+// Each method adds a violation about `field` if `value` does not satisfy its rule. NaN satisfies no
+// rule.
 class NumberRules {
  public:
   NumberRules(engine::DataType type, base::Fields* fields) : type_(type), fields_(fields) {}
@@ -65,7 +67,9 @@ class NumberRules {
   base::Fields* fields_;
 };
 
-// A list with one number for each of `count` things, or none.
+// Decodes a list of `count` numbers, or an empty one, and calls `rule` for each number with its
+// field path. Another length adds a violation and returns an empty list. `of` names what each
+// number belongs to, such as "feature".
 template <class Rule>
 std::vector<double> DecodeList(const google::protobuf::RepeatedField<double>& values,
                                const std::string& field, int64_t count, const char* of,

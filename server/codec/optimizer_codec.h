@@ -1,4 +1,4 @@
-// Between Optimizer messages and the engine's: a part of spec_codec.
+// Converts between Optimizer messages and the engine's specs. A part of spec_codec.
 #ifndef BACKPROP_SERVER_CODEC_OPTIMIZER_CODEC_H_
 #define BACKPROP_SERVER_CODEC_OPTIMIZER_CODEC_H_
 
@@ -8,11 +8,11 @@
 
 namespace backprop::codec {
 
-// Defaults filled in; violations, with fields from "spec.optimizer", added to `fields`.
+// Fills in defaults and adds violations, with field paths from "spec.optimizer", to `fields`.
 engine::OptimizerSpec DecodeOptimizer(const v1::ModelSpec& spec, engine::DataType type,
                                       base::Fields* fields);
 
-// With every default written out.
+// Writes every default explicitly.
 void EncodeOptimizer(const engine::OptimizerSpec& spec, v1::Optimizer* message);
 
 }  // namespace backprop::codec

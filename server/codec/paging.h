@@ -1,4 +1,4 @@
-// Requests for a page of a list.
+// Requests and replies that hold one page of a list.
 #ifndef BACKPROP_SERVER_CODEC_PAGING_H_
 #define BACKPROP_SERVER_CODEC_PAGING_H_
 
@@ -17,7 +17,8 @@ namespace backprop::codec {
 inline constexpr int32_t kDefaultPageSize = 100;
 inline constexpr int32_t kMaxPageSize = 1000;
 
-// How many entries the page has. A token is the last id of the page before it.
+// Maximum number of entries of the page. Adds violations about page_size and page_token. A token is
+// the last id of the previous page.
 template <class Request>
 size_t DecodePage(const Request& request, const char* method, base::Fields* fields) {
   if (request.page_size() < 0 || request.page_size() > kMaxPageSize) {
@@ -30,9 +31,10 @@ size_t DecodePage(const Request& request, const char* method, base::Fields* fiel
   return static_cast<size_t>(request.page_size() == 0 ? kDefaultPageSize : request.page_size());
 }
 
-// Encodes a list, of which one more than the page was asked for, into a page: as many entries as it
-// has and as fit into a reply. `next` is the token of the next page. RESOURCE_EXHAUSTED if not even
-// the first entry fits.
+// Encodes the first entries of `list` into `page`: at most `page_size`, and no more than a reply
+// can hold. The caller must query page_size + 1 entries: the additional one shows that there is a
+// next page. Sets `next` to the token of the next page, or leaves it empty. RESOURCE_EXHAUSTED if
+// the first entry does not fit into a reply.
 template <class List, class IdOf, class Encode, class Message>
 absl::Status EncodePage(size_t page_size, const List& list, const base::Limits& limits,
                         const IdOf& id_of, const Encode& encode,

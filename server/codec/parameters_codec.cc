@@ -21,7 +21,7 @@ namespace {
 
 using base::FieldError;
 
-// A tensor of the parameters or of a slot, and where it begins among the state's values.
+// A tensor of the parameters or of a slot, and the index of its first element in State::values.
 struct Place {
   engine::TensorInfo tensor;
   std::string name;
@@ -61,7 +61,8 @@ void Encode(const std::vector<Place>& places, const std::byte* values, engine::D
   }
 }
 
-// Copies tensors to their places; each at most once, and all of them if asked.
+// Copies each tensor to its place in `values`. A tensor may occur once; with `require_all`, none
+// may be missing.
 absl::Status Decode(const NamedTensors& tensors, const std::string& field,
                     const std::vector<Place>& places, bool require_all, engine::Buffer* values) {
   absl::flat_hash_map<absl::string_view, const Place*> missing;
@@ -97,7 +98,7 @@ absl::Status Decode(const NamedTensors& tensors, const std::string& field,
   return absl::OkStatus();
 }
 
-// Optimisers divide by the root of the means and sums of squares.
+// Optimisers take the square root of the means and sums of squares, so these must not be negative.
 absl::Status CheckSlots(const engine::Network& network, const engine::State& state,
                         const std::string& field) {
   const int64_t P = network.parameter_count();
@@ -114,7 +115,7 @@ absl::Status CheckSlots(const engine::Network& network, const engine::State& sta
   return absl::OkStatus();
 }
 
-// The standardisation that a message brings, or the current one.
+// Sets the standardisation of `state` if the message has one.
 absl::Status DecodeStandardized(const v1::Parameters& message, const std::string& field,
                                 const engine::Network& network, engine::State* state) {
   if (!message.has_input_standardization()) return absl::OkStatus();
@@ -190,7 +191,7 @@ absl::StatusOr<engine::Buffer> DecodeGradients(const NamedTensors& tensors,
 
 int64_t EncodedParametersBytes(const engine::Network& network, v1::TensorEncoding encoding,
                                bool with_optimizer_state) {
-  // Name, shape and all that a tensor has beside its elements.
+  // Name, shape and the other fields of a tensor, without its elements.
   constexpr int64_t kTensorBytes = 96;
   const int64_t copies = with_optimizer_state ? 1 + network.slot_count() : 1;
   const int64_t tensors = 2 * static_cast<int64_t>(network.spec().layers.size());
@@ -246,7 +247,8 @@ absl::StatusOr<std::shared_ptr<engine::State>> DecodeParameters(const v1::Parame
     status = DecodePlateau(message, absl::StrCat(field, ".plateau"), network, next.get());
   if (!status.ok()) return status;
   next->step = message.has_step() ? message.step() : current.step;
-  // Without its slots the optimiser begins anew, and Adam's t with it.
+  // Without slots in the message the optimiser restarts, so its step count (Adam's t) restarts too.
+  // An optimiser that has no slots has no state to lose and keeps the count.
   const int64_t restart = network.slot_count() == 0 ? next->step : 0;
   next->optimizer_step = has_slots || network.slot_count() == 0
                              ? (message.has_optimizer_step() ? message.optimizer_step() : restart)

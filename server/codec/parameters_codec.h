@@ -1,4 +1,4 @@
-// Between Parameters messages and a model's state.
+// Converts between Parameters messages and a model's state.
 #ifndef BACKPROP_SERVER_CODEC_PARAMETERS_CODEC_H_
 #define BACKPROP_SERVER_CODEC_PARAMETERS_CODEC_H_
 
@@ -20,19 +20,20 @@ void EncodeParameters(const engine::Network& network, const engine::State& state
                       v1::TensorEncoding encoding, bool with_optimizer_state,
                       v1::Parameters* message);
 
-// Bytes that EncodeParameters would write, at most.
+// Upper bound of the size in bytes of the message that EncodeParameters would write.
 int64_t EncodedParametersBytes(const engine::Network& network, v1::TensorEncoding encoding,
                                bool with_optimizer_state);
 
-// OK, or RESOURCE_EXHAUSTED if they are too many for a reply.
+// RESOURCE_EXHAUSTED if that size is too large for a reply.
 absl::Status CheckParametersSize(const engine::Network& network, v1::TensorEncoding encoding,
                                  bool with_optimizer_state, const base::Limits& limits);
 
-// OK, or INVALID_ARGUMENT about `encoding`.
+// INVALID_ARGUMENT about `encoding` if its value is unknown.
 absl::Status CheckEncoding(v1::TensorEncoding encoding);
 
-// `current` with what the message brings put in its place. Optimiser state is taken whole or, if
-// there is none, set to zero. With `require_all` every parameter tensor must be there. Fields from
+// A copy of `current` with the values of the message. Tensors that the message omits keep their
+// values; with `require_all`, every parameter tensor is required. Optimiser state must be complete
+// or absent; if it is absent, it is reset. INVALID_ARGUMENT, with field paths that start with
 // `field`.
 absl::StatusOr<std::shared_ptr<engine::State>> DecodeParameters(const v1::Parameters& message,
                                                                 absl::string_view field,
@@ -40,9 +41,11 @@ absl::StatusOr<std::shared_ptr<engine::State>> DecodeParameters(const v1::Parame
                                                                 const engine::State& current,
                                                                 bool require_all);
 
-// Gradients (P), laid out as the parameters, in the network's precision.
+// `gradients` has one value for each parameter, in the layout of the parameters and in the
+// network's precision.
 void EncodeGradients(const engine::Network& network, const std::byte* gradients,
                      v1::TensorEncoding encoding, NamedTensors* tensors);
+// The same layout. Every tensor is required. INVALID_ARGUMENT, with field paths from `field`.
 absl::StatusOr<engine::Buffer> DecodeGradients(const NamedTensors& tensors,
                                                const std::string& field,
                                                const engine::Network& network);

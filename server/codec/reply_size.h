@@ -1,4 +1,5 @@
-// How large replies become, so that one that gRPC would not send is refused before the work for it.
+// Computes the sizes of replies. A request whose reply would be too large for gRPC is rejected
+// before the work for it begins.
 #ifndef BACKPROP_SERVER_CODEC_REPLY_SIZE_H_
 #define BACKPROP_SERVER_CODEC_REPLY_SIZE_H_
 
@@ -16,26 +17,28 @@
 
 namespace backprop::codec {
 
-// What gRPC sends and receives beyond max_message_bytes: what surrounds the tensors of a message.
+// gRPC sends and receives messages of max_message_bytes plus this, for the fields around the
+// tensors.
 inline constexpr int64_t kEnvelopeBytes = 64 << 10;
 
-// A number as protobuf writes it.
+// Size of a number as a varint.
 inline int64_t VarintBytes(int64_t value) {
   int64_t bytes = 1;
   for (auto rest = static_cast<uint64_t>(value) >> 7; rest > 0; rest >>= 7) ++bytes;
   return bytes;
 }
 
-// A string, or a message of that size, among others of its field.
+// Size of one entry of a repeated field, which is a string or a message of `size` bytes. The field
+// number must be below 16.
 inline int64_t FieldBytes(int64_t size) { return 1 + VarintBytes(size) + size; }
 
-// An element of a tensor.
+// Size of one element of a tensor.
 inline int64_t ElementBytes(v1::TensorEncoding encoding, engine::DataType type) {
   return encoding == v1::TENSOR_ENCODING_RAW ? engine::SizeOf(type)
                                              : static_cast<int64_t>(sizeof(double));
 }
 
-// The longest of some names, as a field.
+// Size of the longest of `names` as an entry of a repeated field; 0 without names.
 inline int64_t LongestFieldBytes(const std::vector<std::string>& names) {
   int64_t most = 0;
   for (const std::string& name : names) {
@@ -44,8 +47,8 @@ inline int64_t LongestFieldBytes(const std::vector<std::string>& names) {
   return most;
 }
 
-// RESOURCE_EXHAUSTED about `field` if a reply of so many bytes is too large; `advice` says what to
-// do.
+// RESOURCE_EXHAUSTED about `field` if `bytes` is more than max_message_bytes. `advice` is appended
+// to the message and tells the caller what to do.
 inline absl::Status CheckReplyBytes(absl::string_view field, int64_t bytes,
                                     const base::Limits& limits, absl::string_view advice) {
   if (bytes <= limits.max_message_bytes) return absl::OkStatus();

@@ -47,13 +47,14 @@ constexpr EnumPair<v1::Initializer, Initializer> kBiasInitializers[] = {
 constexpr EnumPair<v1::DataType, DataType> kDataTypes[] = {
     {v1::DATA_TYPE_FLOAT32, DataType::kFloat32}, {v1::DATA_TYPE_FLOAT64, DataType::kFloat64}};
 
-// Of biases: PyTorch draws them as its weights. With any other initialiser they start at 0, which
-// is also what a spec means that was stored before biases had an initialiser.
+// The default for the biases of a layer. PyTorch draws biases like weights. With any other
+// initialiser of the weights, biases start at 0. A spec that was stored before biases had an
+// initialiser means the same.
 Initializer DefaultBiasInitializer(Initializer weights) {
   return weights == Initializer::kPytorchLinear ? Initializer::kPytorchLinear : Initializer::kZeros;
 }
 
-// `value` is given with CONSTANT, and with nothing else.
+// `value` is required with CONSTANT and not allowed otherwise.
 void CheckConstant(bool constant, bool given, double value, const std::string& field,
                    const NumberRules& check, base::Fields* fields) {
   if (given) {
@@ -64,7 +65,7 @@ void CheckConstant(bool constant, bool given, double value, const std::string& f
   }
 }
 
-// The numbers that only one kind of layer has.
+// Decodes the numbers that are valid for some layers only.
 void DecodeLayerOptions(const v1::Layer& layer, const std::string& field, bool last,
                         const NumberRules& check, base::Fields* fields, engine::LayerSpec* out) {
   if (layer.has_negative_slope()) {
@@ -122,7 +123,7 @@ void DecodeLayers(const v1::ModelSpec& message, engine::NetworkSpec* spec, base:
 engine::Standardization DecodeStandardization(const v1::InputStandardization& message,
                                               const std::string& field, int64_t features,
                                               base::Fields* fields) {
-  // Both are used in float64, whatever the model's precision.
+  // Both are used in float64, regardless of the model's precision.
   const NumberRules check(DataType::kFloat64, fields);
   engine::Standardization out;
   out.mean = DecodeList(message.mean(), field + ".mean", features, "feature", fields,
@@ -198,7 +199,7 @@ void EncodeSpec(const engine::NetworkSpec& spec, v1::ModelSpec* message) {
     if (layer.activation == Activation::kElu) out->set_alpha(layer.alpha);
     if (layer.dropout > 0) out->set_dropout(layer.dropout);
     if (layer.initializer == Initializer::kConstant) out->set_initial_value(layer.initial_value);
-    // A spec without drawn biases reads as it did before biases had an initialiser.
+    // Without drawn biases, the message is the same as before biases had an initialiser.
     if (layer.bias_initializer != Initializer::kZeros ||
         layer.initializer == Initializer::kPytorchLinear) {
       out->set_bias_initializer(EncodeEnum(kBiasInitializers, layer.bias_initializer));

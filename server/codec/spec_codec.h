@@ -1,4 +1,5 @@
-// Between ModelSpec messages and the engine's specs: the one place that validates them.
+// Converts between ModelSpec messages and the engine's specs. Only this file and its parts
+// (loss_codec, optimizer_codec) validate specs.
 #ifndef BACKPROP_SERVER_CODEC_SPEC_CODEC_H_
 #define BACKPROP_SERVER_CODEC_SPEC_CODEC_H_
 
@@ -17,23 +18,27 @@
 
 namespace backprop::codec {
 
-// Defaults filled in. INVALID_ARGUMENT with every violation found, fields from "spec."; or
-// RESOURCE_EXHAUSTED for too many layers or parameters. Class and feature names are checked too.
+// Fills in defaults and checks the spec, including its class and feature names. INVALID_ARGUMENT
+// with every violation found, with field paths from "spec."; RESOURCE_EXHAUSTED for too many layers
+// or parameters.
 absl::StatusOr<engine::NetworkSpec> DecodeSpec(const v1::ModelSpec& message,
                                                const base::Limits& limits);
 
-// mean and std, both of `features` numbers or both empty; violations, from `field`, are added.
+// mean and std must both have `features` numbers or both be empty. Adds violations, with field
+// paths that start with `field`.
 engine::Standardization DecodeStandardization(const v1::InputStandardization& message,
                                               const std::string& field, int64_t features,
                                               base::Fields* fields);
 void EncodeStandardization(const engine::Standardization& standardization,
                            v1::InputStandardization* message);
 
-// With every default written out.
+// Writes every default explicitly.
 void EncodeSpec(const engine::NetworkSpec& spec, v1::ModelSpec* message);
 
-// A spec as the store keeps it: the message, every default written out, with the names that belong
-// to it. Limits do not matter when it is read again.
+// A spec as the store keeps it: a serialized ModelSpec with every default written explicitly and
+// with the class and feature names. DecodeSpecRecord does not apply the server's limits, so that a
+// model stays readable after a limit is lowered. It returns DATA_LOSS if the record cannot be
+// parsed, or the errors of DecodeSpec.
 std::string EncodeSpecRecord(const engine::NetworkSpec& spec,
                              const std::vector<std::string>& class_names,
                              const std::vector<std::string>& feature_names);

@@ -45,7 +45,7 @@ bool IsFloat(v1::DataType type) {
   return type == v1::DATA_TYPE_FLOAT32 || type == v1::DATA_TYPE_FLOAT64;
 }
 
-// The number of elements the message brings, after checking that its form is right.
+// Checks everything but the shape and the elements. Returns the number of elements.
 absl::StatusOr<int64_t> CountElements(const v1::Tensor& tensor, absl::string_view field,
                                       bool wants_floats) {
   const bool typed = tensor.values_size() > 0;
@@ -95,7 +95,7 @@ absl::Status WrongCount(const v1::Tensor& tensor, absl::string_view field, int64
                    NameOf(tensor.data_type()), ", got ", tensor.raw().size()));
 }
 
-// The number of rows, after checking the shape against the rules and the element count.
+// Checks the shape against the rules and the number of elements. Returns the number of rows.
 absl::StatusOr<int64_t> CheckShape(const v1::Tensor& tensor, const MatrixRules& rules,
                                    int64_t count) {
   const std::string shape_field = absl::StrCat(rules.field, ".shape");
@@ -172,11 +172,12 @@ absl::Status BadElement(const v1::Tensor& tensor, const MatrixRules& rules, int6
   return FieldError(field, absl::StrCat("must be finite, got ", value, hint));
 }
 
-// Copies the elements into `out`, converting, and checks that each is finite there.
+// Converts the elements to `To`, copies them into `out`, and checks that each is finite there.
 template <class From, bool swapped, class To>
 absl::Status CopyFinite(const v1::Tensor& tensor, const char* from, const MatrixRules& rules,
                         std::span<To> out) {
-  // A sum of products with 0 is 0 if and only if all are finite; only then is the culprit sought.
+  // The sum of the products with 0 is 0 if all elements are finite, otherwise NaN. The loop that
+  // finds the element runs only in the second case.
   To check = 0;
   for (size_t i = 0; i < out.size(); ++i) {
     out[i] = static_cast<To>(Load<From>(from + i * sizeof(From), swapped));

@@ -1,4 +1,4 @@
-// Between Tensor messages and the engine's memory.
+// Converts between Tensor messages and the engine's memory.
 #ifndef BACKPROP_SERVER_CODEC_TENSOR_CODEC_H_
 #define BACKPROP_SERVER_CODEC_TENSOR_CODEC_H_
 
@@ -14,16 +14,16 @@
 
 namespace backprop::codec {
 
-// What a matrix in a request must be like.
+// Requirements for a matrix in a request.
 struct MatrixRules {
   std::string field;                                       // its path, such as "batch.inputs"
-  int64_t rows = kAnyRows;                                 // wanted rows
-  int64_t cols = 1;                                        // wanted columns
+  int64_t rows = kAnyRows;                                 // required rows
+  int64_t cols = 1;                                        // required columns
   int64_t max_rows = 0;                                    // with kAnyRows: the server's limit
-  engine::DataType type;                                   // wanted precision
+  engine::DataType type;                                   // precision of the result
   const std::vector<std::string>* column_names = nullptr;  // for errors; null or empty: none
-  bool is_data = false;    // what a caller measured: refused if it looks big-endian (byte_order.h)
-  bool is_vector = false;  // one row or column: errors count its elements by one index
+  bool is_data = false;    // of rows, not a model: rejected if it looks big-endian (byte_order.h)
+  bool is_vector = false;  // one row or column: errors name an element by one index
 
   static constexpr int64_t kAnyRows = -1;
 };
@@ -33,21 +33,25 @@ struct Matrix {
   engine::Buffer elements;  // (rows, cols)
 };
 
-// Checks shape, size and finiteness before and after the one copy into aligned memory; allocates
-// no more than the message's own size, at most twice (float32 to float64). A vector is a matrix of
-// one row, or of one column where cols is 1. INVALID_ARGUMENT, or RESOURCE_EXHAUSTED for max_rows.
+// Checks the form, shape and size of the tensor, then copies its elements once into aligned memory
+// and checks that each is finite in the precision of the result. Allocates at most the size of the
+// message, or twice that when it converts float32 to float64. A tensor of one dimension is a matrix
+// of one row, or of one column if cols is 1. INVALID_ARGUMENT, with field paths that start with
+// rules.field; RESOURCE_EXHAUSTED for more than max_rows rows.
 absl::StatusOr<Matrix> DecodeMatrix(const v1::Tensor& tensor, const MatrixRules& rules);
 
-// Whole numbers in [0, classes), shape [n]; `rows` as above.
+// Decodes `rows` class indices: whole numbers in [0, classes). INVALID_ARGUMENT about `field`, also
+// if the tensor looks big-endian.
 absl::StatusOr<std::vector<int32_t>> DecodeClasses(const v1::Tensor& tensor,
                                                    absl::string_view field, int64_t classes,
                                                    int64_t rows);
 
-// Writes elements of the given precision and shape in the given form.
+// Writes elements of precision `type`: as raw bytes for TENSOR_ENCODING_RAW, otherwise as values.
+// `elements` needs no alignment.
 void EncodeTensor(const std::byte* elements, engine::DataType type,
                   const std::vector<int64_t>& shape, v1::TensorEncoding encoding, v1::Tensor* out);
 
-// The form in which a request's tensor came.
+// The encoding of a tensor in a request: RAW if it has raw bytes, otherwise VALUES.
 v1::TensorEncoding EncodingOf(const v1::Tensor& tensor);
 
 }  // namespace backprop::codec

@@ -1,4 +1,5 @@
-// Times and durations as the contract has them.
+// Encodes times, which must be 1970 or later, and durations. A value that does not fit int64
+// nanoseconds is encoded as the nearest one that does.
 #ifndef BACKPROP_SERVER_CODEC_TIME_CODEC_H_
 #define BACKPROP_SERVER_CODEC_TIME_CODEC_H_
 

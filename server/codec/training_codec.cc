@@ -12,11 +12,11 @@
 namespace backprop::codec {
 namespace {
 
-// Step counts stay far from the end of int64.
+// With this limit, step counts cannot overflow int64.
 constexpr int64_t kMaxIterations = int64_t{1} << 53;
 constexpr absl::Duration kDefaultReportInterval = absl::Seconds(1);
 constexpr absl::Duration kMinReportInterval = absl::Milliseconds(1);
-// Longer than any run: a count of nanoseconds must fit a record.
+// The limit keeps the interval within the int64 nanoseconds of a record.
 constexpr absl::Duration kMaxReportInterval = absl::Hours(24 * 3653);
 
 v1::StopReason Encode(session::StopReason reason) {
@@ -56,7 +56,7 @@ void EncodeProgress(const session::Progress& progress, v1::Progress* message) {
   }
 }
 
-// The rows that are left to train on once the validation split is taken.
+// Returns the number of rows to train on, without the rows of the validation split.
 int64_t DecodeSplit(const v1::TrainingConfig& message, int64_t rows, bool has_validation,
                     base::Fields* fields, session::RunConfig* config) {
   if (!message.has_validation_split()) return rows;

@@ -1,4 +1,4 @@
-// Between the messages about training and the session's types.
+// Converts between the messages about training and the session's types.
 #ifndef BACKPROP_SERVER_CODEC_TRAINING_CODEC_H_
 #define BACKPROP_SERVER_CODEC_TRAINING_CODEC_H_
 
@@ -14,8 +14,9 @@
 
 namespace backprop::codec {
 
-// Defaults filled in for data of `rows` rows. `has_validation`: whether rows to validate on are
-// given. Fields from "config.".
+// Fills in the defaults for training data of `rows` rows. `has_validation`: whether the request
+// provides validation data. INVALID_ARGUMENT with every violation found, with field paths from
+// "config.".
 absl::StatusOr<session::RunConfig> DecodeTrainingConfig(const v1::TrainingConfig& message,
                                                         int64_t rows, bool has_validation);
 
