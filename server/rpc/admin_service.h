@@ -1,4 +1,4 @@
-// What concerns a server as a whole: backups.
+// The RPCs that concern the whole server: backups.
 #ifndef BACKPROP_SERVER_RPC_ADMIN_SERVICE_H_
 #define BACKPROP_SERVER_RPC_ADMIN_SERVICE_H_
 

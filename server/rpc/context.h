@@ -1,4 +1,4 @@
-// What every call of the service works with.
+// What all RPCs share: the models, the log of calls, and the calls that are open.
 #ifndef BACKPROP_SERVER_RPC_CONTEXT_H_
 #define BACKPROP_SERVER_RPC_CONTEXT_H_
 
@@ -18,17 +18,18 @@
 
 namespace backprop::rpc {
 
-// One finished call, for the log.
+// One finished call, for the log. Valid while the observer runs.
 struct CallRecord {
   const char* method;        // "Step"
-  const std::string& model;  // as the caller named it
+  const std::string& model;  // the name in the request, not checked
   absl::StatusCode code;
   absl::string_view message;
   absl::Duration elapsed;
 };
+// Called by any thread.
 using CallObserver = std::function<void(const CallRecord&)>;
 
-// Counts the calls under way. Thread-safe.
+// Counts the calls that have not finished. Thread-safe.
 class CallCounter {
  public:
   void Enter() {
@@ -39,7 +40,7 @@ class CallCounter {
     const base::MutexLock lock(&mu_);
     if (--calls_ == 0) none_.NotifyAll();
   }
-  // Waits until there are none; false if that takes longer than `timeout`.
+  // Waits until no call is left. Returns false after `timeout`.
   bool WaitForNone(absl::Duration timeout) {
     const base::MutexLock lock(&mu_);
     return none_.WaitFor(&mu_, timeout,
@@ -52,14 +53,15 @@ class CallCounter {
   int64_t calls_ ABSL_GUARDED_BY(mu_) = 0;
 };
 
-// A call that stays open until its caller ends it, and must be told when the server stops.
+// A call that stays open until its caller ends it, so it must be notified when the server stops.
 class OpenCall {
  public:
   virtual ~OpenCall() = default;
+  // Called at most once, by the thread that stops the server.
   virtual void OnServerStop() = 0;
 };
 
-// The calls that are to be told. Thread-safe.
+// The open calls to notify. Holds no references to them. Thread-safe.
 class OpenCalls {
  public:
   void Add(std::weak_ptr<OpenCall> call) {
@@ -67,6 +69,7 @@ class OpenCalls {
     std::erase_if(calls_, [](const auto& known) { return known.expired(); });
     calls_.push_back(std::move(call));
   }
+  // Notifies all calls added so far, without holding a lock.
   void TellAll() {
     std::vector<std::weak_ptr<OpenCall>> calls;
     {
@@ -83,6 +86,7 @@ class OpenCalls {
   std::vector<std::weak_ptr<OpenCall>> calls_ ABSL_GUARDED_BY(mu_);
 };
 
+// The members are thread-safe or do not change while the server runs.
 struct Context {
   session::Environment* environment;
   session::Registry* registry;

@@ -1,4 +1,4 @@
-// The reactor of every call that streams a file.
+// The reactor of calls that stream a file to the caller.
 #ifndef BACKPROP_SERVER_RPC_DOWNLOAD_STREAM_H_
 #define BACKPROP_SERVER_RPC_DOWNLOAD_STREAM_H_
 
@@ -22,22 +22,22 @@
 
 namespace backprop::rpc {
 
-// Where the bytes come from. Called by one thread at a time.
+// Produces the bytes of the file. Called by one thread at a time.
 class PieceSource {
  public:
   virtual ~PieceSource() = default;
-  // The next bytes, at most 1 MiB and at least one; nothing at the end.
+  // Returns the next 1 byte to 1 MiB; nothing at the end of the file. An error ends the call.
   virtual absl::StatusOr<std::optional<std::string>> Next() = 0;
 };
 
-// Fetches a piece on the compute pool, writes it, and fetches the next when gRPC has taken it.
-// Keeps itself alive until OnDone.
+// Fetches a piece on the compute pool, writes it, and fetches the next piece when gRPC has taken
+// this one. Keeps itself alive until OnDone.
 template <class Response>
 class DownloadStream final : public grpc::ServerWriteReactor<Response>,
                              public OpenCall,
                              public std::enable_shared_from_this<DownloadStream<Response>> {
  public:
-  // `source` may be an error, which ends the call.
+  // `method` must be a literal. If `source` is an error, the call ends with it.
   static std::shared_ptr<DownloadStream> Start(
       Context* context, const char* method, const std::string& model,
       absl::StatusOr<std::unique_ptr<PieceSource>> source) {
@@ -58,7 +58,7 @@ class DownloadStream final : public grpc::ServerWriteReactor<Response>,
     context_->calls.Enter();
   }
 
-  // The piece was taken: no operation is under way, and this thread alone decides what comes next.
+  // gRPC has taken the piece. No other operation is pending, so no other thread starts one.
   void OnWriteDone(bool ok) override {
     TakeOver(this);
     const auto self = this->shared_from_this();

@@ -1,5 +1,6 @@
-// Tells ThreadSanitizer what it cannot see: gRPC orders the reactions of a call after the
-// operations that lead to them, but its libraries are not instrumented. Nothing in other builds.
+// Annotations for ThreadSanitizer. gRPC runs the reactions of a call after the operations that
+// cause them, but ThreadSanitizer cannot see this order because gRPC's libraries are not
+// instrumented. Both functions do nothing in other builds.
 #ifndef BACKPROP_SERVER_RPC_HAND_OVER_H_
 #define BACKPROP_SERVER_RPC_HAND_OVER_H_
 
@@ -10,14 +11,14 @@ extern "C" void __tsan_release(void* address);
 
 namespace backprop::rpc {
 
-// Before gRPC may call a reaction of `reactor` on another thread.
+// Call before an operation after which gRPC may call a reaction of `reactor` on another thread.
 inline void HandOver([[maybe_unused]] void* reactor) {
 #ifdef __SANITIZE_THREAD__
   __tsan_release(reactor);
 #endif
 }
 
-// First in every reaction.
+// Call first in every reaction.
 inline void TakeOver([[maybe_unused]] void* reactor) {
 #ifdef __SANITIZE_THREAD__
   __tsan_acquire(reactor);

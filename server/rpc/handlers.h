@@ -1,5 +1,7 @@
-// The handlers: decode and check, ask the session, encode, answer. Each answers its call exactly
-// once; a unary handler's request and response live until then.
+// The handlers of the RPCs: each decodes and checks the request, calls the session, encodes the
+// result, and responds to its call exactly once, from any thread. The request and the response of a
+// unary call live until then; the request of a streaming call may be freed as soon as the handler
+// returns. Handlers do not block. Thread-safe.
 #ifndef BACKPROP_SERVER_RPC_HANDLERS_H_
 #define BACKPROP_SERVER_RPC_HANDLERS_H_
 
@@ -25,8 +27,9 @@ void HandleListModels(Context*, UnaryCall*, const v1::ListModelsRequest&, v1::Li
 void HandleDeleteModel(Context*, UnaryCall*, const v1::DeleteModelRequest&,
                        v1::DeleteModelResponse*);
 
-// Creates what `request` asks for and describes it in `model`; all three live until `done`, which
-// is called once. `method`: of the call, which a retry repeats.
+// Creates the model of `request` and describes it in `model`. `request` and `model` must live until
+// `done` is called: once, from any thread. `method` is the name of the RPC; the detection of
+// retries distinguishes methods.
 void CreateFrom(Context* context, const char* method, const v1::CreateModelRequest& request,
                 session::IsCancelled cancelled, v1::Model* model,
                 absl::AnyInvocable<void(const absl::Status&)> done);
@@ -54,12 +57,12 @@ void HandleStopTraining(Context*, UnaryCall*, const v1::StopTrainingRequest&,
                         v1::StopTrainingResponse*);
 void HandleStep(Context*, UnaryCall*, const v1::StepRequest&, v1::StepResponse*);
 
-// A step that passed all checks and can be made; `cancelled` is the caller's to set.
+// A step whose request passed all checks. The caller must set args.cancelled.
 struct StepWork {
   std::shared_ptr<session::Session> model;
   session::Session::StepArgs args;
 };
-// `model_name` stands for the request's.
+// Uses `model_name` instead of request.model().
 absl::StatusOr<StepWork> DecodeStep(Context* context, const v1::StepRequest& request,
                                     const std::string& model_name);
 
@@ -92,12 +95,14 @@ void HandleRestoreCheckpoint(Context*, UnaryCall*, const v1::RestoreCheckpointRe
 void HandleDeleteCheckpoint(Context*, UnaryCall*, const v1::DeleteCheckpointRequest&,
                             v1::DeleteCheckpointResponse*);
 
-// The session of `models/{id}`, or why there is none. Errors name `field`.
+// The session of the model `name`, models/{id}. INVALID_ARGUMENT about `field` if `name` is not of
+// this form; errors of Registry::Find.
 absl::StatusOr<std::shared_ptr<session::Session>> FindModel(Context* context,
                                                             absl::string_view field,
                                                             absl::string_view name);
 
-// The caller's id with a hash of method and content, or INVALID_ARGUMENT.
+// The request id with a hash of the method and the content; empty without a request id.
+// INVALID_ARGUMENT about `request_id` if it is not valid.
 absl::StatusOr<session::RequestKey> KeyOf(const char* method, const std::string& request_id,
                                           const google::protobuf::Message& request);
 

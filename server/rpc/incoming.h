@@ -1,4 +1,4 @@
-// A request as it comes from the wire: bytes that nobody has looked at yet.
+// A request as it arrives: bytes that are not parsed yet.
 #ifndef BACKPROP_SERVER_RPC_INCOMING_H_
 #define BACKPROP_SERVER_RPC_INCOMING_H_
 
@@ -12,33 +12,35 @@
 
 namespace backprop::rpc {
 
-// Parses `bytes`, which are freed, into `message`. INVALID_ARGUMENT (MALFORMED_REQUEST) that says
-// what is wrong if they are no such message; `message` is then unspecified.
+// Parses `bytes` into `message` and frees them. INVALID_ARGUMENT (MALFORMED_REQUEST) with the
+// reason if they cannot be parsed; `message` is then unspecified.
 absl::Status ParseMessage(grpc::ByteBuffer* bytes, google::protobuf::Message* message);
 
-// The same error, about the message of that number in a stream; OK stays OK.
+// Adds to `error` that it is about message `number` of a stream, counted from 1. OK stays OK.
 absl::Status AboutMessage(int64_t number, const absl::Status& error);
 
-// Has protobuf's complaints about strings that are not UTF-8 go into the errors of ParseMessage,
-// not into the log; other messages of protobuf's go where they went before. Call once, before the
-// first server and after logging is set up.
+// Makes ParseMessage report strings that are not UTF-8 in its errors, instead of protobuf in its
+// log. Other log messages of protobuf are passed to the previous log handler. Call once, after
+// SetLibraryLog and before the first server is started.
 void CaptureParseErrors();
 
-// What gRPC reads into for a method whose request is a Message. gRPC's own parsing answers
-// UNIMPLEMENTED without a word to a request that cannot be parsed, and ends a stream as if the
-// caller had sent no more. Here the handler parses, on the same thread, and can refuse a call
-// before it does.
+// The request type that gRPC sees for a method whose request is a Message. The handler parses the
+// request itself, on the same thread, and can reject a call before it parses. With gRPC's own
+// parsing, a request that cannot be parsed gets UNIMPLEMENTED without a message, and a stream ends
+// as if the caller had sent no more messages. Thread-compatible, including the const methods.
 template <class Message>
 class Incoming {
  public:
-  // Parses what came last. gRPC hands out requests as const.
+  // Parses the latest message. Call once for each message. Const because gRPC passes requests as
+  // const.
   absl::Status Parse() const { return ParseMessage(&bytes_, &message_); }
-  // Valid after Parse, until the next one comes.
+  // Valid after Parse() until the next message is read.
   const Message& message() const { return message_; }
 
-  // Of what came last, before it is parsed.
+  // Size of the latest message. Call before Parse().
   int64_t size_bytes() const { return static_cast<int64_t>(bytes_.Length()); }
 
+  // For gRPC: takes the bytes of the next message.
   void Take(grpc::ByteBuffer* bytes) { bytes_.Swap(bytes); }
 
  private:

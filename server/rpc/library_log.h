@@ -1,4 +1,4 @@
-// What gRPC and protobuf have to say, which they would write to standard error by themselves.
+// Redirects the log of gRPC and protobuf, which these libraries otherwise write to standard error.
 #ifndef BACKPROP_SERVER_RPC_LIBRARY_LOG_H_
 #define BACKPROP_SERVER_RPC_LIBRARY_LOG_H_
 
@@ -9,13 +9,14 @@ namespace backprop::rpc {
 struct LibraryLine {
   enum class Level { kDebug, kWarning, kError, kFatal };
   const char* library;
-  const char* file;  // where it was written; lives for ever
+  const char* file;  // the source file that logs; never freed
   int line;
   Level level;
   std::string text;
 };
 
-// Has it passed to `log`, which any thread calls. Call once, before any other use of either.
+// Passes each line to `log`, which any thread may call. Call once, before any other use of gRPC or
+// protobuf.
 void SetLibraryLog(void (*log)(const LibraryLine&));
 
 }  // namespace backprop::rpc

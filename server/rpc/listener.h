@@ -1,5 +1,5 @@
-// The accept loop. gRPC 1.51's own ends for ever when accept() fails once, as it does when
-// descriptors run out.
+// The accept loop. The loop of gRPC 1.51 stops permanently when accept() fails once, for example
+// because no descriptor is free.
 #ifndef BACKPROP_SERVER_RPC_LISTENER_H_
 #define BACKPROP_SERVER_RPC_LISTENER_H_
 
@@ -19,54 +19,59 @@
 
 namespace backprop::rpc {
 
-// How many connections there may be.
+// Limits on connections.
 struct ConnectionLimits {
-  // Connections open at once.
+  // Maximum number of open connections.
   int64_t max_connections = 10'000;
-  // A connection whose descriptor is not below this number is refused. The system hands out the
-  // lowest free number, so that what lies above stays free for the store, files and logs.
+  // A connection is refused unless its descriptor is below this number. The system assigns the
+  // lowest free number, so the numbers from this one up stay free for the store, files and logs.
   int max_descriptor = 1 << 20;
-  // TCP gives a connection up when its peer has acknowledged nothing for so long. 0: the system's
-  // default, some 15 minutes.
+  // TCP closes a connection when its peer has not acknowledged sent data for this time. 0: the
+  // system's default, approximately 15 minutes.
   absl::Duration unacknowledged = absl::ZeroDuration();
 };
 
-// Takes connections from listening sockets and hands them to gRPC, on one thread of its own. At a
-// limit a connection is accepted and closed at once, so that its client learns of it; one line a
-// period says how many. When there is room again the next connection is served.
+// Accepts connections and passes them to gRPC, on its own thread. When a limit is reached, it
+// accepts a connection and closes it immediately, so that the client gets an error. It recovers
+// automatically: the next connection within the limits is served. `on_warning` gets one line per 10
+// seconds with the number of refused connections, on the thread of the listener. Start, Stop and
+// EndConnections must be called by one thread at a time.
 //
 //     Listener listener(std::move(sockets), std::move(acceptor), limits, on_warning);
 //     server = builder.BuildAndStart();
-//     listener.Start();           // not before gRPC's server: it would lose connections
+//     listener.Start();           // after gRPC's server is started: earlier connections are lost
 //     …
-//     listener.Stop();            // no more connections
+//     listener.Stop();            // accepts no more connections
 //     listener.EndConnections(flush);
 //     server->Shutdown();
 //
-// gRPC owns the descriptor of a connection and closes it without telling. The table of connections
-// keeps the identity of each socket, and is swept when the limit is reached. New limits, such as
-// one for each peer, belong into Admit.
+// gRPC owns the descriptor of a connection and closes it without a notification. The table of
+// connections therefore stores the identity of each socket; entries of closed sockets are removed
+// when the limit is reached. A new limit, such as one per peer, should be added to Admit.
 class Listener {
  public:
   using Acceptor = grpc::experimental::ExternalConnectionAcceptor;
 
   Listener(std::vector<ListeningSockets> listening, std::unique_ptr<Acceptor> acceptor,
            ConnectionLimits limits, std::function<void(const std::string&)> on_warning);
-  ~Listener();  // stops
+  ~Listener();  // calls Stop
 
-  // The two descriptors that it needs beside its sockets could be had.
+  // Whether the two descriptors that the listener needs for itself could be opened. If not, it must
+  // not be started.
   bool ready() const { return wake_.open() && spare_.open(); }
 
+  // Call once, after gRPC's server is started.
   void Start();
-  // Closes the listening sockets. Connections go on.
+  // Waits for the thread and closes the listening sockets. Accepted connections stay open.
   void Stop();
-  // After Stop. Waits, for at most `flush`, until what was written has reached the peers, then ends
-  // every connection: calls on it end with UNAVAILABLE at their clients. gRPC's own Shutdown would
-  // answer calls that arrive meanwhile with CANCELLED, which clients do not retry.
+  // Call after Stop. Waits, for at most `flush`, until the peers have acknowledged all sent data,
+  // then ends every connection, which takes at most one more second. Clients get UNAVAILABLE for
+  // the calls on it. gRPC's own Shutdown would respond to calls that arrive in the meantime with
+  // CANCELLED, which clients do not retry.
   void EndConnections(absl::Duration flush);
 
  private:
-  // Which socket a descriptor is.
+  // Identifies the socket of a descriptor. All zero: unknown.
   struct Identity {
     dev_t device = 0;
     ino_t inode = 0;
@@ -78,11 +83,11 @@ class Listener {
 
   void Work();
   void TakeFrom(int listening_fd);
-  // Null if the connection is welcome, or else the reason for the log.
+  // Null if the connection is within the limits, otherwise the reason for the log.
   const char* Admit(int fd);
-  // Accepts one connection with the spare descriptor and closes it; false if there was none.
+  // Closes the spare descriptor, accepts one connection, and closes it. False if none was accepted.
   bool RefuseWithSpare(int listening_fd);
-  // Forgets the connections that gRPC has closed.
+  // Removes the connections that gRPC has closed from the table. Does nothing before next_sweep_.
   void Sweep();
   void Refused(const char* reason);
   void ReportRefusals();
@@ -92,13 +97,13 @@ class Listener {
   const ConnectionLimits limits_;
   const std::function<void(const std::string&)> on_warning_;
   Descriptor wake_;   // an eventfd: Stop writes to it
-  Descriptor spare_;  // is closed for a moment to refuse a connection when no descriptor is left
+  Descriptor spare_;  // freed for a moment to refuse a connection when no descriptor is left
   std::thread thread_;
 
-  // Of the thread while it runs, then of Stop's caller.
+  // Used by the thread while it runs, then by the callers of Stop and EndConnections.
   std::unordered_map<int, Identity> connections_;
   absl::Time next_sweep_ = absl::InfinitePast();
-  int64_t refused_ = 0;           // since the last line
+  int64_t refused_ = 0;           // connections since the last line
   const char* reason_ = nullptr;  // of the last refusal
   absl::Time last_refusal_ = absl::InfinitePast();
   absl::Time next_report_ = absl::InfinitePast();

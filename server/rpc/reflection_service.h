@@ -1,4 +1,4 @@
-// grpc.reflection.v1, which newer tools ask for first. gRPC 1.51 brings v1alpha alone.
+// The service grpc.reflection.v1, which newer tools try first. gRPC 1.51 has only v1alpha.
 #ifndef BACKPROP_SERVER_RPC_REFLECTION_SERVICE_H_
 #define BACKPROP_SERVER_RPC_REFLECTION_SERVICE_H_
 
@@ -8,7 +8,7 @@
 
 namespace backprop::rpc {
 
-// Describes the services of this process from their generated code, as v1alpha does.
+// Describes the services of this process from their generated code, like v1alpha.
 class ReflectionService final : public ServiceBase<grpc::reflection::v1::ServerReflection> {
  public:
   // `context` must outlive the service.

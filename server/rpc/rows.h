@@ -1,4 +1,4 @@
-// The rows of a request: those that it brings, or a dataset's.
+// The rows that a request works on: rows in the request, or the rows of a dataset.
 #ifndef BACKPROP_SERVER_RPC_ROWS_H_
 #define BACKPROP_SERVER_RPC_ROWS_H_
 
@@ -13,18 +13,20 @@
 
 namespace backprop::rpc {
 
-// What a request says of some rows. `batch` is null if it brings none; `field` is its name.
+// The fields of a request that select rows. At most one of `batch` and `dataset` may be given.
 struct RowsAsked {
-  const v1::Batch* batch = nullptr;
-  std::string dataset;  // `datasets/{id}`, or empty
-  std::string field;
-  std::string dataset_field;
+  const v1::Batch* batch = nullptr;  // null: not given
+  std::string dataset;               // `datasets/{id}`; empty: not given
+  std::string field;                 // field path of `batch`
+  std::string dataset_field;         // field path of `dataset`
   bool required = true;
 };
 
-// Gets them, checked against the model. A batch is decoded here and now; a dataset may have to be
-// read, after which `done` is called from another thread, and `asked.batch` is not needed for that.
-// Without rows that are not required: no rows.
+// Gets the rows and checks them against the model. `done` is called exactly once: for a batch
+// before GetRows returns; for a dataset possibly later, by another thread, after it was read.
+// `asked.batch` needs to live only until GetRows returns. If no rows are given and they are not
+// required, the result has no rows. Errors: INVALID_ARGUMENT about one of the two fields; those of
+// DecodeBatch and Datasets::Use.
 void GetRows(Context* context, const std::shared_ptr<session::Session>& model,
              const RowsAsked& asked,
              absl::AnyInvocable<void(absl::StatusOr<session::RowsInUse>)> done);

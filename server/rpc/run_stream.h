@@ -1,4 +1,4 @@
-// The reactor of every call that streams the events of a run.
+// The reactor of calls that stream the events of a run.
 #ifndef BACKPROP_SERVER_RPC_RUN_STREAM_H_
 #define BACKPROP_SERVER_RPC_RUN_STREAM_H_
 
@@ -23,17 +23,20 @@
 
 namespace backprop::rpc {
 
-// Writes one event at a time and reads the next from the run's log when gRPC has taken it: a slow
-// reader holds one message, not a queue. Keeps itself alive until OnDone; whoever calls into it
-// holds a reference. gRPC's operations are started without the lock, because they may call back.
+// Writes one event at a time, and reads the next one from the run's log when gRPC has taken it, so
+// a slow reader takes the memory of one message, not of a queue. Keeps itself alive until OnDone;
+// callers of its methods must hold a reference. gRPC's operations are started without the lock,
+// because they may call a reaction before they return. Thread-safe.
 template <class Response>
 class RunStream final : public grpc::ServerWriteReactor<Response>,
                         public session::RunListener,
                         public std::enable_shared_from_this<RunStream<Response>> {
  public:
-  // Whether the run ends when the call does.
+  // kOwns: the call is an owner of the run, which stops when its last owner is gone
+  // (Run::AddOwner). kWatches: the end of the call does not affect the run.
   enum class Ownership { kWatches, kOwns };
 
+  // `method` must be a literal. Attach must be called for the result.
   static std::shared_ptr<RunStream> Make(Context* context, const char* method,
                                          const std::string& model, Ownership ownership,
                                          int64_t from_sequence) {
@@ -52,7 +55,7 @@ class RunStream final : public grpc::ServerWriteReactor<Response>,
     context_->calls.Enter();
   }
 
-  // Begins to stream a run, or ends the call with an error. Called once.
+  // Starts to stream a run, or ends the call with an error. Call once.
   void Attach(absl::StatusOr<std::shared_ptr<session::Run>> run) {
     std::shared_ptr<session::Run> attached;
     bool orphaned = false;
@@ -113,7 +116,7 @@ class RunStream final : public grpc::ServerWriteReactor<Response>,
   }
 
  private:
-  // Starts the one operation that is due, if any.
+  // Starts the next operation if none is pending and one is due.
   void Pump() {
     const auto self = this->shared_from_this();
     std::optional<absl::Status> end;
@@ -123,11 +126,11 @@ class RunStream final : public grpc::ServerWriteReactor<Response>,
       end = EndStatus();
       if (!end.has_value()) {
         if (run_ == nullptr) return;
-        // Whether the run has ended is asked first: its last event is in the log by then.
+        // finished() must be read before the log: a finished run has its last event in the log.
         const bool run_finished = run_->finished();
         auto event = run_->log().Read(&next_);
         if (!event.has_value() && run_finished && !stop_reason_.has_value()) {
-          next_ = run_->log().last_sequence();  // who asked for later events gets the last one
+          next_ = run_->log().last_sequence();  // from_sequence is after the last event
           event = run_->log().Read(&next_);
         }
         if (event.has_value()) {

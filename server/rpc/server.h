@@ -1,4 +1,4 @@
-// Listening, the standard side services, and stopping in good order.
+// The gRPC server: its addresses, its standard services, and its shutdown.
 #ifndef BACKPROP_SERVER_RPC_SERVER_H_
 #define BACKPROP_SERVER_RPC_SERVER_H_
 
@@ -18,49 +18,54 @@
 
 namespace backprop::rpc {
 
-// Pings of HTTP/2. A connection whose peer vanished, or whose network stopped forwarding, is
-// noticed within `time` + `timeout`.
+// HTTP/2 pings. A connection whose peer or network has failed is detected and closed within `time`
+// + `timeout`.
 struct KeepaliveOptions {
-  absl::Duration time = absl::Seconds(10);     // after so long without a byte the server pings
-  absl::Duration timeout = absl::Seconds(10);  // for the answer; then the connection is closed
-  // Clients may ping this often, with calls and without. One that pings more often three times is
-  // sent away with too_many_pings. 0: as often as they like.
+  absl::Duration time = absl::Seconds(10);     // without received data, before the server pings
+  absl::Duration timeout = absl::Seconds(10);  // for the response, before it closes the connection
+  // Minimum interval between pings of a client, with or without active calls. The third ping that
+  // is too early closes the connection with too_many_pings. 0: no minimum.
   absl::Duration min_client_interval = absl::Seconds(5);
 };
 
 struct ServerOptions {
   std::vector<std::string> listen;         // "host:port" or "unix:path"; port 0 takes a free one
   std::string unix_socket;                 // path, or empty
-  std::vector<grpc::Service*> additional;  // served beside ours, for benchmarks
+  std::vector<grpc::Service*> additional;  // further services, for benchmarks; not owned
   KeepaliveOptions keepalive{};
-  // Of `connections`, `unacknowledged` follows from `keepalive`.
+  // `unacknowledged` is replaced by keepalive.time + keepalive.timeout if that is below one hour.
   ConnectionLimits connections{};
 };
 
-// Under this name the health service says whether changes can be stored. Without a disk they always
-// can.
+// The health service reports under this name whether changes can be stored. Without a data
+// directory it is always SERVING.
 inline constexpr char kWritesHealth[] = "backprop.v1.TrainingService.writes";
 
-// Serves TrainingService, AdminService, health, reflection and channelz. Thread-safe.
+// Serves TrainingService, AdminService, health, reflection and channelz. Thread-safe, but Stop must
+// be called by one thread at a time.
 class Server {
  public:
-  // UNAVAILABLE with what to do if an address cannot be had. `context` must outlive the server.
+  // `context` must outlive the server. Errors: UNAVAILABLE if the server cannot listen on an
+  // address, with advice in the message; INVALID_ARGUMENT if a path of a Unix socket is too long.
   static absl::StatusOr<std::unique_ptr<Server>> Start(const ServerOptions& options,
                                                        Context* context);
-  ~Server();
+  ~Server();  // stops without grace, if Stop was not called
 
-  // The addresses that clients can dial, "host:port" or "unix:path".
+  // The addresses for clients, "host:port" or "unix:path", with the ports that were bound.
   const std::vector<std::string>& addresses() const { return addresses_; }
 
-  // Health of the service kWritesHealth, apart from that of all calls.
+  // Health of the service kWritesHealth only.
   void SetWritable(bool writable);
   // Health of the server as a whole and of TrainingService.
   void SetServing(bool serving);
 
-  // In this order: health turns NOT_SERVING; new work is refused with UNAVAILABLE; runs stop at a
-  // step boundary and their streams end with UNAVAILABLE; calls under way finish, for at most
-  // `grace`, then they are cut off. Then the connections are closed: their clients get UNAVAILABLE,
-  // never CANCELLED, for calls that arrive too late. Returns whether all finished by themselves.
+  // Stops the server in these steps:
+  // - Health becomes NOT_SERVING. New work is rejected with UNAVAILABLE. Runs stop between two
+  //   steps, and their streams end with UNAVAILABLE.
+  // - Active calls get up to `grace` to finish.
+  // - The connections are closed. Clients get UNAVAILABLE, never CANCELLED, for calls that have not
+  //   finished or arrive too late.
+  // Returns whether all calls finished within `grace`; true if the server was stopped before.
   bool Stop(absl::Duration grace);
 
   // For clients in the same process.
@@ -77,9 +82,9 @@ class Server {
   AdminService admin_;
   ReflectionService reflection_;
   std::vector<std::string> addresses_;
-  std::vector<std::string> unix_sockets_;  // files that end with the server
+  std::vector<std::string> unix_sockets_;  // files that Stop deletes
   std::unique_ptr<grpc::Server> server_;
-  std::unique_ptr<Listener> listener_;  // hands connections to server_
+  std::unique_ptr<Listener> listener_;  // passes connections to server_
   bool stopped_ = false;
 };
 

@@ -1,4 +1,4 @@
-// How the methods of a service are registered with gRPC: one way for each kind of call.
+// Registers the methods of a service with gRPC: one function for each kind of RPC.
 #ifndef BACKPROP_SERVER_RPC_SERVICE_H_
 #define BACKPROP_SERVER_RPC_SERVICE_H_
 
@@ -17,16 +17,16 @@
 
 namespace backprop::rpc {
 
-// A service whose requests are parsed by us (incoming.h) and whose methods do not block.
-// `Generated` is the generated class, such as v1::TrainingService; every method of it has to be
-// registered.
+// A service that parses its requests itself (incoming.h) and whose methods must not block.
+// `Generated` is the generated class, such as v1::TrainingService. The constructor of the derived
+// class must register every method. `method` must be a literal with the name of a method.
 template <class Generated>
 class ServiceBase : public Generated::Service {
  protected:
   // `context` must outlive the service.
   explicit ServiceBase(Context* context) : context_(context) {}
 
-  // `model` is the field by which the log names the call.
+  // `model` returns the field of the request that the log shows with the call.
   template <class Request, class Response>
   void Unary(const char* method, void (*handler)(Context*, UnaryCall*, const Request&, Response*),
              const std::string& (Request::*model)() const) {
@@ -38,7 +38,7 @@ class ServiceBase : public Generated::Service {
       const absl::Status parsed = memory.ok() ? incoming->Parse() : memory.status();
       const Request& request = incoming->message();
       auto* call = new UnaryCall(context, calling, method, (request.*model)());
-      grpc::ServerUnaryReactor* const reactor = call->reactor();  // the call may end right here
+      grpc::ServerUnaryReactor* const reactor = call->reactor();  // `call` may be deleted below
       if (parsed.ok()) {
         call->Hold(*std::move(memory));
         handler(context, call, request, response);
@@ -53,7 +53,8 @@ class ServiceBase : public Generated::Service {
     HandOver(Registration());
   }
 
-  // `start` makes the reactor. Where `parsed` is not OK the request is empty, and the call ends so.
+  // `start` creates the reactor. If `parsed` is not OK, the request is empty and the reactor must
+  // end the call with `parsed`. The request may be freed as soon as `start` returns.
   template <class Request, class Response>
   void ServerStreaming(const char* method,
                        grpc::ServerWriteReactor<Response>* (*start)(Context*, const Request&,
@@ -97,7 +98,7 @@ class ServiceBase : public Generated::Service {
   }
 
  private:
-  // The generated class numbers its methods in the order of the contract.
+  // The generated class numbers its methods in the order of the .proto file.
   static int IndexOf(const char* method) {
     const auto* found = google::protobuf::DescriptorPool::generated_pool()->FindMethodByName(
         absl::StrCat(Generated::service_full_name(), ".", method));
@@ -105,7 +106,7 @@ class ServiceBase : public Generated::Service {
     return found->index();
   }
 
-  // What gRPC orders after: a method is registered before it is called.
+  // The address that HandOver and TakeOver use: a method is registered before it is called.
   static void* Registration() {
     static char registration;
     return &registration;

@@ -1,4 +1,5 @@
-// Work that only reads a model, done in slices so that it never holds a thread for long.
+// Runs work that only reads a model. It runs in slices, so that it never occupies a thread for
+// long.
 #ifndef BACKPROP_SERVER_RPC_SLICED_WORK_H_
 #define BACKPROP_SERVER_RPC_SLICED_WORK_H_
 
@@ -13,10 +14,13 @@
 
 namespace backprop::rpc {
 
-// A Work has `bool Advance()`, which does a piece of much less than a slice where it can and says
-// whether there is more, and `void Answer(UnaryCall*)`, which answers the call.
+// A Work has two methods, called by one thread at a time:
+//   bool Advance()            Does a piece of the work, if possible much less than a slice, and
+//                             returns whether there is more.
+//   void Answer(UnaryCall*)   Responds to the call. Called after the last piece.
 
-// Does pieces of `work` for a slice on this thread, then goes on through the pool.
+// Does pieces of `work` on the calling thread until a slice (ComputePool::kSlice) is over, then
+// continues on the pool. If the caller cancels, the call ends with CANCELLED before the next piece.
 template <class Work>
 void ContinueSliced(exec::ComputePool* pool, UnaryCall* call, std::shared_ptr<Work> work) {
   using Clock = std::chrono::steady_clock;
@@ -33,7 +37,8 @@ void ContinueSliced(exec::ComputePool* pool, UnaryCall* call, std::shared_ptr<Wo
   });
 }
 
-// Does cheap work here and now, other work on the pool. `cost` in floating-point operations.
+// Starts `work`: on the calling thread if it is cheap (Strand::kInlineCost), otherwise on the pool.
+// `cost` is in floating-point operations.
 template <class Work>
 void RunSliced(exec::ComputePool* pool, UnaryCall* call, std::shared_ptr<Work> work, int64_t cost) {
   if (cost <= exec::Strand::kInlineCost) return ContinueSliced(pool, call, std::move(work));

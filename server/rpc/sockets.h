@@ -10,7 +10,7 @@
 
 namespace backprop::rpc {
 
-// Owns a descriptor.
+// Owns a file descriptor, or none.
 class Descriptor {
  public:
   Descriptor() = default;
@@ -33,19 +33,20 @@ class Descriptor {
   int fd_ = -1;
 };
 
-// Sockets that take connections for one address, non-blocking and closed on exec. "localhost" may
-// have two: one of IPv4, one of IPv6.
+// Sockets that listen on one address, non-blocking and closed on exec. "localhost" may have two:
+// one for IPv4, one for IPv6.
 struct ListeningSockets {
   std::vector<Descriptor> sockets;
-  std::string address;  // what clients dial: "host:port", or "unix:path"
+  std::string address;  // for clients: "host:port", with the port that was bound, or "unix:path"
 };
 
-// `address`: "host:port", "[IPv6]:port" or "unix:path"; port 0 takes a free one. The wildcards
-// 0.0.0.0 and [::] both mean every address of both families. UNAVAILABLE says what to do.
+// `address`: "host:port", "[IPv6]:port" or "unix:path". Port 0 selects a free port. 0.0.0.0 and
+// [::] both mean all addresses of IPv4 and IPv6. UNAVAILABLE with advice in the message; errors of
+// ListenOnUnixSocket.
 absl::StatusOr<ListeningSockets> ListenOn(const std::string& address);
 
-// Replaces a socket file that nobody listens on, never one of a running server and never another
-// kind of file.
+// Replaces an existing socket file only if no process listens on it, and never replaces a file of
+// another kind. INVALID_ARGUMENT if the path is empty or too long for a socket; UNAVAILABLE.
 absl::StatusOr<ListeningSockets> ListenOnUnixSocket(const std::string& path);
 
 }  // namespace backprop::rpc

@@ -1,4 +1,4 @@
-// From the errors of this server to those of gRPC.
+// Converts errors of this server to errors of gRPC.
 #ifndef BACKPROP_SERVER_RPC_STATUS_H_
 #define BACKPROP_SERVER_RPC_STATUS_H_
 
@@ -9,11 +9,11 @@
 
 namespace backprop::rpc {
 
-// Code, message and google.rpc details of an error: valid UTF-8, of a bounded size
-// (session/status.h).
+// The code, message and google.rpc details of an error. The message is valid UTF-8. The size is
+// bounded (server/base/status.h), so that an error fits into the trailers that clients accept.
 google::rpc::Status ToMessage(const absl::Status& status);
 
-// The same canonical code and message, with google.rpc details.
+// The same as a gRPC status.
 grpc::Status ToGrpc(const absl::Status& status);
 
 }  // namespace backprop::rpc

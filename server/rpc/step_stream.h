@@ -20,17 +20,19 @@
 
 namespace backprop::rpc {
 
-// Reads steps, hands each to its model in the order in which they come, and writes the answers in
-// that order. Reads on only while few enough are unanswered. A message that cannot be parsed ends
-// the stream with an error, once those before it are answered. Keeps itself alive until OnDone;
-// steps under way hold a reference. gRPC's operations are started without the lock, because they
-// may call back.
+// Reads steps, passes each to its model in the order in which they arrive, and writes the responses
+// in the same order. Stops reading while kMaxUnanswered steps, or steps of max_message_bytes bytes,
+// have no response yet: gRPC then applies back-pressure to the caller. An invalid step gets an
+// error as its response and the stream continues. A message that cannot be parsed ends the stream
+// with an error after all earlier steps have their responses. Keeps itself alive until OnDone;
+// active steps hold a reference. gRPC's operations are started without the lock, because they may
+// call a reaction before they return. Thread-safe.
 class StepStream final
     : public grpc::ServerBidiReactor<Incoming<v1::StepStreamRequest>, v1::StepStreamResponse>,
       public OpenCall,
       public std::enable_shared_from_this<StepStream> {
  public:
-  // Unanswered steps beyond which the stream is not read.
+  // The stream is not read while this many steps have no response.
   static constexpr size_t kMaxUnanswered = 64;
 
   static std::shared_ptr<StepStream> Start(Context* context);
@@ -43,20 +45,20 @@ class StepStream final
   void OnServerStop() override;
 
  private:
-  // A step that was read; answered once `response` is there.
+  // A step that was read and whose response is not written yet.
   struct Slot {
-    int64_t bytes;
-    std::optional<v1::StepStreamResponse> response;
+    int64_t bytes;                                   // of the request
+    std::optional<v1::StepStreamResponse> response;  // set when the step has finished
   };
 
   void Begin(const v1::StepStreamRequest& request, int64_t sequence);
   void Answer(int64_t sequence, const session::Session* model,
               const absl::StatusOr<session::StepOutcome>& outcome);
-  // Starts the operations that are due, if any.
+  // Starts the operations that are due.
   void Pump();
   void End(const absl::Status& status);
   bool MayRead() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  // How the stream ends now, if it does.
+  // The status with which the stream must end now; unset if it continues.
   std::optional<absl::Status> EndStatus() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   bool cancelled() const {
     const base::MutexLock lock(&mu_);
@@ -71,17 +73,17 @@ class StepStream final
   std::string model_;                        // of the last request; used by OnReadDone alone
 
   mutable base::Mutex mu_;
-  std::deque<Slot> slots_ ABSL_GUARDED_BY(mu_);  // unanswered, in order
-  int64_t first_ ABSL_GUARDED_BY(mu_) = 1;       // sequence of the first of them
+  std::deque<Slot> slots_ ABSL_GUARDED_BY(mu_);  // in the order of the requests
+  int64_t first_ ABSL_GUARDED_BY(mu_) = 1;       // sequence of the first slot
   int64_t unanswered_bytes_ ABSL_GUARDED_BY(mu_) = 0;
   bool reading_ ABSL_GUARDED_BY(mu_) = false;
   bool writing_ ABSL_GUARDED_BY(mu_) = false;
-  bool half_closed_ ABSL_GUARDED_BY(mu_) = false;  // nothing more is read
-  absl::Status last_ ABSL_GUARDED_BY(mu_);         // how the stream ends once it is half closed
+  bool half_closed_ ABSL_GUARDED_BY(mu_) = false;  // no more messages are read
+  absl::Status last_ ABSL_GUARDED_BY(mu_);         // final status of a half-closed stream
   bool cancelled_ ABSL_GUARDED_BY(mu_) = false;
   bool stopping_ ABSL_GUARDED_BY(mu_) = false;
   bool finished_ ABSL_GUARDED_BY(mu_) = false;
-  bool pumping_ ABSL_GUARDED_BY(mu_) = false;  // for ever once finished_
+  bool pumping_ ABSL_GUARDED_BY(mu_) = false;  // a thread is in Pump; stays true once finished_
   bool pump_again_ ABSL_GUARDED_BY(mu_) = false;
 };
 

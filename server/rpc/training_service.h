@@ -1,4 +1,4 @@
-// The service: every RPC with the handler that answers it.
+// Registers a handler for each RPC of TrainingService.
 #ifndef BACKPROP_SERVER_RPC_TRAINING_SERVICE_H_
 #define BACKPROP_SERVER_RPC_TRAINING_SERVICE_H_
 

@@ -1,4 +1,4 @@
-// Every unary call.
+// One unary call.
 #ifndef BACKPROP_SERVER_RPC_UNARY_CALL_H_
 #define BACKPROP_SERVER_RPC_UNARY_CALL_H_
 
@@ -16,14 +16,15 @@
 
 namespace backprop::rpc {
 
-// Made by the method, answered exactly once through Done, from any thread; deletes itself then. The
-// request, the reply and this object live until Done, none of them may be touched after it.
+// Created on the heap by the method. Done must be called exactly once, from any thread, and deletes
+// the object. The request, the response and this object live until Done; none of them may be used
+// after it.
 //
-// gRPC's default reactor does the rest: one of our own would have its last reaction made on another
-// thread, which costs a hand-over a call.
+// Uses gRPC's default reactor: for a reactor of our own, gRPC would call the last reaction on
+// another thread, which costs one thread switch per call.
 class UnaryCall final {
  public:
-  // `model` must live as long as the request.
+  // `method` must be a literal. `model` must live as long as the request.
   UnaryCall(Context* context, grpc::CallbackServerContext* call, const char* method,
             const std::string& model)
       : context_(context),
@@ -36,10 +37,10 @@ class UnaryCall final {
 
   grpc::ServerUnaryReactor* reactor() const { return reactor_; }
 
-  // Has the call count memory until Done.
+  // Keeps `memory` counted until Done.
   void Hold(session::MemoryBudget::Claim memory) { memory_ = std::move(memory); }
 
-  // Whether the caller has gone: it cancelled, its connection broke, or its deadline passed.
+  // Whether the caller no longer waits: it cancelled, its connection broke, or its deadline passed.
   bool cancelled() const { return call_->IsCancelled(); }
 
   void Done(const absl::Status& status) {
@@ -63,15 +64,16 @@ class UnaryCall final {
   session::MemoryBudget::Claim memory_;
 };
 
-// Counts the memory of a large request of so many bytes, as a message and decoded.
-// RESOURCE_EXHAUSTED.
+// Counts the memory of a request of `bytes` bytes: twice its size, for the message and its decoded
+// form. Requests below base::kUncountedBytes are not counted. RESOURCE_EXHAUSTED if the memory
+// limit is reached.
 inline absl::StatusOr<session::MemoryBudget::Claim> MemoryOfRequest(Context* context,
                                                                     int64_t bytes) {
   if (bytes < base::kUncountedBytes) return session::MemoryBudget::Claim();
   return context->environment->memory.AskForWork(2 * bytes, "the request");
 }
 
-// What an operation answers with when its caller has gone.
+// The error of an operation whose caller no longer waits.
 inline absl::Status CallerGone() { return absl::CancelledError("the caller has gone"); }
 
 }  // namespace backprop::rpc

@@ -1,4 +1,4 @@
-// The reactor of every call that sends many messages and gets one answer.
+// The reactor of calls in which the caller sends many messages and gets one response.
 #ifndef BACKPROP_SERVER_RPC_UPLOAD_STREAM_H_
 #define BACKPROP_SERVER_RPC_UPLOAD_STREAM_H_
 
@@ -23,28 +23,32 @@
 
 namespace backprop::rpc {
 
-// What becomes of the messages. One call at a time.
+// Processes the messages of one call. The stream calls one method at a time and waits for its
+// callback.
 template <class Request>
 class Receiver {
  public:
   using Next = absl::AnyInvocable<void(const absl::Status&)>;
 
   virtual ~Receiver() = default;
-  // Takes a message, which stays as it is until `next` is called: once, from any thread. An error
-  // ends the call.
+  // Processes the next message. Must call `next` once, from any thread; `message` lives until then.
+  // An error ends the call.
   virtual void Take(const Request& message, Next next) = 0;
-  // There are no more. Fills in the answer and calls `done` once, from any thread. A connection
-  // that broke may look the same: what matters has to be said by a message.
+  // No more messages follow. Must fill in the response and call `done` once, from any thread. May
+  // also be called if the connection broke, so an upload is complete only if a message or the
+  // content says so.
   virtual void End(Next done) = 0;
 };
 
-// Reads one message at a time and the next when that was taken: who sends faster feels it. Keeps
-// itself alive until OnDone; one thread at a time starts its operations.
+// Reads one message at a time, and the next one when the receiver has processed it, so gRPC applies
+// back-pressure to a caller that sends faster. Keeps itself alive until OnDone. One thread at a
+// time starts gRPC's operations. Thread-safe.
 template <class Request>
 class UploadStream final : public grpc::ServerReadReactor<Incoming<Request>>,
                            public OpenCall,
                            public std::enable_shared_from_this<UploadStream<Request>> {
  public:
+  // `method` must be a literal.
   static std::shared_ptr<UploadStream> Start(Context* context, const char* method,
                                              std::unique_ptr<Receiver<Request>> receiver) {
     auto stream = std::make_shared<UploadStream>(context, method, std::move(receiver));
@@ -184,12 +188,12 @@ class UploadStream final : public grpc::ServerReadReactor<Incoming<Request>>,
   const std::unique_ptr<Receiver<Request>> receiver_;
   const absl::Time begin_ = absl::Now();
   std::shared_ptr<UploadStream> self_;
-  int64_t messages_ = 0;       // read so far; used by OnReadDone alone
-  Incoming<Request> request_;  // gRPC's while reading_, the receiver's while busy_
+  int64_t messages_ = 0;       // read so far; used only by OnReadDone
+  Incoming<Request> request_;  // owned by gRPC while reading_, by the receiver while busy_
 
   base::Mutex mu_;
   bool reading_ ABSL_GUARDED_BY(mu_) = false;
-  bool busy_ ABSL_GUARDED_BY(mu_) = false;  // the receiver has not answered yet
+  bool busy_ ABSL_GUARDED_BY(mu_) = false;  // the receiver has not called back yet
   bool half_closed_ ABSL_GUARDED_BY(mu_) = false;
   bool cancelled_ ABSL_GUARDED_BY(mu_) = false;
   bool stopping_ ABSL_GUARDED_BY(mu_) = false;
