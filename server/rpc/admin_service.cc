@@ -42,7 +42,8 @@ absl::StatusOr<std::unique_ptr<PieceSource>> BackupOf(Context* context) {
   return std::make_unique<BackupSource>(*std::move(reader));
 }
 
-// While one lives the server is closed to other calls; unless it succeeds nothing is left of it.
+// From the first message until it is destroyed or has succeeded, other calls are rejected
+// (Environment::restoring). A restore that does not succeed leaves nothing in the store.
 class RestoreReceiver final : public Receiver<v1::RestoreBackupRequest> {
  public:
   RestoreReceiver(Context* context, v1::RestoreBackupResponse* response)
@@ -103,7 +104,7 @@ class RestoreReceiver final : public Receiver<v1::RestoreBackupRequest> {
   absl::Status Open() {
     const auto datasets = environment()->datasets->Open();
     if (!datasets.ok()) return datasets.status();
-    environment()->restoring = false;  // runs that go on look for their models
+    environment()->restoring = false;  // runs that resume must be able to find their models
     const auto found = context_->registry->Open();
     if (!found.ok()) return found.status();
     restored_ = true;
@@ -112,7 +113,7 @@ class RestoreReceiver final : public Receiver<v1::RestoreBackupRequest> {
     return absl::OkStatus();
   }
 
-  // What is wrong with the file is wrong with `data`.
+  // Converts errors of the writer to errors for the caller. Errors of the file are about `data`.
   static transfer::BackupWriter::Done Answer(Next next) {
     return [next = std::move(next)](const absl::Status& status) mutable {
       if (absl::IsInvalidArgument(status)) {

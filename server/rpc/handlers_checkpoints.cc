@@ -21,7 +21,7 @@ namespace {
 
 using ModelPtr = std::shared_ptr<session::Session>;
 
-constexpr char kRunPrefix[] = "run-";  // of the ids that runs give
+constexpr char kRunPrefix[] = "run-";  // ids with this prefix are for checkpoints of runs
 
 void EncodeCheckpoint(const std::string& model, const session::Checkpoint& checkpoint,
                       v1::Checkpoint* message) {
@@ -40,7 +40,7 @@ void EncodeCheckpoint(const std::string& model, const session::Checkpoint& check
   }
 }
 
-// The model of a checkpoint's name, and what is to be done with the checkpoint.
+// The model of a request that names a checkpoint, and the arguments of the operation.
 struct Target {
   ModelPtr model;
   session::Session::CheckpointArgs args;

@@ -34,7 +34,7 @@ class DatasetReceiver final : public Receiver<v1::UploadDatasetRequest> {
         if (begun_) return next(FieldError("header", "belongs into the first message"));
         return next(Begin(message.header()));
       case v1::UploadDatasetRequest::kChunk:
-        // Checking and writing rows takes longer than a hand-over.
+        // On the pool: to check and write rows takes longer than to switch threads.
         context_->environment->pool->Post(exec::Priority::kInteractive,
                                           [this, &message, next = std::move(next)]() mutable {
                                             Add(message.chunk(), std::move(next));

@@ -18,10 +18,10 @@ namespace backprop::rpc {
 namespace {
 
 constexpr absl::string_view kMagic("BPMODEL\x01",
-                                   transfer::kMagicBytes);     // the last byte: its version
-constexpr size_t kPieceBytes = transfer::kMaxFrameBytes - 64;  // with its header below 1 MiB
+                                   transfer::kMagicBytes);     // the last byte: format version
+constexpr size_t kPieceBytes = transfer::kMaxFrameBytes - 64;  // with the frame's header: < 1 MiB
 
-// A model's file. It is made whole when it is first asked for.
+// The file of a model. The first Next() serializes all of it, so that it runs on the compute pool.
 class ModelSource final : public PieceSource {
  public:
   ModelSource(std::shared_ptr<session::Session> model, session::Session::StatePtr state)
@@ -51,20 +51,21 @@ class ModelSource final : public PieceSource {
 
  private:
   const std::shared_ptr<session::Session> model_;
-  session::Session::StatePtr state_;  // null once content_ is there
+  session::Session::StatePtr state_;  // null once content_ is set
   std::string content_;
   size_t at_ = 0;
   bool ended_ = false;
   transfer::FrameWriter writer_;
 };
 
-// Collects a file, checks it, and creates its model as CreateModel would.
+// Collects a file, checks it, and creates its model like CreateModel.
 class ModelReceiver final : public Receiver<v1::ImportModelRequest> {
  public:
   ModelReceiver(Context* context, v1::ImportModelResponse* response)
       : context_(context),
         response_(response),
-        // Numbers of eight bytes with as many as two slots each, and what surrounds them.
+        // 8 bytes for each parameter and for each value of at most two slots, and 4 MiB for the
+        // other fields.
         most_bytes_(static_cast<size_t>(24 * context->limits().max_parameters) +
                     (size_t{4} << 20)) {}
 

@@ -15,7 +15,8 @@
 namespace backprop::rpc {
 namespace {
 
-// The form of the reply's tensors, or INVALID_ARGUMENT.
+// The encoding of the reply's tensors: as requested, or like the inputs. INVALID_ARGUMENT if it is
+// unknown.
 absl::StatusOr<v1::TensorEncoding> DecodeEncoding(const v1::ComputeGradientsRequest& request) {
   const absl::Status status = codec::CheckEncoding(request.encoding());
   if (!status.ok()) return status;

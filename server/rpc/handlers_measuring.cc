@@ -1,4 +1,4 @@
-// Evaluate, GradCheck: they read one state of a model and never change it.
+// Evaluate, GradCheck. Both read one state of a model and never change it.
 #include <algorithm>
 #include <memory>
 #include <optional>
@@ -28,11 +28,11 @@ namespace {
 using ModelPtr = std::shared_ptr<session::Session>;
 using StatePtr = session::Session::StatePtr;
 
-constexpr int64_t kDefaultTopK = 2;  // scikit-learn's
+constexpr int64_t kDefaultTopK = 2;  // as in scikit-learn
 
 class EvaluateWork {
  public:
-  // `top_k` 0: the summary alone.
+  // `top_k` 0: the summary only.
   EvaluateWork(ModelPtr model, StatePtr state, std::shared_ptr<const engine::Dataset> data,
                int64_t top_k, v1::EvaluateResponse* response)
       : model_(std::move(model)),
@@ -68,7 +68,7 @@ class EvaluateWork {
         codec::EncodeRegression(collector_->Regression(), response_->mutable_regression());
       }
     }
-    data_ = nullptr;  // who has the answer can delete their dataset
+    data_ = nullptr;  // before the response: the caller may delete the dataset when it arrives
     call->Done(absl::OkStatus());
   }
 
@@ -113,7 +113,8 @@ class GradCheckWork {
   engine::GradChecker checker_;
 };
 
-// Of the reply's details: a confusion matrix, and of each class its scores and its name.
+// Upper bound of the size in bytes of the detailed metrics: a confusion matrix, and the scores and
+// the name of each class.
 int64_t DetailsBytes(const session::Session& model) {
   constexpr int64_t kScoresBytes = 64;
   const auto& loss = model.network().spec().loss;
@@ -125,7 +126,8 @@ int64_t DetailsBytes(const session::Session& model) {
              (kScoresBytes + codec::LongestFieldBytes(model.info().class_names));
 }
 
-// The k of top-k accuracy, or 0 for the summary alone.
+// The k of top-k accuracy, or 0 for the summary only. Checks that the detailed metrics fit the
+// limits on memory and on replies.
 absl::StatusOr<int64_t> DecodeTopK(const v1::EvaluateRequest& request,
                                    const session::Session& model, int64_t rows,
                                    const base::Limits& limits) {
@@ -193,14 +195,14 @@ void HandleGradCheck(Context* context, UnaryCall* call, const v1::GradCheckReque
       codec::CheckMemory(engine::GradChecker::BytesNeeded(network, data->rows), "a gradient check",
                          data->rows, "batch.inputs", context->limits());
   if (!fits.ok()) return call->Done(fits);
-  constexpr int64_t kTensorReportBytes = 768;  // with its explanation
+  constexpr int64_t kTensorReportBytes = 768;  // of one tensor, with its explanation
   fits = codec::CheckReplyBytes(
       "model", 2 * static_cast<int64_t>(network.spec().layers.size()) * kTensorReportBytes,
       context->limits(), "the model has too many layers");
   if (!fits.ok()) return call->Done(fits);
   auto state = (*model)->ReadFitted();
   if (!state.ok()) return call->Done(state.status());
-  // Even the beginning, two passes with gradients, may take long.
+  // The constructor of the work already makes two passes with gradients, so it runs on the pool.
   exec::ComputePool* const pool = context->environment->pool;
   pool->Post(exec::Priority::kInteractive,
              [=, model = *model, data = *std::move(data), state = *std::move(state),

@@ -19,7 +19,7 @@
 namespace backprop::rpc {
 namespace {
 
-// Drawing a parameter costs some fifty operations.
+// Operations to draw one parameter, approximately.
 constexpr int64_t kInitialCost = 50;
 
 absl::StatusOr<session::Registry::CreateArgs> DecodeCreate(const Context& context,
@@ -44,7 +44,7 @@ absl::StatusOr<session::Registry::CreateArgs> DecodeCreate(const Context& contex
   if (!durability.ok()) return durability.status();
   args.durability = *durability;
   if (!request.has_spec()) return base::FieldError("spec", "is required");
-  // The answer, and every later one about the model, brings the spec with its defaults.
+  // This response, and all later ones about the model, contain the spec with its defaults.
   constexpr int64_t kLayerBytes = 64;
   const absl::Status fits =
       codec::CheckReplyBytes("spec",
@@ -87,7 +87,7 @@ void CreateFrom(Context* context, const char* method, const v1::CreateModelReque
         [model, done = std::move(done)](
             const absl::StatusOr<std::shared_ptr<session::Session>>& session) mutable {
           if (!session.ok()) return done(session.status());
-          // As it was created, also for a retry that comes later.
+          // The model as it was created, also in the response to a retry.
           codec::EncodeModel(**session, {(*session)->created_at_step(), ""}, model);
           done(absl::OkStatus());
         });
@@ -108,7 +108,7 @@ void HandleGetModel(Context* context, UnaryCall* call, const v1::GetModelRequest
   const auto session = FindModel(context, "name", request.name());
   if (!session.ok()) return call->Done(session.status());
   codec::EncodeModel(**session, (*session)->status(), response->mutable_model());
-  // A model may have come with larger limits.
+  // The model may have been created with larger limits.
   call->Done(codec::CheckReplyBytes(
       "name", static_cast<int64_t>(response->ByteSizeLong()) - codec::kEnvelopeBytes,
       context->limits(), "raise the limit"));

@@ -43,7 +43,7 @@ void HandleSetParameters(Context* context, UnaryCall* call, const v1::SetParamet
     return call->Done(base::FieldError("parameters", "is required"));
   }
   session::Session::EditArgs args;
-  // The session keeps itself alive while it edits.
+  // The session keeps itself, and so the network, alive during the edit.
   args.edit = [&request, network = &(*model)->network()](const engine::State& current) {
     return codec::DecodeParameters(request.parameters(), "parameters", *network, current,
                                    /*require_all=*/false);

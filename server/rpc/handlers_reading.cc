@@ -1,4 +1,4 @@
-// Predict: reads one state of a model and never changes it.
+// Predict. It reads one state of a model and never changes it.
 #include <algorithm>
 #include <utility>
 
@@ -25,7 +25,7 @@ struct Outputs {
   bool classes = false;
 };
 
-// What was asked for, or the default for the model's loss.
+// The requested outputs, or the default for the model's loss.
 absl::StatusOr<Outputs> DecodeOutputs(const v1::PredictRequest& request,
                                       const engine::Network& network) {
   const engine::Loss loss = network.spec().loss.kind;
@@ -132,7 +132,8 @@ class PredictWork {
   int64_t done_ = 0;
 };
 
-// Of each row, at most: its tensors, its class and its class's name.
+// Upper bound of the size in bytes of one row of the reply: its tensors, its class, and the name of
+// its class.
 int64_t RowBytes(const Outputs& outputs, v1::TensorEncoding encoding,
                  const session::Session& model) {
   const engine::Network& network = model.network();

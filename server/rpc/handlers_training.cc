@@ -14,7 +14,8 @@
 namespace backprop::rpc {
 namespace {
 
-// A Train whose rows are being fetched. The request does not live as long as that.
+// A Train call whose rows are being read. Holds copies because the request may be freed before they
+// are read.
 struct PendingTrain {
   Context* context;
   std::shared_ptr<TrainStream> stream;
@@ -56,7 +57,7 @@ void HandleTrain(Context* context, const std::shared_ptr<TrainStream>& stream,
   if (!model.ok()) return stream->Attach(model.status());
   auto key = KeyOf("Train", request.request_id(), request);
   if (!key.ok()) return stream->Attach(key.status());
-  // A retry needs no rows.
+  // The response to a retry does not need the rows.
   auto known = (*model)->FindRunOf(*key);
   if (!known.ok()) return stream->Attach(known.status());
   if (*known != nullptr) {
@@ -74,7 +75,7 @@ void HandleTrain(Context* context, const std::shared_ptr<TrainStream>& stream,
   train->model = *std::move(model);
   train->config = request.config();
   train->args.wait = request.wait();
-  // Who will ask again finds the run, also after a restart.
+  // A run resumes after a restart if its caller can find it then: detached, or by request id.
   train->args.resumes = request.detach() || !request.request_id().empty();
   train->args.owned = !request.detach();
   train->args.key = *std::move(key);
@@ -83,7 +84,7 @@ void HandleTrain(Context* context, const std::shared_ptr<TrainStream>& stream,
                        "dataset"};
   RowsAsked validation{request.has_validation() ? &request.validation() : nullptr,
                        request.validation_dataset(), "validation", "validation_dataset", false};
-  // A batch is decoded while the request lives.
+  // A batch must be decoded before this function returns, because the request may be freed then.
   if (validation.batch != nullptr) {
     absl::Status decoded;
     GetRows(context, train->model, validation, [&](absl::StatusOr<session::RowsInUse> rows) {
@@ -126,7 +127,7 @@ void HandleStopTraining(Context* context, UnaryCall* call, const v1::StopTrainin
                          [call, response](absl::StatusOr<std::shared_ptr<session::Run>> run) {
                            if (!run.ok()) return call->Done(run.status());
                            response->set_run((*run)->name());
-                           // The run has ended: this is called at once.
+                           // The run has ended, so OnFinish calls this before it returns.
                            (*run)->OnFinish([&](const absl::StatusOr<session::RunSummary>& end) {
                              codec::EncodeSummary(*end, response->mutable_summary());
                            });

@@ -16,7 +16,7 @@
 namespace backprop::rpc {
 namespace {
 
-// While this thread parses a request: where the name of a string field goes that is not UTF-8.
+// Set while this thread parses a request: receives the name of a string field that is not UTF-8.
 thread_local std::string* not_utf8 = nullptr;
 
 #ifdef BACKPROP_PROTOBUF_LOGS_THROUGH_A_HANDLER

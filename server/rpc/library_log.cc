@@ -4,7 +4,7 @@
 
 #include "absl/strings/match.h"
 
-// Newer versions log through Abseil.
+// Newer versions of protobuf log through Abseil and do not have this header.
 #if __has_include(<google/protobuf/stubs/logging.h>)
 #include <google/protobuf/stubs/logging.h>
 #define BACKPROP_PROTOBUF_LOGS_THROUGH_A_HANDLER
@@ -17,7 +17,8 @@ using Level = LibraryLine::Level;
 
 void (*log_line)(const LibraryLine&) = nullptr;
 
-// gRPC's lines are for its developers, but for the last one of a process that it ends.
+// gRPC's lines are useful to its developers only, except for a failed assertion, after which gRPC
+// aborts the process.
 void OnGrpc(gpr_log_func_args* line) {
   const bool ends = absl::StartsWith(line->message, "assertion failed");
   log_line({"grpc", line->file, line->line, ends ? Level::kFatal : Level::kDebug, line->message});

@@ -23,11 +23,11 @@ namespace backprop::rpc {
 namespace {
 
 constexpr absl::Duration kReportPeriod = absl::Seconds(10);
-// After an error of accept() that comes back at once.
+// Pause after an error that would occur again immediately.
 constexpr absl::Duration kPause = absl::Milliseconds(100);
-// A sweep takes at most this share of the thread's time.
+// Sweeps take at most 1/kSweepShare of the thread's time.
 constexpr int kSweepShare = 20;
-// So many connections are taken from one socket before the next one has its turn.
+// Maximum number of connections that are accepted from one socket before the others are served.
 constexpr int kTurn = 64;
 
 constexpr char kTooMany[] = "as many are open as --max-connections allows";
@@ -40,7 +40,7 @@ int Accept(int listening_fd) {
 
 bool OutOfDescriptors(int error) { return error == EMFILE || error == ENFILE; }
 
-// Errors of the connection that was to be accepted, not of the listening socket: accept(2).
+// Errors of the connection to be accepted, not of the listening socket: see accept(2).
 bool OfTheConnection(int error) {
   switch (error) {
     case EINTR:
@@ -61,7 +61,7 @@ bool OfTheConnection(int error) {
   }
 }
 
-// Bytes that the peer has not got yet.
+// Whether the peer still has to acknowledge sent bytes.
 bool HasUnsent(int fd) {
   int bytes = 0;
   return ioctl(fd, SIOCOUTQ, &bytes) == 0 && bytes > 0;
@@ -119,7 +119,7 @@ void Listener::TakeFrom(int listening_fd) {
       if (error == EAGAIN || error == EWOULDBLOCK) return;
       if (OfTheConnection(error)) continue;
       if (OutOfDescriptors(error)) {
-        // accept() says so whether a connection waits or not.
+        // accept() returns this error whether or not a connection waits.
         if (!RefuseWithSpare(listening_fd)) return;
         Refused(kNoDescriptors);
         continue;
@@ -149,7 +149,7 @@ void Listener::TakeFrom(int listening_fd) {
 
 const char* Listener::Admit(int fd) {
   if (fd >= limits_.max_descriptor) return kNoDescriptors;
-  // A number that is known was closed by gRPC and handed out again.
+  // If the table has this number, gRPC has closed that connection and the number was reused.
   const bool is_counted = connections_.erase(fd) == 0;
   if (is_counted && static_cast<int64_t>(connections_.size()) >= limits_.max_connections) Sweep();
   return static_cast<int64_t>(connections_.size()) >= limits_.max_connections ? kTooMany : nullptr;
@@ -204,7 +204,7 @@ void Listener::ReportRefusals() {
 }
 
 void Listener::EndConnections(absl::Duration flush) {
-  // Twice without anything unsent, because gRPC may hand over more once there is room.
+  // Two checks in a row must find nothing unsent, because gRPC may write more when there is room.
   constexpr int kQuietLooks = 2;
   constexpr absl::Duration kLook = absl::Milliseconds(5);
   const absl::Time flushed = absl::Now() + flush;
@@ -216,7 +216,7 @@ void Listener::EndConnections(absl::Duration flush) {
     quiet = unsent ? 0 : quiet + 1;
     absl::SleepFor(kLook);
   }
-  // gRPC reads the end of the stream, ends the calls, and closes the descriptor.
+  // gRPC then reads the end of the stream, ends the calls, and closes the descriptor.
   for (const auto& [fd, identity] : connections_) {
     if (IdentityOf(fd) == identity) shutdown(fd, SHUT_RD);
   }

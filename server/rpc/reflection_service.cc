@@ -32,8 +32,9 @@ std::vector<std::string> Services() {
           "grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection"};
 }
 
-// Answers a stream, one request at a time. Owns itself until OnDone. It has one operation under way
-// at any time, so that it needs no lock, and ends with its connection when the server stops.
+// Responds to the requests of a stream one at a time. Deletes itself in OnDone. At most one
+// operation is pending, so no lock is needed. When the server stops, the stream ends with its
+// connection.
 class ReflectionStream final : public grpc::ServerBidiReactor<Incoming<Request>, Response> {
  public:
   ReflectionStream() { Read(); }
@@ -104,7 +105,7 @@ class ReflectionStream final : public grpc::ServerBidiReactor<Incoming<Request>,
     Error(grpc::StatusCode::INVALID_ARGUMENT, "message_request: one of its fields is required");
   }
 
-  // The file itself, and what it needs unless this stream has had that.
+  // Adds the file, and its dependencies unless this stream has sent them already.
   void AnswerFile(const FileDescriptor* file) {
     if (file == nullptr)
       return Error(grpc::StatusCode::NOT_FOUND, "no such file, symbol or extension");
@@ -141,7 +142,7 @@ class ReflectionStream final : public grpc::ServerBidiReactor<Incoming<Request>,
   Incoming<Request> request_;
   Response response_;
   int64_t number_ = 0;
-  std::set<std::string> sent_;  // files; there are some twenty
+  std::set<std::string> sent_;  // names of files; there are approximately 20
 };
 
 grpc::ServerBidiReactor<Incoming<Request>, Response>* StartReflection(Context* /*context*/) {

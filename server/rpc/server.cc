@@ -20,12 +20,12 @@
 namespace backprop::rpc {
 namespace {
 
-// Once per process, before the first server.
+// Does its work once per process, before the first server is started.
 void EnableSideServices() {
   static std::once_flag once;
   std::call_once(once, [] {
-    // gRPC's locks are absl::Mutex, and Debian builds Abseil so that every one of them looks for
-    // cycles of locks: a search for errors in gRPC that costs two percent of a call.
+    // gRPC's locks are absl::Mutex. In Debian's build of Abseil each of them searches for cycles of
+    // locks, which can only find errors in gRPC and costs two percent of a call.
     absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);
     CaptureParseErrors();
     grpc::EnableDefaultHealthCheckService(true);
@@ -38,8 +38,9 @@ int Milliseconds(absl::Duration duration) {
   return static_cast<int>(std::min<int64_t>(absl::ToInt64Milliseconds(duration), INT_MAX));
 }
 
-// gRPC inflates a message before it looks at its size, so that a megabyte takes a gigabyte. Without
-// the inflater, and with no algorithm allowed, such a call ends with UNIMPLEMENTED.
+// gRPC decompresses a message before it checks its size, so a compressed megabyte could take a
+// gigabyte of memory. Without decompression, and with no algorithm allowed, a call with a
+// compressed request ends with UNIMPLEMENTED.
 void RefuseCompressedRequests(grpc::ServerBuilder* builder) {
   builder->AddChannelArgument(GRPC_ARG_ENABLE_PER_MESSAGE_DECOMPRESSION, 0);
   for (const auto algorithm : {GRPC_COMPRESS_DEFLATE, GRPC_COMPRESS_GZIP}) {
@@ -50,13 +51,14 @@ void RefuseCompressedRequests(grpc::ServerBuilder* builder) {
 void SetKeepalive(const KeepaliveOptions& keepalive, grpc::ServerBuilder* builder) {
   builder->AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, Milliseconds(keepalive.time));
   builder->AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, Milliseconds(keepalive.timeout));
-  // Both ways: the server pings idle connections, and clients may.
+  // For both sides: the server pings idle connections, and clients are allowed to.
   builder->AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
   builder->AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS,
                               Milliseconds(keepalive.min_client_interval));
 }
 
-// A connection that has not said what it is by then is closed: 2 minutes by default.
+// A connection that has not completed its handshake after this time is closed. gRPC's default is 2
+// minutes.
 constexpr absl::Duration kHandshakeTimeout = absl::Seconds(20);
 
 absl::StatusOr<std::vector<ListeningSockets>> Listen(const ServerOptions& options) {
@@ -136,9 +138,9 @@ bool Server::Stop(absl::Duration grace) {
   context_->registry->Drain();
   context_->open_calls.TellAll();
   const bool finished = context_->calls.WaitForNone(grace);
-  // What is left now: calls that outlived the grace, last messages that a slow reader has not taken
-  // yet, streams of the side services, which end for no other reason, and calls that still arrive
-  // and are refused.
+  // Still open now: calls that did not finish within `grace`; connections with last messages that a
+  // slow reader has not received; streams of health and reflection, which end only with their
+  // connection; calls that still arrive and are rejected.
   listener_->Stop();
   listener_->EndConnections(std::min(grace, absl::Seconds(1)));
   server_->Shutdown(absl::ToChronoTime(absl::Now()));

@@ -19,7 +19,7 @@ namespace backprop::rpc {
 namespace {
 
 constexpr int kSocketFlags = SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK;
-// The system cuts it down to its own limit, net.core.somaxconn.
+// The system reduces it to its own limit, net.core.somaxconn.
 constexpr int kBacklog = 65535;
 
 absl::Status CannotListen(const std::string& address, const std::string& why) {
@@ -38,7 +38,7 @@ struct HostPort {
   std::string port;
 };
 
-// Empty fields when `address` is not of the form host:port or [IPv6]:port.
+// Returns empty fields if `address` is not of the form host:port or [IPv6]:port.
 HostPort Split(const std::string& address) {
   const size_t colon = address.rfind(':');
   if (colon == std::string::npos || colon == 0 || colon + 1 == address.size()) return {};
@@ -84,7 +84,9 @@ void SetOption(int fd, int level, int name, int value) {
   setsockopt(fd, level, name, &value, sizeof(value));
 }
 
-// Listens on one resolved address. `port`: that of an earlier socket, or 0; set to what was bound.
+// Listens on one resolved address. If it has port 0, uses `*port`: the port of an earlier socket,
+// or 0 for a free one. Sets `*port` to the port that was bound. On an error, sets `why` and returns
+// none.
 Descriptor ListenOnTcp(const addrinfo& resolved, bool both_families, uint16_t* port,
                        std::string* why) {
   sockaddr_storage address = {};
@@ -92,10 +94,10 @@ Descriptor ListenOnTcp(const addrinfo& resolved, bool both_families, uint16_t* p
   if (PortOf(address) == 0) SetPort(&address, *port);
   Descriptor fd(socket(resolved.ai_family, kSocketFlags, 0));
   if (fd.open()) {
-    // A restart need not wait for the connections of the server before it. SO_REUSEPORT stays off:
-    // two servers on one port would share its connections at random.
+    // With SO_REUSEADDR a restart does not wait for connections of the previous server to expire.
+    // SO_REUSEPORT stays off: two servers on one port would share its connections at random.
     SetOption(fd.get(), SOL_SOCKET, SO_REUSEADDR, 1);
-    // Accepted sockets inherit it: without it a small reply waits for an acknowledgement.
+    // Accepted sockets inherit TCP_NODELAY. Without it a small reply waits for an acknowledgement.
     SetOption(fd.get(), IPPROTO_TCP, TCP_NODELAY, 1);
     if (resolved.ai_family == AF_INET6) {
       SetOption(fd.get(), IPPROTO_IPV6, IPV6_V6ONLY, both_families ? 0 : 1);
@@ -112,8 +114,8 @@ Descriptor ListenOnTcp(const addrinfo& resolved, bool both_families, uint16_t* p
   return Descriptor();
 }
 
-// gRPC's servers, and many others, replace a socket file without asking whether a server still
-// listens on it.
+// Whether a process listens on the socket file. gRPC itself would replace the file without this
+// check.
 bool AnotherServerListens(const sockaddr_un& address) {
   const Descriptor fd(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
   return fd.open() &&
@@ -136,7 +138,7 @@ absl::StatusOr<ListeningSockets> ListenOn(const std::string& address) {
   ListeningSockets listening;
   const bool wildcard = at.host == "0.0.0.0" || at.host == "::";
   if (wildcard) {
-    // One socket of IPv6 takes both families, where the system has IPv6.
+    // If the system has IPv6, one IPv6 socket accepts connections of both families.
     const Addresses any = Resolve("::", at.port, &why);
     if (any != nullptr) {
       Descriptor fd = ListenOnTcp(*any, true, &port, &why);

@@ -11,7 +11,7 @@ namespace backprop::rpc {
 google::rpc::Status ToMessage(const absl::Status& status) {
   google::rpc::Status details;
   details.set_code(static_cast<int>(status.code()));
-  // Our own errors fit already; those that come from below may not.
+  // Our own errors fit already. Errors of libraries may not.
   details.set_message(base::FitHeader(status.message(), base::kMaxErrorBytes));
   const auto violations = base::FieldViolationsOf(status);
   if (!violations.empty()) {

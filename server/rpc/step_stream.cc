@@ -41,7 +41,7 @@ void StepStream::OnReadDone(bool ok) {
     }
   }
   if (ok) {
-    // No other read is started before this one is with its model: that keeps their order.
+    // The next read starts only after this step was passed to its model, which keeps the order.
     Begin(request_.message(), sequence);
     const base::MutexLock lock(&mu_);
     reading_ = false;
@@ -93,8 +93,8 @@ std::optional<absl::Status> StepStream::EndStatus() const {
   return std::nullopt;
 }
 
-// One thread at a time starts operations, so that none is started after Finish; who comes meanwhile
-// has it look again.
+// One thread at a time starts operations, so that none is started after Finish. A thread that
+// enters in the meantime sets pump_again_ and returns; the first thread then repeats its check.
 void StepStream::Pump() {
   const auto self = shared_from_this();
   {
