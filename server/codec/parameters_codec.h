@@ -33,8 +33,8 @@ absl::Status CheckEncoding(v1::TensorEncoding encoding);
 
 // A copy of `current` with the values of the message. Tensors that the message omits keep their
 // values; with `require_all`, every parameter tensor is required. Optimiser state must be complete
-// or absent; if it is absent, it is reset. INVALID_ARGUMENT, with field paths that start with
-// `field`.
+// or absent; if it is absent, it is set to zero. INVALID_ARGUMENT, with field paths that start
+// with `field`.
 absl::StatusOr<std::shared_ptr<engine::State>> DecodeParameters(const v1::Parameters& message,
                                                                 absl::string_view field,
                                                                 const engine::Network& network,

@@ -12,7 +12,7 @@
 namespace backprop::codec {
 namespace {
 
-// With this limit, step counts cannot overflow int64.
+// Keeps step counts far below the maximum of int64.
 constexpr int64_t kMaxIterations = int64_t{1} << 53;
 constexpr absl::Duration kDefaultReportInterval = absl::Seconds(1);
 constexpr absl::Duration kMinReportInterval = absl::Milliseconds(1);

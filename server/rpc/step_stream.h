@@ -70,7 +70,7 @@ class StepStream final
   std::shared_ptr<StepStream> self_;
   Incoming<v1::StepStreamRequest> request_;  // owned by gRPC while reading_, else by OnReadDone
   v1::StepStreamResponse response_;          // owned by gRPC while writing_, else guarded by mu_
-  std::string model_;                        // of the last request; used by OnReadDone alone
+  std::string model_;                        // of the last request; used only by OnReadDone
 
   mutable base::Mutex mu_;
   std::deque<Slot> slots_ ABSL_GUARDED_BY(mu_);  // in the order of the requests
