@@ -75,18 +75,18 @@ absl::StatusOr<session::Durability> DecodeDurability(bool stores, v1::Durability
       {"NO_DATA_DIR", {}});
 }
 
-void EncodeModel(const session::Session& session, const session::Session::Status& status,
+void EncodeModel(const session::Session& session, const session::Session::Activity& activity,
                  v1::Model* model) {
   const session::ModelInfo& info = session.info();
   model->set_name(session.name());
   EncodeSpec(session.network().spec(), model->mutable_spec());
   for (const auto& name : info.class_names) model->mutable_spec()->add_class_names(name);
   for (const auto& name : info.feature_names) model->mutable_spec()->add_feature_names(name);
-  model->set_step(status.step);
+  model->set_step(activity.step);
   model->set_parameter_count(session.network().parameter_count());
   model->mutable_labels()->insert(info.labels.begin(), info.labels.end());
   EncodeTimestamp(session.create_time(), model->mutable_create_time());
-  model->set_active_run(status.active_run);
+  model->set_active_run(activity.active_run);
   model->set_durability(session.journal() == nullptr
                             ? v1::DURABILITY_NONE
                             : EncodeEnum(kDurabilities, session.journal()->durability()));

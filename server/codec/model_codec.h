@@ -26,7 +26,7 @@ void DecodeTtl(const google::protobuf::Duration& message, std::optional<absl::Du
 // FAILED_PRECONDITION (NO_DATA_DIR) if the server cannot provide what was requested.
 absl::StatusOr<session::Durability> DecodeDurability(bool stores, v1::Durability asked);
 
-void EncodeModel(const session::Session& session, const session::Session::Status& status,
+void EncodeModel(const session::Session& session, const session::Session::Activity& activity,
                  v1::Model* model);
 
 }  // namespace backprop::codec

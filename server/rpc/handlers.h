@@ -58,13 +58,13 @@ void HandleStopTraining(Context*, UnaryCall*, const v1::StopTrainingRequest&,
 void HandleStep(Context*, UnaryCall*, const v1::StepRequest&, v1::StepResponse*);
 
 // A step whose request passed all checks. The caller must set args.cancelled.
-struct StepWork {
+struct DecodedStep {
   std::shared_ptr<session::Session> model;
   session::Session::StepArgs args;
 };
 // Uses `model_name` instead of request.model().
-absl::StatusOr<StepWork> DecodeStep(Context* context, const v1::StepRequest& request,
-                                    const std::string& model_name);
+absl::StatusOr<DecodedStep> DecodeStep(Context* context, const v1::StepRequest& request,
+                                       const std::string& model_name);
 
 // handlers_gradients.cc
 void HandleComputeGradients(Context*, UnaryCall*, const v1::ComputeGradientsRequest&,
@@ -103,8 +103,8 @@ absl::StatusOr<std::shared_ptr<session::Session>> FindModel(Context* context,
 
 // The request id with a hash of the method and the content; empty without a request id.
 // INVALID_ARGUMENT about `request_id` if it is not valid.
-absl::StatusOr<session::RequestKey> KeyOf(const char* method, const std::string& request_id,
-                                          const google::protobuf::Message& request);
+absl::StatusOr<session::RequestKey> RequestKeyOf(const char* method, const std::string& request_id,
+                                                 const google::protobuf::Message& request);
 
 }  // namespace backprop::rpc
 

@@ -51,7 +51,7 @@ absl::StatusOr<Target> DecodeTarget(Context* context, UnaryCall* call, const cha
   Target target;
   const auto name = codec::ParseCheckpointName("name", request.name());
   if (!name.ok()) return name.status();
-  auto key = KeyOf(method, request.request_id(), request);
+  auto key = RequestKeyOf(method, request.request_id(), request);
   if (!key.ok()) return key.status();
   auto model = context->registry->Find(name->model);
   if (!model.ok()) return model.status();
@@ -74,7 +74,7 @@ void HandleCreateCheckpoint(Context* context, UnaryCall* call,
   }
   const auto model = FindModel(context, "model", request.model());
   if (!model.ok()) return call->Done(model.status());
-  auto key = KeyOf("CreateCheckpoint", request.request_id(), request);
+  auto key = RequestKeyOf("CreateCheckpoint", request.request_id(), request);
   if (!key.ok()) return call->Done(key.status());
   (*model)->CreateCheckpoint({id, *std::move(key), [call] { return call->cancelled(); }},
                              [call, response, name = (*model)->name()](

@@ -138,7 +138,7 @@ void HandleDeleteDataset(Context* context, UnaryCall* call, const v1::DeleteData
                          v1::DeleteDatasetResponse*) {
   const auto id = codec::ParseDatasetName("name", request.name());
   if (!id.ok()) return call->Done(id.status());
-  const auto key = KeyOf("DeleteDataset", request.request_id(), request);
+  const auto key = RequestKeyOf("DeleteDataset", request.request_id(), request);
   if (!key.ok()) return call->Done(key.status());
   context->environment->datasets->Delete(
       *id, *key, [call](const absl::Status& status) { call->Done(status); });

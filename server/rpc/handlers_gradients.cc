@@ -75,7 +75,7 @@ void HandleApplyGradients(Context* context, UnaryCall* call,
                           v1::ApplyGradientsResponse* response) {
   const auto model = FindModel(context, "model", request.model());
   if (!model.ok()) return call->Done(model.status());
-  auto key = KeyOf("ApplyGradients", request.request_id(), request);
+  auto key = RequestKeyOf("ApplyGradients", request.request_id(), request);
   if (!key.ok()) return call->Done(key.status());
   auto gradients = codec::DecodeGradients(request.gradients(), "gradients", (*model)->network());
   if (!gradients.ok()) return call->Done(gradients.status());

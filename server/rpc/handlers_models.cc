@@ -27,7 +27,7 @@ absl::StatusOr<session::Registry::CreateArgs> DecodeCreate(const Context& contex
                                                            const v1::CreateModelRequest& request) {
   base::Fields fields;
   session::Registry::CreateArgs args;
-  auto key = KeyOf(method, request.request_id(), request);
+  auto key = RequestKeyOf(method, request.request_id(), request);
   if (!key.ok()) return key.status();
   args.key = *std::move(key);
   args.info.id = request.model_id();
@@ -107,7 +107,7 @@ void HandleGetModel(Context* context, UnaryCall* call, const v1::GetModelRequest
                     v1::GetModelResponse* response) {
   const auto session = FindModel(context, "name", request.name());
   if (!session.ok()) return call->Done(session.status());
-  codec::EncodeModel(**session, (*session)->status(), response->mutable_model());
+  codec::EncodeModel(**session, (*session)->activity(), response->mutable_model());
   // The model may have been created with larger limits.
   call->Done(codec::CheckReplyBytes(
       "name", static_cast<int64_t>(response->ByteSizeLong()) - codec::kEnvelopeBytes,
@@ -128,7 +128,7 @@ void HandleListModels(Context* context, UnaryCall* call, const v1::ListModelsReq
       page_size, *sessions, context->limits(),
       [](const auto& session) { return session->info().id; },
       [](const auto& session, v1::Model* model) {
-        codec::EncodeModel(*session, session->status(), model);
+        codec::EncodeModel(*session, session->activity(), model);
       },
       response->mutable_models(), response->mutable_next_page_token()));
 }
@@ -137,7 +137,7 @@ void HandleDeleteModel(Context* context, UnaryCall* call, const v1::DeleteModelR
                        v1::DeleteModelResponse*) {
   const auto id = codec::ParseModelName("name", request.name());
   if (!id.ok()) return call->Done(id.status());
-  const auto key = KeyOf("DeleteModel", request.request_id(), request);
+  const auto key = RequestKeyOf("DeleteModel", request.request_id(), request);
   if (!key.ok()) return call->Done(key.status());
   context->registry->Delete(*id, *key, [call](const absl::Status& status) { call->Done(status); });
 }

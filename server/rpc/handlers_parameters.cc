@@ -37,7 +37,7 @@ void HandleSetParameters(Context* context, UnaryCall* call, const v1::SetParamet
                          v1::SetParametersResponse* response) {
   const auto model = FindModel(context, "model", request.model());
   if (!model.ok()) return call->Done(model.status());
-  auto key = KeyOf("SetParameters", request.request_id(), request);
+  auto key = RequestKeyOf("SetParameters", request.request_id(), request);
   if (!key.ok()) return call->Done(key.status());
   if (!request.has_parameters()) {
     return call->Done(base::FieldError("parameters", "is required"));

@@ -55,7 +55,7 @@ void HandleTrain(Context* context, const std::shared_ptr<TrainStream>& stream,
                  const v1::TrainRequest& request) {
   auto model = FindModel(context, "model", request.model());
   if (!model.ok()) return stream->Attach(model.status());
-  auto key = KeyOf("Train", request.request_id(), request);
+  auto key = RequestKeyOf("Train", request.request_id(), request);
   if (!key.ok()) return stream->Attach(key.status());
   // The response to a retry does not need the rows.
   auto known = (*model)->FindRunOf(*key);
@@ -121,7 +121,7 @@ void HandleStopTraining(Context* context, UnaryCall* call, const v1::StopTrainin
   if (!model.ok()) return call->Done(model.status());
   const auto number = codec::ParseRunName(request.model(), request.run());
   if (!number.ok()) return call->Done(number.status());
-  const auto key = KeyOf("StopTraining", request.request_id(), request);
+  const auto key = RequestKeyOf("StopTraining", request.request_id(), request);
   if (!key.ok()) return call->Done(key.status());
   (*model)->StopTraining(*number, *key,
                          [call, response](absl::StatusOr<std::shared_ptr<session::Run>> run) {
@@ -135,13 +135,13 @@ void HandleStopTraining(Context* context, UnaryCall* call, const v1::StopTrainin
                          });
 }
 
-absl::StatusOr<StepWork> DecodeStep(Context* context, const v1::StepRequest& request,
-                                    const std::string& model_name) {
-  StepWork work;
+absl::StatusOr<DecodedStep> DecodeStep(Context* context, const v1::StepRequest& request,
+                                       const std::string& model_name) {
+  DecodedStep work;
   auto model = FindModel(context, "model", model_name);
   if (!model.ok()) return model.status();
   work.model = *std::move(model);
-  auto key = KeyOf("Step", request.request_id(), request);
+  auto key = RequestKeyOf("Step", request.request_id(), request);
   if (!key.ok()) return key.status();
   work.args.key = *std::move(key);
   auto batch = codec::DecodeBatch(request.batch(), "batch", *work.model, context->limits());

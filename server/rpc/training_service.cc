@@ -22,8 +22,8 @@ absl::StatusOr<std::shared_ptr<session::Session>> FindModel(Context* context,
   return context->registry->Find(*id);
 }
 
-absl::StatusOr<session::RequestKey> KeyOf(const char* method, const std::string& request_id,
-                                          const google::protobuf::Message& request) {
+absl::StatusOr<session::RequestKey> RequestKeyOf(const char* method, const std::string& request_id,
+                                                 const google::protobuf::Message& request) {
   if (request_id.empty()) return session::RequestKey();
   const absl::Status status = codec::CheckRequestId(request_id);
   if (!status.ok()) return status;

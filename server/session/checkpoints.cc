@@ -56,7 +56,7 @@ bool Checkpoints::Holds(const std::string& state_hash) const {
 }
 
 CheckpointPtr Checkpoints::Add(Uid uid, Checkpoint checkpoint, std::string state,
-                               store::Batch* batch) {
+                               store::WriteBatch* batch) {
   Remove(uid, checkpoint.id, batch);
   checkpoint.state_hash = HashOfState(state);
   checkpoint.size_bytes = static_cast<int64_t>(state.size());
@@ -72,7 +72,7 @@ CheckpointPtr Checkpoints::Add(Uid uid, Checkpoint checkpoint, std::string state
   return all_[id] = std::make_shared<const Checkpoint>(std::move(checkpoint));
 }
 
-void Checkpoints::Remove(Uid uid, const std::string& id, store::Batch* batch) {
+void Checkpoints::Remove(Uid uid, const std::string& id, store::WriteBatch* batch) {
   const auto it = all_.find(id);
   if (it == all_.end()) return;
   const std::string hash = it->second->state_hash;
@@ -81,7 +81,7 @@ void Checkpoints::Remove(Uid uid, const std::string& id, store::Batch* batch) {
   if (!Holds(hash)) batch->Delete(store::Table::kCheckpoints, CheckpointStateKey(uid, hash));
 }
 
-void Checkpoints::KeepNewest(Uid uid, int64_t count, store::Batch* batch) {
+void Checkpoints::KeepNewest(Uid uid, int64_t count, store::WriteBatch* batch) {
   std::vector<CheckpointPtr> periodic;
   for (const auto& [id, checkpoint] : all_) {
     if (checkpoint->periodic()) periodic.push_back(checkpoint);

@@ -41,11 +41,11 @@ class Checkpoints {
 
   // Adds a checkpoint, and replaces one with the same id. `state` is the record of its state, as
   // encoded by EncodeState.
-  CheckpointPtr Add(Uid uid, Checkpoint checkpoint, std::string state, store::Batch* batch);
+  CheckpointPtr Add(Uid uid, Checkpoint checkpoint, std::string state, store::WriteBatch* batch);
   // Does nothing if there is no checkpoint with that id.
-  void Remove(Uid uid, const std::string& id, store::Batch* batch);
+  void Remove(Uid uid, const std::string& id, store::WriteBatch* batch);
   // Removes the oldest periodic checkpoints until at most `count` are left.
-  void KeepNewest(Uid uid, int64_t count, store::Batch* batch);
+  void KeepNewest(Uid uid, int64_t count, store::WriteBatch* batch);
 
  private:
   bool Holds(const std::string& state_hash) const;

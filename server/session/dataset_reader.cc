@@ -79,9 +79,9 @@ class Reader {
     rows_.rows = info_.rows;
     rows_.inputs_per_row = info_.inputs_per_row;
     rows_.targets_per_row = info_.targets_per_row;
-    const int64_t numbers =
+    const int64_t value_count =
         info_.inputs_per_row + info_.targets_per_row + (info_.sample_weights ? 1 : 0);
-    const int64_t bytes = info_.rows * numbers * engine::SizeOf(args_.type);
+    const int64_t bytes = info_.rows * value_count * engine::SizeOf(args_.type);
     const bool mapped = !args_.scratch_dir.empty() && bytes > kMostHeapBytes;
     if (mapped) {
       const absl::Status room = args_.store->CheckRoom(bytes);
@@ -120,13 +120,12 @@ class Reader {
     absl::Status status;
     int pieces = 0;
     const int64_t before = next_;
-    absl::Status scanned =
-        args_.store->Scan(store::Table::kDatasetRows, DatasetRowsKey(info_.uid, next_),
-                          store::EndOfPrefix(session::KeyOf(info_.uid)),
-                          [&](absl::string_view key, absl::string_view value) {
-                            status = AddPiece(key, value);
-                            return status.ok() && next_ < info_.rows && ++pieces < kPieces;
-                          });
+    absl::Status scanned = args_.store->Scan(
+        store::Table::kDatasetRows, DatasetRowsKey(info_.uid, next_),
+        store::EndOfPrefix(UidKey(info_.uid)), [&](absl::string_view key, absl::string_view value) {
+          status = AddPiece(key, value);
+          return status.ok() && next_ < info_.rows && ++pieces < kPieces;
+        });
     if (!scanned.ok()) return scanned;
     if (status.ok() && next_ == before) return Damaged(info_.name(), MissingRow());
     return status;

@@ -122,7 +122,7 @@ void Datasets::DoAppend(const EntryPtr& entry, AppendArgs args, Callback<Dataset
         "chunk.rows", absl::StrCat("a dataset has at most ", base::kMaxDatasetRows, " rows")));
   }
   const engine::Dataset rows = skipped > 0 ? Behind(args.rows, skipped) : std::move(args.rows);
-  store::Batch batch;
+  store::WriteBatch batch;
   int64_t first = next.rows;
   for (Piece& piece : EncodeRows(rows)) {
     batch.Put(store::Table::kDatasetRows, DatasetRowsKey(next.uid, first), std::move(piece.record));
@@ -185,7 +185,7 @@ void Datasets::DoComplete(const EntryPtr& entry, int64_t rows, Callback<DatasetI
 }
 
 // Stores `next` as the record of the dataset, together with `batch`.
-void Datasets::Store(const EntryPtr& entry, DatasetInfo next, store::Batch batch,
+void Datasets::Store(const EntryPtr& entry, DatasetInfo next, store::WriteBatch batch,
                      store::Durability durability, Callback<DatasetInfo> done) {
   batch.Put(store::Table::kDatasets, next.id, EncodeDataset(next));
   archive()->Commit(std::move(batch), durability, nullptr,

@@ -245,7 +245,7 @@ absl::Status Datasets::CheckStoredRuns(const EntryPtr& entry) {
 void Datasets::DoDelete(const EntryPtr& entry, const RequestKey& key,
                         absl::AnyInvocable<void(absl::Status)> done) {
   const absl::Status unused = CheckStoredRuns(entry);
-  store::Batch batch;
+  store::WriteBatch batch;
   {
     const base::MutexLock lock(&mu_);
     if (!unused.ok()) {
@@ -274,7 +274,7 @@ void Datasets::DoDelete(const EntryPtr& entry, const RequestKey& key,
 }
 
 // Deletes the dataset, complete or not, and calls Finish().
-void Datasets::Remove(const EntryPtr& entry, store::Batch batch,
+void Datasets::Remove(const EntryPtr& entry, store::WriteBatch batch,
                       absl::AnyInvocable<void(absl::Status)> done) {
   DatasetInfo info;
   {
@@ -283,7 +283,7 @@ void Datasets::Remove(const EntryPtr& entry, store::Batch batch,
   }
   batch.Delete(store::Table::kDatasets, info.id);
   if (info.uid != 0) {
-    batch.DeletePrefix(store::Table::kDatasetRows, session::KeyOf(info.uid));
+    batch.DeletePrefix(store::Table::kDatasetRows, UidKey(info.uid));
   }
   archive()->Commit(
       std::move(batch), store::Durability::kSync, nullptr,

@@ -145,11 +145,11 @@ class Datasets {
   absl::Status Refresh(const EntryPtr& entry);
   void DoAppend(const EntryPtr& entry, AppendArgs args, Callback<DatasetInfo> done);
   void DoComplete(const EntryPtr& entry, int64_t rows, Callback<DatasetInfo> done);
-  void Store(const EntryPtr& entry, DatasetInfo next, store::Batch batch,
+  void Store(const EntryPtr& entry, DatasetInfo next, store::WriteBatch batch,
              store::Durability durability, Callback<DatasetInfo> done);
   void DoDelete(const EntryPtr& entry, const RequestKey& key,
                 absl::AnyInvocable<void(absl::Status)> done);
-  void Remove(const EntryPtr& entry, store::Batch batch,
+  void Remove(const EntryPtr& entry, store::WriteBatch batch,
               absl::AnyInvocable<void(absl::Status)> done);
   absl::Status CheckUsers(const EntryPtr& entry);
   void BeginDelete(Deletion deletion);

@@ -15,14 +15,14 @@ constexpr int64_t kMostLoggedStates = 4;
 
 }  // namespace
 
-void Journal::Step(const engine::State& next, const StepWork& work, const KeyedAnswer& answer,
+void Journal::Step(const engine::State& next, const StepInput& work, const KeyedAnswer& answer,
                    Done done) {
   const auto state_bytes = static_cast<int64_t>(next.values.size_bytes());
   const int64_t work_bytes = BytesOf(work);
   const bool log = work_bytes < state_bytes && logged_steps_ < kMostLoggedSteps &&
                    logged_bytes_ + work_bytes <= kMostLoggedStates * state_bytes;
   if (!log) return State(next, answer, std::move(done));
-  store::Batch batch;
+  store::WriteBatch batch;
   batch.Put(store::Table::kLog, LoggedStepKey(uid_, next.step), EncodeLoggedStep(work));
   ++logged_steps_;
   logged_bytes_ += work_bytes;
@@ -32,27 +32,27 @@ void Journal::Step(const engine::State& next, const StepWork& work, const KeyedA
 }
 
 void Journal::State(const engine::State& next, const KeyedAnswer& answer, Done done) {
-  store::Batch batch;
+  store::WriteBatch batch;
   AddState(next, &batch);
   AddAnswer(answer, &batch);
   Commit(std::move(batch), std::move(done));
 }
 
 void Journal::Answer(const KeyedAnswer& answer, Done done) {
-  store::Batch batch;
+  store::WriteBatch batch;
   AddAnswer(answer, &batch);
   Commit(std::move(batch), std::move(done));
 }
 
-void Journal::AddState(const engine::State& next, store::Batch* batch) {
-  batch->Put(store::Table::kStates, KeyOf(uid_), EncodeState(next));
+void Journal::AddState(const engine::State& next, store::WriteBatch* batch) {
+  batch->Put(store::Table::kStates, UidKey(uid_), EncodeState(next));
   for (; logged_steps_ > 0; --logged_steps_) {
     batch->Delete(store::Table::kLog, LoggedStepKey(uid_, last_logged_ - logged_steps_ + 1));
   }
   logged_bytes_ = 0;
 }
 
-void Journal::AddAnswer(const KeyedAnswer& answer, store::Batch* batch) {
+void Journal::AddAnswer(const KeyedAnswer& answer, store::WriteBatch* batch) {
   if (answer.key.id.empty()) return;
   const uint64_t sequence = next_sequence_++;
   batch->Put(store::Table::kRequests,
@@ -60,12 +60,12 @@ void Journal::AddAnswer(const KeyedAnswer& answer, store::Batch* batch) {
              EncodeAnswer(answer, sequence));
 }
 
-void Journal::AddDeletion(int64_t run, store::Batch* batch) {
-  batch->Delete(store::Table::kStates, KeyOf(uid_));
+void Journal::AddDeletion(int64_t run, store::WriteBatch* batch) {
+  batch->Delete(store::Table::kStates, UidKey(uid_));
   if (broken()) {  // it is unknown what the store holds of the model
     for (const store::Table table :
          {store::Table::kRequests, store::Table::kLog, store::Table::kChunks}) {
-      batch->DeletePrefix(table, KeyOf(uid_));
+      batch->DeletePrefix(table, UidKey(uid_));
     }
   }
   for (; logged_steps_ > 0; --logged_steps_) {
@@ -81,7 +81,7 @@ void Journal::AddDeletion(int64_t run, store::Batch* batch) {
   if (run > 0) batch->DeletePrefix(store::Table::kChunks, ChunksKey(uid_, run));
 }
 
-void Journal::Commit(store::Batch batch, Done done) {
+void Journal::Commit(store::WriteBatch batch, Done done) {
   store_->Commit(std::move(batch), durability_, chain_, std::move(done));
 }
 

@@ -39,7 +39,7 @@ class Journal {
 
   // Stores a step: the next state or the work that produced it, whichever is smaller. Stores the
   // state if the log is so long that loading the model would be slow.
-  void Step(const engine::State& next, const StepWork& work, const KeyedAnswer& answer, Done done);
+  void Step(const engine::State& next, const StepInput& work, const KeyedAnswer& answer, Done done);
 
   // Stores a state that is not the result of a logged step.
   void State(const engine::State& next, const KeyedAnswer& answer, Done done);
@@ -49,12 +49,12 @@ class Journal {
   void Answer(const KeyedAnswer& answer, Done done);
 
   // Add to `batch`, which the caller commits, what the functions above would write.
-  void AddState(const engine::State& next, store::Batch* batch);
-  void AddAnswer(const KeyedAnswer& answer, store::Batch* batch);
+  void AddState(const engine::State& next, store::WriteBatch* batch);
+  void AddAnswer(const KeyedAnswer& answer, store::WriteBatch* batch);
   // Adds the deletion of all records of the model, except its entry in table models and its
   // checkpoints. `run`: the number of a run whose rows are stored, or 0.
-  void AddDeletion(int64_t run, store::Batch* batch);
-  void Commit(store::Batch batch, Done done);
+  void AddDeletion(int64_t run, store::WriteBatch* batch);
+  void Commit(store::WriteBatch batch, Done done);
 
   // Continues after a load: the log has `logged_steps` steps, up to step `last_step`, and the next
   // response gets `next_sequence`.

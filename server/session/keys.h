@@ -23,33 +23,33 @@ inline std::string BigEndian(Number number) {
 }
 
 // Prefix of all keys of a model or dataset, except in tables models, datasets and runs.
-inline std::string KeyOf(Uid uid) { return BigEndian(uid); }
+inline std::string UidKey(Uid uid) { return BigEndian(uid); }
 
 inline std::string AnswerKey(Uid uid, uint8_t place) {
-  return KeyOf(uid) + static_cast<char>(place);
+  return UidKey(uid) + static_cast<char>(place);
 }
 
 inline std::string LoggedStepKey(Uid uid, int64_t step) {
-  return KeyOf(uid) + BigEndian(static_cast<uint64_t>(step));
+  return UidKey(uid) + BigEndian(static_cast<uint64_t>(step));
 }
 
 enum class RunPart : char { kRun = 'r', kMark = 'm', kBest = 'b', kFinished = 'f' };
 inline constexpr RunPart kRunParts[] = {RunPart::kRun, RunPart::kMark, RunPart::kBest,
                                         RunPart::kFinished};
 // The part is first, so that the active runs of all models are adjacent.
-inline std::string RunKey(Uid uid, RunPart part) { return static_cast<char>(part) + KeyOf(uid); }
+inline std::string RunKey(Uid uid, RunPart part) { return static_cast<char>(part) + UidKey(uid); }
 
-inline std::string CheckpointsKey(Uid uid) { return KeyOf(uid) + 'i'; }
+inline std::string CheckpointsKey(Uid uid) { return UidKey(uid) + 'i'; }
 inline std::string CheckpointKey(Uid uid, const std::string& id) {
   return CheckpointsKey(uid) + id;
 }
 inline std::string CheckpointStateKey(Uid uid, const std::string& hash) {
-  return KeyOf(uid) + 's' + hash;
+  return UidKey(uid) + 's' + hash;
 }
 
 enum class RowsOf : char { kTraining = 't', kValidation = 'v' };
 inline std::string ChunksKey(Uid uid, int64_t run) {
-  return KeyOf(uid) + BigEndian(static_cast<uint64_t>(run));
+  return UidKey(uid) + BigEndian(static_cast<uint64_t>(run));
 }
 inline std::string ChunkKey(Uid uid, int64_t run, RowsOf rows, uint32_t piece) {
   return ChunksKey(uid, run) + static_cast<char>(rows) + BigEndian(piece);
@@ -57,13 +57,13 @@ inline std::string ChunkKey(Uid uid, int64_t run, RowsOf rows, uint32_t piece) {
 
 // Key of the rows of a dataset that start at `first_row`.
 inline std::string DatasetRowsKey(Uid uid, int64_t first_row) {
-  return KeyOf(uid) + BigEndian(static_cast<uint64_t>(first_row));
+  return UidKey(uid) + BigEndian(static_cast<uint64_t>(first_row));
 }
 
 enum class RegistryAnswerKind : char { kCreate = 'c', kDelete = 'd', kDeleteDataset = 'x' };
 // Prefix of the keys of all responses of one kind.
 inline std::string RegistryAnswersKey(RegistryAnswerKind kind) {
-  return KeyOf(Uid{0}) + static_cast<char>(kind);
+  return UidKey(Uid{0}) + static_cast<char>(kind);
 }
 inline std::string RegistryAnswerKey(RegistryAnswerKind kind, uint8_t shard, uint16_t place) {
   return RegistryAnswersKey(kind) + static_cast<char>(shard) + BigEndian(place);

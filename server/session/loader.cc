@@ -67,7 +67,7 @@ class Loader {
   }
 
   absl::Status ReadState() {
-    const auto value = store()->Get(store::Table::kStates, session::KeyOf(uid_));
+    const auto value = store()->Get(store::Table::kStates, UidKey(uid_));
     if (!value.ok()) return value.status();
     if (!value->has_value()) return Damaged(name_, "its state is missing");
     auto state = DecodeState(**value, network(), name_);
@@ -83,8 +83,7 @@ class Loader {
     engine::Workspace workspace;
     auto next = std::make_shared<engine::State>(network());
     absl::Status scanned = store()->Scan(
-        store::Table::kLog, LoggedStepKey(uid_, state_->step + 1),
-        store::EndOfPrefix(session::KeyOf(uid_)),
+        store::Table::kLog, LoggedStepKey(uid_, state_->step + 1), store::EndOfPrefix(UidKey(uid_)),
         [&](absl::string_view key, absl::string_view value) {
           const int64_t step = state_->step + 1;
           if (key != LoggedStepKey(uid_, step)) {
@@ -199,7 +198,7 @@ class Loader {
   absl::Status ReadAnswers() {
     std::vector<StoredAnswer> answers;
     absl::Status status;
-    const std::string prefix = session::KeyOf(uid_);
+    const std::string prefix = UidKey(uid_);
     absl::Status scanned =
         store()->Scan(store::Table::kRequests, prefix, store::EndOfPrefix(prefix),
                       [&](absl::string_view, absl::string_view value) {

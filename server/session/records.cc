@@ -143,7 +143,7 @@ std::string EncodeModel(const StoredModel& model) {
   message.set_create_time_unix_nanos(absl::ToUnixNanos(model.create_time));
   Encode(model.created_by, message.mutable_created_by());
   message.set_created_at_step(model.created_at_step);
-  message.set_numbers(model.numbers);
+  message.set_numbers(model.value_count);
   message.set_durability(static_cast<uint32_t>(model.durability));
   return Seal(message);
 }
@@ -160,7 +160,7 @@ absl::StatusOr<StoredModel> DecodeModel(absl::string_view value, absl::string_vi
   model.create_time = absl::FromUnixNanos(message.create_time_unix_nanos());
   model.created_by = Decode(message.created_by());
   model.created_at_step = message.created_at_step();
-  model.numbers = message.numbers();
+  model.value_count = message.numbers();
   model.durability = static_cast<store::Durability>(message.durability());
   return model;
 }
@@ -286,7 +286,7 @@ absl::StatusOr<std::vector<RegistryAnswer>> ReadRegistryAnswers(store::Store* st
   return answers;
 }
 
-int64_t BytesOf(const StepWork& work) {
+int64_t BytesOf(const StepInput& work) {
   if (const auto* gradients = std::get_if<engine::Buffer>(&work)) {
     return static_cast<int64_t>(gradients->size_bytes());
   }
@@ -295,7 +295,7 @@ int64_t BytesOf(const StepWork& work) {
                               batch.targets.size_bytes() + batch.sample_weights.size_bytes());
 }
 
-std::string EncodeLoggedStep(const StepWork& work) {
+std::string EncodeLoggedStep(const StepInput& work) {
   v1::LoggedStep message;
   if (const auto* gradients = std::get_if<engine::Buffer>(&work)) {
     message.set_gradients(Bytes(*gradients));

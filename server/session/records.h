@@ -46,7 +46,7 @@ struct StoredModel {
   absl::Time create_time;
   RequestKey created_by;
   int64_t created_at_step = 0;
-  int64_t numbers = 0;
+  int64_t value_count = 0;
   store::Durability durability = store::Durability::kSync;
 };
 std::string EncodeModel(const StoredModel& model);
@@ -78,12 +78,12 @@ absl::StatusOr<std::vector<RegistryAnswer>> ReadRegistryAnswers(store::Store* st
                                                                 RegistryAnswerKind kind);
 
 // The input of a step: a batch, or gradients (P numbers).
-using StepWork = std::variant<engine::Dataset, engine::Buffer>;
+using StepInput = std::variant<engine::Dataset, engine::Buffer>;
 // Approximate size of the work.
-int64_t BytesOf(const StepWork& work);
-std::string EncodeLoggedStep(const StepWork& work);
+int64_t BytesOf(const StepInput& work);
+std::string EncodeLoggedStep(const StepInput& work);
 struct LoggedStep {
-  StepWork work;
+  StepInput work;
   std::string instruction_set;
 };
 absl::StatusOr<LoggedStep> DecodeLoggedStep(absl::string_view value, const engine::Network& network,

@@ -44,7 +44,7 @@ bool HasLabels(const Labels& all, const Labels& wanted) {
   });
 }
 
-int64_t NumbersOf(const engine::Network& network) {
+int64_t ValueCount(const engine::Network& network) {
   return network.parameter_count() * (1 + network.slot_count());
 }
 
@@ -160,7 +160,7 @@ absl::StatusOr<std::shared_ptr<Session>> Registry::Reserve(CreateArgs* args) {
   return session;
 }
 
-absl::Status Registry::TakeRoom(int64_t numbers) {
+absl::Status Registry::ReserveQuota(int64_t value_count) {
   const base::Limits& limits = environment_->limits;
   if (!AddWithin(&models_, 1, limits.max_models)) {
     return base::ReasonError(
@@ -168,11 +168,11 @@ absl::Status Registry::TakeRoom(int64_t numbers) {
         absl::StrCat("the server holds ", limits.max_models, " models already, which is its limit"),
         {"LIMIT_EXCEEDED", {{"limit", "max_models"}}});
   }
-  if (!AddWithin(&parameters_, numbers, limits.max_total_parameters)) {
+  if (!AddWithin(&parameters_, value_count, limits.max_total_parameters)) {
     models_.fetch_sub(1);
     return base::ReasonError(
         absl::StatusCode::kResourceExhausted,
-        absl::StrCat("the model's ", numbers, " numbers would exceed the server's limit of ",
+        absl::StrCat("the model's ", value_count, " numbers would exceed the server's limit of ",
                      limits.max_total_parameters, " over all models"),
         {"LIMIT_EXCEEDED", {{"limit", "max_total_parameters"}}});
   }
@@ -189,9 +189,9 @@ absl::StatusOr<MemoryBudget::Claim> Registry::AskForMemory(int64_t bytes,
   return MemoryBudget::Claim();
 }
 
-void Registry::GiveRoom(int64_t numbers) {
+void Registry::ReleaseQuota(int64_t value_count) {
   models_.fetch_sub(1);
-  parameters_.fetch_sub(numbers);
+  parameters_.fetch_sub(value_count);
 }
 
 void Registry::Create(CreateArgs args, Created done) {
@@ -213,20 +213,20 @@ void Registry::Create(CreateArgs args, Created done) {
     if (is_ours(**existing)) return answer_existing(*existing);
     return done(AlreadyExists(args.info.id));
   }
-  const int64_t numbers = NumbersOf(*args.network);
-  const absl::Status room = TakeRoom(numbers);
+  const int64_t value_count = ValueCount(*args.network);
+  const absl::Status room = ReserveQuota(value_count);
   if (!room.ok()) return done(room);
-  const int64_t bytes = numbers * engine::SizeOf(args.network->spec().data_type);
+  const int64_t bytes = value_count * engine::SizeOf(args.network->spec().data_type);
   auto memory = AskForMemory(bytes, absl::StrCat("models/", args.info.id));
   if (!memory.ok()) {
-    GiveRoom(numbers);
+    ReleaseQuota(value_count);
     return done(memory.status());
   }
-  if (environment_->restoring) {  // after TakeRoom: a restore sets this, then looks for models
-    GiveRoom(numbers);
+  if (environment_->restoring) {  // after ReserveQuota: a restore sets this, then looks for models
+    ReleaseQuota(value_count);
     return done(Restoring());
   }
-  store::Batch record = CreationRecord(args.key, args.info.id);
+  store::WriteBatch record = CreationRecord(args.key, args.info.id);
   // Called before other threads can find the new session, so that changes of it are stored later.
   const auto store_it = [&](const std::shared_ptr<Session>& session) {
     if (environment_->store == nullptr) return;
@@ -250,11 +250,11 @@ void Registry::Create(CreateArgs args, Created done) {
   };
   const auto session = Insert(&args, store_it);
   if (!session.ok()) {
-    GiveRoom(numbers);
+    ReleaseQuota(value_count);
     return done(session.status());
   }
   if (&(*session)->network() != args.network.get()) {  // another caller created it first
-    GiveRoom(numbers);
+    ReleaseQuota(value_count);
     if (is_ours(**session)) return answer_existing(*session);
     return done(AlreadyExists((*session)->info().id));
   }
@@ -300,8 +300,8 @@ void Registry::SettleCreation(const RequestKey& key, const std::string& id) {
 }
 
 // The same as a record of the store; empty if there is no store or no request id.
-store::Batch Registry::CreationRecord(const RequestKey& key, const std::string& id) {
-  store::Batch batch;
+store::WriteBatch Registry::CreationRecord(const RequestKey& key, const std::string& id) {
+  store::WriteBatch batch;
   if (key.id.empty() || environment_->store == nullptr) return batch;
   Shard& shard = ShardOf(key.id);
   const base::MutexLock lock(&shard.mu);
@@ -327,12 +327,12 @@ bool Registry::Remove(const std::shared_ptr<Session>& session, Removal removal) 
       ++shard.deleting[session->info().id];
     }
   }
-  GiveRoom(NumbersOf(session->network()));
+  ReleaseQuota(ValueCount(session->network()));
   return true;
 }
 
-void Registry::RemoveStored(const std::shared_ptr<Session>& session, store::Batch registry_part,
-                            store::Store::Done done) {
+void Registry::RemoveStored(const std::shared_ptr<Session>& session,
+                            store::WriteBatch registry_part, store::Store::Done done) {
   if (!Remove(session, Removal::kStored)) return done(ModelNotFound(session->name()));
   session->Close(std::move(registry_part),
                  [this, session, done = std::move(done)](const absl::Status& status) mutable {
@@ -345,7 +345,7 @@ void Registry::RemoveStored(const std::shared_ptr<Session>& session, store::Batc
                    if (status.ok()) return done(status);
                    // It is still in the store.
                    models_.fetch_add(1);
-                   parameters_.fetch_add(NumbersOf(session->network()));
+                   parameters_.fetch_add(ValueCount(session->network()));
                    done(NotStored(session->name(), status));
                  });
 }
@@ -370,7 +370,7 @@ void Registry::Delete(absl::string_view id, const RequestKey& key, Done done) {
   const bool damaged = absl::IsDataLoss(session.status());
   if (!session.ok() && !damaged) return done(session.status());
   if (!damaged && *session == nullptr) return done(ModelNotFound(absl::StrCat("models/", id)));
-  store::Batch record;
+  store::WriteBatch record;
   if (!key.id.empty()) {
     const base::MutexLock lock(&shard.mu);
     shard.deletions.Record(key, now, {});
@@ -386,14 +386,14 @@ void Registry::Delete(absl::string_view id, const RequestKey& key, Done done) {
 }
 
 // Deletes what can be found of a model that cannot be loaded.
-void Registry::DeleteDamaged(absl::string_view id, store::Batch batch, Done done) {
+void Registry::DeleteDamaged(absl::string_view id, store::WriteBatch batch, Done done) {
   const auto value = environment_->store->Get(store::Table::kModels, id);
   if (!value.ok()) return done(value.status());
-  int64_t numbers = 0;
+  int64_t value_count = 0;
   if (value->has_value()) {
     if (const auto model = DecodeModel(**value, id); model.ok()) {
-      numbers = model->numbers;
-      const std::string prefix = session::KeyOf(model->uid);
+      value_count = model->value_count;
+      const std::string prefix = UidKey(model->uid);
       batch.Delete(store::Table::kStates, prefix);
       for (const store::Table table : {store::Table::kRequests, store::Table::kLog,
                                        store::Table::kChunks, store::Table::kCheckpoints}) {
@@ -406,10 +406,10 @@ void Registry::DeleteDamaged(absl::string_view id, store::Batch batch, Done done
   }
   batch.Delete(store::Table::kModels, std::string(id));
   environment_->store->Commit(std::move(batch), store::Durability::kSync, nullptr,
-                              [this, numbers, name = absl::StrCat("models/", id),
+                              [this, value_count, name = absl::StrCat("models/", id),
                                done = std::move(done)](const absl::Status& status) mutable {
                                 if (!status.ok()) return done(NotStored(name, status));
-                                GiveRoom(numbers);
+                                ReleaseQuota(value_count);
                                 done(status);
                               });
 }

@@ -92,10 +92,11 @@ class Registry {
   struct Shard {
     base::Mutex mu;
     std::map<std::string, std::shared_ptr<Session>, std::less<>> models ABSL_GUARDED_BY(mu);
-    std::vector<std::weak_ptr<Session>> mortal ABSL_GUARDED_BY(mu);  // models with a ttl
+    std::vector<std::weak_ptr<Session>> expiring ABSL_GUARDED_BY(mu);  // models with a ttl
     // Models with a ttl that are only in the store, and when they expire.
-    std::map<std::string, absl::Time, std::less<>> dormant ABSL_GUARDED_BY(mu);
-    std::string hand ABSL_GUARDED_BY(mu);  // where the search for models to evict resumes
+    std::map<std::string, absl::Time, std::less<>> unloaded_expiry ABSL_GUARDED_BY(mu);
+    std::string eviction_cursor
+        ABSL_GUARDED_BY(mu);  // where the search for models to evict resumes
     // Models being deleted, whose records the store may still have; with the number of deletions.
     std::map<std::string, int, std::less<>> deleting ABSL_GUARDED_BY(mu);
     // Remembered responses for requests whose id hashes to this shard, and how many were ever
@@ -113,18 +114,18 @@ class Registry {
   absl::StatusOr<std::shared_ptr<Session>> Reserve(CreateArgs* args);
   absl::StatusOr<std::shared_ptr<Session>> Insert(
       CreateArgs* args, absl::FunctionRef<void(const std::shared_ptr<Session>&)> inserted);
-  absl::Status TakeRoom(int64_t numbers);
+  absl::Status ReserveQuota(int64_t value_count);
   absl::StatusOr<MemoryBudget::Claim> AskForMemory(int64_t bytes, const std::string& model);
-  void GiveRoom(int64_t numbers);
-  store::Batch CreationRecord(const RequestKey& key, const std::string& id);
+  void ReleaseQuota(int64_t value_count);
+  store::WriteBatch CreationRecord(const RequestKey& key, const std::string& id);
   void SettleCreation(const RequestKey& key, const std::string& id);
   enum class Removal { kNeverStored, kStored };
   bool Remove(const std::shared_ptr<Session>& session, Removal removal);
   void Hold(Shard* shard, const std::shared_ptr<Session>& session)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(shard->mu);
   std::vector<std::shared_ptr<Session>> EvictFrom(Shard* shard);
-  void DeleteDamaged(absl::string_view id, store::Batch batch, Done done);
-  void RemoveStored(const std::shared_ptr<Session>& session, store::Batch registry_part,
+  void DeleteDamaged(absl::string_view id, store::WriteBatch batch, Done done);
+  void RemoveStored(const std::shared_ptr<Session>& session, store::WriteBatch registry_part,
                     store::Store::Done done);
   absl::Status OpenModels(Found* found, const std::vector<Uid>& with_runs);
   absl::Status OpenAnswers();

@@ -11,8 +11,8 @@ namespace backprop::session {
 // Called for a session that was added to the map: tracks its ttl.
 void Registry::Hold(Shard* shard, const std::shared_ptr<Session>& session) {
   if (!session->info().ttl.has_value()) return;
-  shard->mortal.push_back(session);
-  shard->dormant.erase(session->info().id);
+  shard->expiring.push_back(session);
+  shard->unloaded_expiry.erase(session->info().id);
 }
 
 // Visits the shards in turn, a few models of each, until enough memory is free or the bound is
@@ -30,11 +30,11 @@ std::vector<std::shared_ptr<Session>> Registry::EvictFrom(Shard* shard) {
   constexpr int kMostModels = 64;
   std::vector<std::shared_ptr<Session>> evicted;
   const base::MutexLock lock(&shard->mu);
-  auto it = shard->models.upper_bound(shard->hand);
+  auto it = shard->models.upper_bound(shard->eviction_cursor);
   for (int look = 0; look < kMostModels && !shard->models.empty(); ++look) {
     if (it == shard->models.end()) it = shard->models.begin();
     const std::shared_ptr<Session>& session = it->second;
-    shard->hand = it->first;
+    shard->eviction_cursor = it->first;
     // There is no other reference, and none can be made while the lock is held.
     const bool idle = session.use_count() == 1 && !session->TakeTouched() && session->Evictable();
     if (!idle) {
@@ -42,7 +42,7 @@ std::vector<std::shared_ptr<Session>> Registry::EvictFrom(Shard* shard) {
       continue;
     }
     if (const auto expires = session->ExpireTime()) {
-      shard->dormant.insert_or_assign(it->first, *expires);
+      shard->unloaded_expiry.insert_or_assign(it->first, *expires);
     }
     evicted.push_back(session);
     it = shard->models.erase(it);
@@ -64,23 +64,23 @@ int64_t Registry::ResumeParked() {
 
 int64_t Registry::ExpireIdle() {
   const absl::Time now = environment_->clock->Now();
-  std::vector<std::string> dormant;
+  std::vector<std::string> unloaded_expiry;
   for (Shard& shard : shards_) {
     const base::MutexLock lock(&shard.mu);
-    std::erase_if(shard.dormant, [&](const auto& model) {
+    std::erase_if(shard.unloaded_expiry, [&](const auto& model) {
       if (model.second > now) return false;
-      dormant.push_back(model.first);
+      unloaded_expiry.push_back(model.first);
       return true;
     });
   }
   std::vector<std::shared_ptr<Session>> expired;
-  for (const std::string& id : dormant) {
+  for (const std::string& id : unloaded_expiry) {
     auto session = FindOrLoad(id);
     if (session.ok() && *session != nullptr) expired.push_back(*std::move(session));
   }
   for (Shard& shard : shards_) {
     const base::MutexLock lock(&shard.mu);
-    std::erase_if(shard.mortal, [&](const std::weak_ptr<Session>& weak) {
+    std::erase_if(shard.expiring, [&](const std::weak_ptr<Session>& weak) {
       auto session = weak.lock();
       if (session == nullptr) return true;
       const auto expire_time = session->ExpireTime();

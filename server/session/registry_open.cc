@@ -63,11 +63,11 @@ absl::Status Registry::OpenModels(Found* found, const std::vector<Uid>& with_run
           found->damaged.emplace_back(id);
           return true;
         }
-        parameters_.fetch_add(model->numbers);
+        parameters_.fetch_add(model->value_count);
         if (model->ttl.has_value()) {
           Shard& shard = ShardOf(id);
           const base::MutexLock lock(&shard.mu);
-          shard.dormant.insert_or_assign(std::string(id), now + *model->ttl);
+          shard.unloaded_expiry.insert_or_assign(std::string(id), now + *model->ttl);
         }
         if (std::binary_search(with_runs.begin(), with_runs.end(), model->uid)) {
           run_on.emplace_back(id);

@@ -96,7 +96,7 @@ std::optional<absl::Time> Session::ExpireTime() const {
   return absl::FromUnixNanos(last_used_unix_nanos_.load(std::memory_order_relaxed)) + *info_.ttl;
 }
 
-Session::Status Session::status() const {
+Session::Activity Session::activity() const {
   const base::MutexLock lock(&mu_);
   return {step_, run_ == nullptr ? "" : run_->name()};
 }
@@ -138,7 +138,8 @@ void Session::WhenStored(store::Store::Done done) {
   done(absl::OkStatus());
 }
 
-void Session::StoreCreation(std::string spec, store::Batch registry_part, store::Store::Done done) {
+void Session::StoreCreation(std::string spec, store::WriteBatch registry_part,
+                            store::Store::Done done) {
   const base::MutexLock lock(&mu_);
   StoredModel model;
   model.uid = journal_->uid();
@@ -148,7 +149,7 @@ void Session::StoreCreation(std::string spec, store::Batch registry_part, store:
   model.create_time = create_time_;
   model.created_by = created_by_;
   model.created_at_step = created_at_step_;
-  model.numbers = state_->values.count();
+  model.value_count = state_->values.count();
   model.durability = journal_->durability();
   registry_part.Put(store::Table::kModels, info_.id, EncodeModel(model));
   journal_->AddState(*state_, &registry_part);
@@ -242,7 +243,7 @@ absl::StatusOr<Session::StatePtr> Session::ReadFitted() const {
   return state;
 }
 
-void Session::Close(store::Batch registry_part, store::Store::Done done) {
+void Session::Close(store::WriteBatch registry_part, store::Store::Done done) {
   {
     const base::MutexLock lock(&mu_);
     closed_ = true;
@@ -251,15 +252,15 @@ void Session::Close(store::Batch registry_part, store::Store::Done done) {
       journal_->AddDeletion(run_ != nullptr && run_->resumes() ? run_->number() : 0,
                             &registry_part);
       if (!checkpoints_.empty()) {
-        registry_part.DeletePrefix(store::Table::kCheckpoints, session::KeyOf(uid_));
+        registry_part.DeletePrefix(store::Table::kCheckpoints, UidKey(uid_));
       }
       // Without the chain of the journal, because it does not depend on changes that may have been
       // rejected.
       journal_->store()->Commit(std::move(registry_part), journal_->durability(), nullptr,
                                 std::exchange(done, nullptr));
     } else if (!checkpoints_.empty()) {
-      store::Batch batch;
-      batch.DeletePrefix(store::Table::kCheckpoints, session::KeyOf(uid_));
+      store::WriteBatch batch;
+      batch.DeletePrefix(store::Table::kCheckpoints, UidKey(uid_));
       CommitToArchive(std::move(batch), [](const absl::Status&) {});
     }
   }

@@ -95,11 +95,11 @@ class Session : public std::enable_shared_from_this<Session> {
   bool Evictable() const;
 
   // Step count and active run (empty: none), at some moment during the call.
-  struct Status {
+  struct Activity {
     int64_t step = 0;
     std::string active_run;
   };
-  Status status() const;
+  Activity activity() const;
 
   // Makes one optimiser step, with a batch or gradients (P) of the caller. `expected_step` is
   // checked when all earlier mutations have been made. Errors of Step, Edit and RestoreCheckpoint:
@@ -107,7 +107,7 @@ class Session : public std::enable_shared_from_this<Session> {
   // INVALID_ARGUMENT if the request id was used for another request; RESOURCE_EXHAUSTED;
   // NOT_STORED; CANCELLED.
   struct StepArgs {
-    StepWork work;
+    StepInput work;
     std::optional<int64_t> expected_step;
     RequestKey key;
     IsCancelled cancelled;
@@ -177,11 +177,11 @@ class Session : public std::enable_shared_from_this<Session> {
   // Deletes the model: its run stops, every later operation returns MODEL_DELETED, and nothing more
   // is written to the store, from which it is deleted together with a commit of `registry_part`.
   // `done` gets the result of that commit.
-  void Close(store::Batch registry_part, store::Store::Done done);
+  void Close(store::WriteBatch registry_part, store::Store::Done done);
 
   // Stores a new model, which must have a journal, together with `registry_part`. `done` gets the
   // result.
-  void StoreCreation(std::string spec, store::Batch registry_part, store::Store::Done done);
+  void StoreCreation(std::string spec, store::WriteBatch registry_part, store::Store::Done done);
   // Calls `done` when all earlier changes are stored.
   void WhenStored(store::Store::Done done);
   // Whether the store rejected a change, so that the session must be loaded again.
@@ -248,15 +248,15 @@ class Session : public std::enable_shared_from_this<Session> {
   // Makes `next` the state, and calls `done` when it is stored. `work`: the input of a step, or
   // null.
   template <class T>
-  void Commit(const RequestKey& key, StatePtr next, const StepWork* work, const T& answer,
+  void Commit(const RequestKey& key, StatePtr next, const StepInput* work, const T& answer,
               Callback<T> done);
   // Stores records other than the state, and calls `done` when they are stored. Without a journal,
   // `undo` is called under the lock if the archive rejects the change.
   template <class T>
-  void CommitRecords(store::Batch batch, const RequestKey& key, const T& answer,
+  void CommitRecords(store::WriteBatch batch, const RequestKey& key, const T& answer,
                      absl::AnyInvocable<void()> undo, Callback<T> done)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  void CommitToArchive(store::Batch batch, store::Store::Done done)
+  void CommitToArchive(store::WriteBatch batch, store::Store::Done done)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // Calls `done` with an earlier decision when the changes that led to it are stored.
   template <class T>
@@ -289,9 +289,9 @@ class Session : public std::enable_shared_from_this<Session> {
   absl::Status CheckNewCheckpoint(const CheckpointArgs& args) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   absl::StatusOr<std::shared_ptr<engine::State>> ReadCheckpoint(const std::string& id) const;
-  void AddRunCheckpoint(const DueCheckpoint& due, std::string state, store::Batch* batch)
+  void AddRunCheckpoint(const DueCheckpoint& due, std::string state, store::WriteBatch* batch)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  void AddBest(store::Batch* batch) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void AddBest(store::WriteBatch* batch) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void KeepPeriodic();
   bool WaitForCheckpoints();
   void DoTrain(TrainArgs& args, Callback<std::shared_ptr<Run>> done);
@@ -300,12 +300,14 @@ class Session : public std::enable_shared_from_this<Session> {
   void ReadRowsAndGoOn(ResumeArgs args);
   void GoOn(ResumeArgs args);
   void CannotGoOn(const absl::Status& why);
-  absl::StatusOr<std::shared_ptr<Run>> StartRun(TrainArgs& args, store::Batch* batch)
+  absl::StatusOr<std::shared_ptr<Run>> StartRun(TrainArgs& args, store::WriteBatch* batch)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  void AddRunRecords(const TrainArgs& args, store::Batch* batch) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void AddRunRecords(const TrainArgs& args, store::WriteBatch* batch)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   RunConfig ConfigFor(const TrainArgs& args) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  void AddMark(store::Batch* batch) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  void AddEnd(const RunSummary& summary, store::Batch* batch) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void AddMark(store::WriteBatch* batch) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void AddEnd(const RunSummary& summary, store::WriteBatch* batch)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void MarkRun();
   bool ParkRun();
   std::shared_ptr<Run> TakeRun() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);

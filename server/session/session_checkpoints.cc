@@ -18,7 +18,7 @@ constexpr int kMostPendingCheckpoints = 4;
 
 }  // namespace
 
-void Session::CommitToArchive(store::Batch batch, store::Store::Done done) {
+void Session::CommitToArchive(store::WriteBatch batch, store::Store::Done done) {
   if (journal_.has_value()) return journal_->Commit(std::move(batch), std::move(done));
   environment_->archive->Commit(std::move(batch), store::Durability::kNone, nullptr,
                                 std::move(done));
@@ -79,7 +79,7 @@ void Session::DoCreateCheckpoint(const CheckpointArgs& args, Callback<Checkpoint
       checkpoint.id = args.id;
       checkpoint.step = state->step;
       checkpoint.create_time = environment_->clock->Now();
-      store::Batch batch;
+      store::WriteBatch batch;
       const CheckpointPtr added =
           checkpoints_.Add(uid_, std::move(checkpoint), std::move(record), &batch);
       CommitRecords<CheckpointPtr>(std::move(batch), args.key, added, Forget(args.id),
@@ -93,7 +93,7 @@ void Session::DoCreateCheckpoint(const CheckpointArgs& args, Callback<Checkpoint
 // What to undo when the archive rejects a checkpoint.
 absl::AnyInvocable<void()> Session::Forget(const std::string& id) {
   return [this, id]() ABSL_NO_THREAD_SAFETY_ANALYSIS {
-    store::Batch nothing;
+    store::WriteBatch nothing;
     checkpoints_.Remove(uid_, id, &nothing);
   };
 }
@@ -121,7 +121,7 @@ void Session::DoDeleteCheckpoint(const CheckpointArgs& args, Callback<int64_t> d
     } else if (checkpoint == nullptr) {
       answer = CheckpointNotFound(absl::StrCat(name(), "/checkpoints/", args.id));
     } else {
-      store::Batch batch;
+      store::WriteBatch batch;
       checkpoints_.Remove(uid_, args.id, &batch);
       // An archive in memory never rejects a deletion, so there is nothing to undo.
       CommitRecords<int64_t>(
@@ -173,7 +173,8 @@ std::vector<CheckpointPtr> Session::ListCheckpoints(const std::string& after, si
 
 // Adds a checkpoint of the active run. If one with the same name exists from before a crash, it has
 // the same state.
-void Session::AddRunCheckpoint(const DueCheckpoint& due, std::string state, store::Batch* batch) {
+void Session::AddRunCheckpoint(const DueCheckpoint& due, std::string state,
+                               store::WriteBatch* batch) {
   Checkpoint checkpoint;
   const std::string prefix = absl::StrCat("run-", run_->number(), "-");
   checkpoint.id =
@@ -189,7 +190,7 @@ void Session::AddRunCheckpoint(const DueCheckpoint& due, std::string state, stor
 }
 
 // Adds the best epoch so far, if it is not stored yet.
-void Session::AddBest(store::Batch* batch) {
+void Session::AddBest(store::WriteBatch* batch) {
   if (const auto best = trainer_->TakeBest()) {
     AddRunCheckpoint(*best, EncodeState(*best->state), batch);
   }
@@ -202,7 +203,7 @@ void Session::KeepPeriodic() {
   std::string state = EncodeState(*due->state);
   const base::MutexLock lock(&mu_);
   if (closed_) return;
-  store::Batch batch;
+  store::WriteBatch batch;
   AddRunCheckpoint(*due, std::move(state), &batch);
   checkpoints_.KeepNewest(uid_, run_->config().checkpoints.keep_last, &batch);
   ++pending_checkpoints_;

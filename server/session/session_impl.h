@@ -62,7 +62,7 @@ absl::Status Session::CountUntilDone(int64_t bytes, const char* what, Callback<T
 }
 
 template <class T>
-void Session::Commit(const RequestKey& key, StatePtr next, const StepWork* work, const T& answer,
+void Session::Commit(const RequestKey& key, StatePtr next, const StepInput* work, const T& answer,
                      Callback<T> done) {
   {
     const base::MutexLock lock(&mu_);
@@ -92,7 +92,7 @@ void Session::Commit(const RequestKey& key, StatePtr next, const StepWork* work,
 }
 
 template <class T>
-void Session::CommitRecords(store::Batch batch, const RequestKey& key, const T& answer,
+void Session::CommitRecords(store::WriteBatch batch, const RequestKey& key, const T& answer,
                             absl::AnyInvocable<void()> undo, Callback<T> done) {
   const KeyedAnswer keyed = Remember({key, environment_->clock->Now(), answer});
   if (journal_.has_value()) journal_->AddAnswer(keyed, &batch);

@@ -12,7 +12,7 @@
 namespace backprop::session {
 
 // Adds the state of the run and, if the run resumes, its progress.
-void Session::AddMark(store::Batch* batch) {
+void Session::AddMark(store::WriteBatch* batch) {
   AddBest(batch);
   journal_->AddState(*trainer_->Share(), batch);
   const auto mark = trainer_->Mark();
@@ -35,7 +35,7 @@ void Session::MarkRun() {
   if (now < last_mark_ + environment_->limits.mark_interval || trainer_->ended()) return;
   last_mark_ = now;
   mark_pending_ = true;
-  store::Batch batch;
+  store::WriteBatch batch;
   if (journal_.has_value()) {
     AddMark(&batch);
   } else {
@@ -60,7 +60,7 @@ bool Session::ParkRun() {
     const bool stops = run_->resumes() && !trainer_->ended() &&
                        run_->stop_requested() == StopReason::kServerShutdown;
     if (!broken && !stops) return false;
-    store::Batch batch;
+    store::WriteBatch batch;
     if (!broken) AddMark(&batch);
     state_ = trainer_->state();
     step_ = state_->step;

@@ -46,7 +46,7 @@ void Session::DoTrain(TrainArgs& args, Callback<std::shared_ptr<Run>> done) {
         run = base::LimitError(
             "wait", absl::StrCat(base::kMaxWaitingRuns, " runs wait for ", name(), " already"));
       } else {
-        store::Batch batch;
+        store::WriteBatch batch;
         const bool behind = run_ == nullptr && !excluded_.empty() && !args.wait;
         run = behind ? RunUnderWay(latest_run_->name()) : StartRun(args, &batch);
         if (IsRunUnderWay(run.status()) && TryLater(args, done, &Session::DoTrain)) return;
@@ -105,7 +105,7 @@ std::vector<Session::WaitingTrain> Session::TakeReady(const RequestKey& key) {
   return ready;
 }
 
-absl::StatusOr<std::shared_ptr<Run>> Session::StartRun(TrainArgs& args, store::Batch* batch) {
+absl::StatusOr<std::shared_ptr<Run>> Session::StartRun(TrainArgs& args, store::WriteBatch* batch) {
   const absl::Status status = CheckMutable(args.cancelled, std::nullopt);
   if (!status.ok()) return status;
   if (environment_->draining) return ShuttingDown();
@@ -176,7 +176,7 @@ RunConfig Session::ConfigFor(const TrainArgs& args) {
 }
 
 // A run that resumes needs its rows. For other runs only the number is needed.
-void Session::AddRunRecords(const TrainArgs& args, store::Batch* batch) {
+void Session::AddRunRecords(const TrainArgs& args, store::WriteBatch* batch) {
   const Uid uid = journal_->uid();
   StoredRun stored;
   stored.number = run_->number();
@@ -235,7 +235,7 @@ std::shared_ptr<Run> Session::TakeRun() {
 }
 
 // Adds the last state and the record of the ended run, and deletes the records of the active run.
-void Session::AddEnd(const RunSummary& summary, store::Batch* batch) {
+void Session::AddEnd(const RunSummary& summary, store::WriteBatch* batch) {
   const Uid uid = journal_->uid();
   journal_->AddState(*state_, batch);
   batch->Put(store::Table::kRuns, RunKey(uid, RunPart::kFinished),
@@ -253,7 +253,7 @@ void Session::EndRun(const RunSummary& summary) {
   std::unique_ptr<Trainer> trainer;
   std::vector<WaitingTrain> next;
   bool stores = false;
-  store::Batch batch;
+  store::WriteBatch batch;
   {
     const base::MutexLock lock(&mu_);
     if (trainer_ != nullptr) {

@@ -39,7 +39,7 @@ GroupCommit::~GroupCommit() {
   answerer_.join();
 }
 
-void GroupCommit::Commit(Batch batch, Durability durability, std::shared_ptr<Chain> chain,
+void GroupCommit::Commit(WriteBatch batch, Durability durability, std::shared_ptr<Chain> chain,
                          Store::Done done) {
   {
     const std::lock_guard lock(mu_);
@@ -119,7 +119,7 @@ void GroupCommit::WriteOne(std::vector<Waiting>* group) {
 absl::Status GroupCommit::WriteAdmitted(std::vector<Waiting>* group) {
   absl::Status refused;
   std::vector<Waiting*> admitted;
-  std::vector<const Batch*> batches;
+  std::vector<const WriteBatch*> batches;
   bool sync = false;
   for (Waiting& waiting : *group) {
     if (waiting.chain != nullptr && waiting.chain->broken()) {

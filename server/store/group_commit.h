@@ -21,25 +21,26 @@ namespace backprop::store {
 class GroupCommit {
  public:
   // Writes batches atomically and, if `sync`, syncs them to disk. Called by the writer thread only.
-  using WriteGroup = std::function<absl::Status(const std::vector<const Batch*>&, bool sync)>;
+  using WriteGroup = std::function<absl::Status(const std::vector<const WriteBatch*>&, bool sync)>;
   // Syncs everything written without sync. After a failure it is called repeatedly until it
   // succeeds. Called by the writer thread only.
   using SyncAll = std::function<absl::Status()>;
   // Returns OK if the batch may be written now. Called by the writer thread only.
-  using Admit = std::function<absl::Status(const Batch&)>;
+  using Admit = std::function<absl::Status(const WriteBatch&)>;
 
   GroupCommit(WriteGroup write, SyncAll sync, Admit admit = nullptr);
   // Writes all committed batches and calls their `done`.
   ~GroupCommit();
 
-  void Commit(Batch batch, Durability durability, std::shared_ptr<Chain> chain, Store::Done done);
+  void Commit(WriteBatch batch, Durability durability, std::shared_ptr<Chain> chain,
+              Store::Done done);
 
   // Reports a failure outside of a group: SyncAll is called until it succeeds.
   void Mend();
 
  private:
   struct Waiting {
-    Batch batch;
+    WriteBatch batch;
     Durability durability;
     std::shared_ptr<Chain> chain;
     Store::Done done;

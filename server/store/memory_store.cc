@@ -11,38 +11,38 @@ MemoryStore::MemoryStore(size_t limit)
       commits_([this](const auto& batches, bool) { return Write(batches); },
                [] { return absl::OkStatus(); }) {}
 
-absl::Status MemoryStore::Write(const std::vector<const Batch*>& batches) {
+absl::Status MemoryStore::Write(const std::vector<const WriteBatch*>& batches) {
   const std::lock_guard lock(mu_);
   size_t more = 0;
-  for (const Batch* batch : batches) {
-    for (const Batch::Op& op : batch->ops()) more += op.value.size();
+  for (const WriteBatch* batch : batches) {
+    for (const WriteBatch::Op& op : batch->ops()) more += op.value.size();
   }
   if (limit_ > 0 && more > 0 && bytes_ + more > limit_) {
     return absl::ResourceExhaustedError(
         absl::StrCat("data kept in memory, ", bytes_, " bytes, must not exceed ", limit_));
   }
-  for (const Batch* batch : batches) Apply(*batch);
+  for (const WriteBatch* batch : batches) Apply(*batch);
   return absl::OkStatus();
 }
 
-void MemoryStore::Commit(Batch batch, Durability durability, std::shared_ptr<Chain> chain,
+void MemoryStore::Commit(WriteBatch batch, Durability durability, std::shared_ptr<Chain> chain,
                          Done done) {
   commits_.Commit(std::move(batch), durability, std::move(chain), std::move(done));
 }
 
-void MemoryStore::Apply(const Batch& batch) {
-  for (const Batch::Op& op : batch.ops()) {
+void MemoryStore::Apply(const WriteBatch& batch) {
+  for (const WriteBatch::Op& op : batch.ops()) {
     Records& records = At(op.table);
     switch (op.kind) {
-      case Batch::Kind::kPut:
+      case WriteBatch::Kind::kPut:
         Erase(&records, records.lower_bound(op.key), records.upper_bound(op.key));
         records.emplace(op.key, op.value);
         bytes_ += op.value.size();
         break;
-      case Batch::Kind::kDelete:
+      case WriteBatch::Kind::kDelete:
         Erase(&records, records.lower_bound(op.key), records.upper_bound(op.key));
         break;
-      case Batch::Kind::kDeletePrefix: {
+      case WriteBatch::Kind::kDeletePrefix: {
         const std::string end = EndOfPrefix(op.key);
         Erase(&records, records.lower_bound(op.key),
               end.empty() ? records.end() : records.lower_bound(end));

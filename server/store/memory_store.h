@@ -22,7 +22,8 @@ class MemoryStore final : public Store {
   // Batches that would make the store hold more than `limit` bytes fail with RESOURCE_EXHAUSTED; 0:
   // no limit.
   explicit MemoryStore(size_t limit = 0);
-  void Commit(Batch batch, Durability durability, std::shared_ptr<Chain> chain, Done done) override;
+  void Commit(WriteBatch batch, Durability durability, std::shared_ptr<Chain> chain,
+              Done done) override;
   absl::StatusOr<std::optional<std::string>> Get(Table table, absl::string_view key) override;
   absl::Status Scan(Table table, absl::string_view first, absl::string_view end,
                     Visitor visit) override;
@@ -33,8 +34,8 @@ class MemoryStore final : public Store {
   class Copy;
   using Records = std::map<std::string, std::string, std::less<>>;
   Records& At(Table table) { return tables_[static_cast<size_t>(table)]; }
-  absl::Status Write(const std::vector<const Batch*>& batches);
-  void Apply(const Batch& batch);
+  absl::Status Write(const std::vector<const WriteBatch*>& batches);
+  void Apply(const WriteBatch& batch);
   void Erase(Records* records, Records::iterator first, Records::iterator end);
 
   const size_t limit_;

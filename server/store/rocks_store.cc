@@ -91,7 +91,7 @@ class RocksStore final : public Store {
                               std::atomic<bool>* cancelled) { Reclaim(table, prefix, cancelled); });
     commits_.emplace([this](const auto& batches, bool sync) { return WriteGroup(batches, sync); },
                      [this] { return SyncOrRecover(); },
-                     [this](const Batch& batch) { return Admit(batch); });
+                     [this](const WriteBatch& batch) { return Admit(batch); });
     if (!opened.ok()) {
       SetHealth(opened);
       commits_->Mend();
@@ -100,7 +100,7 @@ class RocksStore final : public Store {
     return absl::OkStatus();
   }
 
-  void Commit(Batch batch, Durability durability, std::shared_ptr<Chain> chain,
+  void Commit(WriteBatch batch, Durability durability, std::shared_ptr<Chain> chain,
               Done done) override {
     commits_->Commit(std::move(batch), durability, std::move(chain), std::move(done));
   }
@@ -244,16 +244,16 @@ class RocksStore final : public Store {
                      "remove the file `acknowledged` to continue without the lost changes"));
   }
 
-  void Add(const Batch::Op& op, rocksdb::WriteBatch* group) const {
+  void Add(const WriteBatch::Op& op, rocksdb::WriteBatch* group) const {
     rocksdb::ColumnFamilyHandle* const family = database_->FamilyOf(op.table);
     switch (op.kind) {
-      case Batch::Kind::kPut:
+      case WriteBatch::Kind::kPut:
         group->Put(family, op.key, op.value);
         break;
-      case Batch::Kind::kDelete:
+      case WriteBatch::Kind::kDelete:
         group->Delete(family, op.key);
         break;
-      case Batch::Kind::kDeletePrefix:
+      case WriteBatch::Kind::kDeletePrefix:
         // This upper bound is above every key.
         group->DeleteRange(
             family, op.key,
@@ -264,21 +264,21 @@ class RocksStore final : public Store {
 
   // This function and all following ones up to Watch() are called by the writer thread only, and
   // only it changes database_.
-  absl::Status Admit(const Batch& batch) {
+  absl::Status Admit(const WriteBatch& batch) {
     if (health().ok() || Recover() || TakesDeletions(batch)) return absl::OkStatus();
     return health();
   }
 
   // Whether the batch frees space and can be written although the disk is full.
-  bool TakesDeletions(const Batch& batch) const {
+  bool TakesDeletions(const WriteBatch& batch) const {
     return database_ != nullptr && database_->access() == Access::kLogOnly && batch.OnlyFrees() &&
            absl::IsResourceExhausted(health());
   }
 
-  absl::Status WriteGroup(const std::vector<const Batch*>& batches, bool sync) {
+  absl::Status WriteGroup(const std::vector<const WriteBatch*>& batches, bool sync) {
     rocksdb::WriteBatch group;
-    for (const Batch* batch : batches) {
-      for (const Batch::Op& op : batch->ops()) Add(op, &group);
+    for (const WriteBatch* batch : batches) {
+      for (const WriteBatch::Op& op : batch->ops()) Add(op, &group);
     }
     rocksdb::Status status;
     if (group.Count() == 0) {
@@ -318,12 +318,12 @@ class RocksStore final : public Store {
 
   // Reclaims the rows of deleted datasets; otherwise their files would remain until something else
   // is written to their table. If space is low, reclaims everything that was deleted.
-  void ReclaimDeleted(const std::vector<const Batch*>& batches) {
+  void ReclaimDeleted(const std::vector<const WriteBatch*>& batches) {
     bool deletes = false;
-    for (const Batch* batch : batches) {
+    for (const WriteBatch* batch : batches) {
       deletes = deletes || (!batch->ops().empty() && batch->OnlyFrees());
-      for (const Batch::Op& op : batch->ops()) {
-        if (op.kind == Batch::Kind::kDeletePrefix && op.table == Table::kDatasetRows) {
+      for (const WriteBatch::Op& op : batch->ops()) {
+        if (op.kind == WriteBatch::Kind::kDeletePrefix && op.table == Table::kDatasetRows) {
           reclaimer_->Add(op.table, op.key);
         }
       }

@@ -39,7 +39,7 @@ inline constexpr int kTables = 10;
 inline constexpr uint32_t kFormatVersion = 1;
 
 // An atomic set of changes: all are applied or none. Thread-compatible.
-class Batch {
+class WriteBatch {
  public:
   enum class Kind { kPut, kDelete, kDeletePrefix };
   struct Op {
@@ -134,7 +134,7 @@ class Store {
   // as requested or was not applied. `done` is called once, in the order of the commits, on a
   // thread of the store and never within Commit(); it must not block. If the batch is empty, `done`
   // means that all earlier batches are committed. `chain` may be null.
-  virtual void Commit(Batch batch, Durability durability, std::shared_ptr<Chain> chain,
+  virtual void Commit(WriteBatch batch, Durability durability, std::shared_ptr<Chain> chain,
                       Done done) = 0;
 
   // Returns the value of a key, or nothing if there is no such key. Sees every batch whose `done`
@@ -149,7 +149,7 @@ class Store {
   virtual absl::StatusOr<std::unique_ptr<Snapshot>> TakeSnapshot() = 0;
 
   // OK while batches can be committed, otherwise the reason. On a full disk, batches for which
-  // Batch::OnlyFrees() holds are still committed if the store has a reserve for them.
+  // WriteBatch::OnlyFrees() holds are still committed if the store has a reserve for them.
   virtual absl::Status health() const = 0;
 
   // Whether `bytes` of bulk data (rows of datasets, imports, backups) may be added:

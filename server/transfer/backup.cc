@@ -35,8 +35,8 @@ void AppendRecord(store::Table table, absl::string_view key, absl::string_view v
   out->append(value.data(), value.size());
 }
 
-store::Batch Wipe() {
-  store::Batch batch;
+store::WriteBatch Wipe() {
+  store::WriteBatch batch;
   for (int table = 1; table < store::kTables; ++table)
     batch.DeletePrefix(static_cast<store::Table>(table), "");
   return batch;
@@ -132,7 +132,7 @@ void BackupWriter::Add(absl::string_view bytes, Done done) {
   if (!taken.ok()) return done(std::move(taken));
   if (batch_.ops().empty()) return done(absl::OkStatus());
   if (!std::exchange(marked_, true)) {
-    store::Batch first = Wipe();  // the store may hold remembered responses
+    store::WriteBatch first = Wipe();  // the store may hold remembered responses
     first.Put(store::Table::kMeta, kRestoringKey, "1");
     store_->Commit(std::move(first), store::Durability::kNone, nullptr, [](const absl::Status&) {});
   }
@@ -146,7 +146,7 @@ void BackupWriter::Finish(Done done) {
     complete = absl::InvalidArgumentError("ends within a record");
   }
   if (!complete.ok()) return done(std::move(complete));
-  store::Batch batch;
+  store::WriteBatch batch;
   batch.Delete(store::Table::kMeta, kRestoringKey);
   store_->Commit(std::move(batch), store::Durability::kSync, nullptr,
                  [done = std::move(done)](const absl::Status& status) mutable { done(status); });
@@ -156,7 +156,7 @@ absl::StatusOr<bool> DropUnfinishedRestore(store::Store* store) {
   const auto mark = store->Get(store::Table::kMeta, kRestoringKey);
   if (!mark.ok()) return mark.status();
   if (!mark->has_value()) return false;
-  store::Batch batch = Wipe();
+  store::WriteBatch batch = Wipe();
   batch.Delete(store::Table::kMeta, kRestoringKey);
   std::promise<absl::Status> wiped;
   store->Commit(std::move(batch), store::Durability::kSync, nullptr,

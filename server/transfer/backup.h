@@ -65,7 +65,7 @@ class BackupWriter {
   std::string rest_;  // beginning of an incomplete record
   bool has_format_ = false;
   bool marked_ = false;
-  store::Batch batch_;
+  store::WriteBatch batch_;
 };
 
 // Deletes the records of an unfinished restore, if there was one. Returns whether there was.

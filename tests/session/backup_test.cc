@@ -16,7 +16,7 @@
 namespace backprop::session {
 namespace {
 
-absl::Status Commit(store::Store* store, store::Batch batch) {
+absl::Status Commit(store::Store* store, store::WriteBatch batch) {
   std::promise<absl::Status> done;
   store->Commit(std::move(batch), store::Durability::kSync, nullptr,
                 [&](const absl::Status& status) { done.set_value(status); });
@@ -39,7 +39,7 @@ std::string Everything(store::Store* store) {
 
 // Records of all sizes, up to one that needs several frames, in every table.
 void Fill(store::Store* store) {
-  store::Batch batch;
+  store::WriteBatch batch;
   for (int table = 1; table < store::kTables; ++table) {
     for (int i = 0; i < 50; ++i) {
       batch.Put(static_cast<store::Table>(table), absl::StrCat("key ", i),
@@ -88,7 +88,7 @@ TEST(BackupTest, ARoundTripIsExactAndTheFileIsTheSame) {
   Fill(&memory);
   const std::string file = FileOf(rocks.get());
   EXPECT_EQ(file, FileOf(&memory));
-  store::Batch stale;
+  store::WriteBatch stale;
   stale.Put(store::Table::kRequests, "stale", "1");
   ASSERT_TRUE(Commit(&other, std::move(stale)).ok());
   ASSERT_TRUE(Restore(&other, file, 1000).ok());
@@ -104,7 +104,7 @@ TEST(BackupTest, AnEmptyStoreHasABackup) {
 
 TEST(BackupTest, WhatIsDamagedOrCutIsRefusedAndDropped) {
   store::MemoryStore store;
-  store::Batch batch;
+  store::WriteBatch batch;
   for (int i = 0; i < 20; ++i) batch.Put(store::Table::kModels, absl::StrCat(i), "some value");
   ASSERT_TRUE(Commit(&store, std::move(batch)).ok());
   const std::string file = FileOf(&store);

@@ -333,7 +333,7 @@ TEST_F(CheckpointTest, ADamagedOneIsNamedAndAlone) {
   const std::string key = CheckpointStateKey(session->uid(), bad->state_hash);
   std::string value = **store.Get(store::Table::kCheckpoints, key);
   value.back() = static_cast<char>(value.back() ^ 1);
-  store::Batch batch;
+  store::WriteBatch batch;
   batch.Put(store::Table::kCheckpoints, key, value);
   store.Commit(std::move(batch), store::Durability::kNone, nullptr, [](const absl::Status&) {});
   store::WaitForAnswers(&store);

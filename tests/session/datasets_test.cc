@@ -234,7 +234,7 @@ TEST_F(DatasetsTest, ARunWhoseRowsAreDamagedEnds) {
   const std::string key = DatasetRowsKey(info.uid, 64);
   std::string value = **store.Get(store::Table::kDatasetRows, key);
   value[value.size() / 2] = static_cast<char>(value[value.size() / 2] ^ 1);
-  store::Batch batch;
+  store::WriteBatch batch;
   batch.Put(store::Table::kDatasetRows, key, value);
   store.Commit(std::move(batch), store::Durability::kNone, nullptr, [](const absl::Status&) {});
   store::WaitForAnswers(&store);

@@ -68,7 +68,7 @@ TEST_F(DurabilityTest, StepsOfAnotherInstructionSetAreRepeatedWithAWarning) {
   store::v1::LoggedStep logged;
   ASSERT_TRUE(Open(value, "", &logged).ok());
   logged.set_instruction_set("z80");
-  store::Batch batch;
+  store::WriteBatch batch;
   batch.Put(store::Table::kLog, key, Seal(logged));
   store.Commit(std::move(batch), store::Durability::kNone, nullptr, [](const absl::Status&) {});
   store::WaitForAnswers(&store);
@@ -399,12 +399,12 @@ TEST_F(DurabilityTest, AModelInUseIsNotEvicted) {
 TEST_F(DurabilityTest, ADamagedModelIsQuarantined) {
   const Uid uid = (*Make("bad"))->journal()->uid();
   ASSERT_TRUE(Make("good").ok());
-  auto value = **store.Get(store::Table::kStates, KeyOf(uid));
+  auto value = **store.Get(store::Table::kStates, UidKey(uid));
   for (const size_t at : {size_t{0}, size_t{3}, size_t{20}, value.size() - 1}) {
     auto damaged = value;
     damaged[at] = static_cast<char>(damaged[at] ^ 1);
-    store::Batch batch;
-    batch.Put(store::Table::kStates, KeyOf(uid), damaged);
+    store::WriteBatch batch;
+    batch.Put(store::Table::kStates, UidKey(uid), damaged);
     store.Commit(std::move(batch), store::Durability::kSync, nullptr, [](const auto&) {});
     Restart();
     EXPECT_EQ(Find("bad").status().code(), absl::StatusCode::kDataLoss) << at;

@@ -85,8 +85,8 @@ class HeldStore final : public store::Store {
     return commits_.size();
   }
 
-  void Commit(store::Batch batch, store::Durability durability, std::shared_ptr<store::Chain> chain,
-              Done done) override {
+  void Commit(store::WriteBatch batch, store::Durability durability,
+              std::shared_ptr<store::Chain> chain, Done done) override {
     const base::MutexLock lock(&mu_);
     if (held_) {
       commits_.push_back({std::move(batch), durability, std::move(chain), std::move(done)});
@@ -109,7 +109,7 @@ class HeldStore final : public store::Store {
 
  private:
   struct Commission {
-    store::Batch batch;
+    store::WriteBatch batch;
     store::Durability durability;
     std::shared_ptr<store::Chain> chain;
     Done done;

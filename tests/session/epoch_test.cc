@@ -90,8 +90,8 @@ TEST_F(EpochTest, WhereverARunIsStoppedItCanBeContinued) {
   const auto session = SessionOf(spec);
   for (int cuts = 0; cuts < 5; ++cuts) {
     const auto run = Start(session.get(), Args(kForever, true));
-    const int64_t seen = session->status().step;
-    while (session->status().step == seen) std::this_thread::yield();
+    const int64_t seen = session->activity().step;
+    while (session->activity().step == seen) std::this_thread::yield();
     run->RequestStop(StopReason::kStopped);
     WaitFor(run);
   }
@@ -204,7 +204,7 @@ TEST_F(EpochTest, ARunThatACrashEndedLeavesNoEpoch) {
   StoredRun lost;  // as StartRun records a run that does not resume
   lost.number = 2;
   lost.start_step = 5;
-  store::Batch batch;
+  store::WriteBatch batch;
   batch.Put(store::Table::kRuns, RunKey(session->uid(), RunPart::kRun), EncodeRun(lost));
   Waiter<int> stored;
   store.Commit(std::move(batch), store::Durability::kSync, nullptr,
@@ -298,7 +298,7 @@ TEST_F(EpochTest, ARunOfAnEarlierVersionKeepsItsSplit) {
   old.mutable_config()->set_shuffle(true);
   old.mutable_config()->set_report_every(1);
   old.mutable_config()->set_validation_split(0.2);
-  store::Batch batch;
+  store::WriteBatch batch;
   batch.Put(store::Table::kRuns, RunKey(session->uid(), RunPart::kRun), Seal(old));
   auto pieces = EncodeRows(*XorRows(kRows));
   ASSERT_EQ(pieces.size(), 1U);

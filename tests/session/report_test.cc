@@ -29,7 +29,7 @@ TEST_F(ReportTest, AReportComesAtTheFirstStepThatEndsAfterTheInterval) {
   auto args = TrainArgsFor(kForever, false, {}, kForever);
   args.config.report_interval = absl::Milliseconds(1);
   const auto run = Start(session.get(), std::move(args));
-  while (run->log().last_sequence() < 12 && session->status().step < kLongEnough) {
+  while (run->log().last_sequence() < 12 && session->activity().step < kLongEnough) {
     std::this_thread::yield();
   }
   run->RequestStop(StopReason::kStopped);

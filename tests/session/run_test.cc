@@ -190,7 +190,7 @@ TEST_F(RunTest, AStoppedRunRestoresItsBestEpochToo) {
   args.config.iterations = kForever;
   args.config.early_stopping = EarlyStopping{int64_t{1} << 40, 1e9, true};
   const auto run = Start(session.get(), std::move(args));
-  while (session->status().step < 5) std::this_thread::yield();
+  while (session->activity().step < 5) std::this_thread::yield();
   run->RequestStop(StopReason::kStopped);
   const RunSummary summary = WaitFor(run);
   EXPECT_EQ(summary.stop_reason, StopReason::kStopped);

@@ -23,7 +23,7 @@ TEST_F(SessionTest, StepsCountUpAndAReadSeesThem) {
     ASSERT_TRUE(outcome.ok());
     EXPECT_EQ(outcome->step, i);
     EXPECT_EQ(Read(session.get())->step, i);
-    EXPECT_EQ(session->status().step, i);
+    EXPECT_EQ(session->activity().step, i);
   }
   EXPECT_EQ(before->step, 0) << "a state that was read stays as it is";
 }
@@ -36,7 +36,7 @@ TEST_F(SessionTest, ExpectedStepIsCheckedExactly) {
     ASSERT_EQ(outcome.status().code(), StatusCode::kAborted);
     EXPECT_EQ(base::ReasonOf(outcome.status())->metadata.at("current_step"), "1");
   }
-  EXPECT_EQ(session->status().step, 1);
+  EXPECT_EQ(session->activity().step, 1);
 }
 
 TEST_F(SessionTest, ARetriedStepGetsTheFirstAnswerAndChangesNothing) {
@@ -56,7 +56,7 @@ TEST_F(SessionTest, ACancelledCallerChangesNothing) {
   auto session = Create("m");
   const auto outcome = Step(session.get(), {}, {}, [] { return true; });
   EXPECT_EQ(outcome.status().code(), StatusCode::kCancelled);
-  EXPECT_EQ(session->status().step, 0);
+  EXPECT_EQ(session->activity().step, 0);
 }
 
 // In whatever order concurrent steps are made, each step number is given once, and the result is
@@ -100,7 +100,7 @@ TEST_F(SessionTest, ARunEqualsItsStepsWhateverItsSlices) {
     ASSERT_TRUE(waiter.Wait().ok());
   }
   EXPECT_EQ(Values(*Read(trained.get())), Values(*Read(stepped.get())));
-  EXPECT_EQ(trained->status().step, 1000);
+  EXPECT_EQ(trained->activity().step, 1000);
 }
 
 // A reader that waited for the current step would get at most one state per step.
@@ -151,13 +151,13 @@ TEST_F(SessionTest, DuringARunMutationsAreRefusedAndNameIt) {
   EXPECT_EQ(step.status().code(), StatusCode::kFailedPrecondition);
   EXPECT_EQ(base::ReasonOf(step.status())->metadata.at("run"), "models/m/runs/1");
   EXPECT_EQ(Train(session.get(), 1).status().code(), StatusCode::kFailedPrecondition);
-  EXPECT_EQ(session->status().active_run, "models/m/runs/1");
-  while (session->status().step == 0) std::this_thread::yield();
+  EXPECT_EQ(session->activity().active_run, "models/m/runs/1");
+  while (session->activity().step == 0) std::this_thread::yield();
   Waiter<RunPtr> stopped;
   session->StopTraining(0, {}, stopped.callback());
   EXPECT_EQ(*stopped.Wait(), *run);
-  EXPECT_EQ(session->status().active_run, "");
-  EXPECT_GT(session->status().step, 0) << "what it learned is kept";
+  EXPECT_EQ(session->activity().active_run, "");
+  EXPECT_GT(session->activity().step, 0) << "what it learned is kept";
   EXPECT_TRUE(Step(session.get()).ok());
 }
 
@@ -243,10 +243,10 @@ TEST_F(SessionTest, ManyRunsProgressSideBySide) {
   for (int i = 0; i < 8; ++i) sessions.push_back(Create("m" + std::to_string(i)));
   for (auto& session : sessions) ASSERT_TRUE(Train(session.get(), kForever).ok());
   for (auto& session : sessions) {
-    while (session->status().step == 0) std::this_thread::yield();
+    while (session->activity().step == 0) std::this_thread::yield();
   }
   std::set<std::string> under_way;
-  for (auto& session : sessions) under_way.insert(session->status().active_run);
+  for (auto& session : sessions) under_way.insert(session->activity().active_run);
   EXPECT_EQ(under_way.size(), 8U);
 }
 

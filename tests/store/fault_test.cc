@@ -25,7 +25,7 @@ constexpr int kStride = 1;
 #endif
 
 absl::Status Put(Store* store, int number) {
-  Batch batch;
+  WriteBatch batch;
   const std::string key = std::to_string(number);
   // Three tables, one of them with blob files: all or none are written.
   batch.Put(Table::kModels, key, "m" + key);

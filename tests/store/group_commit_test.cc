@@ -13,7 +13,7 @@ namespace {
 
 // Records groups; the first write waits until it may continue.
 struct Recorder {
-  GroupCommit::WriteGroup write = [this](const std::vector<const Batch*>& batches, bool sync) {
+  GroupCommit::WriteGroup write = [this](const std::vector<const WriteBatch*>& batches, bool sync) {
     if (groups.empty()) {
       first_write_begins.Notify();
       go_on.WaitForNotification();
@@ -83,17 +83,17 @@ TEST(GroupCommitTest, WhileItIsFullDeletionsAreWrittenAndTheRestIsRefused) {
   const auto chain = std::make_shared<Chain>();
   {
     GroupCommit commits(
-        [&](const std::vector<const Batch*>& batches, bool sync) {
+        [&](const std::vector<const WriteBatch*>& batches, bool sync) {
           const absl::Status status = recorder.write(batches, sync);
           full = full || !status.ok();
           return status;
         },
         [&] { return full ? absl::ResourceExhaustedError("full") : absl::OkStatus(); },
-        [&](const Batch& batch) {
+        [&](const WriteBatch& batch) {
           return !full || batch.OnlyFrees() ? absl::OkStatus()
                                             : absl::ResourceExhaustedError("full");
         });
-    Batch deletion, addition, later;
+    WriteBatch deletion, addition, later;
     deletion.Delete(Table::kModels, "a");
     deletion.Put(Table::kRequests, "answer", "");
     addition.Put(Table::kModels, "b", "");

@@ -18,7 +18,7 @@
 namespace backprop::store {
 namespace {
 
-absl::Status Commit(Store* store, Batch batch, Durability durability = Durability::kSync) {
+absl::Status Commit(Store* store, WriteBatch batch, Durability durability = Durability::kSync) {
   Notification committed;
   absl::Status answer;
   store->Commit(std::move(batch), durability, nullptr, [&](const absl::Status& status) {
@@ -29,8 +29,8 @@ absl::Status Commit(Store* store, Batch batch, Durability durability = Durabilit
   return answer;
 }
 
-Batch Put(const std::string& key, const std::string& value, Table table = Table::kModels) {
-  Batch batch;
+WriteBatch Put(const std::string& key, const std::string& value, Table table = Table::kModels) {
+  WriteBatch batch;
   batch.Put(table, key, value);
   return batch;
 }
@@ -88,7 +88,7 @@ TEST_P(StoreTest, AnEmptyPrefixIsTheWholeTable) {
   ASSERT_TRUE(Commit(store.get(), Put(std::string(64, '\xff'), "1")).ok());
   ASSERT_TRUE(Commit(store.get(), Put("a", "1")).ok());
   ASSERT_TRUE(Commit(store.get(), Put("a", "1", Table::kStates)).ok());
-  Batch batch;
+  WriteBatch batch;
   batch.DeletePrefix(Table::kModels, "");
   ASSERT_TRUE(Commit(store.get(), std::move(batch)).ok());
   EXPECT_TRUE(Keys(store.get(), "", "").empty());
@@ -100,14 +100,14 @@ TEST_P(StoreTest, WhatWasCommittedIsThere) {
   ASSERT_TRUE(Commit(store.get(), Put("a", std::string("1\0\xff", 3))).ok());
   EXPECT_EQ(**store->Get(Table::kModels, "a"), std::string("1\0\xff", 3));
   EXPECT_FALSE(store->Get(Table::kStates, "a")->has_value()) << "tables are apart";
-  Batch erased;
+  WriteBatch erased;
   erased.Delete(Table::kModels, "a");
   ASSERT_TRUE(Commit(store.get(), std::move(erased)).ok());
   EXPECT_FALSE(store->Get(Table::kModels, "a")->has_value());
 }
 
 TEST_P(StoreTest, TheOperationsOfABatchApplyInTheirOrder) {
-  Batch batch;
+  WriteBatch batch;
   batch.Put(Table::kModels, "pa", "old");
   batch.DeletePrefix(Table::kModels, "p");
   batch.Put(Table::kModels, "pb", "new");
@@ -130,7 +130,7 @@ TEST_P(StoreTest, AnswersComeInTheOrderOfCommits) {
   std::vector<int> order;
   Notification last;
   for (int i = 0; i < 1000; ++i) {
-    store->Commit(i % 3 == 0 ? Batch() : Put("k", std::to_string(i)),
+    store->Commit(i % 3 == 0 ? WriteBatch() : Put("k", std::to_string(i)),
                   i % 2 == 0 ? Durability::kSync : Durability::kNone, nullptr,
                   [&, i](const absl::Status& status) {
                     EXPECT_TRUE(status.ok());
@@ -287,7 +287,7 @@ TEST(ReclaimTest, WhatWasDeletedLeavesTheDisk) {
   }
   const auto store = *OpenRocksStore(options);
   EXPECT_GT(size(), uintmax_t{40} << 20);
-  Batch batch;
+  WriteBatch batch;
   batch.DeletePrefix(Table::kDatasetRows, "d");
   ASSERT_TRUE(Commit(store.get(), std::move(batch)).ok());
   for (int i = 0; i < 2000 && size() > (uintmax_t{2} << 20); ++i) {
