@@ -197,14 +197,15 @@ void Datasets::BeginDelete(Deletion deletion) {
 
 std::vector<Datasets::Deletion> Datasets::TakeDueDeletions() {
   const SteadyClock::time_point now = SteadyClock::now();
+  const bool ended = ended_;
   const auto first_due = std::stable_partition(
       deletions_in_wait_.begin(), deletions_in_wait_.end(), [&](const Deletion& deletion) {
-        return !ended_ && now < deletion.deadline && !deletion.entry->users.empty();
+        return !ended && now < deletion.deadline && !deletion.entry->users.empty();
       });
   std::vector<Deletion> due(std::make_move_iterator(first_due),
                             std::make_move_iterator(deletions_in_wait_.end()));
   deletions_in_wait_.erase(first_due, deletions_in_wait_.end());
-  if (ended_) {
+  if (ended) {
     for (Deletion& deletion : due) deletion.deadline = now;
   }
   return due;
