@@ -1,5 +1,6 @@
 """The server and its clients on many, hostile, frozen or closing connections."""
 
+import contextlib
 import os
 import pathlib
 import re
@@ -381,43 +382,42 @@ class ClientTest(unittest.TestCase):
                 return
         self.fail(f"ended before iteration {iteration}: {train.stderr.read()}")
 
+    @contextlib.contextmanager
+    def frozen_run(self):
+        """A run whose client has given its frozen connection up and waits for another one: the proxy, a stub that
+        does not use it, the client, and how many connections are frozen."""
+        with Server() as server, Proxy(server.address) as proxy, grpc.insecure_channel(server.address) as channel:
+            stub = service_grpc.TrainingServiceStub(channel)
+            create(stub)
+            train = self.train_through(proxy)
+            frozen = proxy.connections
+            proxy.freeze()
+            wait_until(lambda: proxy.connections > frozen, 20, "another connection")
+            yield proxy, stub, train, frozen
+
     def test_a_run_ends_with_the_connection_of_its_call(self):
-        with Server() as server, Proxy(server.address) as proxy:
-            with grpc.insecure_channel(server.address) as channel:
-                stub = service_grpc.TrainingServiceStub(channel)
-                create(stub)
-                train = self.train_through(proxy)
-                connections = proxy.connections
-                proxy.freeze()
-                wait_until(lambda: proxy.connections > connections, 20, "another connection")
-                proxy.cut(connections)  # the server notices it before the client reconnects
-                for event in stub.WatchTraining(service.WatchTrainingRequest(model="models/m")):
-                    last = event.event
-                self.assertEqual(last.summary.stop_reason, training.STOP_REASON_CANCELLED)
+        with self.frozen_run() as (proxy, stub, train, frozen):
+            proxy.cut(frozen)  # the server notices it before the client reconnects
+            for event in stub.WatchTraining(service.WatchTrainingRequest(model="models/m")):
+                last = event.event
+            self.assertEqual(last.summary.stop_reason, training.STOP_REASON_CANCELLED)
             proxy.thaw()
             _, err = train.communicate(timeout=60)
             self.assertEqual(train.returncode, 1, err)
             self.assertIn("the connection broke, which stopped the run", err)
 
     def test_a_retry_in_time_keeps_the_run(self):
-        with Server() as server, Proxy(server.address) as proxy:
-            with grpc.insecure_channel(server.address) as channel:
-                stub = service_grpc.TrainingServiceStub(channel)
-                create(stub)
-                train = self.train_through(proxy)
-                connections = proxy.connections
-                proxy.freeze()
-                wait_until(lambda: proxy.connections > connections, 20, "another connection")
-                step = stub.GetModel(service.GetModelRequest(name="models/m")).model.step
-                proxy.thaw(after=connections)  # the server still has the old connection
-                self.told(train, step + 1)
-                proxy.cut(connections)
-                step = stub.GetModel(service.GetModelRequest(name="models/m")).model.step
-                self.told(train, step + 10**6)
-                stub.StopTraining(service.StopTrainingRequest(model="models/m"))
-                out, err = train.communicate(timeout=60)
-                self.assertEqual(train.returncode, 0, err)
-                self.assertIn("stopped after", out)
+        with self.frozen_run() as (proxy, stub, train, frozen):
+            step = stub.GetModel(service.GetModelRequest(name="models/m")).model.step
+            proxy.thaw(after=frozen)  # the server still has the old connection
+            self.told(train, step + 1)
+            proxy.cut(frozen)
+            step = stub.GetModel(service.GetModelRequest(name="models/m")).model.step
+            self.told(train, step + 10**6)
+            stub.StopTraining(service.StopTrainingRequest(model="models/m"))
+            out, err = train.communicate(timeout=60)
+            self.assertEqual(train.returncode, 0, err)
+            self.assertIn("stopped after", out)
 
     def test_a_slow_link_is_not_given_up(self):
         with Server() as server, Proxy(server.address, delay_s=0.2) as proxy:
