@@ -2,6 +2,8 @@
 
 #include <cstdio>
 
+#include "client/cli/utf8.h"
+
 namespace backprop::cli {
 namespace {
 
@@ -78,7 +80,7 @@ int Globals::FailHere(int exit_status, const std::string& reason,
     status.reason = reason;
     std::fprintf(stderr, "%s\n", JsonError(status, "").c_str());
   } else {
-    std::fprintf(stderr, "%s\n", message.c_str());
+    std::fprintf(stderr, "%s\n", Printable(message).c_str());
   }
   return exit_status;
 }

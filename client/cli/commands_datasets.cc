@@ -6,10 +6,17 @@
 #include "client/cli/confirm.h"
 #include "client/cli/data_source.h"
 #include "client/cli/live_line.h"
+#include "client/cli/note.h"
 #include "client/cli/text_table.h"
+#include "client/cli/utf8.h"
 
 namespace backprop::cli {
 namespace {
+
+// The server's limits for feature_names.
+constexpr size_t kMaxNames = 65536;
+constexpr size_t kMaxNameBytes = 255;
+constexpr size_t kMaxAllNamesBytes = size_t{1} << 20;
 
 std::string WhatRowsHave(const DatasetInfo& dataset) {
   std::string text = std::to_string(dataset.input_size) + " inputs and ";
@@ -31,6 +38,24 @@ void Print(const DatasetInfo& dataset) {
               dataset.ready ? "" : "; the upload is not complete");
 }
 
+// Returns the names of the columns, or nothing if the server cannot store one of them; a note then
+// says so. Without names the dataset can be used, by a model that has feature names, too.
+std::vector<std::string> NamesToStore(const DataSource& source) {
+  const std::vector<std::string>& names = source.input_names();
+  size_t bytes = 0;
+  std::string reason;
+  for (const std::string& name : names) {
+    bytes += name.size();
+    if (name.size() > kMaxNameBytes) reason = "one has more than 255 bytes";
+    if (!IsUtf8(name)) reason = "one is not text in UTF-8";
+  }
+  if (bytes > kMaxAllNamesBytes) reason = "together they have more than 1 MiB";
+  if (names.size() > kMaxNames) reason = "there are more than 65536";
+  if (reason.empty()) return names;
+  PrintNote("the dataset does not keep the names of the columns: " + reason);
+  return {};
+}
+
 int Upload(const Globals& globals, const std::string& id, const DataSource& source,
            const std::string& model, int64_t targets, UploadOptions options) {
   Client client = globals.Connect(Globals::kPatiently);
@@ -42,7 +67,7 @@ int Upload(const Globals& globals, const std::string& id, const DataSource& sour
     if (!info.ok()) return globals.Fail(info.status());
     rows = source.Load(*info);
   }
-  options.feature_names = source.input_names();
+  options.feature_names = NamesToStore(source);
   LiveLine line(stderr, IsTerminal(stderr));
   options.on_progress = [&line, all = rows.inputs.rows()](int64_t sent) {
     line.Show({{std::to_string(sent) + "/" + std::to_string(all) + " rows", 1},

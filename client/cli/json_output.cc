@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "client/backprop/convert.h"
+#include "client/cli/utf8.h"
 
 namespace backprop::cli {
 namespace {
@@ -43,27 +44,6 @@ void ToNumbers(google::protobuf::Message* message) {
   }
 }
 
-// Returns the length in bytes of the UTF-8 character at the start of `text`; 0 if it is invalid.
-size_t CharacterSize(std::string_view text) {
-  const auto byte = [&](size_t i) { return static_cast<unsigned char>(text[i]); };
-  const auto follows = [&](size_t i) { return i < text.size() && (byte(i) & 0xC0) == 0x80; };
-  if (byte(0) < 0x80) return 1;
-  if (byte(0) >= 0xC2 && byte(0) < 0xE0) return follows(1) ? 2 : 0;
-  if (byte(0) >= 0xE0 && byte(0) < 0xF0) {
-    const bool whole = follows(1) && follows(2);
-    const bool overlong = whole && byte(0) == 0xE0 && byte(1) < 0xA0;
-    const bool surrogate = whole && byte(0) == 0xED && byte(1) >= 0xA0;
-    return whole && !overlong && !surrogate ? 3 : 0;
-  }
-  if (byte(0) >= 0xF0 && byte(0) < 0xF5) {
-    const bool whole = follows(1) && follows(2) && follows(3);
-    const bool overlong = whole && byte(0) == 0xF0 && byte(1) < 0x90;
-    const bool too_large = whole && byte(0) == 0xF4 && byte(1) >= 0x90;
-    return whole && !overlong && !too_large ? 4 : 0;
-  }
-  return 0;
-}
-
 }  // namespace
 
 std::string JsonLine(const google::protobuf::Message& message) {
@@ -80,7 +60,7 @@ std::string JsonLine(const google::protobuf::Message& message) {
 std::string JsonString(std::string_view text) {
   std::string json = "\"";
   while (!text.empty()) {
-    const size_t size = CharacterSize(text);
+    const size_t size = Utf8CharacterBytes(text);
     const char c = text[0];
     if (size == 0) {
       json += "\xEF\xBF\xBD";

@@ -5,6 +5,7 @@
 #include <variant>
 
 #include "client/cli/columns.h"
+#include "client/cli/utf8.h"
 
 namespace backprop::cli {
 namespace {
@@ -86,6 +87,10 @@ std::vector<std::string> NamesIn(const CsvTable& table, size_t column) {
     const std::optional<double> number = ToNumber(field);
     numbers = numbers && number.has_value() && ClassIndex(*number).has_value();
     if (known.insert(field).second) names.push_back(field);
+  }
+  for (size_t row = 0; !numbers && row < table.rows.size(); ++row) {
+    if (IsUtf8(table.rows[row][column])) continue;
+    throw table.Error(row, column, "the label is not text in UTF-8; save the file in UTF-8");
   }
   return numbers ? std::vector<std::string>() : names;
 }

@@ -3,6 +3,7 @@
 #include <cstdio>
 
 #include "client/cli/json_output.h"
+#include "client/cli/utf8.h"
 
 namespace backprop::cli {
 namespace {
@@ -15,7 +16,7 @@ void PrintNote(const std::string& text) {
   if (json_notes) {
     std::fprintf(stderr, "{\"note\":%s}\n", JsonString(text).c_str());
   } else {
-    std::fprintf(stderr, "note: %s\n", text.c_str());
+    std::fprintf(stderr, "note: %s\n", Printable(text).c_str());
   }
 }
 

@@ -27,6 +27,7 @@ using base::FieldError;
 
 constexpr size_t kMaxClassNameBytes = 255;
 constexpr int kMaxFeatureNames = 65536;
+constexpr int64_t kMaxFeatureNamesBytes = int64_t{1} << 20;  // of all, held while the dataset is
 constexpr char kInputs[] = "chunk.rows.inputs";
 constexpr char kTargets[] = "chunk.rows.targets";
 
@@ -188,6 +189,14 @@ absl::StatusOr<session::Datasets::UploadArgs> DecodeHeader(const v1::DatasetHead
   } else {
     CheckNames(message.feature_names(), "header.feature_names", message.feature_names_size(),
                &fields);
+    int64_t bytes = 0;
+    for (const std::string& name : message.feature_names()) {
+      bytes += static_cast<int64_t>(name.size());
+    }
+    if (bytes > kMaxFeatureNamesBytes) {
+      fields.Add("header.feature_names", absl::StrCat("must have at most ", kMaxFeatureNamesBytes,
+                                                      " bytes together, got ", bytes));
+    }
   }
   args.feature_names.assign(message.feature_names().begin(), message.feature_names().end());
   if (!fields.ok()) return fields.status();

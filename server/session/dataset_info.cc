@@ -41,6 +41,9 @@ absl::Status CheckTargets(const DatasetInfo& info, const engine::Network& networ
 absl::Status CheckFeatureNames(const DatasetInfo& info, const ModelInfo& model,
                                absl::string_view field) {
   if (info.feature_names.empty() || model.feature_names.empty()) return absl::OkStatus();
+  if (info.feature_names.size() != model.feature_names.size()) {  // only in a forged record
+    return base::FieldError(field, absl::StrCat(info.name(), " does not name each of its inputs"));
+  }
   for (size_t i = 0; i < info.feature_names.size(); ++i) {
     if (info.feature_names[i] == model.feature_names[i]) continue;
     return base::FieldError(

@@ -1,4 +1,5 @@
 // Uploads as callers make them, and runs on datasets.
+#include <gmock/gmock.h>
 #include <zlib.h>
 
 #include "tests/rpc/validation_fixture.h"
@@ -33,6 +34,16 @@ class DatasetsTest : public ValidationTest {
     request.set_name("datasets/" + id);
     v1::GetDatasetResponse response;
     return Call(&Stub::GetDataset, request, &response).ok();
+  }
+
+  // A run on datasets/d that ends only when it is stopped. It has begun when this returns.
+  std::unique_ptr<grpc::ClientReader<v1::TrainResponse>> TrainForever(grpc::ClientContext* call) {
+    auto run = server->stub->Train(
+        call, Json<v1::TrainRequest>(R"({"model":"models/xor","dataset":"datasets/d",
+                                         "config":{"iterations":"1000000000000"}})"));
+    v1::TrainResponse response;
+    EXPECT_TRUE(run->Read(&response));
+    return run;
   }
 
   static std::string Header(const std::string& id, const std::string& more = "") {
@@ -297,6 +308,17 @@ TEST_F(DatasetsTest, NamesOfFeaturesAreThoseOfTheModel) {
             "header.feature_names[1]: is there twice; header.feature_names[2]: must not be empty");
   EXPECT_EQ(Upload({Header("x", names(R"("a")")), kChunk, kCommit}).error_message(),
             "chunk.rows.inputs.shape[1]: expected 1, the number of header.feature_names, got 2");
+  std::string many = R"("0")";
+  for (int i = 1; i < 65537; ++i) many += R"(,")" + std::to_string(i) + R"(")";
+  EXPECT_EQ(Upload({Header("x", names(many))}).error_message(),
+            "header.feature_names: must be at most 65536, got 65537");
+  std::string large = R"("0")";
+  for (int i = 1; i < 4200; ++i) {
+    large += R"(,")" + std::string(250, 'x') + std::to_string(i) + R"(")";
+  }
+  EXPECT_THAT(
+      Upload({Header("x", names(large))}).error_message(),
+      testing::StartsWith("header.feature_names: must have at most 1048576 bytes together"));
   EXPECT_FALSE(Exists("x"));
   // Another description is not the same upload.
   EXPECT_EQ(Upload({Header("same"), kChunk, kCommit}).error_code(), StatusCode::ALREADY_EXISTS);
@@ -307,11 +329,7 @@ TEST_F(DatasetsTest, IsDeletedRightAfterItsRunIsCancelled) {
   for (int i = 0; i < 20; ++i) {
     ASSERT_TRUE(Upload({Header("d"), kChunk, kCommit}).ok());
     grpc::ClientContext call;
-    const auto run = server->stub->Train(
-        &call, Json<v1::TrainRequest>(R"({"model":"models/xor","dataset":"datasets/d",
-                                          "config":{"iterations":"1000000000000"}})"));
-    v1::TrainResponse response;
-    ASSERT_TRUE(run->Read(&response));
+    const auto run = TrainForever(&call);
     call.TryCancel();
     v1::DeleteDatasetResponse deleted;
     const auto status = Call(&Stub::DeleteDataset,
@@ -321,15 +339,11 @@ TEST_F(DatasetsTest, IsDeletedRightAfterItsRunIsCancelled) {
   }
 }
 
-// Whichever comes first: a dataset that a run keeps using is not deleted, and the run is whole.
+// The deletion waits for a run that ends, but not for one that continues.
 TEST_F(DatasetsTest, IsNotDeletedUnderARun) {
   ASSERT_TRUE(Upload({Header("d"), kChunk, kCommit}).ok());
   grpc::ClientContext call;
-  const auto run = server->stub->Train(
-      &call, Json<v1::TrainRequest>(R"({"model":"models/xor","dataset":"datasets/d",
-                                        "config":{"iterations":"1000000000000"}})"));
-  v1::TrainResponse response;
-  ASSERT_TRUE(run->Read(&response));
+  const auto run = TrainForever(&call);
   v1::DeleteDatasetResponse deleted;
   const auto status = Call(&Stub::DeleteDataset,
                            Json<v1::DeleteDatasetRequest>(R"({"name":"datasets/d"})"), &deleted);

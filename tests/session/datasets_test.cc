@@ -84,13 +84,15 @@ class DatasetsTest : public DurableFixture {
 
 TEST_F(DatasetsTest, AnUploadGoesOnAfterARestartAndIsThereOnce) {
   const auto rows = XorRows();
-  const auto begun = *all().BeginUpload({"d", "r", engine::DataType::kFloat32, {}});
+  const Datasets::UploadArgs upload{"d", "r", engine::DataType::kFloat32, {}, {"x", "y"}};
+  const auto begun = *all().BeginUpload(upload);
   ASSERT_TRUE(Append(begun.uid, 0, Part(*rows, 0, 70)).ok());
   EXPECT_EQ(base::ReasonOf(Append(begun.uid, 71, Part(*rows, 71, 1)).status())->reason,
             "ROWS_MISSING");
   Restart();
-  const auto again = *all().BeginUpload({"d", "r", engine::DataType::kFloat32, {}});
+  const auto again = *all().BeginUpload(upload);
   EXPECT_EQ(again.uid, begun.uid);
+  EXPECT_EQ(again.feature_names, upload.feature_names);
   EXPECT_EQ(again.rows, 70);
   // From the beginning: rows that the server has are skipped.
   EXPECT_EQ(Append(again.uid, 0, Part(*rows, 0, 50))->rows, 70);

@@ -52,7 +52,7 @@ class CliTest(unittest.TestCase):
         return self.ok("create", name, "--inputs", 2, "--layers", "8,2", "--learning-rate", 0.1, *more)
 
     def file(self, name, text):
-        (self.path / name).write_text(text)
+        (self.path / name).write_bytes(text if isinstance(text, bytes) else text.encode())
         return name
 
     # Models.
@@ -217,6 +217,33 @@ class CliTest(unittest.TestCase):
         self.ok("evaluate", "names", "--dataset", "plain")
         for name in ("mixed", "plain", "swapped"):
             self.ok("dataset", "delete", name)
+
+    def test_a_dataset_is_stored_without_names_that_cannot_be_stored(self):
+        note = "note: the dataset does not keep the names of the columns: "
+        for name, header, reason in (
+                ("latin", b"gr\xf6\xdfe \x1b[31m,b", "one is not text in UTF-8"),
+                ("long", b"x" * 256 + b",b", "one has more than 255 bytes")):
+            self.file(f"{name}.csv", header + b",label\n1,2,0\n3,4,1\n")
+            result = self.run_cli("dataset", "upload", name, "--data", f"{name}.csv")
+            self.assertEqual(result.returncode, 0, result.stderr)
+            self.assertIn(note + reason, result.stderr)
+            self.assertNotIn("libprotobuf", result.stderr)
+            self.assertNotIn("\x1b", result.stderr)
+            self.assertNotIn("featureNames", self.ok("dataset", "get", name, "--json"))
+            self.ok("dataset", "delete", name)
+        self.file("longest.csv", b"x" * 255 + b",b,label\n1,2,0\n")
+        self.ok("dataset", "upload", "longest", "--data", "longest.csv")
+        self.assertIn("featureNames", self.ok("dataset", "get", "longest", "--json"))
+        self.ok("dataset", "delete", "longest")
+        self.file("wide.csv", ",".join(f"f{i}" for i in range(65537)) + ",label\n" + "1," * 65537 + "0\n")
+        result = self.run_cli("dataset", "upload", "wide", "--data", "wide.csv")
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertIn(note + "there are more than 65536", result.stderr)
+        self.ok("dataset", "delete", "wide")
+        # A label is part of the rows.
+        self.file("labels.csv", b"a,b,label\n1,2,caf\xe9\n3,4,tea\n")
+        self.assertIn("labels.csv:2:3: the label is not text in UTF-8",
+                      self.fails(1, "dataset", "upload", "labels", "--data", "labels.csv"))
 
     def test_validation_data_has_the_columns_of_the_training_data(self):
         for name in ("same", "swapped"):
