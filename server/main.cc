@@ -84,8 +84,8 @@ int CheckHealth(const std::string& address) {
   return serving ? 0 : 1;
 }
 
-// Does periodic work once a second until it is destroyed: deletes expired models and uploads,
-// evicts models, resumes parked runs, and returns memory to the system.
+// Does periodic work until it is destroyed. Once a second: deletes expired models and uploads,
+// evicts models, resumes parked runs. More often: returns memory to the system.
 class Janitor {
  public:
   Janitor(session::Registry* registry, session::Datasets* datasets, int64_t memory_limit)
@@ -104,9 +104,14 @@ class Janitor {
 
  private:
   void Work() {
+    constexpr int kTicksPerSecond = std::chrono::seconds(1) / ops::kTrimmerInterval;
     const base::MutexLock lock(&mu_);
-    while (!stops_.WaitFor(&mu_, absl::Seconds(1),
-                           [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) { return stop_; })) {
+    for (int tick = 1;
+         !stops_.WaitFor(&mu_, absl::FromChrono(ops::kTrimmerInterval),
+                         [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) { return stop_; });
+         ++tick) {
+      trimmer_.Tick();
+      if (tick % kTicksPerSecond != 0) continue;
       ops::ReportLeftOut();
       if (const int64_t expired = registry_->ExpireIdle(); expired > 0) {
         spdlog::info("{} models expired", expired);
@@ -115,7 +120,6 @@ class Janitor {
         spdlog::info("{} unfinished uploads expired", expired);
       }
       registry_->EvictBeyondLimit();  // new work may need the memory
-      trimmer_.Tick();
       if (const int64_t resumed = registry_->ResumeParked(); resumed > 0) {
         spdlog::info("{} runs resume, because changes can be stored again", resumed);
       }

@@ -45,7 +45,7 @@ void AppendShort(std::string* out, const std::string& name) {
 absl::StatusOr<std::vector<int32_t>> DecodeNames(
     const google::protobuf::RepeatedPtrField<std::string>& labels, absl::string_view field,
     const std::vector<std::string>& class_names, int64_t rows) {
-  if (class_names.empty()) return FieldError(field, "the model has no class_names; give labels");
+  if (class_names.empty()) return FieldError(field, "must not be set, because the model has no class_names; set labels instead");
   if (labels.size() != rows) {
     return FieldError(field, absl::StrCat("expected ", rows, " names, got ", labels.size()));
   }
@@ -136,8 +136,8 @@ absl::StatusOr<engine::Dataset> DecodeBatch(const v1::Batch& batch, absl::string
     const int64_t classes = engine::ClassesOf(network.spec().loss.kind, network.outputs());
     if (classes == 0) {
       return FieldError(path, engine::Classifies(network.spec().loss.kind)
-                                  ? "a model with several binary outputs takes targets"
-                                  : "a regression takes targets");
+                                  ? "must not be set, because a model with several binary outputs takes targets"
+                                  : "must not be set, because a regression model takes targets");
     }
     auto decoded = batch.has_labels() ? DecodeClasses(batch.labels(), path, classes, data->rows)
                                       : DecodeNames(batch.label_names(), path,
@@ -172,7 +172,7 @@ absl::Status CheckMemory(int64_t bytes, absl::string_view what, int64_t rows,
   if (bytes <= limits.max_workspace_bytes) return absl::OkStatus();
   return base::LimitError(
       field, absl::StrCat(what, " over ", rows, " rows of this model needs ", bytes,
-                          " bytes, more than the limit of ", limits.max_workspace_bytes));
+                          " bytes, more than the limit of ", limits.max_workspace_bytes, " (max_workspace_bytes)"));
 }
 
 }  // namespace backprop::codec

@@ -20,10 +20,10 @@ bool Within(double x, double magnitude) {
 // `little` and `big` are the same bytes in the two orders.
 template <class T>
 std::string Complaint(T little, T big) {
-  return absl::StrCat("must be said, since the bytes of raw look big-endian: the first number is ",
+  return absl::StrCat("must be set, because the bytes of raw look big-endian: the first number is ",
                       little, " as little-endian and ", big,
                       " as big-endian; set BYTE_ORDER_BIG_ENDIAN, or BYTE_ORDER_LITTLE_ENDIAN if "
-                      "little-endian is right");
+                      "the bytes are little-endian");
 }
 
 // Up to kDifferent different numbers, in the order in which they were added.
@@ -125,15 +125,15 @@ std::string LooksBigEndian(const v1::Tensor& tensor) {
 std::string BigEndianHint(const v1::Tensor& tensor, int64_t classes) {
   if (tensor.raw().empty() || tensor.byte_order() == v1::BYTE_ORDER_BIG_ENDIAN) return "";
   const std::string& raw = tensor.raw();
-  const char* end = ": see byte_order";
+  const char* end = "; see byte_order";
   switch (tensor.data_type()) {
     case v1::DATA_TYPE_FLOAT32:
       if (!AllOrdinary<float>(raw)) return "";
-      return absl::StrCat("; as big-endian bytes this tensor begins with ",
+      return absl::StrCat("; read as big-endian, the first element is ",
                           Load<float>(raw.data(), true), end);
     case v1::DATA_TYPE_FLOAT64:
       if (!AllOrdinary<double>(raw)) return "";
-      return absl::StrCat("; as big-endian bytes this tensor begins with ",
+      return absl::StrCat("; read as big-endian, the first element is ",
                           Load<double>(raw.data(), true), end);
     case v1::DATA_TYPE_INT32:
       if (!AllClasses<int32_t>(raw, classes)) return "";
@@ -144,7 +144,7 @@ std::string BigEndianHint(const v1::Tensor& tensor, int64_t classes) {
     default:
       return "";
   }
-  return absl::StrCat("; as big-endian bytes all of them would be in that range", end);
+  return absl::StrCat("; read as big-endian, all elements are in that range", end);
 }
 
 }  // namespace backprop::codec

@@ -120,8 +120,7 @@ absl::Status NameClasses(const std::vector<std::string>& label_names, engine::Da
                                               name.size()));
       }
       if (class_names->size() == base::kMaxDatasetClassNames) {
-        return FieldError(field, absl::StrCat("there are ", base::kMaxDatasetClassNames,
-                                              " different names already, which is the limit"));
+        return FieldError(field, absl::StrCat("a dataset has at most ", base::kMaxDatasetClassNames, " distinct names, got another: ", base::Quote(name)));
       }
       class_names->push_back(name);
     }
@@ -135,28 +134,28 @@ absl::Status CheckKind(const session::DatasetInfo& info, const engine::Dataset& 
   if (named_inputs > 0 && rows.inputs_per_row != named_inputs) {
     return FieldError(
         absl::StrCat(kInputs, ".shape[1]"),
-        absl::StrCat("expected ", named_inputs, ", the number of header.feature_names, got ",
+        absl::StrCat("expected ", named_inputs, " columns, one per name in header.feature_names, got ",
                      rows.inputs_per_row));
   }
   if (info.rows == 0) return absl::OkStatus();
   if (rows.inputs_per_row != info.inputs_per_row) {
     return FieldError(absl::StrCat(kInputs, ".shape[1]"),
-                      absl::StrCat("expected ", info.inputs_per_row, " as in the first chunk, got ",
+                      absl::StrCat("expected ", info.inputs_per_row, " columns as in the first chunk, got ",
                                    rows.inputs_per_row));
   }
   if (rows.targets_per_row != info.targets_per_row) {
     return FieldError("chunk.rows", absl::StrCat("expected ", info.targets_per_row,
-                                                 " targets in a row as in the first chunk, got ",
+                                                 " targets per row as in the first chunk, got ",
                                                  rows.targets_per_row));
   }
   if (info.targets_per_row == 0 && named != !info.class_names.empty()) {
     return FieldError("chunk.rows", absl::StrCat("expected ", named ? "labels" : "label_names",
-                                                 " as in the first chunk"));
+                                                 " as in the first chunk, got ", named ? "label_names" : "labels"));
   }
   if ((rows.sample_weights.count() > 0) != info.sample_weights) {
     return FieldError("chunk.rows.sample_weights",
-                      info.sample_weights ? "are required, as the first chunk has them"
-                                          : "must be left out, as the first chunk has none");
+                      info.sample_weights ? "are required, because the first chunk has them"
+                                          : "must not be set, because the first chunk has none");
   }
   return absl::OkStatus();
 }
@@ -168,7 +167,7 @@ absl::StatusOr<session::Datasets::UploadArgs> DecodeHeader(const v1::DatasetHead
   session::Datasets::UploadArgs args;
   if (!IsModelId(message.dataset_id())) {
     fields.Add("header.dataset_id",
-               absl::StrCat("expected 1 to 63 of [a-z0-9_-], starting with a letter or digit, got ",
+               absl::StrCat("expected 1 to 63 characters of [a-z0-9_-], starting with a letter or digit, got ",
                             base::Quote(message.dataset_id())));
   }
   args.id = message.dataset_id();
@@ -184,7 +183,7 @@ absl::StatusOr<session::Datasets::UploadArgs> DecodeHeader(const v1::DatasetHead
                               "header.data_type", "FLOAT32 or FLOAT64", &fields);
   DecodeLabels(message.labels(), &args.labels, &fields);
   if (message.feature_names_size() > kMaxFeatureNames) {
-    fields.Add("header.feature_names", absl::StrCat("must be at most ", kMaxFeatureNames, ", got ",
+    fields.Add("header.feature_names", absl::StrCat("must have at most ", kMaxFeatureNames, " names, got ",
                                                     message.feature_names_size()));
   } else {
     CheckNames(message.feature_names(), "header.feature_names", message.feature_names_size(),
@@ -195,7 +194,7 @@ absl::StatusOr<session::Datasets::UploadArgs> DecodeHeader(const v1::DatasetHead
     }
     if (bytes > kMaxFeatureNamesBytes) {
       fields.Add("header.feature_names", absl::StrCat("must have at most ", kMaxFeatureNamesBytes,
-                                                      " bytes together, got ", bytes));
+                                                      " bytes in total, got ", bytes));
     }
   }
   args.feature_names.assign(message.feature_names().begin(), message.feature_names().end());
@@ -236,7 +235,7 @@ absl::Status CheckChunk(const session::DatasetInfo& info, const ChunkClaims& cla
   if (crc == *claims.crc32) return absl::OkStatus();
   return FieldError(
       "chunk.crc32",
-      absl::StrCat("expected ", crc, ", the checksum of the rows that came, got ", *claims.crc32));
+      absl::StrCat("expected ", crc, ", the checksum of the received rows, got ", *claims.crc32));
 }
 
 void EncodeDataset(const session::DatasetInfo& info, v1::Dataset* message) {

@@ -65,7 +65,7 @@ void DecodeLoss(const v1::ModelSpec& message, engine::NetworkSpec* spec, base::F
       break;
     }
     case v1::Loss::KIND_NOT_SET:
-      if (message.has_loss()) fields->Add("spec.loss", "expected one of the kinds, got none");
+      if (message.has_loss()) fields->Add("spec.loss", "expected one kind of loss, got none");
       break;
   }
   if (spec->layers.empty() || !engine::Classifies(spec->loss.kind)) return;

@@ -36,12 +36,12 @@ constexpr EnumPair<v1::Durability, session::Durability> kDurabilities[] = {
 void DecodeLabels(const google::protobuf::Map<std::string, std::string>& labels,
                   std::map<std::string, std::string>* out, base::Fields* fields) {
   if (labels.size() > kMaxLabels) {
-    fields->Add("labels", absl::StrCat("must be at most ", kMaxLabels, ", got ", labels.size()));
+    fields->Add("labels", absl::StrCat("must have at most ", kMaxLabels, " entries, got ", labels.size()));
   }
   for (const auto& [key, value] : labels) {
     if (!IsLabelKey(key)) {
-      fields->Add("labels", absl::StrCat("a key must be 1 to ", kMaxLabelKeyBytes,
-                                         " of [a-z0-9_.-], got ", base::Quote(key)));
+      fields->Add("labels", absl::StrCat("a key must have 1 to ", kMaxLabelKeyBytes,
+                                         " characters of [a-z0-9_.-], got ", base::Quote(key)));
     } else if (value.size() > kMaxLabelValueBytes) {
       fields->Add(
           absl::StrCat("labels[", key, "]"),
@@ -71,7 +71,7 @@ absl::StatusOr<session::Durability> DecodeDurability(bool stores, v1::Durability
   if (stores || decoded == session::Durability::kNone) return decoded;
   return base::ReasonError(
       absl::StatusCode::kFailedPrecondition,
-      "durability: the server was started without --data-dir and can promise NONE alone",
+      "durability: must be NONE, because the server was started without --data-dir",
       {"NO_DATA_DIR", {}});
 }
 

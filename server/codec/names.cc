@@ -98,7 +98,7 @@ void CheckNames(const google::protobuf::RepeatedPtrField<std::string>& names,
       fields->Add(path,
                   absl::StrCat("must have at most ", kMaxNameBytes, " bytes, got ", name.size()));
     }
-    if (!seen.insert(name).second) fields->Add(path, "is there twice");
+    if (!seen.insert(name).second) fields->Add(path, absl::StrCat("must be unique, got ", base::Quote(name), " twice"));
   }
 }
 

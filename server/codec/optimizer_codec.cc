@@ -23,7 +23,7 @@ void DecodeSgd(const v1::Sgd& sgd, const NumberRules& check, base::Fields* field
   check.Fraction(field + "momentum", out->momentum);
   check.NotNegative(field + "weight_decay", out->weight_decay);
   if (out->nesterov && out->momentum == 0) {
-    fields->Add(field + "nesterov", "needs a momentum above 0");
+    fields->Add(field + "nesterov", "requires a momentum above 0");
   }
 }
 
@@ -88,7 +88,7 @@ void DecodeSchedule(const v1::Schedule& message, double learning_rate, const Num
     out->warmup_start_factor = message.warmup_start_factor();
     check.Factor(field + "warmup_start_factor", out->warmup_start_factor);
     if (out->warmup_steps == 0) {
-      fields->Add(field + "warmup_start_factor", "needs warmup_steps above 0");
+      fields->Add(field + "warmup_start_factor", "requires warmup_steps above 0");
     }
   }
   switch (message.kind_case()) {
@@ -200,7 +200,7 @@ OptimizerSpec DecodeOptimizer(const v1::ModelSpec& spec, engine::DataType type,
       break;
     case v1::Optimizer::KIND_NOT_SET:
       if (spec.has_optimizer())
-        fields->Add("spec.optimizer", "expected one of the kinds, got none");
+        fields->Add("spec.optimizer", "expected one kind of optimiser, got none");
       break;
   }
   if (message.has_l1()) {

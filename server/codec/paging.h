@@ -26,7 +26,7 @@ size_t DecodePage(const Request& request, const char* method, base::Fields* fiel
                 absl::StrCat("must be in [0, ", kMaxPageSize, "], got ", request.page_size()));
   }
   if (!request.page_token().empty() && !IsModelId(request.page_token())) {
-    fields->Add("page_token", absl::StrCat("is not a next_page_token of ", method));
+    fields->Add("page_token", absl::StrCat("must be a next_page_token of ", method, ", got ", base::Quote(request.page_token())));
   }
   return static_cast<size_t>(request.page_size() == 0 ? kDefaultPageSize : request.page_size());
 }
@@ -51,7 +51,7 @@ absl::Status EncodePage(size_t page_size, const List& list, const base::Limits& 
       if (full) page->RemoveLast();
     }
     if (full && page->empty())
-      return CheckReplyBytes(id_of(entry), bytes, limits, "it is too large");
+      return CheckReplyBytes(id_of(entry), bytes, limits, "the first entry does not fit into a page");
     if (full) {
       *next = last;
       return absl::OkStatus();

@@ -72,7 +72,7 @@ absl::Status Decode(const NamedTensors& tensors, const std::string& field,
     const auto it = missing.find(tensor.name());
     if (it == missing.end()) {
       return FieldError(absl::StrCat(field, "[", i, "].name"),
-                        absl::StrCat("is not a tensor of this model, or is there twice, got ",
+                        absl::StrCat("must be the name of a tensor of this model and occur only once, got ",
                                      base::Quote(tensor.name())));
     }
     const Place& place = *it->second;
@@ -92,7 +92,7 @@ absl::Status Decode(const NamedTensors& tensors, const std::string& field,
   for (const Place& place : places) {
     if (missing.contains(place.name)) {
       return FieldError(field, absl::StrCat("expected all ", places.size(),
-                                            " tensors of the model, ", place.name, " is missing"));
+                                            " tensors of the model, but ", place.name, " is missing"));
     }
   }
   return absl::OkStatus();
@@ -120,7 +120,7 @@ absl::Status DecodeStandardized(const v1::Parameters& message, const std::string
                                 const engine::Network& network, engine::State* state) {
   if (!message.has_input_standardization()) return absl::OkStatus();
   if (network.spec().standardize == engine::Standardize::kNo) {
-    return FieldError(field, "the model does not standardise its inputs");
+    return FieldError(field, "must not be set, because the model does not standardise its inputs");
   }
   base::Fields fields;
   auto decoded =
@@ -142,7 +142,7 @@ absl::Status DecodePlateau(const v1::Parameters& message, const std::string& fie
   check.AtLeast(field + ".cooldown", plateau.cooldown(), 0);
   if (std::isnan(plateau.best())) fields.Add(field + ".best", "must be a number, got nan");
   if (network.spec().optimizer.schedule.kind != engine::ScheduleKind::kReduceOnPlateau) {
-    fields.Add(field, "the model's schedule is not reduce_on_plateau");
+    fields.Add(field, "must not be set, because the model's schedule is not reduce_on_plateau");
   }
   if (!fields.ok()) return fields.status();
   state->plateau = {plateau.learning_rate(), plateau.best(), plateau.bad_epochs(),
@@ -205,7 +205,7 @@ absl::Status CheckParametersSize(const engine::Network& network, v1::TensorEncod
                                  bool with_optimizer_state, const base::Limits& limits) {
   return CheckReplyBytes(
       "model", EncodedParametersBytes(network, encoding, with_optimizer_state), limits,
-      with_optimizer_state ? "try encoding RAW and omit_optimizer_state" : "try encoding RAW");
+      with_optimizer_state ? "set encoding to RAW and omit_optimizer_state" : "set encoding to RAW");
 }
 
 absl::Status CheckEncoding(v1::TensorEncoding encoding) {

@@ -53,7 +53,7 @@ inline absl::Status CheckReplyBytes(absl::string_view field, int64_t bytes,
                                     const base::Limits& limits, absl::string_view advice) {
   if (bytes <= limits.max_message_bytes) return absl::OkStatus();
   return base::LimitError(
-      field, absl::StrCat("the reply would have ", bytes, " bytes, more than the limit of ",
+      field, absl::StrCat("the response would have ", bytes, " bytes, more than the limit of ",
                           limits.max_message_bytes, " (max_message_bytes); ", advice));
 }
 

@@ -59,7 +59,7 @@ void CheckConstant(bool constant, bool given, double value, const std::string& f
                    const NumberRules& check, base::Fields* fields) {
   if (given) {
     check.Finite(field, value);
-    if (!constant) fields->Add(field, "is for CONSTANT alone");
+    if (!constant) fields->Add(field, "is allowed only with CONSTANT");
   } else if (constant) {
     fields->Add(field, "is required with CONSTANT");
   }
@@ -72,19 +72,19 @@ void DecodeLayerOptions(const v1::Layer& layer, const std::string& field, bool l
     out->negative_slope = layer.negative_slope();
     check.Fraction(field + ".negative_slope", out->negative_slope);
     if (out->activation != Activation::kLeakyRelu) {
-      fields->Add(field + ".negative_slope", "is for LEAKY_RELU alone");
+      fields->Add(field + ".negative_slope", "is allowed only with LEAKY_RELU");
     }
   }
   if (layer.has_alpha()) {
     out->alpha = layer.alpha();
     check.Positive(field + ".alpha", out->alpha);
-    if (out->activation != Activation::kElu) fields->Add(field + ".alpha", "is for ELU alone");
+    if (out->activation != Activation::kElu) fields->Add(field + ".alpha", "is allowed only with ELU");
   }
   if (layer.has_dropout()) {
     out->dropout = layer.dropout();
     check.Fraction(field + ".dropout", out->dropout);
     if (last && out->dropout != 0) {
-      fields->Add(field + ".dropout", "must be 0, because this is the last layer");
+      fields->Add(field + ".dropout", absl::StrCat("must be 0 in the last layer, got ", out->dropout));
     }
   }
   out->initial_value = layer.initial_value();
@@ -131,8 +131,8 @@ engine::Standardization DecodeStandardization(const v1::InputStandardization& me
   out.std = DecodeList(message.std(), field + ".std", features, "feature", fields,
                        [&](const std::string& at, double value) { check.Positive(at, value); });
   if (message.mean().empty() != message.std().empty()) {
-    fields->Add(field, absl::StrCat("expected mean and std, or neither, got ",
-                                    message.std().empty() ? "mean" : "std", " alone"));
+    fields->Add(field, absl::StrCat("expected both mean and std or neither, got only ",
+                                    message.std().empty() ? "mean" : "std"));
   }
   return out;
 }
@@ -175,7 +175,7 @@ absl::StatusOr<engine::NetworkSpec> DecodeSpec(const v1::ModelSpec& message,
     const bool binary = spec.loss.kind == Loss::kBinaryCrossEntropy && outputs == 1;
     CheckNames(message.class_names(), "spec.class_names", binary ? 2 : outputs, &fields);
     if (!engine::Classifies(spec.loss.kind) && !message.class_names().empty()) {
-      fields.Add("spec.class_names", "must be empty for a regression");
+      fields.Add("spec.class_names", absl::StrCat("must be empty for a regression model, got ", message.class_names_size(), " names"));
     }
     CheckNames(message.feature_names(), "spec.feature_names", spec.input_size, &fields);
   }
@@ -230,7 +230,7 @@ std::string EncodeSpecRecord(const engine::NetworkSpec& spec,
 absl::StatusOr<session::DecodedSpec> DecodeSpecRecord(absl::string_view record) {
   v1::ModelSpec message;
   if (!message.ParseFromArray(record.data(), static_cast<int>(record.size()))) {
-    return absl::DataLossError("cannot be read");
+    return absl::DataLossError("cannot be parsed");
   }
   base::Limits no_limits;
   no_limits.max_layers = std::numeric_limits<int32_t>::max();

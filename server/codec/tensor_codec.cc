@@ -54,15 +54,15 @@ absl::StatusOr<int64_t> CountElements(const v1::Tensor& tensor, absl::string_vie
   if (!typed && !raw) return FieldError(field, "expected values or raw, got neither");
   if (!v1::DataType_IsValid(tensor.data_type())) {
     return FieldError(absl::StrCat(field, ".data_type"),
-                      absl::StrCat("is not a known type, got ", tensor.data_type()));
+                      absl::StrCat("expected a known data type, got ", tensor.data_type()));
   }
   if (!v1::ByteOrder_IsValid(tensor.byte_order())) {
     return FieldError(absl::StrCat(field, ".byte_order"),
-                      absl::StrCat("is not a known order, got ", tensor.byte_order()));
+                      absl::StrCat("expected a known byte order, got ", tensor.byte_order()));
   }
   if (typed && tensor.byte_order() != v1::BYTE_ORDER_UNSPECIFIED) {
     return FieldError(absl::StrCat(field, ".byte_order"),
-                      absl::StrCat("belongs to raw, got ", v1::ByteOrder_Name(tensor.byte_order()),
+                      absl::StrCat("is allowed only with raw, got ", v1::ByteOrder_Name(tensor.byte_order()),
                                    " with values"));
   }
   if (typed) return tensor.values_size();

@@ -63,12 +63,12 @@ int64_t DecodeSplit(const v1::TrainingConfig& message, int64_t rows, bool has_va
   const double split = message.validation_split();
   const std::string field = "config.validation_split";
   if (has_validation) {
-    fields->Add(field, "must be left out, because validation data are given");
+    fields->Add(field, "must not be set, because validation data is given");
   } else if (!(split > 0 && split < 1)) {
     fields->Add(field, absl::StrCat("must be in (0, 1), got ", split));
   } else if (engine::ValidationRows(rows, split) >= rows) {
     fields->Add(field,
-                absl::StrCat("must leave rows to train on, got ", split, " of ", rows, " rows"));
+                absl::StrCat("must leave rows for training, got ", split, " of ", rows, " rows"));
   } else {
     config->validation_split = split;
     return rows - engine::ValidationRows(rows, split);
@@ -123,7 +123,7 @@ void DecodeCheckpoints(const v1::CheckpointConfig& message, base::Fields* fields
   if (message.has_keep_last()) {
     policy.keep_last = message.keep_last();
     if (!message.has_every_iterations()) {
-      fields->Add(field + ".keep_last", "needs every_iterations");
+      fields->Add(field + ".keep_last", "requires every_iterations");
     } else if (policy.keep_last < 1 || policy.keep_last > base::kMostKeptLast) {
       fields->Add(field + ".keep_last", absl::StrCat("must be in [1, ", base::kMostKeptLast,
                                                      "], got ", policy.keep_last));

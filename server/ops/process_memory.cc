@@ -28,12 +28,15 @@ void TuneAllocator(int64_t limit, int threads) {
 }
 
 void Trimmer::Tick() {
-  if (limit_ == 0 || Clock::now() < next_) return;
+  if (limit_ == 0) return;
   const int64_t before = ResidentBytes();
   if (before <= limit_) return;
+  const bool has_grown = before - trimmed_ > limit_ / 16;
+  if (Clock::now() < next_ && !has_grown) return;
   malloc_trim(static_cast<size_t>(limit_) / 16);
-  const bool worth_it = before - ResidentBytes() > before / 32;
-  pause_ = worth_it ? kFirstPause : std::min(2 * pause_, kLastPause);
+  trimmed_ = ResidentBytes();
+  const bool worth_it = before - trimmed_ > before / 32;
+  pause_ = worth_it ? kTrimmerInterval : std::min<Clock::duration>(2 * pause_, kLastPause);
   next_ = Clock::now() + pause_;
 }
 

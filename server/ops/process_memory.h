@@ -23,9 +23,11 @@ int64_t ResidentBytes();
 // the process's memory limit, 0 for none; `threads` is the number of compute threads.
 void TuneAllocator(int64_t limit, int threads);
 
+inline constexpr std::chrono::milliseconds kTrimmerInterval{100};
+
 // Returns freed memory to the system while the process holds more than `limit` bytes; 0: never.
-// Call Tick() about once a second, from one thread. A trim that gains little is not soon repeated,
-// because it blocks allocations for milliseconds.
+// A trim blocks allocations for milliseconds, so one that gains little is not soon repeated, unless
+// the process has grown since. Call Tick() every kTrimmerInterval, from one thread.
 class Trimmer {
  public:
   explicit Trimmer(int64_t limit) : limit_(limit) {}
@@ -33,12 +35,12 @@ class Trimmer {
 
  private:
   using Clock = std::chrono::steady_clock;
-  static constexpr std::chrono::seconds kFirstPause{1};
   static constexpr std::chrono::seconds kLastPause{60};
 
   const int64_t limit_;
-  std::chrono::seconds pause_ = kFirstPause;
+  Clock::duration pause_ = kTrimmerInterval;
   Clock::time_point next_;
+  int64_t trimmed_ = 0;  // resident bytes after the last trim
 };
 
 }  // namespace backprop::ops
