@@ -9,7 +9,7 @@
 #include "absl/time/time.h"
 #include "server/engine/step.h"
 #include "server/session/checkpoint.h"
-#include "server/session/request_window.h"
+#include "server/session/request_ledger.h"
 #include "server/session/run.h"
 
 namespace backprop::session {

@@ -25,7 +25,7 @@
 #include "server/session/dataset_info.h"
 #include "server/session/environment.h"
 #include "server/session/model_info.h"
-#include "server/session/request_window.h"
+#include "server/session/request_ledger.h"
 #include "server/session/rows_in_use.h"
 #include "server/store/store.h"
 
@@ -173,7 +173,7 @@ class Datasets {
   mutable base::Mutex mu_;
   base::CondVar changed_;
   std::map<std::string, EntryPtr, std::less<>> entries_ ABSL_GUARDED_BY(mu_);
-  RequestWindow<Uid> deletions_ ABSL_GUARDED_BY(mu_){base::kRegistryRequestWindow};
+  RequestLedger<Uid> deletions_ ABSL_GUARDED_BY(mu_){base::kRegistryRequestWindow};
   uint64_t deletion_count_ ABSL_GUARDED_BY(mu_) = 0;
   std::deque<Reading> to_read_ ABSL_GUARDED_BY(mu_);
   std::vector<Deletion> deletions_in_wait_ ABSL_GUARDED_BY(mu_);

@@ -101,8 +101,8 @@ class Registry {
     std::map<std::string, int, std::less<>> deleting ABSL_GUARDED_BY(mu);
     // Remembered responses for requests whose id hashes to this shard, and how many were ever
     // recorded.
-    RequestWindow<Creation> creations ABSL_GUARDED_BY(mu){base::kRegistryRequestWindow};
-    RequestWindow<std::monostate> deletions ABSL_GUARDED_BY(mu){base::kRegistryRequestWindow};
+    RequestLedger<Creation> creations ABSL_GUARDED_BY(mu){base::kRegistryRequestWindow};
+    RequestLedger<std::monostate> deletions ABSL_GUARDED_BY(mu){base::kRegistryRequestWindow};
     uint64_t creation_count ABSL_GUARDED_BY(mu) = 0;
     uint64_t deletion_count ABSL_GUARDED_BY(mu) = 0;
     base::Mutex load_mu;  // locked before mu; held while a model of the shard is loaded

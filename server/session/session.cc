@@ -72,7 +72,7 @@ int64_t Session::FixedBytes() const {
 // Must be called when any of the counted parts has changed.
 void Session::CountMemory() {
   int64_t bytes = MemoryBytes() + checkpoints_.MemoryBytes();
-  if (window_ != nullptr) bytes += window_->MemoryBytes();
+  if (ledger_ != nullptr) bytes += ledger_->MemoryBytes();
   if (latest_run_ != nullptr) bytes += latest_run_->MemoryBytes();
   memory_.Resize(bytes);
 }
@@ -103,10 +103,10 @@ Session::Activity Session::activity() const {
 
 KeyedAnswer Session::Remember(KeyedAnswer answer) {
   if (answer.key.id.empty()) return answer;
-  if (window_ == nullptr)
-    window_ = std::make_unique<RequestWindow<Answer>>(base::kModelRequestWindow);
+  if (ledger_ == nullptr)
+    ledger_ = std::make_unique<RequestLedger<Answer>>(base::kModelRequestWindow);
   const auto* run = std::get_if<RunAnswer>(&answer.answer);
-  window_->Record(answer.key, answer.time, answer.answer,
+  ledger_->Record(answer.key, answer.time, answer.answer,
                   run != nullptr && run->run != nullptr ? run->run->MemoryBytes() : 0);
   CountMemory();
   return answer;

@@ -27,7 +27,7 @@
 #include "server/session/environment.h"
 #include "server/session/journal.h"
 #include "server/session/model_info.h"
-#include "server/session/request_window.h"
+#include "server/session/request_ledger.h"
 #include "server/session/rows_in_use.h"
 #include "server/session/run.h"
 #include "server/session/trainer.h"
@@ -228,7 +228,7 @@ class Session : public std::enable_shared_from_this<Session> {
   template <class T>
   absl::StatusOr<std::optional<T>> RecordedAnswer(const RequestKey& key) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  // Adds a response with a key to the window. Returns it.
+  // Adds a response with a key to the ledger. Returns it.
   KeyedAnswer Remember(KeyedAnswer answer) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   int64_t FixedBytes() const;
   void CountMemory() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
@@ -334,7 +334,7 @@ class Session : public std::enable_shared_from_this<Session> {
   StatePtr state_ ABSL_GUARDED_BY(mu_);  // older than the trainer's, if there is one
   int64_t step_ ABSL_GUARDED_BY(mu_);    // step count at the last boundary between slices
   bool closed_ ABSL_GUARDED_BY(mu_) = false;
-  std::unique_ptr<RequestWindow<Answer>> window_ ABSL_GUARDED_BY(mu_);  // created when first needed
+  std::unique_ptr<RequestLedger<Answer>> ledger_ ABSL_GUARDED_BY(mu_);  // created when first needed
   int64_t run_count_ ABSL_GUARDED_BY(mu_) = 0;
   std::shared_ptr<Run> run_ ABSL_GUARDED_BY(mu_);  // the active run
   std::shared_ptr<Run> latest_run_ ABSL_GUARDED_BY(mu_);

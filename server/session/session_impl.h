@@ -15,8 +15,8 @@ namespace backprop::session {
 
 template <class T>
 absl::StatusOr<std::optional<T>> Session::RecordedAnswer(const RequestKey& key) const {
-  if (key.id.empty() || window_ == nullptr) return std::nullopt;
-  const auto found = window_->Find(key, environment_->clock->Now());
+  if (key.id.empty() || ledger_ == nullptr) return std::nullopt;
+  const auto found = ledger_->Find(key, environment_->clock->Now());
   if (!found.ok()) return found.status();
   if (*found == nullptr) return std::nullopt;
   // The fingerprint includes the method, so the response has the right type.
@@ -102,7 +102,7 @@ void Session::CommitRecords(store::WriteBatch batch, const RequestKey& key, cons
     {
       const base::MutexLock lock(&self->mu_);
       if (!self->journal_.has_value()) {
-        if (!key.id.empty()) self->window_->Drop(key.id);
+        if (!key.id.empty()) self->ledger_->Drop(key.id);
         undo();
       }
     }

@@ -1,6 +1,6 @@
 // Remembers responses for retries.
-#ifndef BACKPROP_SERVER_SESSION_REQUEST_WINDOW_H_
-#define BACKPROP_SERVER_SESSION_REQUEST_WINDOW_H_
+#ifndef BACKPROP_SERVER_SESSION_REQUEST_LEDGER_H_
+#define BACKPROP_SERVER_SESSION_REQUEST_LEDGER_H_
 
 #include <cstddef>
 #include <cstdint>
@@ -21,9 +21,9 @@ namespace backprop::session {
 // Remembers the responses of the last `capacity` requests, for at most kRequestWindowAge.
 // Thread-compatible.
 template <class Answer>
-class RequestWindow {
+class RequestLedger {
  public:
-  explicit RequestWindow(size_t capacity) : capacity_(capacity) {}
+  explicit RequestLedger(size_t capacity) : capacity_(capacity) {}
 
   // Returns the response of the request, nullptr if the request is new, or INVALID_ARGUMENT if its
   // id was used for another request. The pointer is valid until the next call of a method that is
@@ -99,4 +99,4 @@ class RequestWindow {
 
 }  // namespace backprop::session
 
-#endif  // BACKPROP_SERVER_SESSION_REQUEST_WINDOW_H_
+#endif  // BACKPROP_SERVER_SESSION_REQUEST_LEDGER_H_
