@@ -7,8 +7,10 @@
 #include <variant>
 
 #include "absl/time/time.h"
+#include "server/base/limits.h"
 #include "server/engine/step.h"
 #include "server/session/checkpoint.h"
+#include "server/session/request_key.h"
 #include "server/session/request_ledger.h"
 #include "server/session/run.h"
 
@@ -34,7 +36,11 @@ struct KeyedAnswer {
   RequestKey key;
   absl::Time time;
   Answer answer;
+  uint64_t sequence = 0;  // its number in the model's ledger
 };
+
+// The responses that a model remembers.
+using ModelLedger = RequestLedger<Answer, base::kModelRequestWindow>;
 
 }  // namespace backprop::session
 

@@ -108,7 +108,7 @@ void Datasets::DoAppend(const EntryPtr& entry, AppendArgs args, Callback<Dataset
   if (!checked.ok()) {
     if (next.ready || !absl::IsInvalidArgument(checked)) return refuse(checked);
     // An invalid upload is deleted completely.
-    return Remove(entry, {}, [checked, done = std::move(done)](const absl::Status&) mutable {
+    return Remove(entry, {}, {}, [checked, done = std::move(done)](const absl::Status&) mutable {
       done(checked);
     });
   }
@@ -132,7 +132,7 @@ void Datasets::DoAppend(const EntryPtr& entry, AppendArgs args, Callback<Dataset
       !room.ok()) {
     // Deletes the upload, so that one that does not fit does not keep the space that it took.
     absl::Status status = NoRoom(next.name(), room);
-    return Remove(entry, {},
+    return Remove(entry, {}, {},
                   [status = std::move(status), done = std::move(done)](
                       const absl::Status&) mutable { done(std::move(status)); });
   }
@@ -230,7 +230,7 @@ int64_t Datasets::ExpireUploads() {
       }
     }
   }
-  for (const EntryPtr& entry : expired) Remove(entry, {}, [](const absl::Status&) {});
+  for (const EntryPtr& entry : expired) Remove(entry, {}, {}, [](const absl::Status&) {});
   return static_cast<int64_t>(expired.size());
 }
 

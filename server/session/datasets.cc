@@ -52,9 +52,9 @@ absl::StatusOr<int64_t> Datasets::Open() {
   if (!answers.ok()) return answers.status();
   const base::MutexLock lock(&mu_);
   entries_ = std::move(found);
+  deletions_.Clear();  // a restore has replaced the store
   for (const RegistryAnswer& answer : *answers) {
-    deletions_.Record(answer.key, answer.time, 0);
-    deletion_count_ = answer.sequence + 1;
+    deletions_.Restore({answer.key, answer.time, answer.sequence, {}});
   }
   return static_cast<int64_t>(entries_.size());
 }
@@ -155,14 +155,15 @@ std::vector<DatasetInfo> Datasets::List(const std::string& after, size_t count) 
 void Datasets::Delete(absl::string_view id, const RequestKey& key,
                       absl::AnyInvocable<void(absl::Status)> done) {
   EntryPtr entry;
-  absl::StatusOr<const Uid*> repeated = nullptr;
+  bool repeated = false;
   {
     const base::MutexLock lock(&mu_);
-    repeated = deletions_.Find(key, environment_->clock->Now());
-    if (repeated.ok() && *repeated == nullptr) entry = Find(id);
+    const auto found = deletions_.Find(key, environment_->clock->Now());
+    if (!found.ok()) return done(found.status());
+    repeated = *found != nullptr;
+    if (!repeated) entry = Find(id);
   }
-  if (!repeated.ok()) return done(repeated.status());
-  if (*repeated != nullptr) {
+  if (repeated) {
     return archive()->Commit({}, store::Durability::kSync, nullptr, std::move(done));
   }
   if (entry == nullptr) return done(DatasetNotFound(absl::StrCat("datasets/", id)));
@@ -245,37 +246,37 @@ absl::Status Datasets::CheckStoredRuns(const EntryPtr& entry) {
 
 void Datasets::DoDelete(const EntryPtr& entry, const RequestKey& key,
                         absl::AnyInvocable<void(absl::Status)> done) {
-  const absl::Status unused = CheckStoredRuns(entry);
+  absl::Status status = CheckStoredRuns(entry);
   store::WriteBatch batch;
   {
     const base::MutexLock lock(&mu_);
-    if (!unused.ok()) {
-      entry->deleting = false;
-    } else if (!key.id.empty()) {
-      const absl::Time now = environment_->clock->Now();
-      deletions_.Record(key, now, entry->info.uid);
-      const uint64_t sequence = deletion_count_++;
-      batch.Put(store::Table::kRequests,
-                RegistryAnswerKey(RegistryAnswerKind::kDeleteDataset, 0,
-                                  static_cast<uint16_t>(sequence % base::kRegistryRequestWindow)),
-                EncodeRegistryAnswer({key, now, sequence, ""}));
-    }
+    if (status.ok()) status = RecordDeletion(key, &batch);
+    if (!status.ok()) entry->deleting = false;
   }
-  if (!unused.ok()) {
+  if (!status.ok()) {
     Finish(entry);
-    return done(unused);
+    return done(status);
   }
-  Remove(entry, std::move(batch), [this, key, done = std::move(done)](absl::Status status) mutable {
-    if (!status.ok() && !key.id.empty()) {
-      const base::MutexLock lock(&mu_);
-      deletions_.Drop(key.id);
-    }
-    done(std::move(status));
-  });
+  Remove(entry, key, std::move(batch), std::move(done));
 }
 
-// Deletes the dataset, complete or not, and calls Finish().
-void Datasets::Remove(const EntryPtr& entry, store::WriteBatch batch,
+// Remembers a deletion with a request id, and adds its record to `batch`.
+absl::Status Datasets::RecordDeletion(const RequestKey& key, store::WriteBatch* batch) {
+  if (key.id.empty()) return absl::OkStatus();
+  const absl::Time now = environment_->clock->Now();
+  // Again, because the same id may have deleted another dataset meanwhile. It cannot have deleted
+  // this one, because changes of a dataset are made one after the other.
+  const auto found = deletions_.Find(key, now);
+  if (!found.ok()) return found.status();
+  const uint64_t sequence = deletions_.Record(key, now, {});
+  batch->Put(store::Table::kRequests,
+             RegistryAnswerKey(RegistryAnswerKind::kDeleteDataset, 0,
+                               RegistryLedger<std::monostate>::PlaceOf(sequence)),
+             EncodeRegistryAnswer({key, now, sequence, ""}));
+  return absl::OkStatus();
+}
+
+void Datasets::Remove(const EntryPtr& entry, const RequestKey& key, store::WriteBatch batch,
                       absl::AnyInvocable<void(absl::Status)> done) {
   DatasetInfo info;
   {
@@ -288,7 +289,7 @@ void Datasets::Remove(const EntryPtr& entry, store::WriteBatch batch,
   }
   archive()->Commit(
       std::move(batch), store::Durability::kSync, nullptr,
-      [this, entry, info, done = std::move(done)](const absl::Status& status) mutable {
+      [this, entry, key, info, done = std::move(done)](const absl::Status& status) mutable {
         {
           const base::MutexLock lock(&mu_);
           entry->deleting = false;
@@ -297,6 +298,7 @@ void Datasets::Remove(const EntryPtr& entry, store::WriteBatch batch,
             entries_.erase(info.id);
           } else {
             entry->doubtful = true;
+            deletions_.Drop(key);
           }
         }
         Finish(entry);

@@ -12,6 +12,7 @@
 #include <string>
 #include <thread>
 #include <utility>
+#include <variant>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
@@ -149,7 +150,11 @@ class Datasets {
              store::Durability durability, Callback<DatasetInfo> done);
   void DoDelete(const EntryPtr& entry, const RequestKey& key,
                 absl::AnyInvocable<void(absl::Status)> done);
-  void Remove(const EntryPtr& entry, store::WriteBatch batch,
+  absl::Status RecordDeletion(const RequestKey& key, store::WriteBatch* batch)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // Deletes the dataset, complete or not, and calls Finish(). `key`: of the request to delete it,
+  // which is forgotten if the dataset cannot be deleted.
+  void Remove(const EntryPtr& entry, const RequestKey& key, store::WriteBatch batch,
               absl::AnyInvocable<void(absl::Status)> done);
   absl::Status CheckUsers(const EntryPtr& entry);
   void BeginDelete(Deletion deletion);
@@ -173,8 +178,7 @@ class Datasets {
   mutable base::Mutex mu_;
   base::CondVar changed_;
   std::map<std::string, EntryPtr, std::less<>> entries_ ABSL_GUARDED_BY(mu_);
-  RequestLedger<Uid> deletions_ ABSL_GUARDED_BY(mu_){base::kRegistryRequestWindow};
-  uint64_t deletion_count_ ABSL_GUARDED_BY(mu_) = 0;
+  RegistryLedger<std::monostate> deletions_ ABSL_GUARDED_BY(mu_);
   std::deque<Reading> to_read_ ABSL_GUARDED_BY(mu_);
   std::vector<Deletion> deletions_in_wait_ ABSL_GUARDED_BY(mu_);
   bool reading_ ABSL_GUARDED_BY(mu_) = false;

@@ -1,9 +1,6 @@
 #include "server/session/journal.h"
 
-#include <algorithm>
 #include <utility>
-
-#include "server/base/limits.h"
 
 namespace backprop::session {
 namespace {
@@ -54,13 +51,11 @@ void Journal::AddState(const engine::State& next, store::WriteBatch* batch) {
 
 void Journal::AddAnswer(const KeyedAnswer& answer, store::WriteBatch* batch) {
   if (answer.key.id.empty()) return;
-  const uint64_t sequence = next_sequence_++;
-  batch->Put(store::Table::kRequests,
-             AnswerKey(uid_, static_cast<uint8_t>(sequence % base::kModelRequestWindow)),
-             EncodeAnswer(answer, sequence));
+  batch->Put(store::Table::kRequests, AnswerKey(uid_, ModelLedger::PlaceOf(answer.sequence)),
+             EncodeAnswer(answer));
 }
 
-void Journal::AddDeletion(int64_t run, store::WriteBatch* batch) {
+void Journal::AddDeletion(size_t responses, int64_t run, store::WriteBatch* batch) {
   batch->Delete(store::Table::kStates, UidKey(uid_));
   if (broken()) {  // it is unknown what the store holds of the model
     for (const store::Table table :
@@ -71,8 +66,7 @@ void Journal::AddDeletion(int64_t run, store::WriteBatch* batch) {
   for (; logged_steps_ > 0; --logged_steps_) {
     batch->Delete(store::Table::kLog, LoggedStepKey(uid_, last_logged_ - logged_steps_ + 1));
   }
-  const uint64_t answers = std::min<uint64_t>(next_sequence_, base::kModelRequestWindow);
-  for (uint64_t place = 0; place < answers; ++place) {
+  for (size_t place = 0; place < responses; ++place) {
     batch->Delete(store::Table::kRequests, AnswerKey(uid_, static_cast<uint8_t>(place)));
   }
   for (const RunPart part : kRunParts) {
@@ -85,12 +79,10 @@ void Journal::Commit(store::WriteBatch batch, Done done) {
   store_->Commit(std::move(batch), durability_, chain_, std::move(done));
 }
 
-void Journal::Restore(int64_t logged_steps, int64_t logged_bytes, int64_t last_step,
-                      uint64_t next_sequence) {
+void Journal::Restore(int64_t logged_steps, int64_t logged_bytes, int64_t last_step) {
   logged_steps_ = logged_steps;
   logged_bytes_ = logged_bytes;
   last_logged_ = last_step;
-  next_sequence_ = next_sequence;
 }
 
 }  // namespace backprop::session

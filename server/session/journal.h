@@ -2,6 +2,7 @@
 #ifndef BACKPROP_SERVER_SESSION_JOURNAL_H_
 #define BACKPROP_SERVER_SESSION_JOURNAL_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -52,21 +53,19 @@ class Journal {
   void AddState(const engine::State& next, store::WriteBatch* batch);
   void AddAnswer(const KeyedAnswer& answer, store::WriteBatch* batch);
   // Adds the deletion of all records of the model, except its entry in table models and its
-  // checkpoints. `run`: the number of a run whose rows are stored, or 0.
-  void AddDeletion(int64_t run, store::WriteBatch* batch);
+  // checkpoints. `responses`: ModelLedger::places(). `run`: the number of a run whose rows are
+  // stored, or 0.
+  void AddDeletion(size_t responses, int64_t run, store::WriteBatch* batch);
   void Commit(store::WriteBatch batch, Done done);
 
-  // Continues after a load: the log has `logged_steps` steps, up to step `last_step`, and the next
-  // response gets `next_sequence`.
-  void Restore(int64_t logged_steps, int64_t logged_bytes, int64_t last_step,
-               uint64_t next_sequence);
+  // Continues after a load: the log has `logged_steps` steps, up to step `last_step`.
+  void Restore(int64_t logged_steps, int64_t logged_bytes, int64_t last_step);
 
  private:
   store::Store* const store_;
   const Uid uid_;
   const store::Durability durability_;
   const std::shared_ptr<store::Chain> chain_;
-  uint64_t next_sequence_ = 0;
   // Steps in the log since the last stored state.
   int64_t logged_steps_ = 0;
   int64_t logged_bytes_ = 0;

@@ -117,8 +117,7 @@ class Loader {
                                             engine::InstructionSet(),
                                             ": its parameters may differ in their last bits"));
     }
-    logged_steps_ = steps;
-    logged_bytes_ = bytes;
+    start_.journal->Restore(steps, bytes, state_->step);
     start_.state = state_;
     return absl::OkStatus();
   }
@@ -196,7 +195,7 @@ class Loader {
   }
 
   absl::Status ReadAnswers() {
-    std::vector<StoredAnswer> answers;
+    std::vector<KeyedAnswer> answers;
     absl::Status status;
     const std::string prefix = UidKey(uid_);
     absl::Status scanned =
@@ -214,16 +213,14 @@ class Loader {
     if (!status.ok()) return status;
     std::sort(answers.begin(), answers.end(),
               [](const auto& a, const auto& b) { return a.sequence < b.sequence; });
-    const uint64_t next = answers.empty() ? 0 : answers.back().sequence + 1;
-    start_.journal->Restore(logged_steps_, logged_bytes_, start_.state->step, next);
-    for (StoredAnswer& stored : answers) {
-      if (auto* answer = std::get_if<RunAnswer>(&stored.answer.answer)) {
+    for (KeyedAnswer& stored : answers) {
+      if (auto* answer = std::get_if<RunAnswer>(&stored.answer)) {
         for (const auto& run : {start_.latest_run, resume_.has_value() ? resume_->run : nullptr}) {
           if (run != nullptr && run->number() == answer->number) answer->run = run;
         }
       }
-      start_.answers.push_back(std::move(stored.answer));
     }
+    start_.answers = std::move(answers);
     return absl::OkStatus();
   }
 
@@ -241,8 +238,6 @@ class Loader {
   SessionStart start_;
   std::shared_ptr<engine::State> state_;
   std::string made_by_;  // instruction set of logged steps if it is not this machine's
-  int64_t logged_steps_ = 0;
-  int64_t logged_bytes_ = 0;
   std::optional<Session::ResumeArgs> resume_;
 };
 

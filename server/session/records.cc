@@ -212,11 +212,11 @@ absl::StatusOr<std::shared_ptr<engine::State>> DecodeState(absl::string_view val
   return state;
 }
 
-std::string EncodeAnswer(const KeyedAnswer& answer, uint64_t sequence) {
+std::string EncodeAnswer(const KeyedAnswer& answer) {
   v1::Answer message;
   Encode(answer.key, message.mutable_key());
   message.set_time_unix_nanos(absl::ToUnixNanos(answer.time));
-  message.set_sequence(sequence);
+  message.set_sequence(answer.sequence);
   if (const auto* step = std::get_if<StepOutcome>(&answer.answer)) {
     message.mutable_step()->set_step(step->step);
     Encode(step->result, message.mutable_step()->mutable_result());
@@ -230,26 +230,26 @@ std::string EncodeAnswer(const KeyedAnswer& answer, uint64_t sequence) {
   return Seal(message);
 }
 
-absl::StatusOr<StoredAnswer> DecodeAnswer(absl::string_view value, absl::string_view model) {
+absl::StatusOr<KeyedAnswer> DecodeAnswer(absl::string_view value, absl::string_view model) {
   v1::Answer message;
   const absl::Status opened = Open(value, model, &message);
   if (!opened.ok()) return opened;
-  StoredAnswer stored;
+  KeyedAnswer stored;
   stored.sequence = message.sequence();
-  stored.answer.key = Decode(message.key());
-  stored.answer.time = absl::FromUnixNanos(message.time_unix_nanos());
+  stored.key = Decode(message.key());
+  stored.time = absl::FromUnixNanos(message.time_unix_nanos());
   switch (message.answer_case()) {
     case v1::Answer::kStep:
-      stored.answer.answer = StepOutcome{message.step().step(), Decode(message.step().result())};
+      stored.answer = StepOutcome{message.step().step(), Decode(message.step().result())};
       return stored;
     case v1::Answer::kEdited:
-      stored.answer.answer = message.edited();
+      stored.answer = message.edited();
       return stored;
     case v1::Answer::kRun:
-      stored.answer.answer = RunAnswer{message.run(), nullptr};
+      stored.answer = RunAnswer{message.run(), nullptr};
       return stored;
     case v1::Answer::kCheckpoint:
-      stored.answer.answer = std::make_shared<const Checkpoint>(Decode(message.checkpoint()));
+      stored.answer = std::make_shared<const Checkpoint>(Decode(message.checkpoint()));
       return stored;
     case v1::Answer::ANSWER_NOT_SET:
       break;

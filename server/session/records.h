@@ -57,12 +57,9 @@ absl::StatusOr<std::shared_ptr<engine::State>> DecodeState(absl::string_view val
                                                            const engine::Network& network,
                                                            absl::string_view model);
 
-std::string EncodeAnswer(const KeyedAnswer& answer, uint64_t sequence);
-struct StoredAnswer {
-  KeyedAnswer answer;  // a run only by its number
-  uint64_t sequence = 0;
-};
-absl::StatusOr<StoredAnswer> DecodeAnswer(absl::string_view value, absl::string_view model);
+std::string EncodeAnswer(const KeyedAnswer& answer);
+// A run is decoded only by its number.
+absl::StatusOr<KeyedAnswer> DecodeAnswer(absl::string_view value, absl::string_view model);
 
 // The response of CreateModel, DeleteModel or DeleteDataset; `model_id` is of CreateModel only.
 struct RegistryAnswer {

@@ -129,12 +129,13 @@ absl::StatusOr<std::shared_ptr<Session>> Registry::Find(absl::string_view id) {
   return session;
 }
 
-// Returns the model that the first call of a retry created, if any. Otherwise sets the id, which is
-// the same for all retries, and returns nullptr.
-absl::StatusOr<std::shared_ptr<Session>> Registry::Reserve(CreateArgs* args) {
+// Finds the model that the first call of a retry created, if any. Otherwise sets the id, which is
+// the same for all retries.
+absl::StatusOr<Registry::Reservation> Registry::Reserve(CreateArgs* args) {
+  Reservation reservation;
   if (args->key.id.empty()) {
     if (args->info.id.empty()) args->info.id = UnguessableId();
-    return nullptr;
+    return reservation;
   }
   Creation creation;
   {
@@ -145,19 +146,23 @@ absl::StatusOr<std::shared_ptr<Session>> Registry::Reserve(CreateArgs* args) {
     if (!found.ok()) return found.status();
     if (*found == nullptr) {
       if (args->info.id.empty()) args->info.id = UnguessableId();
-      shard.creations.Record(args->key, now, {args->info.id, false});
-      return nullptr;
+      reservation.time = now;
+      reservation.sequence = shard.creations.Record(args->key, now, {args->info.id, false});
+      return reservation;
     }
-    creation = **found;
+    creation = (*found)->response;
+    reservation.time = (*found)->time;
+    reservation.sequence = (*found)->sequence;
   }
   args->info.id = creation.id;
-  if (!creation.done) return nullptr;  // failed or still active: Insert decides
+  if (!creation.done) return reservation;  // failed or still active: Insert decides
   auto session = FindOrLoad(creation.id);
-  if (!session.ok()) return session;
+  if (!session.ok()) return session.status();
   if (*session == nullptr || (*session)->created_by().id != args->key.id) {
     return ModelDeleted(absl::StrCat("models/", creation.id));
   }
-  return session;
+  reservation.existing = *std::move(session);
+  return reservation;
 }
 
 absl::Status Registry::ReserveQuota(int64_t value_count) {
@@ -203,8 +208,10 @@ void Registry::Create(CreateArgs args, Created done) {
       done(session);
     });
   };
-  auto existing = Reserve(&args);
-  if (existing.ok() && *existing == nullptr) existing = FindOrLoad(args.info.id);
+  const auto reservation = Reserve(&args);
+  if (!reservation.ok()) return done(reservation.status());
+  absl::StatusOr<std::shared_ptr<Session>> existing = reservation->existing;
+  if (*existing == nullptr) existing = FindOrLoad(args.info.id);
   if (!existing.ok()) return done(existing.status());
   const auto is_ours = [&](const Session& session) {
     return !args.key.id.empty() && session.created_by().id == args.key.id;
@@ -226,7 +233,7 @@ void Registry::Create(CreateArgs args, Created done) {
     ReleaseQuota(value_count);
     return done(Restoring());
   }
-  store::WriteBatch record = CreationRecord(args.key, args.info.id);
+  store::WriteBatch record = CreationRecord(args, *reservation);
   // Called before other threads can find the new session, so that changes of it are stored later.
   const auto store_it = [&](const std::shared_ptr<Session>& session) {
     if (environment_->store == nullptr) return;
@@ -296,21 +303,17 @@ void Registry::SettleCreation(const RequestKey& key, const std::string& id) {
   if (key.id.empty()) return;
   Shard& shard = ShardOf(key.id);
   const base::MutexLock lock(&shard.mu);
-  shard.creations.Update(key.id, {id, true});
+  shard.creations.Update(key, {id, true});
 }
 
 // The same as a record of the store; empty if there is no store or no request id.
-store::WriteBatch Registry::CreationRecord(const RequestKey& key, const std::string& id) {
+store::WriteBatch Registry::CreationRecord(const CreateArgs& args, const Reservation& reservation) {
   store::WriteBatch batch;
-  if (key.id.empty() || environment_->store == nullptr) return batch;
-  Shard& shard = ShardOf(key.id);
-  const base::MutexLock lock(&shard.mu);
-  const uint64_t sequence = shard.creation_count++;
-  batch.Put(
-      store::Table::kRequests,
-      RegistryAnswerKey(RegistryAnswerKind::kCreate, static_cast<uint8_t>(&shard - shards_.data()),
-                        static_cast<uint16_t>(sequence % base::kRegistryRequestWindow)),
-      EncodeRegistryAnswer({key, environment_->clock->Now(), sequence, id}));
+  if (args.key.id.empty() || environment_->store == nullptr) return batch;
+  batch.Put(store::Table::kRequests,
+            RegistryAnswerKey(RegistryAnswerKind::kCreate, IndexOf(ShardOf(args.key.id)),
+                              RegistryLedger<Creation>::PlaceOf(reservation.sequence)),
+            EncodeRegistryAnswer({args.key, reservation.time, reservation.sequence, args.info.id}));
   return batch;
 }
 
@@ -352,37 +355,62 @@ void Registry::RemoveStored(const std::shared_ptr<Session>& session,
 
 void Registry::Delete(absl::string_view id, const RequestKey& key, Done done) {
   if (environment_->draining) return done(ShuttingDown());
-  Shard& shard = ShardOf(key.id);
-  const absl::Time now = environment_->clock->Now();
-  bool repeated = false;
-  {
-    const base::MutexLock lock(&shard.mu);
-    const auto found = shard.deletions.Find(key, now);
-    if (!found.ok()) return done(found.status());
-    repeated = *found != nullptr;
-  }
-  if (repeated) {
-    if (environment_->store == nullptr) return done(absl::OkStatus());
-    environment_->store->Commit({}, store::Durability::kSync, nullptr, std::move(done));
-    return;
-  }
+  const auto repeated = IsRepeatedDeletion(key);
+  if (!repeated.ok()) return done(repeated.status());
+  if (*repeated) return AnswerRepeatedDeletion(std::move(done));
   auto session = FindOrLoad(id);
   const bool damaged = absl::IsDataLoss(session.status());
   if (!session.ok() && !damaged) return done(session.status());
   if (!damaged && *session == nullptr) return done(ModelNotFound(absl::StrCat("models/", id)));
-  store::WriteBatch record;
-  if (!key.id.empty()) {
-    const base::MutexLock lock(&shard.mu);
-    shard.deletions.Record(key, now, {});
-    const uint64_t sequence = shard.deletion_count++;
-    record.Put(store::Table::kRequests,
-               RegistryAnswerKey(RegistryAnswerKind::kDelete,
-                                 static_cast<uint8_t>(&shard - shards_.data()),
-                                 static_cast<uint16_t>(sequence % base::kRegistryRequestWindow)),
-               EncodeRegistryAnswer({key, now, sequence, ""}));
-  }
-  if (damaged) return DeleteDamaged(id, std::move(record), std::move(done));
-  RemoveStored(*session, std::move(record), std::move(done));
+  auto record = RecordDeletion(key);
+  if (!record.ok()) return done(record.status());
+  if (!record->has_value()) return AnswerRepeatedDeletion(std::move(done));
+  Done ended = [this, key, done = std::move(done)](const absl::Status& status) mutable {
+    if (!status.ok()) DropDeletion(key);
+    done(status);
+  };
+  if (damaged) return DeleteDamaged(id, **std::move(record), std::move(ended));
+  RemoveStored(*session, **std::move(record), std::move(ended));
+}
+
+absl::StatusOr<bool> Registry::IsRepeatedDeletion(const RequestKey& key) {
+  Shard& shard = ShardOf(key.id);
+  const base::MutexLock lock(&shard.mu);
+  const auto found = shard.deletions.Find(key, environment_->clock->Now());
+  if (!found.ok()) return found.status();
+  return *found != nullptr;
+}
+
+// Remembers a deletion that begins, and returns its record, which is empty without a request id.
+// Returns nothing if the same request has recorded it meanwhile.
+absl::StatusOr<std::optional<store::WriteBatch>> Registry::RecordDeletion(const RequestKey& key) {
+  store::WriteBatch batch;
+  if (key.id.empty()) return batch;
+  Shard& shard = ShardOf(key.id);
+  const base::MutexLock lock(&shard.mu);
+  const absl::Time now = environment_->clock->Now();
+  const auto found = shard.deletions.Find(key, now);
+  if (!found.ok()) return found.status();
+  if (*found != nullptr) return std::nullopt;
+  const uint64_t sequence = shard.deletions.Record(key, now, {});
+  batch.Put(store::Table::kRequests,
+            RegistryAnswerKey(RegistryAnswerKind::kDelete, IndexOf(shard),
+                              RegistryLedger<std::monostate>::PlaceOf(sequence)),
+            EncodeRegistryAnswer({key, now, sequence, ""}));
+  return batch;
+}
+
+void Registry::DropDeletion(const RequestKey& key) {
+  if (key.id.empty()) return;
+  Shard& shard = ShardOf(key.id);
+  const base::MutexLock lock(&shard.mu);
+  shard.deletions.Drop(key);
+}
+
+// A retry gets its response when the deletion, which was passed to the store earlier, is stored.
+void Registry::AnswerRepeatedDeletion(Done done) {
+  if (environment_->store == nullptr) return done(absl::OkStatus());
+  environment_->store->Commit({}, store::Durability::kSync, nullptr, std::move(done));
 }
 
 // Deletes what can be found of a model that cannot be loaded.

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <variant>
@@ -19,6 +20,7 @@
 #include "absl/strings/string_view.h"
 #include "server/base/mutex.h"
 #include "server/engine/network.h"
+#include "server/session/request_ledger.h"
 #include "server/session/session.h"
 #include "server/store/store.h"
 
@@ -85,9 +87,17 @@ class Registry {
   void EvictBeyondLimit();
 
  private:
+  // A creation is recorded when it begins, so that retries use the same id for the model.
   struct Creation {
     std::string id;
     bool done = false;
+  };
+  // What is known of a creation that begins.
+  struct Reservation {
+    std::shared_ptr<Session> existing;  // the model that the same request created earlier, or null
+    // Time and number in Shard::creations, if the request has an id.
+    absl::Time time;
+    uint64_t sequence = 0;
   };
   struct Shard {
     base::Mutex mu;
@@ -99,26 +109,30 @@ class Registry {
         ABSL_GUARDED_BY(mu);  // where the search for models to evict resumes
     // Models being deleted, whose records the store may still have; with the number of deletions.
     std::map<std::string, int, std::less<>> deleting ABSL_GUARDED_BY(mu);
-    // Remembered responses for requests whose id hashes to this shard, and how many were ever
-    // recorded.
-    RequestLedger<Creation> creations ABSL_GUARDED_BY(mu){base::kRegistryRequestWindow};
-    RequestLedger<std::monostate> deletions ABSL_GUARDED_BY(mu){base::kRegistryRequestWindow};
-    uint64_t creation_count ABSL_GUARDED_BY(mu) = 0;
-    uint64_t deletion_count ABSL_GUARDED_BY(mu) = 0;
+    // Remembered responses for requests whose id hashes to this shard.
+    RegistryLedger<Creation> creations ABSL_GUARDED_BY(mu);
+    RegistryLedger<std::monostate> deletions ABSL_GUARDED_BY(mu);
     base::Mutex load_mu;  // locked before mu; held while a model of the shard is loaded
   };
 
   Shard& ShardOf(absl::string_view key);
   std::shared_ptr<Session> Lookup(absl::string_view id);
   absl::StatusOr<std::shared_ptr<Session>> FindOrLoad(absl::string_view id);
-  absl::StatusOr<std::shared_ptr<Session>> Reserve(CreateArgs* args);
+  absl::StatusOr<Reservation> Reserve(CreateArgs* args);
   absl::StatusOr<std::shared_ptr<Session>> Insert(
       CreateArgs* args, absl::FunctionRef<void(const std::shared_ptr<Session>&)> inserted);
   absl::Status ReserveQuota(int64_t value_count);
   absl::StatusOr<MemoryBudget::Claim> AskForMemory(int64_t bytes, const std::string& model);
   void ReleaseQuota(int64_t value_count);
-  store::WriteBatch CreationRecord(const RequestKey& key, const std::string& id);
+  store::WriteBatch CreationRecord(const CreateArgs& args, const Reservation& reservation);
   void SettleCreation(const RequestKey& key, const std::string& id);
+  absl::StatusOr<bool> IsRepeatedDeletion(const RequestKey& key);
+  absl::StatusOr<std::optional<store::WriteBatch>> RecordDeletion(const RequestKey& key);
+  void DropDeletion(const RequestKey& key);
+  void AnswerRepeatedDeletion(Done done);
+  uint8_t IndexOf(const Shard& shard) const {
+    return static_cast<uint8_t>(&shard - shards_.data());
+  }
   enum class Removal { kNeverStored, kStored };
   bool Remove(const std::shared_ptr<Session>& session, Removal removal);
   void Hold(Shard* shard, const std::shared_ptr<Session>& session)

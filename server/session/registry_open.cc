@@ -88,6 +88,11 @@ absl::Status Registry::OpenModels(Found* found, const std::vector<Uid>& with_run
 }
 
 absl::Status Registry::OpenAnswers() {
+  for (Shard& shard : shards_) {  // a restore has replaced the store
+    const base::MutexLock lock(&shard.mu);
+    shard.creations.Clear();
+    shard.deletions.Clear();
+  }
   for (const auto kind : {RegistryAnswerKind::kCreate, RegistryAnswerKind::kDelete}) {
     const auto answers = ReadRegistryAnswers(environment_->store, kind);
     if (!answers.ok()) return answers.status();
@@ -95,11 +100,10 @@ absl::Status Registry::OpenAnswers() {
       Shard& shard = ShardOf(answer.key.id);
       const base::MutexLock lock(&shard.mu);
       if (kind == RegistryAnswerKind::kCreate) {
-        shard.creations.Record(answer.key, answer.time, {answer.model_id, true});
-        shard.creation_count = std::max(shard.creation_count, answer.sequence + 1);
+        shard.creations.Restore(
+            {answer.key, answer.time, answer.sequence, {answer.model_id, true}});
       } else {
-        shard.deletions.Record(answer.key, answer.time, {});
-        shard.deletion_count = std::max(shard.deletion_count, answer.sequence + 1);
+        shard.deletions.Restore({answer.key, answer.time, answer.sequence, {}});
       }
     }
   }

@@ -1,11 +1,15 @@
-// Remembers responses for retries.
+// Remembers the responses to recent requests, so that a retry gets the first response again.
 #ifndef BACKPROP_SERVER_SESSION_REQUEST_LEDGER_H_
 #define BACKPROP_SERVER_SESSION_REQUEST_LEDGER_H_
 
+#include <algorithm>
+#include <cassert>
 #include <cstddef>
 #include <cstdint>
-#include <deque>
-#include <string>
+#include <iterator>
+#include <limits>
+#include <map>
+#include <type_traits>
 #include <utility>
 
 #include "absl/container/flat_hash_map.h"
@@ -18,84 +22,169 @@
 
 namespace backprop::session {
 
-// Remembers the responses of the last `capacity` requests, for at most kRequestWindowAge.
-// Thread-compatible.
-template <class Answer>
+// A ledger numbers the requests that it records. Their responses can also be stored, in a ring of
+// `kCapacity` places: the record with number `sequence` goes to PlaceOf(sequence), where it
+// replaces the record that is `kCapacity` older. Record() forgets the same one. A ledger therefore
+// never remembers a response that the ring has lost, and remembers the same responses after a
+// restart, when Restore() was called for each record of the ring.
+//
+//   lock
+//   Find(key, now)                  a response: return it again
+//   Record(key, now, response)      store it at PlaceOf() of the result, with the change it is for
+//   unlock
+//   Drop(key)                       if the store rejects the change
+//
+// If the lock is released between Find() and Record(), Find() must be called again: the same id may
+// have been recorded by another call.
+//
+// A response is remembered until `kCapacity` later requests were recorded, until it is
+// kRequestWindowAge old, or until Drop() or Clear(). These are asserted:
+// - at most kCapacity responses are remembered, with the last kCapacity numbers;
+// - a request that is remembered is not recorded again, with the same fingerprint or another;
+// - numbers only grow, also over a restart (numbers from the store are checked, not asserted).
+//
+// Thread-compatible. Each method except Clear() takes amortised O(log kCapacity) time.
+template <class Response, size_t kCapacity>
 class RequestLedger {
  public:
-  explicit RequestLedger(size_t capacity) : capacity_(capacity) {}
+  static_assert(kCapacity >= 1 && kCapacity <= size_t{1} << 16);
+  using Place = std::conditional_t<(kCapacity <= size_t{1} << 8), uint8_t, uint16_t>;
 
-  // Returns the response of the request, nullptr if the request is new, or INVALID_ARGUMENT if its
-  // id was used for another request. The pointer is valid until the next call of a method that is
-  // not const.
-  absl::StatusOr<const Answer*> Find(const RequestKey& key, absl::Time now) {
+  struct Entry {
+    RequestKey key;
+    absl::Time time;  // of Record()
+    uint64_t sequence = 0;
+    Response response;
+    int64_t bytes = 0;  // memory that the response refers to, in addition to sizeof(Entry)
+  };
+
+  RequestLedger() = default;
+  // Not copyable, because the index refers to the entries.
+  RequestLedger(const RequestLedger&) = delete;
+  RequestLedger& operator=(const RequestLedger&) = delete;
+
+  // The place of a record in the ring.
+  static constexpr Place PlaceOf(uint64_t sequence) {
+    return static_cast<Place>(sequence % kCapacity);
+  }
+
+  // Returns the remembered response with its key, time and number; nullptr if the request is new or
+  // has no id; or INVALID_ARGUMENT if its id was used for another request. The pointer is valid
+  // until the next call of a method that is not const.
+  absl::StatusOr<const Entry*> Find(const RequestKey& key, absl::Time now) {
+    while (!entries_.empty() && Expired(entries_.begin()->second, now)) Erase(entries_.begin());
     if (key.id.empty()) return nullptr;
-    Forget(now);
-    const auto it = entries_.find(key.id);
-    if (it == entries_.end()) return nullptr;
-    if (it->second.fingerprint != key.fingerprint) {
+    const auto found = index_.find(key.id);
+    if (found == index_.end()) return nullptr;
+    const Entry& entry = found->second->second;
+    if (Expired(entry, now)) {  // although an earlier one has not: the clock was set back
+      Erase(found->second);
+      return nullptr;
+    }
+    if (entry.key.fingerprint != key.fingerprint) {
       return base::FieldError("request_id", "was used for another request");
     }
-    return &it->second.answer;
+    return &entry;
   }
 
-  // Remembers the response of a request for which Find() returned nullptr. `bytes`: memory that the
-  // response refers to, in addition to sizeof(Answer).
-  void Record(const RequestKey& key, absl::Time now, Answer answer, int64_t bytes = 0) {
-    if (key.id.empty()) return;
-    if (order_.size() == capacity_) DropOldest();
-    order_.push_back({key.id, now});
-    entries_.insert_or_assign(key.id, Entry{key.fingerprint, bytes, std::move(answer)});
-    bytes_ += bytes;
+  // Remembers the response of a request and returns its number. Preconditions: the request has an
+  // id, and Find() has just returned nullptr for it.
+  uint64_t Record(const RequestKey& key, absl::Time now, Response response, int64_t bytes = 0) {
+    assert(!key.id.empty());
+    assert(!index_.contains(key.id));
+    const uint64_t sequence = next_sequence_;
+    Insert({key, now, sequence, std::move(response), bytes});
+    return sequence;
   }
 
-  // Replaces a remembered response. Does nothing if it was forgotten.
-  void Update(const std::string& id, Answer answer) {
-    const auto it = entries_.find(id);
-    if (it != entries_.end()) it->second.answer = std::move(answer);
+  // Remembers a response from the store. Responses must be restored in the order of their numbers,
+  // into a new or cleared ledger. One without an id, or whose number is not greater than all
+  // earlier ones, is ignored, because the contents of a store are not trusted; then returns false.
+  bool Restore(Entry entry) {
+    if (entry.key.id.empty() || entry.sequence < next_sequence_ ||
+        entry.sequence == std::numeric_limits<uint64_t>::max()) {
+      return false;
+    }
+    Insert(std::move(entry));
+    return true;
   }
 
-  // Forgets the request.
-  void Drop(const std::string& id) {
-    Erase(id);
-    std::erase_if(order_, [&](const auto& entry) { return entry.first == id; });
+  // Replaces the response of a request. Does nothing if it is no longer remembered.
+  void Update(const RequestKey& key, Response response) {
+    const auto found = index_.find(key.id);
+    if (found == index_.end() || found->second->second.key.fingerprint != key.fingerprint) return;
+    found->second->second.response = std::move(response);
+  }
+
+  // Forgets a request whose change was not stored: a retry is a new request. Its number is not used
+  // again.
+  void Drop(const RequestKey& key) {
+    const auto found = index_.find(key.id);
+    if (found == index_.end() || found->second->second.key.fingerprint != key.fingerprint) return;
+    Erase(found->second);
+  }
+
+  // Forgets everything, and numbers from 0 again.
+  void Clear() {
+    index_.clear();
+    entries_.clear();
+    bytes_ = 0;
+    next_sequence_ = 0;
   }
 
   size_t size() const { return entries_.size(); }
+  // Number of the next request.
+  uint64_t next_sequence() const { return next_sequence_; }
+  // Upper bound of the places of the ring that hold records: these are 0 … places() - 1.
+  size_t places() const {
+    return static_cast<size_t>(std::min<uint64_t>(next_sequence_, kCapacity));
+  }
   // Approximate memory use in bytes.
   int64_t MemoryBytes() const {
     return static_cast<int64_t>(entries_.size()) * kEntryBytes + bytes_;
   }
 
  private:
-  struct Entry {
-    uint64_t fingerprint;
-    int64_t bytes;
-    Answer answer;
-  };
+  using Entries = std::map<uint64_t, Entry>;  // by number, so the oldest is the first
 
-  // An entry, its id in two places, and spare capacity of the containers.
-  static constexpr int64_t kEntryBytes = 2 * int64_t{sizeof(Entry)} + 224;
+  // An entry, its node, its slot in the index with the spare ones, and a long id.
+  static constexpr int64_t kEntryBytes = int64_t{sizeof(Entry)} + 256;
 
-  void Erase(const std::string& id) {
-    const auto it = entries_.find(id);
-    if (it == entries_.end()) return;
-    bytes_ -= it->second.bytes;
-    entries_.erase(it);
-  }
-  void DropOldest() {
-    Erase(order_.front().first);
-    order_.pop_front();
-  }
-  void Forget(absl::Time now) {
-    while (!order_.empty() && order_.front().second + base::kRequestWindowAge <= now) DropOldest();
+  static bool Expired(const Entry& entry, absl::Time now) {
+    return entry.time + base::kRequestWindowAge <= now;
   }
 
-  const size_t capacity_;
+  // An entry from the store may have an id that was used again after it had expired.
+  void Insert(Entry entry) {
+    assert(entry.sequence >= next_sequence_);
+    if (const auto same = index_.find(entry.key.id); same != index_.end()) Erase(same->second);
+    next_sequence_ = entry.sequence + 1;
+    while (!entries_.empty() && next_sequence_ - entries_.begin()->first > kCapacity) {
+      Erase(entries_.begin());
+    }
+    bytes_ += entry.bytes;
+    const auto inserted = entries_.emplace_hint(entries_.end(), entry.sequence, std::move(entry));
+    index_.emplace(inserted->second.key.id, inserted);
+    assert(entries_.size() <= kCapacity && index_.size() == entries_.size());
+    assert(std::prev(entries_.end())->first + 1 == next_sequence_);
+  }
+
+  void Erase(typename Entries::iterator entry) {
+    bytes_ -= entry->second.bytes;
+    index_.erase(entry->second.key.id);
+    entries_.erase(entry);
+    assert(index_.size() == entries_.size() && bytes_ >= 0);
+  }
+
+  uint64_t next_sequence_ = 0;
   int64_t bytes_ = 0;
-  absl::flat_hash_map<std::string, Entry> entries_;
-  std::deque<std::pair<std::string, absl::Time>> order_;
+  Entries entries_;
+  absl::flat_hash_map<absl::string_view, typename Entries::iterator> index_;  // by id
 };
+
+// The ledgers that the registry and the datasets keep of their own requests.
+template <class Response>
+using RegistryLedger = RequestLedger<Response, base::kRegistryRequestWindow>;
 
 }  // namespace backprop::session
 

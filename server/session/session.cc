@@ -21,6 +21,12 @@ constexpr int64_t kKeptWorkspaceBytes = int64_t{4} << 20;
 // Approximate number of operations per parameter in a step of the optimiser.
 constexpr int64_t kOptimizerCost = 20;
 
+// Memory that a remembered response refers to.
+int64_t ReferencedBytes(const Answer& answer) {
+  const auto* run = std::get_if<RunAnswer>(&answer);
+  return run != nullptr && run->run != nullptr ? run->run->MemoryBytes() : 0;
+}
+
 absl::Status StepMismatch(int64_t expected, int64_t current) {
   return base::ReasonError(
       absl::StatusCode::kAborted,
@@ -50,7 +56,11 @@ Session::Session(Environment* environment, SessionStart start)
       unfinished_(std::move(start.unfinished)),
       checkpoints_(std::move(start.checkpoints)),
       memory_(environment->memory.CountModel(MemoryBytes())) {
-  for (KeyedAnswer& answer : start.answers) Remember(std::move(answer));
+  for (KeyedAnswer& recorded : start.answers) {
+    const int64_t bytes = ReferencedBytes(recorded.answer);
+    Ledger().Restore({std::move(recorded.key), recorded.time, recorded.sequence,
+                      std::move(recorded.answer), bytes});
+  }
   CountMemory();
 }
 
@@ -101,13 +111,15 @@ Session::Activity Session::activity() const {
   return {step_, run_ == nullptr ? "" : run_->name()};
 }
 
+ModelLedger& Session::Ledger() {
+  if (ledger_ == nullptr) ledger_ = std::make_unique<ModelLedger>();
+  return *ledger_;
+}
+
 KeyedAnswer Session::Remember(KeyedAnswer answer) {
   if (answer.key.id.empty()) return answer;
-  if (ledger_ == nullptr)
-    ledger_ = std::make_unique<RequestLedger<Answer>>(base::kModelRequestWindow);
-  const auto* run = std::get_if<RunAnswer>(&answer.answer);
-  ledger_->Record(answer.key, answer.time, answer.answer,
-                  run != nullptr && run->run != nullptr ? run->run->MemoryBytes() : 0);
+  answer.sequence =
+      Ledger().Record(answer.key, answer.time, answer.answer, ReferencedBytes(answer.answer));
   CountMemory();
   return answer;
 }
@@ -249,7 +261,8 @@ void Session::Close(store::WriteBatch registry_part, store::Store::Done done) {
     closed_ = true;
     if (journal_.has_value()) {
       registry_part.Delete(store::Table::kModels, info_.id);
-      journal_->AddDeletion(run_ != nullptr && run_->resumes() ? run_->number() : 0,
+      journal_->AddDeletion(ledger_ == nullptr ? 0 : ledger_->places(),
+                            run_ != nullptr && run_->resumes() ? run_->number() : 0,
                             &registry_part);
       if (!checkpoints_.empty()) {
         registry_part.DeletePrefix(store::Table::kCheckpoints, UidKey(uid_));

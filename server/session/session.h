@@ -27,7 +27,6 @@
 #include "server/session/environment.h"
 #include "server/session/journal.h"
 #include "server/session/model_info.h"
-#include "server/session/request_ledger.h"
 #include "server/session/rows_in_use.h"
 #include "server/session/run.h"
 #include "server/session/trainer.h"
@@ -51,7 +50,7 @@ struct SessionStart {
   RequestKey created_by;
   int64_t created_at_step = 0;
   std::optional<Journal> journal;         // unset: the model is only in memory
-  std::vector<KeyedAnswer> answers = {};  // remembered responses, oldest first
+  std::vector<KeyedAnswer> answers = {};  // remembered responses, in the order of their numbers
   std::shared_ptr<Run> latest_run = {};   // the last one that has ended
   UnfinishedEpochPtr unfinished = {};     // the epoch that it left unfinished
   int64_t run_count = 0;
@@ -228,8 +227,10 @@ class Session : public std::enable_shared_from_this<Session> {
   template <class T>
   absl::StatusOr<std::optional<T>> RecordedAnswer(const RequestKey& key) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  // Adds a response with a key to the ledger. Returns it.
+  // Records a response with a request id. RecordedAnswer() must have returned nothing since the
+  // lock was acquired. Returns the response with its number.
   KeyedAnswer Remember(KeyedAnswer answer) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  ModelLedger& Ledger() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   int64_t FixedBytes() const;
   void CountMemory() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   int64_t RunBytes(const RunConfig& config, const RowsInUse& data,
@@ -334,7 +335,7 @@ class Session : public std::enable_shared_from_this<Session> {
   StatePtr state_ ABSL_GUARDED_BY(mu_);  // older than the trainer's, if there is one
   int64_t step_ ABSL_GUARDED_BY(mu_);    // step count at the last boundary between slices
   bool closed_ ABSL_GUARDED_BY(mu_) = false;
-  std::unique_ptr<RequestLedger<Answer>> ledger_ ABSL_GUARDED_BY(mu_);  // created when first needed
+  std::unique_ptr<ModelLedger> ledger_ ABSL_GUARDED_BY(mu_);  // created when first needed
   int64_t run_count_ ABSL_GUARDED_BY(mu_) = 0;
   std::shared_ptr<Run> run_ ABSL_GUARDED_BY(mu_);  // the active run
   std::shared_ptr<Run> latest_run_ ABSL_GUARDED_BY(mu_);

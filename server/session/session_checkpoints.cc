@@ -73,7 +73,9 @@ void Session::DoCreateCheckpoint(const CheckpointArgs& args, Callback<Checkpoint
   absl::Status status;
   {
     const base::MutexLock lock(&mu_);
-    status = CheckOpen(args.cancelled);
+    // Again, because StopTraining may have recorded the same id meanwhile.
+    status = RecordedAnswer<CheckpointPtr>(args.key).status();
+    if (status.ok()) status = CheckOpen(args.cancelled);
     if (status.ok()) {
       Checkpoint checkpoint;
       checkpoint.id = args.id;

@@ -20,7 +20,7 @@ absl::StatusOr<std::optional<T>> Session::RecordedAnswer(const RequestKey& key) 
   if (!found.ok()) return found.status();
   if (*found == nullptr) return std::nullopt;
   // The fingerprint includes the method, so the response has the right type.
-  return std::get<T>(**found);
+  return std::get<T>((*found)->response);
 }
 
 template <class T>
@@ -102,7 +102,7 @@ void Session::CommitRecords(store::WriteBatch batch, const RequestKey& key, cons
     {
       const base::MutexLock lock(&self->mu_);
       if (!self->journal_.has_value()) {
-        if (!key.id.empty()) self->ledger_->Drop(key.id);
+        if (!key.id.empty()) self->ledger_->Drop(key);
         undo();
       }
     }

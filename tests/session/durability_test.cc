@@ -1,5 +1,6 @@
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <memory>
 #include <string>
 #include <thread>
@@ -229,6 +230,67 @@ TEST_F(DurabilityTest, CreationAndDeletionAreAnsweredOnceAlsoAfterARestart) {
   EXPECT_EQ(DeleteModel(id).code(), absl::StatusCode::kNotFound);
   EXPECT_EQ(Find(id).status().code(), absl::StatusCode::kNotFound);
   EXPECT_EQ(base::ReasonOf(Make("", {"c1", 1}).status())->reason, "MODEL_DELETED");
+}
+
+// A deletion that was not stored is a new request when it is retried. Otherwise the retry would
+// succeed, and the model would still be there.
+TEST_F(DurabilityTest, ARetryOfADeletionThatTheStoreRefusedDeletes) {
+  ASSERT_TRUE(Make("m").ok());
+  held.Hold();
+  absl::Status deleted;
+  std::thread deleter([&] { deleted = DeleteModel("m", {"d1", 1}); });
+  while (held.waiting() == 0) std::this_thread::yield();
+  held.Release(absl::UnavailableError("no disk"));
+  deleter.join();
+  EXPECT_EQ(deleted.code(), absl::StatusCode::kUnavailable);
+  EXPECT_TRUE(Find("m").ok());
+  EXPECT_TRUE(DeleteModel("m", {"d1", 1}).ok());
+  EXPECT_EQ(Find("m").status().code(), absl::StatusCode::kNotFound);
+  EXPECT_TRUE(DeleteModel("m", {"d1", 1}).ok());
+}
+
+// The first use of the id is forgotten, but still stored.
+TEST_F(DurabilityTest, ARequestIdThatIsUsedAgainIsRememberedAfterARestart) {
+  ASSERT_TRUE(Make("m").ok());
+  ASSERT_TRUE(Step(Find("m")->get(), {"r1", 1}).ok());
+  clock.Advance(base::kRequestWindowAge);
+  EXPECT_EQ(Step(Find("m")->get(), {"r1", 2})->step, 2);
+  Restart();
+  EXPECT_EQ(Step(Find("m")->get(), {"r1", 2})->step, 2) << "a retry";
+  EXPECT_EQ(Read(Find("m")->get())->step, 2);
+}
+
+// What is stored for a retry: the number of the request and, in the key, its place.
+TEST_F(DurabilityTest, EachRequestIsStoredOnceInThePlaceOfItsNumber) {
+  const auto stored = [&](RegistryAnswerKind kind) {
+    std::vector<uint64_t> sequences;
+    const std::string prefix = RegistryAnswersKey(kind);
+    EXPECT_TRUE(store
+                    .Scan(store::Table::kRequests, prefix, store::EndOfPrefix(prefix),
+                          [&](absl::string_view key, absl::string_view value) {
+                            store::v1::RegistryAnswer record;
+                            EXPECT_TRUE(Open(value, "", &record).ok());
+                            EXPECT_EQ(key.substr(prefix.size() + 1),
+                                      BigEndian(static_cast<uint16_t>(record.sequence())));
+                            sequences.push_back(record.sequence());
+                            return true;
+                          })
+                    .ok());
+    std::sort(sequences.begin(), sequences.end());
+    return sequences;
+  };
+  // Requests with one id are in one shard.
+  for (uint64_t i = 0; i < 3; ++i) {
+    ASSERT_TRUE(Make("m", {"r1", i}).ok());
+    EXPECT_EQ(Make("m", {"r1", i + 1}).status().code(), absl::StatusCode::kInvalidArgument);
+    ASSERT_TRUE(Make("m", {"r1", i}).ok()) << "a retry";
+    ASSERT_TRUE(DeleteModel("m", {"r1", i}).ok());
+    ASSERT_TRUE(DeleteModel("m", {"r1", i}).ok()) << "a retry";
+    if (i == 1) Restart();
+    clock.Advance(base::kRequestWindowAge);
+  }
+  EXPECT_EQ(stored(RegistryAnswerKind::kCreate), (std::vector<uint64_t>{0, 1, 2}));
+  EXPECT_EQ(stored(RegistryAnswerKind::kDelete), (std::vector<uint64_t>{0, 1, 2}));
 }
 
 TEST_F(DurabilityTest, ADeletedModelLeavesNothing) {
