@@ -8,18 +8,13 @@
 
 #include "absl/time/time.h"
 #include "server/base/limits.h"
-#include "server/engine/step.h"
+#include "server/session/answer_records.h"
 #include "server/session/checkpoint.h"
 #include "server/session/request_key.h"
 #include "server/session/request_ledger.h"
 #include "server/session/run.h"
 
 namespace backprop::session {
-
-struct StepOutcome {
-  int64_t step = 0;  // after the step
-  engine::StepResult result;
-};
 
 // A run and its number. `run` is null after the model was loaded from the store, unless the run
 // resumed or is the latest one that has ended.

@@ -8,7 +8,6 @@
 #include <string>
 
 #include "absl/time/time.h"
-#include "server/engine/network.h"
 #include "server/session/metrics.h"
 
 namespace backprop::session {
@@ -29,22 +28,6 @@ struct Checkpoint {
   bool periodic() const { return run != 0 && !best; }
 };
 using CheckpointPtr = std::shared_ptr<const Checkpoint>;
-
-// Which checkpoints a run makes automatically.
-struct CheckpointPolicy {
-  int64_t every_iterations = 0;  // 0: none
-  int64_t keep_last = 3;         // in [1, kMostKeptLast]
-  bool keep_best = false;
-};
-
-// A state that the policy of a run requires to be stored.
-struct DueCheckpoint {
-  std::shared_ptr<const engine::State> state;
-  int64_t iteration = 0;
-  bool best = false;
-  Metrics metrics;
-  std::optional<Metrics> validation;
-};
 
 }  // namespace backprop::session
 

@@ -1,15 +1,10 @@
 #include "server/session/checkpoints.h"
 
-#include <xxhash.h>
-
 #include <algorithm>
 #include <tuple>
 #include <utility>
 
-#include "absl/strings/str_cat.h"
-#include "server/session/records.h"
-#include "server/session/run_records.h"
-#include "server/store/records.pb.h"
+#include "server/session/checkpoint_records.h"
 
 namespace backprop::session {
 
@@ -18,15 +13,16 @@ absl::StatusOr<Checkpoints> Checkpoints::Load(store::Store* store, Uid uid,
   Checkpoints checkpoints;
   absl::Status status;
   const std::string prefix = CheckpointsKey(uid);
-  absl::Status scanned = store->Scan(store::Table::kCheckpoints, prefix, store::EndOfPrefix(prefix),
-                                     [&](absl::string_view, absl::string_view value) {
-                                       store::v1::Checkpoint message;
-                                       status = Open(value, model, &message);
-                                       if (!status.ok()) return false;
-                                       checkpoints.all_[message.id()] =
-                                           std::make_shared<const Checkpoint>(Decode(message));
-                                       return true;
-                                     });
+  absl::Status scanned = store->Scan(
+      store::Table::kCheckpoints, prefix, store::EndOfPrefix(prefix),
+      [&](absl::string_view, absl::string_view value) {
+        auto checkpoint = DecodeCheckpoint(value, model);
+        status = checkpoint.status();
+        if (!status.ok()) return false;
+        const std::string id = checkpoint->id;
+        checkpoints.all_[id] = std::make_shared<const Checkpoint>(*std::move(checkpoint));
+        return true;
+      });
   if (!scanned.ok()) return scanned;
   if (!status.ok()) return status;
   return checkpoints;
@@ -65,9 +61,8 @@ CheckpointPtr Checkpoints::Add(Uid uid, Checkpoint checkpoint, std::string state
     batch->Put(store::Table::kCheckpoints, CheckpointStateKey(uid, checkpoint.state_hash),
                std::move(state));
   }
-  store::v1::Checkpoint message;
-  Encode(checkpoint, &message);
-  batch->Put(store::Table::kCheckpoints, CheckpointKey(uid, checkpoint.id), Seal(message));
+  batch->Put(store::Table::kCheckpoints, CheckpointKey(uid, checkpoint.id),
+             EncodeCheckpoint(checkpoint));
   const std::string id = checkpoint.id;
   return all_[id] = std::make_shared<const Checkpoint>(std::move(checkpoint));
 }
@@ -92,43 +87,6 @@ void Checkpoints::KeepNewest(Uid uid, int64_t count, store::WriteBatch* batch) {
   for (size_t i = static_cast<size_t>(count); i < periodic.size(); ++i) {
     Remove(uid, periodic[i]->id, batch);
   }
-}
-
-std::string HashOfState(const std::string& record) {
-  const XXH128_hash_t hash = XXH3_128bits(record.data(), record.size());
-  XXH128_canonical_t canonical;
-  XXH128_canonicalFromHash(&canonical, hash);
-  return {reinterpret_cast<const char*>(canonical.digest), sizeof canonical.digest};
-}
-
-void Encode(const Checkpoint& checkpoint, store::v1::Checkpoint* message) {
-  message->set_id(checkpoint.id);
-  message->set_step(checkpoint.step);
-  message->set_create_time_unix_nanos(absl::ToUnixNanos(checkpoint.create_time));
-  message->set_state_hash(checkpoint.state_hash);
-  message->set_size_bytes(checkpoint.size_bytes);
-  message->set_run(checkpoint.run);
-  message->set_iteration(checkpoint.iteration);
-  message->set_best(checkpoint.best);
-  if (checkpoint.metrics.has_value()) Encode(*checkpoint.metrics, message->mutable_metrics());
-  if (checkpoint.validation.has_value()) {
-    Encode(*checkpoint.validation, message->mutable_validation());
-  }
-}
-
-Checkpoint Decode(const store::v1::Checkpoint& message) {
-  Checkpoint checkpoint;
-  checkpoint.id = message.id();
-  checkpoint.step = message.step();
-  checkpoint.create_time = absl::FromUnixNanos(message.create_time_unix_nanos());
-  checkpoint.state_hash = message.state_hash();
-  checkpoint.size_bytes = message.size_bytes();
-  checkpoint.run = message.run();
-  checkpoint.iteration = message.iteration();
-  checkpoint.best = message.best();
-  if (message.has_metrics()) checkpoint.metrics = Decode(message.metrics());
-  if (message.has_validation()) checkpoint.validation = Decode(message.validation());
-  return checkpoint;
 }
 
 }  // namespace backprop::session

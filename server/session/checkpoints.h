@@ -12,10 +12,6 @@
 #include "server/session/keys.h"
 #include "server/store/store.h"
 
-namespace backprop::store::v1 {
-class Checkpoint;
-}
-
 namespace backprop::session {
 
 // The metadata of all checkpoints of a model. Their states are only in the store, where checkpoints
@@ -52,12 +48,6 @@ class Checkpoints {
 
   std::map<std::string, CheckpointPtr> all_;
 };
-
-// Hash of the record of a state (16 bytes), which identifies the state in the store.
-std::string HashOfState(const std::string& record);
-
-void Encode(const Checkpoint& checkpoint, store::v1::Checkpoint* message);
-Checkpoint Decode(const store::v1::Checkpoint& message);
 
 }  // namespace backprop::session
 

@@ -11,10 +11,8 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
-#include "server/engine/data.h"
-#include "server/engine/network.h"
+#include "server/engine/spec.h"
 #include "server/session/keys.h"
-#include "server/session/model_info.h"
 
 namespace backprop::session {
 
@@ -42,15 +40,6 @@ struct DatasetInfo {
 
   std::string name() const { return "datasets/" + id; }
 };
-
-// Updates the counts and ranges in `info` for additional rows, which must have the right shape.
-void AddRows(const engine::Dataset& rows, DatasetInfo* info);
-
-// Checks whether a model can use the rows of a dataset: INVALID_ARGUMENT about `field` if not.
-// Returns the model's class for each class of the dataset; empty if the classes are the same.
-absl::StatusOr<std::vector<int32_t>> FitClasses(const DatasetInfo& info,
-                                                const engine::Network& network,
-                                                const ModelInfo& model, absl::string_view field);
 
 std::string EncodeDataset(const DatasetInfo& info);
 absl::StatusOr<DatasetInfo> DecodeDataset(absl::string_view value, absl::string_view id);

@@ -13,7 +13,8 @@
 #include "absl/strings/str_cat.h"
 #include "server/base/status.h"
 #include "server/session/errors.h"
-#include "server/session/records.h"
+#include "server/session/frame.h"
+#include "server/session/row_records.h"
 
 namespace backprop::session {
 namespace {

@@ -5,9 +5,11 @@
 #include "server/base/mutex.h"
 #include "server/base/status.h"
 #include "server/engine/data.h"
+#include "server/session/dataset_contents.h"
 #include "server/session/datasets.h"
 #include "server/session/errors.h"
-#include "server/session/records.h"
+#include "server/session/keys.h"
+#include "server/session/row_records.h"
 #include "server/store/store.h"
 
 namespace backprop::session {

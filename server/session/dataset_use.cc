@@ -6,6 +6,7 @@
 #include "server/base/status.h"
 #include "server/engine/data.h"
 #include "server/engine/network.h"
+#include "server/session/dataset_contents.h"
 #include "server/session/dataset_reader.h"
 #include "server/session/datasets.h"
 #include "server/session/errors.h"

@@ -7,8 +7,8 @@
 #include "absl/strings/str_cat.h"
 #include "server/base/status.h"
 #include "server/exec/compute_pool.h"
+#include "server/session/answer_records.h"
 #include "server/session/errors.h"
-#include "server/session/records.h"
 #include "server/session/run_records.h"
 #include "server/store/store.h"
 

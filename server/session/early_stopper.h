@@ -7,7 +7,7 @@
 #include <memory>
 
 #include "server/engine/network.h"
-#include "server/session/run.h"
+#include "server/session/run_config.h"
 
 namespace backprop::session {
 

@@ -1,6 +1,10 @@
 #include "server/session/journal.h"
 
 #include <utility>
+#include <variant>
+
+#include "server/session/answer_records.h"
+#include "server/session/model_records.h"
 
 namespace backprop::session {
 namespace {
@@ -9,6 +13,21 @@ namespace {
 // bytes of a state.
 constexpr int64_t kMostLoggedSteps = 256;
 constexpr int64_t kMostLoggedStates = 4;
+
+// Of a run the record has the number.
+StoredAnswer RecordOf(const KeyedAnswer& keyed) {
+  StoredAnswer stored{keyed.key, keyed.time, keyed.sequence, {}};
+  if (const auto* step = std::get_if<StepOutcome>(&keyed.answer)) {
+    stored.answer = *step;
+  } else if (const auto* edited = std::get_if<int64_t>(&keyed.answer)) {
+    stored.answer = *edited;
+  } else if (const auto* checkpoint = std::get_if<CheckpointPtr>(&keyed.answer)) {
+    stored.answer = *checkpoint;
+  } else {
+    stored.answer = RunNumber{std::get<RunAnswer>(keyed.answer).number};
+  }
+  return stored;
+}
 
 }  // namespace
 
@@ -52,7 +71,7 @@ void Journal::AddState(const engine::State& next, store::WriteBatch* batch) {
 void Journal::AddAnswer(const KeyedAnswer& answer, store::WriteBatch* batch) {
   if (answer.key.id.empty()) return;
   batch->Put(store::Table::kRequests, AnswerKey(uid_, ModelLedger::PlaceOf(answer.sequence)),
-             EncodeAnswer(answer));
+             EncodeAnswer(RecordOf(answer)));
 }
 
 void Journal::AddDeletion(size_t responses, int64_t run, store::WriteBatch* batch) {

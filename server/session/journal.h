@@ -12,7 +12,7 @@
 #include "server/engine/network.h"
 #include "server/session/answer.h"
 #include "server/session/keys.h"
-#include "server/session/records.h"
+#include "server/session/row_records.h"
 #include "server/store/store.h"
 
 namespace backprop::session {

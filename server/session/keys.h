@@ -10,7 +10,7 @@ namespace backprop::session {
 // Drawn at random for each created model or dataset, never 0. If one is created again with the id
 // of an old one, it does not see the records of the old one.
 using Uid = uint64_t;
-Uid DrawUid();  // registry.cc
+Uid DrawUid();  // thread-safe
 
 // Big-endian, so that keys sort in the order of the numbers.
 template <class Number>

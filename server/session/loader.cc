@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <string>
 #include <utility>
+#include <variant>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -11,7 +12,10 @@
 #include "server/engine/network.h"
 #include "server/engine/step.h"
 #include "server/engine/workspace.h"
-#include "server/session/records.h"
+#include "server/session/answer_records.h"
+#include "server/session/frame.h"
+#include "server/session/model_records.h"
+#include "server/session/row_records.h"
 #include "server/session/run_records.h"
 #include "server/store/store.h"
 
@@ -128,9 +132,12 @@ class Loader {
     if (!value->has_value()) return absl::OkStatus();
     auto finished = DecodeFinishedRun(**value, name_);
     if (!finished.ok()) return finished.status();
-    start_.latest_run = std::move(finished->run);
+    start_.run_count = finished->number;
+    start_.latest_run =
+        std::make_shared<Run>(absl::StrCat(name_, "/runs/", finished->number), finished->number,
+                              finished->config, RequestKey(), false, std::move(finished->log));
+    start_.latest_run->Finish(finished->summary);
     start_.unfinished = std::move(finished->unfinished);
-    start_.run_count = start_.latest_run->number();
     return absl::OkStatus();
   }
 
@@ -195,7 +202,7 @@ class Loader {
   }
 
   absl::Status ReadAnswers() {
-    std::vector<KeyedAnswer> answers;
+    std::vector<StoredAnswer> answers;
     absl::Status status;
     const std::string prefix = UidKey(uid_);
     absl::Status scanned =
@@ -213,15 +220,22 @@ class Loader {
     if (!status.ok()) return status;
     std::sort(answers.begin(), answers.end(),
               [](const auto& a, const auto& b) { return a.sequence < b.sequence; });
-    for (KeyedAnswer& stored : answers) {
-      if (auto* answer = std::get_if<RunAnswer>(&stored.answer)) {
-        for (const auto& run : {start_.latest_run, resume_.has_value() ? resume_->run : nullptr}) {
-          if (run != nullptr && run->number() == answer->number) answer->run = run;
-        }
-      }
+    for (const StoredAnswer& stored : answers) {
+      start_.answers.push_back({stored.key, stored.time, AnswerOf(stored), stored.sequence});
     }
-    start_.answers = std::move(answers);
     return absl::OkStatus();
+  }
+
+  // A response with the run that the record names, if it is still known.
+  Answer AnswerOf(const StoredAnswer& stored) const {
+    if (const auto* step = std::get_if<StepOutcome>(&stored.answer)) return *step;
+    if (const auto* edited = std::get_if<int64_t>(&stored.answer)) return *edited;
+    if (const auto* checkpoint = std::get_if<CheckpointPtr>(&stored.answer)) return *checkpoint;
+    RunAnswer answer{std::get<RunNumber>(stored.answer).number, nullptr};
+    for (const auto& run : {start_.latest_run, resume_.has_value() ? resume_->run : nullptr}) {
+      if (run != nullptr && run->number() == answer.number) answer.run = run;
+    }
+    return answer;
   }
 
   absl::Status ReadCheckpoints() {

@@ -12,10 +12,11 @@
 #include "server/base/status.h"
 #include "server/engine/network.h"
 #include "server/engine/spec.h"
+#include "server/session/answer_records.h"
 #include "server/session/datasets.h"
 #include "server/session/errors.h"
 #include "server/session/loader.h"
-#include "server/session/records.h"
+#include "server/session/model_records.h"
 #include "server/store/store.h"
 
 namespace backprop::session {
@@ -56,20 +57,6 @@ bool AddWithin(std::atomic<int64_t>* counter, int64_t amount, int64_t limit) {
 }
 
 }  // namespace
-
-// Uids only have to be unique, so one seed from the operating system serves for many: drawing one
-// takes longer than the rest of a creation.
-Uid DrawUid() {
-  thread_local std::mt19937_64 generator = [] {
-    std::random_device device;
-    std::seed_seq seed{device(), device(), device(), device(),
-                       device(), device(), device(), device()};
-    return std::mt19937_64(seed);
-  }();
-  Uid uid = 0;
-  while (uid == 0) uid = generator();
-  return uid;
-}
 
 Registry::Shard& Registry::ShardOf(absl::string_view key) {
   // The same in every process, because responses are stored by shard.

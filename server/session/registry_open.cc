@@ -6,8 +6,9 @@
 
 #include "absl/strings/str_cat.h"
 #include "server/base/mutex.h"
+#include "server/session/answer_records.h"
 #include "server/session/keys.h"
-#include "server/session/records.h"
+#include "server/session/model_records.h"
 #include "server/session/registry.h"
 #include "server/session/run_records.h"
 #include "server/store/store.h"

@@ -19,41 +19,11 @@
 #include "server/engine/batch_schedule.h"
 #include "server/engine/network.h"
 #include "server/engine/workspace.h"
-#include "server/session/checkpoint.h"
 #include "server/session/request_key.h"
+#include "server/session/run_config.h"
 #include "server/session/run_log.h"
-#include "server/session/unfinished_epoch.h"
 
 namespace backprop::session {
-
-// Ends a run that no longer improves.
-struct EarlyStopping {
-  int64_t patience = 10;  // epochs, ≥ 1
-  double min_delta = 0;   // ≥ 0
-  bool restore_best = true;
-};
-
-// Settings of a run. They must be valid: a run does not check them.
-struct RunConfig {
-  int64_t iterations = 1;  // ≥ 1
-  int64_t batch_size = 1;  // in [1, rows trained on]
-  bool shuffle = false;
-  int64_t report_every = 1;  // ≥ 1
-  // Longest time between two reports; these are in addition to those of report_every.
-  absl::Duration report_interval = absl::InfiniteDuration();
-  double validation_split = 0;  // share of the rows held out, in [0, 1)
-  bool redraw_split = false;    // drawn from the seed and the step count, instead of the seed alone
-  bool stratify = false;        // stratify the split, if rows have classes
-  std::optional<EarlyStopping> early_stopping;
-  CheckpointPolicy checkpoints;
-  // `continue_epoch`: starts where the last run left its epoch. `whole_epochs`: that epoch counts
-  // as the first one of `iterations`, which is then reduced by the batches already made.
-  bool continue_epoch = false;
-  bool whole_epochs = false;
-  UnfinishedEpochPtr resumed = {};  // the epoch to continue, set by the session; null: a new epoch
-
-  int64_t resumed_batches() const { return resumed != nullptr ? resumed->batches : 0; }
-};
 
 // Shared by the session that trains and the calls that follow the run; a Trainer does the work.
 // Thread-safe.

@@ -1,9 +1,12 @@
 #include "server/session/run_records.h"
 
+#include <memory>
 #include <utility>
+#include <variant>
 
-#include "absl/strings/str_cat.h"
-#include "server/session/records.h"
+#include "absl/time/time.h"
+#include "server/session/frame.h"
+#include "server/session/messages.h"
 #include "server/store/records.pb.h"
 
 namespace backprop::session {
@@ -169,26 +172,11 @@ RunLogImage Decode(const v1::RunLog& message) {
 
 }  // namespace
 
-void Encode(const Metrics& metrics, v1::Metrics* message) {
-  message->set_loss(metrics.loss);
-  if (metrics.accuracy.has_value()) message->set_accuracy(*metrics.accuracy);
-  message->set_rows(metrics.rows);
-}
-
-Metrics Decode(const v1::Metrics& message) {
-  Metrics metrics;
-  metrics.loss = message.loss();
-  if (message.has_accuracy()) metrics.accuracy = message.accuracy();
-  metrics.rows = message.rows();
-  return metrics;
-}
-
 std::string EncodeRun(const StoredRun& run) {
   v1::Run message;
   message.set_number(run.number);
   Encode(run.config, message.mutable_config());
-  message.mutable_key()->set_id(run.key.id);
-  message.mutable_key()->set_fingerprint(run.key.fingerprint);
+  Encode(run.key, message.mutable_key());
   message.set_resumes(run.resumes);
   message.set_start_step(run.start_step);
   message.set_training_chunks(run.training_chunks);
@@ -206,7 +194,7 @@ absl::StatusOr<StoredRun> DecodeRun(absl::string_view value, absl::string_view m
   StoredRun run;
   run.number = message.number();
   run.config = Decode(message.config());
-  run.key = {message.key().id(), message.key().fingerprint()};
+  run.key = Decode(message.key());
   run.resumes = message.resumes();
   run.start_step = message.start_step();
   run.training_chunks = message.training_chunks();
@@ -244,8 +232,8 @@ absl::StatusOr<StoredMark> DecodeMark(absl::string_view value, absl::string_view
   stored.mark.next = static_cast<TrainerMark::Next>(message.phase());
   stored.mark.iteration = message.iteration();
   stored.mark.samples = message.samples();
-  stored.mark.last = session::Decode(message.last());
-  stored.mark.epoch_loss = session::Decode(message.epoch_loss());
+  stored.mark.last = Decode(message.last());
+  stored.mark.epoch_loss = Decode(message.epoch_loss());
   if (message.has_validation()) stored.mark.validation = Decode(message.validation());
   stored.mark.elapsed = absl::Nanoseconds(message.elapsed_nanos());
   stored.mark.best_loss = message.best_loss();
@@ -257,39 +245,33 @@ absl::StatusOr<StoredMark> DecodeMark(absl::string_view value, absl::string_view
   return stored;
 }
 
-std::string EncodeFinishedRun(const Run& run, const RunSummary& summary,
-                              const UnfinishedEpoch* unfinished) {
-  RunLogImage log = run.log().Image();
-  log.newest.emplace_back(summary);
-  ++log.count;
+std::string EncodeFinishedRun(FinishedRun run) {
+  run.log.newest.emplace_back(std::move(run.summary));
+  ++run.log.count;
   v1::FinishedRun message;
-  message.set_number(run.number());
-  Encode(run.config(), message.mutable_config());
-  Encode(log, message.mutable_log());
-  if (unfinished != nullptr) Encode(*unfinished, message.mutable_unfinished());
+  message.set_number(run.number);
+  Encode(run.config, message.mutable_config());
+  Encode(run.log, message.mutable_log());
+  if (run.unfinished != nullptr) Encode(*run.unfinished, message.mutable_unfinished());
   return Seal(message);
 }
 
-absl::StatusOr<FinishedRun> DecodeFinishedRun(absl::string_view value, const std::string& model) {
+absl::StatusOr<FinishedRun> DecodeFinishedRun(absl::string_view value, absl::string_view model) {
   v1::FinishedRun message;
   const absl::Status opened = Open(value, model, &message);
   if (!opened.ok()) return opened;
-  RunLogImage log = Decode(message.log());
-  if (log.newest.empty() || !std::holds_alternative<RunSummary>(log.newest.back())) {
+  FinishedRun run;
+  run.number = message.number();
+  run.config = Decode(message.config());
+  run.log = Decode(message.log());
+  if (run.log.newest.empty() || !std::holds_alternative<RunSummary>(run.log.newest.back())) {
     return Damaged(model, "a run that has ended has no summary");
   }
-  const auto summary = std::get<RunSummary>(log.newest.back());
-  log.newest.pop_back();
-  --log.count;
-  FinishedRun finished;
-  finished.run =
-      std::make_shared<Run>(absl::StrCat(model, "/runs/", message.number()), message.number(),
-                            Decode(message.config()), RequestKey(), false, std::move(log));
-  finished.run->Finish(summary);
-  if (message.has_unfinished()) {
-    finished.unfinished = Decode(message.unfinished());
-  }
-  return finished;
+  run.summary = std::get<RunSummary>(run.log.newest.back());
+  run.log.newest.pop_back();
+  --run.log.count;
+  if (message.has_unfinished()) run.unfinished = Decode(message.unfinished());
+  return run;
 }
 
 }  // namespace backprop::session

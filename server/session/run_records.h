@@ -1,26 +1,20 @@
-// Converts between runs and their records (server/store/records.proto).
+// Records of runs: active ones, their progress, and those that have ended.
 #ifndef BACKPROP_SERVER_SESSION_RUN_RECORDS_H_
 #define BACKPROP_SERVER_SESSION_RUN_RECORDS_H_
 
 #include <cstdint>
-#include <memory>
 #include <string>
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "server/session/keys.h"
-#include "server/session/run.h"
-#include "server/session/run_log.h"
-#include "server/session/trainer.h"
-
-namespace backprop::store::v1 {
-class Metrics;
-}
+#include "server/session/request_key.h"
+#include "server/session/run_config.h"
+#include "server/session/run_events.h"
+#include "server/session/trainer_mark.h"
+#include "server/session/unfinished_epoch.h"
 
 namespace backprop::session {
-
-void Encode(const Metrics& metrics, store::v1::Metrics* message);
-Metrics Decode(const store::v1::Metrics& message);
 
 // An active run.
 struct StoredRun {
@@ -46,16 +40,16 @@ struct StoredMark {
 };
 absl::StatusOr<StoredMark> DecodeMark(absl::string_view value, absl::string_view model);
 
-// Encodes a run that has ended with `summary`, which is not yet in its log. `unfinished`: the epoch
-// that it left unfinished, or null.
-std::string EncodeFinishedRun(const Run& run, const RunSummary& summary,
-                              const UnfinishedEpoch* unfinished);
+// A run that has ended.
 struct FinishedRun {
-  std::shared_ptr<Run> run;
-  UnfinishedEpochPtr unfinished;
+  int64_t number = 0;
+  RunConfig config;
+  RunLogImage log;  // without the summary
+  RunSummary summary;
+  UnfinishedEpochPtr unfinished;  // the epoch that it left unfinished, or null
 };
-// `model` is "models/{id}".
-absl::StatusOr<FinishedRun> DecodeFinishedRun(absl::string_view value, const std::string& model);
+std::string EncodeFinishedRun(FinishedRun run);
+absl::StatusOr<FinishedRun> DecodeFinishedRun(absl::string_view value, absl::string_view model);
 
 }  // namespace backprop::session
 

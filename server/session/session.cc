@@ -6,6 +6,7 @@
 #include "server/base/mutex.h"
 #include "server/base/status.h"
 #include "server/session/errors.h"
+#include "server/session/model_records.h"
 #include "server/session/session_impl.h"
 #include "server/store/store.h"
 

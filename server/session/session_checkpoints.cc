@@ -5,8 +5,10 @@
 #include "server/base/mutex.h"
 #include "server/base/status.h"
 #include "server/engine/network.h"
+#include "server/session/checkpoint_records.h"
 #include "server/session/errors.h"
-#include "server/session/records.h"
+#include "server/session/frame.h"
+#include "server/session/model_records.h"
 #include "server/session/session_impl.h"
 #include "server/store/store.h"
 

@@ -5,6 +5,7 @@
 #include "server/base/mutex.h"
 #include "server/session/datasets.h"
 #include "server/session/errors.h"
+#include "server/session/model_records.h"
 #include "server/session/run_records.h"
 #include "server/session/session_impl.h"
 #include "server/store/store.h"

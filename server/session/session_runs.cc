@@ -9,6 +9,7 @@
 #include "server/exec/compute_pool.h"
 #include "server/session/datasets.h"
 #include "server/session/errors.h"
+#include "server/session/row_records.h"
 #include "server/session/run_records.h"
 #include "server/session/session_impl.h"
 #include "server/store/store.h"
@@ -239,7 +240,8 @@ void Session::AddEnd(const RunSummary& summary, store::WriteBatch* batch) {
   const Uid uid = journal_->uid();
   journal_->AddState(*state_, batch);
   batch->Put(store::Table::kRuns, RunKey(uid, RunPart::kFinished),
-             EncodeFinishedRun(*run_, summary, unfinished_.get()));
+             EncodeFinishedRun(
+                 {run_->number(), run_->config(), run_->log().Image(), summary, unfinished_}));
   for (const RunPart part : {RunPart::kRun, RunPart::kMark, RunPart::kBest}) {
     batch->Delete(store::Table::kRuns, RunKey(uid, part));
   }

@@ -20,7 +20,11 @@
 #include "server/engine/step.h"
 #include "server/engine/workspace.h"
 #include "server/session/early_stopper.h"
+#include "server/session/metrics.h"
 #include "server/session/run.h"
+#include "server/session/run_config.h"
+#include "server/session/trainer_mark.h"
+#include "server/session/unfinished_epoch.h"
 
 namespace backprop::session {
 
@@ -38,24 +42,13 @@ struct RowCounts {
 RowCounts CountRows(const RunData& data, const RunConfig& config);
 EpochPlan PlanOf(const RunData& data, const RunConfig& config);
 
-// Progress of a trainer. Together with its state, it is sufficient for another trainer to continue.
-struct TrainerMark {
-  enum class Next { kStep = 1, kValidate = 2, kReport = 3 };
-  Next next = Next::kStep;
+// A state that the policy of a run requires to be stored.
+struct DueCheckpoint {
+  std::shared_ptr<const engine::State> state;
   int64_t iteration = 0;
-  int64_t samples = 0;
-  engine::StepResult last;
-  engine::LossResult epoch_loss;
+  bool best = false;
+  Metrics metrics;
   std::optional<Metrics> validation;
-  absl::Duration elapsed;
-  // Early stopping:
-  double best_loss = 0;
-  int64_t best_iteration = 0;
-  int64_t bad_epochs = 0;
-  std::shared_ptr<const engine::State> best_state;
-  // The checkpoint of the best epoch:
-  double kept_loss = 0;
-  int64_t kept_iteration = 0;
 };
 
 // Makes the steps of a run and writes its log. The results do not depend on the lengths of slices.

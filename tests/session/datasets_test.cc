@@ -9,6 +9,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "server/base/status.h"
+#include "server/session/dataset_contents.h"
+#include "server/session/dataset_reader.h"
 #include "server/session/dataset_reader.h"
 #include "tests/session/durable_fixture.h"
 

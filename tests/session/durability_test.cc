@@ -9,7 +9,8 @@
 #include "absl/strings/str_cat.h"
 #include "server/base/status.h"
 #include "server/session/journal.h"
-#include "server/session/records.h"
+#include "server/session/frame.h"
+#include "server/session/model_records.h"
 #include "server/store/records.pb.h"
 #include "tests/session/durable_fixture.h"
 

@@ -4,7 +4,8 @@
 #include <thread>
 
 #include "server/engine/split.h"
-#include "server/session/records.h"
+#include "server/session/frame.h"
+#include "server/session/row_records.h"
 #include "server/session/run_records.h"
 #include "server/store/records.pb.h"
 #include "tests/session/durable_fixture.h"

@@ -1,0 +1,57 @@
+// Records of responses, which retries of the same request receive again.
+#ifndef BACKPROP_SERVER_SESSION_ANSWER_RECORDS_H_
+#define BACKPROP_SERVER_SESSION_ANSWER_RECORDS_H_
+
+#include <cstdint>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/time/time.h"
+#include "server/engine/step.h"
+#include "server/session/checkpoint.h"
+#include "server/session/keys.h"
+#include "server/session/request_key.h"
+#include "server/store/store.h"
+
+namespace backprop::session {
+
+struct StepOutcome {
+  int64_t step = 0;  // after the step
+  engine::StepResult result;
+};
+
+// The run that a request started or stopped.
+struct RunNumber {
+  int64_t number = 0;
+};
+
+// The response to a mutation of a model. int64_t: the step count after an edit, or 0 after the
+// deletion of a checkpoint.
+struct StoredAnswer {
+  RequestKey key;
+  absl::Time time;
+  uint64_t sequence = 0;  // among the responses of the model
+  std::variant<StepOutcome, int64_t, RunNumber, CheckpointPtr> answer;
+};
+std::string EncodeAnswer(const StoredAnswer& answer);
+absl::StatusOr<StoredAnswer> DecodeAnswer(absl::string_view value, absl::string_view model);
+
+// The response of CreateModel, DeleteModel or DeleteDataset; `model_id` is of CreateModel only.
+struct RegistryAnswer {
+  RequestKey key;
+  absl::Time time;
+  uint64_t sequence = 0;
+  std::string model_id;
+};
+std::string EncodeRegistryAnswer(const RegistryAnswer& answer);
+// Reads all responses of one kind, oldest first. Damaged ones are omitted: a late retry then counts
+// as a new request, which the model's name or step still protects against repetition.
+absl::StatusOr<std::vector<RegistryAnswer>> ReadRegistryAnswers(store::Store* store,
+                                                                RegistryAnswerKind kind);
+
+}  // namespace backprop::session
+
+#endif  // BACKPROP_SERVER_SESSION_ANSWER_RECORDS_H_

@@ -1,0 +1,50 @@
+#include "server/session/frame.h"
+
+#include <google/protobuf/message_lite.h>
+#include <xxhash.h>
+
+#include <cstdint>
+#include <cstring>
+
+#include "absl/strings/str_cat.h"
+#include "server/base/status.h"
+
+namespace backprop::session {
+namespace {
+
+constexpr char kFrame = 1;
+constexpr size_t kFrameBytes = 1 + sizeof(uint64_t);
+
+}  // namespace
+
+absl::Status Damaged(absl::string_view what, absl::string_view why) {
+  return base::ReasonError(absl::StatusCode::kDataLoss,
+                           absl::StrCat(what, ": its record in the store is damaged: ", why),
+                           {"RECORD_DAMAGED", {{"record", std::string(what)}}});
+}
+
+std::string Seal(const google::protobuf::MessageLite& message) {
+  std::string value(kFrameBytes, '\0');
+  message.AppendToString(&value);
+  const uint64_t checksum = XXH3_64bits(value.data() + kFrameBytes, value.size() - kFrameBytes);
+  value[0] = kFrame;
+  std::memcpy(value.data() + 1, &checksum, sizeof checksum);
+  return value;
+}
+
+absl::Status Open(absl::string_view value, absl::string_view what,
+                  google::protobuf::MessageLite* message) {
+  if (value.size() < kFrameBytes || value[0] != kFrame) return Damaged(what, "it has no frame");
+  uint64_t checksum = 0;
+  std::memcpy(&checksum, value.data() + 1, sizeof checksum);
+  value.remove_prefix(kFrameBytes);
+  if (XXH3_64bits(value.data(), value.size()) != checksum) {
+    return Damaged(what, "its checksum is wrong");
+  }
+  if (!message->ParseFromArray(value.data(), static_cast<int>(value.size()))) {
+    return Damaged(what, "it cannot be read");
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace backprop::session
