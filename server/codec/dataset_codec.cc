@@ -129,7 +129,7 @@ absl::Status NameClasses(const std::vector<std::string>& label_names, engine::Da
   return absl::OkStatus();
 }
 
-absl::Status CheckKind(const session::DatasetInfo& info, const engine::Dataset& rows, bool named) {
+absl::Status CheckKind(const records::DatasetInfo& info, const engine::Dataset& rows, bool named) {
   const auto named_inputs = static_cast<int64_t>(info.feature_names.size());
   if (named_inputs > 0 && rows.inputs_per_row != named_inputs) {
     return FieldError(
@@ -225,7 +225,7 @@ absl::StatusOr<DecodedChunk> DecodeChunk(const v1::DatasetChunk& message, engine
   return chunk;
 }
 
-absl::Status CheckChunk(const session::DatasetInfo& info, const ChunkClaims& claims,
+absl::Status CheckChunk(const records::DatasetInfo& info, const ChunkClaims& claims,
                         engine::Dataset* rows, std::vector<std::string>* class_names) {
   const bool named = !claims.label_names.empty();
   absl::Status status = CheckKind(info, *rows, named);
@@ -238,7 +238,7 @@ absl::Status CheckChunk(const session::DatasetInfo& info, const ChunkClaims& cla
       absl::StrCat("expected ", crc, ", the checksum of the received rows, got ", *claims.crc32));
 }
 
-void EncodeDataset(const session::DatasetInfo& info, v1::Dataset* message) {
+void EncodeDataset(const records::DatasetInfo& info, v1::Dataset* message) {
   message->set_name(info.name());
   message->set_state(info.ready ? v1::DATASET_STATE_READY : v1::DATASET_STATE_UPLOADING);
   message->set_rows(info.rows);

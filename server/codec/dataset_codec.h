@@ -13,7 +13,7 @@
 #include "server/base/limits.h"
 #include "server/engine/data.h"
 #include "server/engine/spec.h"
-#include "server/session/dataset_info.h"
+#include "server/records/dataset_info.h"
 #include "server/session/datasets.h"
 
 namespace backprop::codec {
@@ -40,10 +40,10 @@ absl::StatusOr<DecodedChunk> DecodeChunk(const v1::DatasetChunk& message, engine
 // Checks that a chunk's rows have the same form as the rows in `info`, and that the checksum
 // matches. With label_names, assigns the classes of `rows` and appends new names to `class_names`,
 // which holds the names so far. INVALID_ARGUMENT; `rows` and `class_names` are then unspecified.
-absl::Status CheckChunk(const session::DatasetInfo& info, const ChunkClaims& claims,
+absl::Status CheckChunk(const records::DatasetInfo& info, const ChunkClaims& claims,
                         engine::Dataset* rows, std::vector<std::string>* class_names);
 
-void EncodeDataset(const session::DatasetInfo& info, v1::Dataset* message);
+void EncodeDataset(const records::DatasetInfo& info, v1::Dataset* message);
 
 }  // namespace backprop::codec
 

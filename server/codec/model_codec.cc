@@ -25,10 +25,10 @@ bool IsLabelKey(const std::string& key) {
          });
 }
 
-constexpr EnumPair<v1::Durability, session::Durability> kDurabilities[] = {
-    {v1::DURABILITY_SYNC, session::Durability::kSync},
-    {v1::DURABILITY_EVERY_SECOND, session::Durability::kEverySecond},
-    {v1::DURABILITY_NONE, session::Durability::kNone},
+constexpr EnumPair<v1::Durability, records::Durability> kDurabilities[] = {
+    {v1::DURABILITY_SYNC, records::Durability::kSync},
+    {v1::DURABILITY_EVERY_SECOND, records::Durability::kEverySecond},
+    {v1::DURABILITY_NONE, records::Durability::kNone},
 };
 
 }  // namespace
@@ -62,13 +62,13 @@ void DecodeTtl(const google::protobuf::Duration& message, std::optional<absl::Du
   *ttl = value;
 }
 
-absl::StatusOr<session::Durability> DecodeDurability(bool stores, v1::Durability asked) {
+absl::StatusOr<records::Durability> DecodeDurability(bool stores, v1::Durability asked) {
   base::Fields fields;
   const auto decoded = DecodeEnum(kDurabilities, asked,
-                                  stores ? session::Durability::kSync : session::Durability::kNone,
+                                  stores ? records::Durability::kSync : records::Durability::kNone,
                                   "durability", "SYNC, EVERY_SECOND or NONE", &fields);
   if (!fields.ok()) return fields.status();
-  if (stores || decoded == session::Durability::kNone) return decoded;
+  if (stores || decoded == records::Durability::kNone) return decoded;
   return base::ReasonError(
       absl::StatusCode::kFailedPrecondition,
       "durability: must be NONE, because the server was started without --data-dir",
@@ -77,7 +77,7 @@ absl::StatusOr<session::Durability> DecodeDurability(bool stores, v1::Durability
 
 void EncodeModel(const session::Session& session, const session::Session::Activity& activity,
                  v1::Model* model) {
-  const session::ModelInfo& info = session.info();
+  const records::ModelInfo& info = session.info();
   model->set_name(session.name());
   EncodeSpec(session.network().spec(), model->mutable_spec());
   for (const auto& name : info.class_names) model->mutable_spec()->add_class_names(name);

@@ -10,6 +10,7 @@
 #include "absl/time/time.h"
 #include "backprop/v1/model.pb.h"
 #include "server/base/fields.h"
+#include "server/records/model_info.h"
 #include "server/session/session.h"
 
 namespace backprop::codec {
@@ -24,7 +25,7 @@ void DecodeTtl(const google::protobuf::Duration& message, std::optional<absl::Du
 // The durability for a request. `stores`: whether the server has a data directory. An unspecified
 // one means SYNC with a data directory and NONE without. INVALID_ARGUMENT for an unknown value;
 // FAILED_PRECONDITION (NO_DATA_DIR) if the server cannot provide what was requested.
-absl::StatusOr<session::Durability> DecodeDurability(bool stores, v1::Durability asked);
+absl::StatusOr<records::Durability> DecodeDurability(bool stores, v1::Durability asked);
 
 void EncodeModel(const session::Session& session, const session::Session::Activity& activity,
                  v1::Model* model);

@@ -19,29 +19,29 @@ constexpr absl::Duration kMinReportInterval = absl::Milliseconds(1);
 // The limit keeps the interval within the int64 nanoseconds of a record.
 constexpr absl::Duration kMaxReportInterval = absl::Hours(24 * 3653);
 
-v1::StopReason Encode(session::StopReason reason) {
+v1::StopReason Encode(records::StopReason reason) {
   switch (reason) {
-    case session::StopReason::kCompleted:
+    case records::StopReason::kCompleted:
       return v1::STOP_REASON_COMPLETED;
-    case session::StopReason::kStopped:
+    case records::StopReason::kStopped:
       return v1::STOP_REASON_STOPPED;
-    case session::StopReason::kCancelled:
+    case records::StopReason::kCancelled:
       return v1::STOP_REASON_CANCELLED;
-    case session::StopReason::kDiverged:
+    case records::StopReason::kDiverged:
       return v1::STOP_REASON_DIVERGED;
-    case session::StopReason::kModelDeleted:
+    case records::StopReason::kModelDeleted:
       return v1::STOP_REASON_MODEL_DELETED;
-    case session::StopReason::kServerShutdown:
+    case records::StopReason::kServerShutdown:
       return v1::STOP_REASON_SERVER_SHUTDOWN;
-    case session::StopReason::kEarlyStopped:
+    case records::StopReason::kEarlyStopped:
       return v1::STOP_REASON_EARLY_STOPPED;
-    case session::StopReason::kDataLost:
+    case records::StopReason::kDataLost:
       return v1::STOP_REASON_DATA_LOST;
   }
   return v1::STOP_REASON_UNSPECIFIED;
 }
 
-void EncodeProgress(const session::Progress& progress, v1::Progress* message) {
+void EncodeProgress(const records::Progress& progress, v1::Progress* message) {
   message->set_iteration(progress.iteration);
   message->set_total_iterations(progress.total_iterations);
   message->set_epoch(progress.epoch);
@@ -58,7 +58,7 @@ void EncodeProgress(const session::Progress& progress, v1::Progress* message) {
 
 // Returns the number of rows to train on, without the rows of the validation split.
 int64_t DecodeSplit(const v1::TrainingConfig& message, int64_t rows, bool has_validation,
-                    base::Fields* fields, session::RunConfig* config) {
+                    base::Fields* fields, records::RunConfig* config) {
   if (!message.has_validation_split()) return rows;
   const double split = message.validation_split();
   const std::string field = "config.validation_split";
@@ -77,7 +77,7 @@ int64_t DecodeSplit(const v1::TrainingConfig& message, int64_t rows, bool has_va
 }
 
 void DecodeReports(const v1::TrainingConfig& message, base::Fields* fields,
-                   session::RunConfig* config) {
+                   records::RunConfig* config) {
   config->report_every = std::max<int64_t>(config->iterations / 100, 1);
   if (message.has_report_every()) {
     config->report_every = message.report_every();
@@ -97,8 +97,8 @@ void DecodeReports(const v1::TrainingConfig& message, base::Fields* fields,
 }
 
 void DecodeEarlyStopping(const v1::EarlyStopping& message, base::Fields* fields,
-                         session::RunConfig* config) {
-  session::EarlyStopping stopping;
+                         records::RunConfig* config) {
+  records::EarlyStopping stopping;
   if (message.has_patience()) stopping.patience = message.patience();
   if (message.has_min_delta()) stopping.min_delta = message.min_delta();
   if (message.has_restore_best()) stopping.restore_best = message.restore_best();
@@ -109,8 +109,8 @@ void DecodeEarlyStopping(const v1::EarlyStopping& message, base::Fields* fields,
 }
 
 void DecodeCheckpoints(const v1::CheckpointConfig& message, base::Fields* fields,
-                       session::RunConfig* config) {
-  session::CheckpointPolicy policy;
+                       records::RunConfig* config) {
+  records::CheckpointPolicy policy;
   const std::string field = "config.checkpoints";
   const NumberRules check(engine::DataType::kFloat64, fields);
   if (!message.has_every_iterations() && !message.keep_best()) {
@@ -135,10 +135,10 @@ void DecodeCheckpoints(const v1::CheckpointConfig& message, base::Fields* fields
 
 }  // namespace
 
-absl::StatusOr<session::RunConfig> DecodeTrainingConfig(const v1::TrainingConfig& message,
+absl::StatusOr<records::RunConfig> DecodeTrainingConfig(const v1::TrainingConfig& message,
                                                         int64_t all_rows, bool has_validation) {
   base::Fields fields;
-  session::RunConfig config;
+  records::RunConfig config;
   const int64_t rows = DecodeSplit(message, all_rows, has_validation, &fields, &config);
   config.batch_size = rows;
   if (message.has_batch_size()) {
@@ -184,22 +184,22 @@ absl::StatusOr<session::RunConfig> DecodeTrainingConfig(const v1::TrainingConfig
   return config;
 }
 
-void EncodeStep(const session::StepOutcome& outcome, const engine::Network& network,
+void EncodeStep(const records::StepOutcome& outcome, const engine::Network& network,
                 v1::StepResponse* message) {
   const engine::StepResult& result = outcome.result;
   message->set_step(outcome.step);
-  EncodeMetrics(session::MetricsOf(network, result.loss, result.rows), message->mutable_metrics());
+  EncodeMetrics(records::MetricsOf(network, result.loss, result.rows), message->mutable_metrics());
   message->set_gradient_norm(result.gradient_norm);
   message->set_learning_rate(result.learning_rate);
 }
 
-void EncodeMetrics(const session::Metrics& metrics, v1::Metrics* message) {
+void EncodeMetrics(const records::Metrics& metrics, v1::Metrics* message) {
   message->set_loss(metrics.loss);
   if (metrics.accuracy.has_value()) message->set_accuracy(*metrics.accuracy);
   message->set_rows(metrics.rows);
 }
 
-void EncodeSummary(const session::RunSummary& summary, v1::TrainingSummary* message) {
+void EncodeSummary(const records::RunSummary& summary, v1::TrainingSummary* message) {
   message->set_stop_reason(Encode(summary.stop_reason));
   message->set_iterations(summary.iterations);
   message->set_step(summary.step);
@@ -214,12 +214,12 @@ void EncodeSummary(const session::RunSummary& summary, v1::TrainingSummary* mess
   message->set_restored_best(summary.restored_best);
 }
 
-void EncodeEvent(const session::Run& run, const session::RunEvent& event,
+void EncodeEvent(const session::Run& run, const records::RunEvent& event,
                  v1::TrainingEvent* message) {
   message->set_run(run.name());
   message->set_sequence(event.sequence);
   message->set_dropped(event.dropped);
-  if (const auto* started = std::get_if<session::RunStarted>(&event.body)) {
+  if (const auto* started = std::get_if<records::RunStarted>(&event.body)) {
     v1::RunStarted* out = message->mutable_started();
     out->set_total_iterations(started->total_iterations);
     out->set_iterations_per_epoch(started->iterations_per_epoch);
@@ -228,10 +228,10 @@ void EncodeEvent(const session::Run& run, const session::RunEvent& event,
     out->set_validation_rows(started->validation_rows);
     out->set_batch_size(run.config().batch_size);
     out->set_resumed_batches(run.config().resumed_batches());
-  } else if (const auto* progress = std::get_if<session::Progress>(&event.body)) {
+  } else if (const auto* progress = std::get_if<records::Progress>(&event.body)) {
     EncodeProgress(*progress, message->mutable_progress());
   } else {
-    EncodeSummary(std::get<session::RunSummary>(event.body), message->mutable_summary());
+    EncodeSummary(std::get<records::RunSummary>(event.body), message->mutable_summary());
   }
 }
 

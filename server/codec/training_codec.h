@@ -8,6 +8,10 @@
 #include "backprop/v1/training.pb.h"
 #include "backprop/v1/training_service.pb.h"
 #include "server/engine/network.h"
+#include "server/records/answer_records.h"
+#include "server/records/metrics.h"
+#include "server/records/run_config.h"
+#include "server/records/run_events.h"
 #include "server/session/run.h"
 #include "server/session/run_log.h"
 #include "server/session/session.h"
@@ -17,14 +21,14 @@ namespace backprop::codec {
 // Fills in the defaults for training data of `rows` rows. `has_validation`: whether the request
 // provides validation data. INVALID_ARGUMENT with every violation found, with field paths from
 // "config.".
-absl::StatusOr<session::RunConfig> DecodeTrainingConfig(const v1::TrainingConfig& message,
+absl::StatusOr<records::RunConfig> DecodeTrainingConfig(const v1::TrainingConfig& message,
                                                         int64_t rows, bool has_validation);
 
-void EncodeStep(const session::StepOutcome& outcome, const engine::Network& network,
+void EncodeStep(const records::StepOutcome& outcome, const engine::Network& network,
                 v1::StepResponse* message);
-void EncodeMetrics(const session::Metrics& metrics, v1::Metrics* message);
-void EncodeSummary(const session::RunSummary& summary, v1::TrainingSummary* message);
-void EncodeEvent(const session::Run& run, const session::RunEvent& event,
+void EncodeMetrics(const records::Metrics& metrics, v1::Metrics* message);
+void EncodeSummary(const records::RunSummary& summary, v1::TrainingSummary* message);
+void EncodeEvent(const session::Run& run, const records::RunEvent& event,
                  v1::TrainingEvent* message);
 
 }  // namespace backprop::codec

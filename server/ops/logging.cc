@@ -126,23 +126,23 @@ void OnLibraryLine(const rpc::LibraryLine& line) {
               line.text);
 }
 
-const char* NameOf(session::StopReason reason) {
+const char* NameOf(records::StopReason reason) {
   switch (reason) {
-    case session::StopReason::kCompleted:
+    case records::StopReason::kCompleted:
       return "completed";
-    case session::StopReason::kStopped:
+    case records::StopReason::kStopped:
       return "stopped";
-    case session::StopReason::kCancelled:
+    case records::StopReason::kCancelled:
       return "cancelled";
-    case session::StopReason::kDiverged:
+    case records::StopReason::kDiverged:
       return "diverged";
-    case session::StopReason::kModelDeleted:
+    case records::StopReason::kModelDeleted:
       return "model deleted";
-    case session::StopReason::kServerShutdown:
+    case records::StopReason::kServerShutdown:
       return "server shutdown";
-    case session::StopReason::kEarlyStopped:
+    case records::StopReason::kEarlyStopped:
       return "stopped early";
-    case session::StopReason::kDataLost:
+    case records::StopReason::kDataLost:
       return "data lost";
   }
   return "unknown";
@@ -187,7 +187,7 @@ void ReportLeftOut(bool at_end) {
   if (TheSink() != nullptr) TheSink()->Report(at_end);
 }
 
-void LogRun(const session::Run& run, const session::RunSummary& summary) {
+void LogRun(const session::Run& run, const records::RunSummary& summary) {
   const std::string loss =
       summary.metrics.has_value() ? absl::StrCat(", loss ", summary.metrics->loss) : "";
   spdlog::log(spdlog::source_loc{"run", static_cast<int>(summary.stop_reason) + 1, ""},

@@ -12,6 +12,7 @@
 #include <string>
 
 #include "server/ops/config.h"
+#include "server/records/run_events.h"
 #include "server/rpc/context.h"
 #include "server/session/run.h"
 
@@ -27,7 +28,7 @@ void SetUpLogging(const std::string& level, LogFormat format);
 void LogCall(const rpc::CallRecord& call);
 
 // Logs the end of a run, at level info.
-void LogRun(const session::Run& run, const session::RunSummary& summary);
+void LogRun(const session::Run& run, const records::RunSummary& summary);
 
 // Logs a line of a component. Rate-limited by `part`, a string with static lifetime.
 void LogLine(const char* part, spdlog::level::level_enum level, const std::string& line);

@@ -10,6 +10,7 @@
 
 #include "absl/status/statusor.h"
 #include "backprop/v1/training_service.pb.h"
+#include "server/records/request_key.h"
 #include "server/rpc/context.h"
 #include "server/rpc/download_stream.h"
 #include "server/rpc/run_stream.h"
@@ -103,7 +104,7 @@ absl::StatusOr<std::shared_ptr<session::Session>> FindModel(Context* context,
 
 // The request id with a hash of the method and the content; empty without a request id.
 // INVALID_ARGUMENT about `request_id` if it is not valid.
-absl::StatusOr<session::RequestKey> RequestKeyOf(const char* method, const std::string& request_id,
+absl::StatusOr<records::RequestKey> RequestKeyOf(const char* method, const std::string& request_id,
                                                  const google::protobuf::Message& request);
 
 }  // namespace backprop::rpc

@@ -12,8 +12,8 @@
 #include "server/codec/paging.h"
 #include "server/codec/time_codec.h"
 #include "server/codec/training_codec.h"
+#include "server/records/checkpoint.h"
 #include "server/rpc/handlers.h"
-#include "server/session/checkpoint.h"
 #include "server/session/session.h"
 
 namespace backprop::rpc {
@@ -23,7 +23,7 @@ using ModelPtr = std::shared_ptr<session::Session>;
 
 constexpr char kRunPrefix[] = "run-";  // ids with this prefix are for checkpoints of runs
 
-void EncodeCheckpoint(const std::string& model, const session::Checkpoint& checkpoint,
+void EncodeCheckpoint(const std::string& model, const records::Checkpoint& checkpoint,
                       v1::Checkpoint* message) {
   message->set_name(absl::StrCat(model, "/checkpoints/", checkpoint.id));
   message->set_step(checkpoint.step);
@@ -78,7 +78,7 @@ void HandleCreateCheckpoint(Context* context, UnaryCall* call,
   if (!key.ok()) return call->Done(key.status());
   (*model)->CreateCheckpoint({id, *std::move(key), [call] { return call->cancelled(); }},
                              [call, response, name = (*model)->name()](
-                                 const absl::StatusOr<session::CheckpointPtr>& checkpoint) {
+                                 const absl::StatusOr<records::CheckpointPtr>& checkpoint) {
                                if (!checkpoint.ok()) return call->Done(checkpoint.status());
                                EncodeCheckpoint(name, **checkpoint, response->mutable_checkpoint());
                                call->Done(absl::OkStatus());

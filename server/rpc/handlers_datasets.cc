@@ -9,6 +9,7 @@
 #include "server/codec/paging.h"
 #include "server/engine/data.h"
 #include "server/exec/compute_pool.h"
+#include "server/records/dataset_info.h"
 #include "server/rpc/handlers.h"
 #include "server/session/datasets.h"
 
@@ -78,7 +79,7 @@ class DatasetReceiver final : public Receiver<v1::UploadDatasetRequest> {
     } else {
       args.first_row = 0;
     }
-    args.check = [chunk = std::move(chunk)](const session::DatasetInfo& info, engine::Dataset* rows,
+    args.check = [chunk = std::move(chunk)](const records::DatasetInfo& info, engine::Dataset* rows,
                                             std::vector<std::string>* class_names) mutable {
       if (!chunk.ok()) return chunk.status();
       return codec::CheckChunk(info, chunk->claims, rows, class_names);
@@ -91,8 +92,8 @@ class DatasetReceiver final : public Receiver<v1::UploadDatasetRequest> {
     datasets()->Complete(info_.uid, message.rows(), Answer(std::move(next)));
   }
 
-  Datasets::Callback<session::DatasetInfo> Answer(Next next) {
-    return [this, next = std::move(next)](absl::StatusOr<session::DatasetInfo> info) mutable {
+  Datasets::Callback<records::DatasetInfo> Answer(Next next) {
+    return [this, next = std::move(next)](absl::StatusOr<records::DatasetInfo> info) mutable {
       if (!info.ok()) return next(info.status());
       info_ = *std::move(info);
       next(absl::OkStatus());
@@ -103,7 +104,7 @@ class DatasetReceiver final : public Receiver<v1::UploadDatasetRequest> {
   v1::UploadDatasetResponse* const response_;
   bool begun_ = false;
   bool committed_ = false;
-  session::DatasetInfo info_;
+  records::DatasetInfo info_;
 };
 
 }  // namespace

@@ -9,6 +9,8 @@
 #include "server/engine/step.h"
 #include "server/exec/compute_pool.h"
 #include "server/exec/strand.h"
+#include "server/records/answer_records.h"
+#include "server/records/metrics.h"
 #include "server/rpc/handlers.h"
 #include "server/session/errors.h"
 
@@ -55,7 +57,7 @@ void HandleComputeGradients(Context* context, UnaryCall* call,
     }
     codec::EncodeGradients(model->network(), workspace.gradient_bytes(), encoding,
                            response->mutable_gradients());
-    codec::EncodeMetrics(session::MetricsOf(model->network(), result.loss, result.rows),
+    codec::EncodeMetrics(records::MetricsOf(model->network(), result.loss, result.rows),
                          response->mutable_metrics());
     response->set_gradient_norm(result.gradient_norm);
     response->set_weight(result.loss.weight);
@@ -85,7 +87,7 @@ void HandleApplyGradients(Context* context, UnaryCall* call,
   args.key = *std::move(key);
   args.cancelled = [call] { return call->cancelled(); };
   (*model)->Step(std::move(args),
-                 [call, response](const absl::StatusOr<session::StepOutcome>& outcome) {
+                 [call, response](const absl::StatusOr<records::StepOutcome>& outcome) {
                    if (!outcome.ok()) return call->Done(outcome.status());
                    response->set_step(outcome->step);
                    response->set_gradient_norm(outcome->result.gradient_norm);

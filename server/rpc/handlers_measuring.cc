@@ -15,10 +15,10 @@
 #include "server/engine/metrics.h"
 #include "server/engine/step.h"
 #include "server/exec/compute_pool.h"
+#include "server/records/metrics.h"
 #include "server/rpc/handlers.h"
 #include "server/rpc/rows.h"
 #include "server/rpc/sliced_work.h"
-#include "server/session/metrics.h"
 #include "server/session/rows_in_use.h"
 #include "server/session/session.h"
 
@@ -56,7 +56,7 @@ class EvaluateWork {
   }
 
   void Answer(UnaryCall* call) {
-    codec::EncodeMetrics(session::MetricsOf(network(), sum_, data_->rows),
+    codec::EncodeMetrics(records::MetricsOf(network(), sum_, data_->rows),
                          response_->mutable_metrics());
     response_->set_step(state_->step);
     if (collector_.has_value()) {

@@ -7,6 +7,8 @@
 #include "server/codec/names.h"
 #include "server/codec/training_codec.h"
 #include "server/engine/workspace.h"
+#include "server/records/answer_records.h"
+#include "server/records/run_events.h"
 #include "server/rpc/handlers.h"
 #include "server/rpc/rows.h"
 #include "server/session/errors.h"
@@ -128,7 +130,7 @@ void HandleStopTraining(Context* context, UnaryCall* call, const v1::StopTrainin
                            if (!run.ok()) return call->Done(run.status());
                            response->set_run((*run)->name());
                            // The run has ended, so OnFinish calls this before it returns.
-                           (*run)->OnFinish([&](const absl::StatusOr<session::RunSummary>& end) {
+                           (*run)->OnFinish([&](const absl::StatusOr<records::RunSummary>& end) {
                              codec::EncodeSummary(*end, response->mutable_summary());
                            });
                            call->Done(absl::OkStatus());
@@ -162,7 +164,7 @@ void HandleStep(Context* context, UnaryCall* call, const v1::StepRequest& reques
   work->args.cancelled = [call] { return call->cancelled(); };
   const auto model = work->model;
   model->Step(std::move(work->args),
-              [call, response, model](const absl::StatusOr<session::StepOutcome>& outcome) {
+              [call, response, model](const absl::StatusOr<records::StepOutcome>& outcome) {
                 if (!outcome.ok()) return call->Done(outcome.status());
                 codec::EncodeStep(*outcome, model->network(), response);
                 call->Done(absl::OkStatus());

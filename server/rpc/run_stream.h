@@ -14,6 +14,7 @@
 #include "absl/time/clock.h"
 #include "server/base/mutex.h"
 #include "server/codec/training_codec.h"
+#include "server/records/run_events.h"
 #include "server/rpc/context.h"
 #include "server/rpc/hand_over.h"
 #include "server/rpc/status.h"
@@ -136,7 +137,7 @@ class RunStream final : public grpc::ServerWriteReactor<Response>,
         if (event.has_value()) {
           response_.Clear();
           codec::EncodeEvent(*run_, *event, response_.mutable_event());
-          if (const auto* summary = std::get_if<session::RunSummary>(&event->body)) {
+          if (const auto* summary = std::get_if<records::RunSummary>(&event->body)) {
             stop_reason_ = summary->stop_reason;
           }
           writing_ = true;
@@ -169,8 +170,8 @@ class RunStream final : public grpc::ServerWriteReactor<Response>,
   }
 
   absl::Status AfterLastEvent() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
-    if (stop_reason_ == session::StopReason::kModelDeleted) return session::ModelDeleted(model_);
-    if (stop_reason_ == session::StopReason::kServerShutdown) return session::ShuttingDown();
+    if (stop_reason_ == records::StopReason::kModelDeleted) return session::ModelDeleted(model_);
+    if (stop_reason_ == records::StopReason::kServerShutdown) return session::ShuttingDown();
     return absl::OkStatus();
   }
 
@@ -185,7 +186,7 @@ class RunStream final : public grpc::ServerWriteReactor<Response>,
   std::shared_ptr<session::Run> run_ ABSL_GUARDED_BY(mu_);
   absl::Status error_ ABSL_GUARDED_BY(mu_);
   int64_t next_ ABSL_GUARDED_BY(mu_);
-  std::optional<session::StopReason> stop_reason_ ABSL_GUARDED_BY(mu_);
+  std::optional<records::StopReason> stop_reason_ ABSL_GUARDED_BY(mu_);
   bool writing_ ABSL_GUARDED_BY(mu_) = false;
   bool broken_ ABSL_GUARDED_BY(mu_) = false;
   bool cancelled_ ABSL_GUARDED_BY(mu_) = false;

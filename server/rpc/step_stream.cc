@@ -60,14 +60,14 @@ void StepStream::Begin(const v1::StepStreamRequest& request, int64_t sequence) {
   work->args.cancelled = [self = shared_from_this()] { return self->cancelled(); };
   const auto model = work->model;
   model->Step(std::move(work->args), [self = shared_from_this(), model, sequence](
-                                         const absl::StatusOr<session::StepOutcome>& outcome) {
+                                         const absl::StatusOr<records::StepOutcome>& outcome) {
     self->Answer(sequence, model.get(), outcome);
     self->Pump();
   });
 }
 
 void StepStream::Answer(int64_t sequence, const session::Session* model,
-                        const absl::StatusOr<session::StepOutcome>& outcome) {
+                        const absl::StatusOr<records::StepOutcome>& outcome) {
   v1::StepStreamResponse response;
   response.set_sequence(sequence);
   if (outcome.ok()) {

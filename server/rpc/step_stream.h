@@ -14,6 +14,7 @@
 #include "absl/time/clock.h"
 #include "backprop/v1/training_service.pb.h"
 #include "server/base/mutex.h"
+#include "server/records/answer_records.h"
 #include "server/rpc/context.h"
 #include "server/rpc/incoming.h"
 #include "server/session/session.h"
@@ -53,7 +54,7 @@ class StepStream final
 
   void Begin(const v1::StepStreamRequest& request, int64_t sequence);
   void Answer(int64_t sequence, const session::Session* model,
-              const absl::StatusOr<session::StepOutcome>& outcome);
+              const absl::StatusOr<records::StepOutcome>& outcome);
   // Starts the operations that are due.
   void Pump();
   void End(const absl::Status& status);

@@ -7,9 +7,9 @@
 #include "google/protobuf/io/coded_stream.h"
 #include "google/protobuf/io/zero_copy_stream_impl_lite.h"
 #include "server/codec/names.h"
+#include "server/records/request_key.h"
 #include "server/rpc/handlers.h"
 #include "server/rpc/step_stream.h"
-#include "server/session/request_key.h"
 #include "server/session/session.h"
 
 namespace backprop::rpc {
@@ -22,9 +22,9 @@ absl::StatusOr<std::shared_ptr<session::Session>> FindModel(Context* context,
   return context->registry->Find(*id);
 }
 
-absl::StatusOr<session::RequestKey> RequestKeyOf(const char* method, const std::string& request_id,
+absl::StatusOr<records::RequestKey> RequestKeyOf(const char* method, const std::string& request_id,
                                                  const google::protobuf::Message& request) {
-  if (request_id.empty()) return session::RequestKey();
+  if (request_id.empty()) return records::RequestKey();
   const absl::Status status = codec::CheckRequestId(request_id);
   if (!status.ok()) return status;
   std::string content(method);
@@ -34,7 +34,7 @@ absl::StatusOr<session::RequestKey> RequestKeyOf(const char* method, const std::
     coded.SetSerializationDeterministic(true);
     request.SerializeToCodedStream(&coded);
   }
-  return session::RequestKey{request_id, XXH3_64bits(content.data(), content.size())};
+  return records::RequestKey{request_id, XXH3_64bits(content.data(), content.size())};
 }
 
 namespace {

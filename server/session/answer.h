@@ -8,9 +8,9 @@
 
 #include "absl/time/time.h"
 #include "server/base/limits.h"
-#include "server/session/answer_records.h"
-#include "server/session/checkpoint.h"
-#include "server/session/request_key.h"
+#include "server/records/answer_records.h"
+#include "server/records/checkpoint.h"
+#include "server/records/request_key.h"
 #include "server/session/request_ledger.h"
 #include "server/session/run.h"
 
@@ -24,11 +24,11 @@ struct RunAnswer {
 };
 
 // int64_t: the step count after an edit, or 0 after the deletion of a checkpoint.
-using Answer = std::variant<StepOutcome, int64_t, RunAnswer, CheckpointPtr>;
+using Answer = std::variant<records::StepOutcome, int64_t, RunAnswer, records::CheckpointPtr>;
 
 // A response and the key of its request. Without a request id it is not remembered.
 struct KeyedAnswer {
-  RequestKey key;
+  records::RequestKey key;
   absl::Time time;
   Answer answer;
   uint64_t sequence = 0;  // its number in the model's ledger

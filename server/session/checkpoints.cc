@@ -4,23 +4,23 @@
 #include <tuple>
 #include <utility>
 
-#include "server/session/checkpoint_records.h"
+#include "server/records/checkpoint_records.h"
 
 namespace backprop::session {
 
-absl::StatusOr<Checkpoints> Checkpoints::Load(store::Store* store, Uid uid,
+absl::StatusOr<Checkpoints> Checkpoints::Load(store::Store* store, records::Uid uid,
                                               const std::string& model) {
   Checkpoints checkpoints;
   absl::Status status;
-  const std::string prefix = CheckpointsKey(uid);
+  const std::string prefix = records::CheckpointsKey(uid);
   absl::Status scanned = store->Scan(
       store::Table::kCheckpoints, prefix, store::EndOfPrefix(prefix),
       [&](absl::string_view, absl::string_view value) {
-        auto checkpoint = DecodeCheckpoint(value, model);
+        auto checkpoint = records::DecodeCheckpoint(value, model);
         status = checkpoint.status();
         if (!status.ok()) return false;
         const std::string id = checkpoint->id;
-        checkpoints.all_[id] = std::make_shared<const Checkpoint>(*std::move(checkpoint));
+        checkpoints.all_[id] = std::make_shared<const records::Checkpoint>(*std::move(checkpoint));
         return true;
       });
   if (!scanned.ok()) return scanned;
@@ -28,13 +28,14 @@ absl::StatusOr<Checkpoints> Checkpoints::Load(store::Store* store, Uid uid,
   return checkpoints;
 }
 
-CheckpointPtr Checkpoints::Find(const std::string& id) const {
+records::CheckpointPtr Checkpoints::Find(const std::string& id) const {
   const auto it = all_.find(id);
   return it == all_.end() ? nullptr : it->second;
 }
 
-std::vector<CheckpointPtr> Checkpoints::List(const std::string& after, size_t count) const {
-  std::vector<CheckpointPtr> list;
+std::vector<records::CheckpointPtr> Checkpoints::List(const std::string& after,
+                                                      size_t count) const {
+  std::vector<records::CheckpointPtr> list;
   for (auto it = all_.upper_bound(after); it != all_.end() && list.size() < count; ++it) {
     list.push_back(it->second);
   }
@@ -51,33 +52,34 @@ bool Checkpoints::Holds(const std::string& state_hash) const {
                      [&](const auto& entry) { return entry.second->state_hash == state_hash; });
 }
 
-CheckpointPtr Checkpoints::Add(Uid uid, Checkpoint checkpoint, std::string state,
-                               store::WriteBatch* batch) {
+records::CheckpointPtr Checkpoints::Add(records::Uid uid, records::Checkpoint checkpoint,
+                                        std::string state, store::WriteBatch* batch) {
   Remove(uid, checkpoint.id, batch);
-  checkpoint.state_hash = HashOfState(state);
+  checkpoint.state_hash = records::HashOfState(state);
   checkpoint.size_bytes = static_cast<int64_t>(state.size());
   // After Remove, which may delete the same state: the operations of a batch are applied in order.
   if (!Holds(checkpoint.state_hash)) {
-    batch->Put(store::Table::kCheckpoints, CheckpointStateKey(uid, checkpoint.state_hash),
+    batch->Put(store::Table::kCheckpoints, records::CheckpointStateKey(uid, checkpoint.state_hash),
                std::move(state));
   }
-  batch->Put(store::Table::kCheckpoints, CheckpointKey(uid, checkpoint.id),
-             EncodeCheckpoint(checkpoint));
+  batch->Put(store::Table::kCheckpoints, records::CheckpointKey(uid, checkpoint.id),
+             records::EncodeCheckpoint(checkpoint));
   const std::string id = checkpoint.id;
-  return all_[id] = std::make_shared<const Checkpoint>(std::move(checkpoint));
+  return all_[id] = std::make_shared<const records::Checkpoint>(std::move(checkpoint));
 }
 
-void Checkpoints::Remove(Uid uid, const std::string& id, store::WriteBatch* batch) {
+void Checkpoints::Remove(records::Uid uid, const std::string& id, store::WriteBatch* batch) {
   const auto it = all_.find(id);
   if (it == all_.end()) return;
   const std::string hash = it->second->state_hash;
   all_.erase(it);
-  batch->Delete(store::Table::kCheckpoints, CheckpointKey(uid, id));
-  if (!Holds(hash)) batch->Delete(store::Table::kCheckpoints, CheckpointStateKey(uid, hash));
+  batch->Delete(store::Table::kCheckpoints, records::CheckpointKey(uid, id));
+  if (!Holds(hash))
+    batch->Delete(store::Table::kCheckpoints, records::CheckpointStateKey(uid, hash));
 }
 
-void Checkpoints::KeepNewest(Uid uid, int64_t count, store::WriteBatch* batch) {
-  std::vector<CheckpointPtr> periodic;
+void Checkpoints::KeepNewest(records::Uid uid, int64_t count, store::WriteBatch* batch) {
+  std::vector<records::CheckpointPtr> periodic;
   for (const auto& [id, checkpoint] : all_) {
     if (checkpoint->periodic()) periodic.push_back(checkpoint);
   }

@@ -8,8 +8,8 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "server/session/checkpoint.h"
-#include "server/session/keys.h"
+#include "server/records/checkpoint.h"
+#include "server/records/keys.h"
 #include "server/store/store.h"
 
 namespace backprop::session {
@@ -21,32 +21,34 @@ class Checkpoints {
  public:
   // Loads the checkpoints of the model `uid` from the store. DATA_LOSS, naming `model`, if a record
   // is damaged.
-  static absl::StatusOr<Checkpoints> Load(store::Store* store, Uid uid, const std::string& model);
+  static absl::StatusOr<Checkpoints> Load(store::Store* store, records::Uid uid,
+                                          const std::string& model);
 
   // Null if there is no checkpoint with that id.
-  CheckpointPtr Find(const std::string& id) const;
+  records::CheckpointPtr Find(const std::string& id) const;
   // Up to `count` checkpoints with ids greater than `after`, in the order of their ids.
-  std::vector<CheckpointPtr> List(const std::string& after, size_t count) const;
+  std::vector<records::CheckpointPtr> List(const std::string& after, size_t count) const;
   // Number of checkpoints, not counting the periodic ones of runs.
   int64_t lasting() const;
   bool empty() const { return all_.empty(); }
   // Approximate memory use in bytes, without the states, which are in the store.
   int64_t MemoryBytes() const {
-    return static_cast<int64_t>(all_.size()) * (2 * int64_t{sizeof(Checkpoint)});
+    return static_cast<int64_t>(all_.size()) * (2 * int64_t{sizeof(records::Checkpoint)});
   }
 
   // Adds a checkpoint, and replaces one with the same id. `state` is the record of its state, as
   // encoded by EncodeState.
-  CheckpointPtr Add(Uid uid, Checkpoint checkpoint, std::string state, store::WriteBatch* batch);
+  records::CheckpointPtr Add(records::Uid uid, records::Checkpoint checkpoint, std::string state,
+                             store::WriteBatch* batch);
   // Does nothing if there is no checkpoint with that id.
-  void Remove(Uid uid, const std::string& id, store::WriteBatch* batch);
+  void Remove(records::Uid uid, const std::string& id, store::WriteBatch* batch);
   // Removes the oldest periodic checkpoints until at most `count` are left.
-  void KeepNewest(Uid uid, int64_t count, store::WriteBatch* batch);
+  void KeepNewest(records::Uid uid, int64_t count, store::WriteBatch* batch);
 
  private:
   bool Holds(const std::string& state_hash) const;
 
-  std::map<std::string, CheckpointPtr> all_;
+  std::map<std::string, records::CheckpointPtr> all_;
 };
 
 }  // namespace backprop::session

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "server/base/limits.h"
 #include "server/base/status.h"
 #include "server/base/text.h"
 #include "server/engine/loss.h"
@@ -14,7 +15,7 @@ namespace {
 
 using engine::Loss;
 
-absl::Status CheckTargets(const DatasetInfo& info, const engine::Network& network,
+absl::Status CheckTargets(const records::DatasetInfo& info, const engine::Network& network,
                           absl::string_view field) {
   const Loss loss = network.spec().loss.kind;
   if (info.targets_per_row != network.outputs()) {
@@ -36,7 +37,7 @@ absl::Status CheckTargets(const DatasetInfo& info, const engine::Network& networ
 }
 
 // Columns in another order would be used as if they were in the model's order.
-absl::Status CheckFeatureNames(const DatasetInfo& info, const ModelInfo& model,
+absl::Status CheckFeatureNames(const records::DatasetInfo& info, const records::ModelInfo& model,
                                absl::string_view field) {
   if (info.feature_names.empty() || model.feature_names.empty()) return absl::OkStatus();
   if (info.feature_names.size() != model.feature_names.size()) {  // only in a forged record
@@ -54,7 +55,7 @@ absl::Status CheckFeatureNames(const DatasetInfo& info, const ModelInfo& model,
 
 }  // namespace
 
-void AddRows(const engine::Dataset& rows, DatasetInfo* info) {
+void AddRows(const engine::Dataset& rows, records::DatasetInfo* info) {
   info->rows += rows.rows;
   const int64_t row_bytes =
       (rows.inputs_per_row + rows.targets_per_row + (rows.sample_weights.count() > 0 ? 1 : 0)) *
@@ -76,9 +77,10 @@ void AddRows(const engine::Dataset& rows, DatasetInfo* info) {
   }
 }
 
-absl::StatusOr<std::vector<int32_t>> FitClasses(const DatasetInfo& info,
+absl::StatusOr<std::vector<int32_t>> FitClasses(const records::DatasetInfo& info,
                                                 const engine::Network& network,
-                                                const ModelInfo& model, absl::string_view field) {
+                                                const records::ModelInfo& model,
+                                                absl::string_view field) {
   if (info.inputs_per_row != network.inputs()) {
     return base::FieldError(field, absl::StrCat("expected ", network.inputs(), " inputs in a row, ",
                                                 info.name(), " has ", info.inputs_per_row));

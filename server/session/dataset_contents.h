@@ -9,19 +9,20 @@
 #include "absl/strings/string_view.h"
 #include "server/engine/data.h"
 #include "server/engine/network.h"
-#include "server/session/dataset_info.h"
-#include "server/session/model_info.h"
+#include "server/records/dataset_info.h"
+#include "server/records/model_info.h"
 
 namespace backprop::session {
 
 // Updates the counts and ranges in `info` for additional rows, which must have the right shape.
-void AddRows(const engine::Dataset& rows, DatasetInfo* info);
+void AddRows(const engine::Dataset& rows, records::DatasetInfo* info);
 
 // Checks whether a model can use the rows of a dataset: INVALID_ARGUMENT about `field` if not.
 // Returns the model's class for each class of the dataset; empty if the classes are the same.
-absl::StatusOr<std::vector<int32_t>> FitClasses(const DatasetInfo& info,
+absl::StatusOr<std::vector<int32_t>> FitClasses(const records::DatasetInfo& info,
                                                 const engine::Network& network,
-                                                const ModelInfo& model, absl::string_view field);
+                                                const records::ModelInfo& model,
+                                                absl::string_view field);
 
 }  // namespace backprop::session
 

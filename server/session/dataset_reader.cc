@@ -12,9 +12,10 @@
 
 #include "absl/strings/str_cat.h"
 #include "server/base/status.h"
+#include "server/records/frame.h"
+#include "server/records/keys.h"
+#include "server/records/row_records.h"
 #include "server/session/errors.h"
-#include "server/session/frame.h"
-#include "server/session/row_records.h"
 
 namespace backprop::session {
 namespace {
@@ -60,7 +61,7 @@ absl::StatusOr<engine::Buffer> ScratchBuffer(const std::string& directory, engin
 
 class Reader {
  public:
-  Reader(const DatasetInfo& info, const ReadArgs& args) : info_(info), args_(args) {}
+  Reader(const records::DatasetInfo& info, const ReadArgs& args) : info_(info), args_(args) {}
 
   absl::StatusOr<std::shared_ptr<const engine::Dataset>> Read() {
     absl::Status status = MakeRoom();
@@ -121,28 +122,30 @@ class Reader {
     absl::Status status;
     int pieces = 0;
     const int64_t before = next_;
-    absl::Status scanned = args_.store->Scan(
-        store::Table::kDatasetRows, DatasetRowsKey(info_.uid, next_),
-        store::EndOfPrefix(UidKey(info_.uid)), [&](absl::string_view key, absl::string_view value) {
-          status = AddPiece(key, value);
-          return status.ok() && next_ < info_.rows && ++pieces < kPieces;
-        });
+    absl::Status scanned =
+        args_.store->Scan(store::Table::kDatasetRows, records::DatasetRowsKey(info_.uid, next_),
+                          store::EndOfPrefix(records::UidKey(info_.uid)),
+                          [&](absl::string_view key, absl::string_view value) {
+                            status = AddPiece(key, value);
+                            return status.ok() && next_ < info_.rows && ++pieces < kPieces;
+                          });
     if (!scanned.ok()) return scanned;
-    if (status.ok() && next_ == before) return Damaged(info_.name(), MissingRow());
+    if (status.ok() && next_ == before) return records::Damaged(info_.name(), MissingRow());
     return status;
   }
 
   std::string MissingRow() const { return absl::StrCat("row ", next_, " is missing"); }
 
   absl::Status AddPiece(absl::string_view key, absl::string_view value) {
-    if (key != DatasetRowsKey(info_.uid, next_)) return Damaged(info_.name(), MissingRow());
-    const auto piece = DecodePiece(value, info_.data_type, info_.name());
+    if (key != records::DatasetRowsKey(info_.uid, next_))
+      return records::Damaged(info_.name(), MissingRow());
+    const auto piece = records::DecodePiece(value, info_.data_type, info_.name());
     if (!piece.ok()) return piece.status();
     if (piece->rows > info_.rows - next_ || piece->inputs_per_row != info_.inputs_per_row ||
         piece->targets_per_row != info_.targets_per_row ||
         piece->classes.empty() != (info_.targets_per_row > 0) ||
         (piece->sample_weights.count() > 0) != info_.sample_weights) {
-      return Damaged(info_.name(), "its rows do not fit each other");
+      return records::Damaged(info_.name(), "its rows do not fit each other");
     }
     Copy(piece->inputs, info_.inputs_per_row, &rows_.inputs);
     Copy(piece->targets, info_.targets_per_row, &rows_.targets);
@@ -151,7 +154,7 @@ class Reader {
       int32_t c = piece->classes[i];
       if (!args_.classes.empty()) {
         if (c < 0 || static_cast<size_t>(c) >= args_.classes.size()) {
-          return Damaged(info_.name(), "a class has no name");
+          return records::Damaged(info_.name(), "a class has no name");
         }
         c = args_.classes[static_cast<size_t>(c)];
       }
@@ -171,7 +174,7 @@ class Reader {
     for (int64_t i = 0; i < from.count(); ++i) to->Set(at + i, from.Get(i));
   }
 
-  const DatasetInfo& info_;
+  const records::DatasetInfo& info_;
   const ReadArgs& args_;
   engine::Dataset rows_;
   MemoryBudget::Claim memory_;
@@ -180,7 +183,7 @@ class Reader {
 
 }  // namespace
 
-absl::StatusOr<std::shared_ptr<const engine::Dataset>> ReadDataset(const DatasetInfo& info,
+absl::StatusOr<std::shared_ptr<const engine::Dataset>> ReadDataset(const records::DatasetInfo& info,
                                                                    const ReadArgs& args) {
   return Reader(info, args).Read();
 }

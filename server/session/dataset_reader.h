@@ -9,7 +9,7 @@
 
 #include "absl/status/statusor.h"
 #include "server/engine/data.h"
-#include "server/session/dataset_info.h"
+#include "server/records/dataset_info.h"
 #include "server/session/memory_budget.h"
 #include "server/store/store.h"
 
@@ -30,7 +30,7 @@ struct ReadArgs {
 
 // Reads and checks all rows. Blocks. Errors: DATA_LOSS naming the dataset; RESOURCE_EXHAUSTED if
 // the disk of the scratch directory is full or the rows do not fit into memory; UNAVAILABLE.
-absl::StatusOr<std::shared_ptr<const engine::Dataset>> ReadDataset(const DatasetInfo& info,
+absl::StatusOr<std::shared_ptr<const engine::Dataset>> ReadDataset(const records::DatasetInfo& info,
                                                                    const ReadArgs& args);
 
 }  // namespace backprop::session

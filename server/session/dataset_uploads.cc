@@ -5,17 +5,17 @@
 #include "server/base/mutex.h"
 #include "server/base/status.h"
 #include "server/engine/data.h"
+#include "server/records/keys.h"
+#include "server/records/row_records.h"
 #include "server/session/dataset_contents.h"
 #include "server/session/datasets.h"
 #include "server/session/errors.h"
-#include "server/session/keys.h"
-#include "server/session/row_records.h"
 #include "server/store/store.h"
 
 namespace backprop::session {
 namespace {
 
-absl::Status RowsMissing(const DatasetInfo& info, absl::string_view field, int64_t got) {
+absl::Status RowsMissing(const records::DatasetInfo& info, absl::string_view field, int64_t got) {
   return base::ReasonError(
       absl::StatusCode::kFailedPrecondition,
       absl::StrCat(field, ": expected ", info.rows, ", the rows that have come, got ", got),
@@ -33,7 +33,7 @@ engine::Dataset Behind(const engine::Dataset& rows, int64_t skipped) {
 
 }  // namespace
 
-absl::StatusOr<DatasetInfo> Datasets::BeginUpload(UploadArgs args) {
+absl::StatusOr<records::DatasetInfo> Datasets::BeginUpload(UploadArgs args) {
   EntryPtr entry;
   const absl::Status room = archive()->CheckRoom(0);
   {
@@ -49,7 +49,7 @@ absl::StatusOr<DatasetInfo> Datasets::BeginUpload(UploadArgs args) {
     if (entry == nullptr) {
       entry = std::make_shared<Entry>();
       entry->info.id = args.id;
-      entry->info.uid = DrawUid();
+      entry->info.uid = records::DrawUid();
       entry->info.request_id = args.request_id;
       entry->info.labels = std::move(args.labels);
       entry->info.data_type = args.data_type;
@@ -76,7 +76,7 @@ absl::StatusOr<DatasetInfo> Datasets::BeginUpload(UploadArgs args) {
       {"DATASET_EXISTS", {{"dataset", entry->info.name()}}});
 }
 
-void Datasets::Append(AppendArgs args, Callback<DatasetInfo> done) {
+void Datasets::Append(AppendArgs args, Callback<records::DatasetInfo> done) {
   EntryPtr entry;
   {
     const base::MutexLock lock(&mu_);
@@ -88,9 +88,10 @@ void Datasets::Append(AppendArgs args, Callback<DatasetInfo> done) {
   });
 }
 
-void Datasets::DoAppend(const EntryPtr& entry, AppendArgs args, Callback<DatasetInfo> done) {
+void Datasets::DoAppend(const EntryPtr& entry, AppendArgs args,
+                        Callback<records::DatasetInfo> done) {
   const absl::Status fresh = Refresh(entry);
-  DatasetInfo next;
+  records::DatasetInfo next;
   bool gone = false;
   {
     const base::MutexLock lock(&mu_);
@@ -126,8 +127,9 @@ void Datasets::DoAppend(const EntryPtr& entry, AppendArgs args, Callback<Dataset
   const engine::Dataset rows = skipped > 0 ? Behind(args.rows, skipped) : std::move(args.rows);
   store::WriteBatch batch;
   int64_t first = next.rows;
-  for (Piece& piece : EncodeRows(rows)) {
-    batch.Put(store::Table::kDatasetRows, DatasetRowsKey(next.uid, first), std::move(piece.record));
+  for (records::Piece& piece : records::EncodeRows(rows)) {
+    batch.Put(store::Table::kDatasetRows, records::DatasetRowsKey(next.uid, first),
+              std::move(piece.record));
     first += piece.rows;
   }
   if (const absl::Status room = archive()->CheckRoom(static_cast<int64_t>(batch.bytes()));
@@ -149,7 +151,7 @@ void Datasets::DoAppend(const EntryPtr& entry, AppendArgs args, Callback<Dataset
   Store(entry, std::move(next), std::move(batch), store::Durability::kNone, std::move(done));
 }
 
-void Datasets::Complete(Uid uid, int64_t rows, Callback<DatasetInfo> done) {
+void Datasets::Complete(records::Uid uid, int64_t rows, Callback<records::DatasetInfo> done) {
   EntryPtr entry;
   {
     const base::MutexLock lock(&mu_);
@@ -161,9 +163,10 @@ void Datasets::Complete(Uid uid, int64_t rows, Callback<DatasetInfo> done) {
   });
 }
 
-void Datasets::DoComplete(const EntryPtr& entry, int64_t rows, Callback<DatasetInfo> done) {
+void Datasets::DoComplete(const EntryPtr& entry, int64_t rows,
+                          Callback<records::DatasetInfo> done) {
   absl::Status status = Refresh(entry);
-  DatasetInfo next;
+  records::DatasetInfo next;
   {
     const base::MutexLock lock(&mu_);
     next = entry->info;
@@ -187,9 +190,9 @@ void Datasets::DoComplete(const EntryPtr& entry, int64_t rows, Callback<DatasetI
 }
 
 // Stores `next` as the record of the dataset, together with `batch`.
-void Datasets::Store(const EntryPtr& entry, DatasetInfo next, store::WriteBatch batch,
-                     store::Durability durability, Callback<DatasetInfo> done) {
-  batch.Put(store::Table::kDatasets, next.id, EncodeDataset(next));
+void Datasets::Store(const EntryPtr& entry, records::DatasetInfo next, store::WriteBatch batch,
+                     store::Durability durability, Callback<records::DatasetInfo> done) {
+  batch.Put(store::Table::kDatasets, next.id, records::EncodeDataset(next));
   archive()->Commit(std::move(batch), durability, nullptr,
                     [this, entry, next = std::move(next),
                      done = std::move(done)](const absl::Status& status) mutable {

@@ -6,6 +6,8 @@
 #include "server/base/status.h"
 #include "server/engine/data.h"
 #include "server/engine/network.h"
+#include "server/records/keys.h"
+#include "server/records/model_info.h"
 #include "server/session/dataset_contents.h"
 #include "server/session/dataset_reader.h"
 #include "server/session/datasets.h"
@@ -42,8 +44,9 @@ void Datasets::Stop() {
       &mu_, [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) { return !reading_ && to_read_.empty(); });
 }
 
-void Datasets::Use(absl::string_view id, const ModelInfo& model, const engine::Network& network,
-                   const std::string& field, Callback<RowsInUse> done) {
+void Datasets::Use(absl::string_view id, const records::ModelInfo& model,
+                   const engine::Network& network, const std::string& field,
+                   Callback<RowsInUse> done) {
   EntryPtr entry;
   {
     const base::MutexLock lock(&mu_);
@@ -53,8 +56,8 @@ void Datasets::Use(absl::string_view id, const ModelInfo& model, const engine::N
   Read(entry, model, network, field, User::kNew, std::move(done));
 }
 
-void Datasets::UseAgain(Uid uid, const ModelInfo& model, const engine::Network& network,
-                        Callback<RowsInUse> done) {
+void Datasets::UseAgain(records::Uid uid, const records::ModelInfo& model,
+                        const engine::Network& network, Callback<RowsInUse> done) {
   EntryPtr entry;
   {
     const base::MutexLock lock(&mu_);
@@ -72,8 +75,9 @@ absl::Status Datasets::CheckUsable(const Entry& entry, User user) const {
                            {"DATASET_BEING_DELETED", {{"dataset", entry.info.name()}}});
 }
 
-void Datasets::Read(const EntryPtr& entry, const ModelInfo& model, const engine::Network& network,
-                    absl::string_view field, User user, Callback<RowsInUse> done) {
+void Datasets::Read(const EntryPtr& entry, const records::ModelInfo& model,
+                    const engine::Network& network, absl::string_view field, User user,
+                    Callback<RowsInUse> done) {
   const absl::Status fresh = Refresh(entry);
   if (!fresh.ok()) return done(fresh);
   Reading reading;

@@ -7,9 +7,9 @@
 #include "absl/strings/str_cat.h"
 #include "server/base/status.h"
 #include "server/exec/compute_pool.h"
-#include "server/session/answer_records.h"
+#include "server/records/answer_records.h"
+#include "server/records/run_records.h"
 #include "server/session/errors.h"
-#include "server/session/run_records.h"
 #include "server/store/store.h"
 
 namespace backprop::session {
@@ -22,7 +22,7 @@ using SteadyClock = std::chrono::steady_clock;
 // notification that the call is cancelled.
 constexpr auto kReleasePatience = std::chrono::milliseconds(500);
 
-absl::Status DatasetInUse(const DatasetInfo& info, const std::string& user) {
+absl::Status DatasetInUse(const records::DatasetInfo& info, const std::string& user) {
   return base::ReasonError(absl::StatusCode::kFailedPrecondition,
                            absl::StrCat(info.name(), ": ", user, " uses it"),
                            {"DATASET_IN_USE", {{"dataset", info.name()}, {"user", user}}});
@@ -34,7 +34,7 @@ absl::StatusOr<int64_t> Datasets::Open() {
   const absl::Time now = environment_->clock->Now();
   std::map<std::string, EntryPtr, std::less<>> found;
   const auto visit = [&](absl::string_view id, absl::string_view value) {
-    auto info = DecodeDataset(value, id);
+    auto info = records::DecodeDataset(value, id);
     auto entry = std::make_shared<Entry>();
     entry->last_append = now;
     if (info.ok()) {
@@ -48,12 +48,13 @@ absl::StatusOr<int64_t> Datasets::Open() {
   };
   absl::Status scanned = archive()->Scan(store::Table::kDatasets, "", "", visit);
   if (!scanned.ok()) return scanned;
-  const auto answers = ReadRegistryAnswers(archive(), RegistryAnswerKind::kDeleteDataset);
+  const auto answers =
+      records::ReadRegistryAnswers(archive(), records::RegistryAnswerKind::kDeleteDataset);
   if (!answers.ok()) return answers.status();
   const base::MutexLock lock(&mu_);
   entries_ = std::move(found);
   deletions_.Clear();  // a restore has replaced the store
-  for (const RegistryAnswer& answer : *answers) {
+  for (const records::RegistryAnswer& answer : *answers) {
     deletions_.Restore({answer.key, answer.time, answer.sequence, {}});
   }
   return static_cast<int64_t>(entries_.size());
@@ -64,7 +65,7 @@ Datasets::EntryPtr Datasets::Find(absl::string_view id) const {
   return it == entries_.end() ? nullptr : it->second;
 }
 
-Datasets::EntryPtr Datasets::FindByUid(Uid uid) const {
+Datasets::EntryPtr Datasets::FindByUid(records::Uid uid) const {
   for (const auto& [id, entry] : entries_) {
     if (entry->info.uid == uid) return entry;
   }
@@ -114,14 +115,14 @@ absl::Status Datasets::Refresh(const EntryPtr& entry) {
     entries_.erase(id);
     return DatasetNotFound(absl::StrCat("datasets/", id));
   }
-  auto info = DecodeDataset(**value, id);
+  auto info = records::DecodeDataset(**value, id);
   if (!info.ok()) return info.status();
   entry->info = *std::move(info);
   entry->doubtful = false;
   return absl::OkStatus();
 }
 
-absl::StatusOr<DatasetInfo> Datasets::Get(absl::string_view id) {
+absl::StatusOr<records::DatasetInfo> Datasets::Get(absl::string_view id) {
   EntryPtr entry;
   {
     const base::MutexLock lock(&mu_);
@@ -134,7 +135,7 @@ absl::StatusOr<DatasetInfo> Datasets::Get(absl::string_view id) {
   return entry->info;
 }
 
-std::vector<DatasetInfo> Datasets::List(const std::string& after, size_t count) {
+std::vector<records::DatasetInfo> Datasets::List(const std::string& after, size_t count) {
   std::vector<EntryPtr> entries;
   {
     const base::MutexLock lock(&mu_);
@@ -142,7 +143,7 @@ std::vector<DatasetInfo> Datasets::List(const std::string& after, size_t count) 
       entries.push_back(it->second);
     }
   }
-  std::vector<DatasetInfo> list;
+  std::vector<records::DatasetInfo> list;
   for (const EntryPtr& entry : entries) {
     if (list.size() == count) break;
     if (!Refresh(entry).ok()) continue;
@@ -152,7 +153,7 @@ std::vector<DatasetInfo> Datasets::List(const std::string& after, size_t count) 
   return list;
 }
 
-void Datasets::Delete(absl::string_view id, const RequestKey& key,
+void Datasets::Delete(absl::string_view id, const records::RequestKey& key,
                       absl::AnyInvocable<void(absl::Status)> done) {
   EntryPtr entry;
   bool repeated = false;
@@ -223,17 +224,17 @@ absl::Status Datasets::CheckUsers(const EntryPtr& entry) {
 
 // Fails if the dataset is used by a run in the store, which will resume.
 absl::Status Datasets::CheckStoredRuns(const EntryPtr& entry) {
-  DatasetInfo info;
+  records::DatasetInfo info;
   {
     const base::MutexLock lock(&mu_);
     info = entry->info;
   }
   std::string user;
-  const std::string prefix(1, static_cast<char>(RunPart::kRun));
+  const std::string prefix(1, static_cast<char>(records::RunPart::kRun));
   absl::Status scanned = archive()->Scan(
       store::Table::kRuns, prefix, store::EndOfPrefix(prefix),
       [&](absl::string_view, absl::string_view value) {
-        const auto run = DecodeRun(value, "");
+        const auto run = records::DecodeRun(value, "");
         if (run.ok() && info.uid != 0 &&
             (run->training_dataset == info.uid || run->validation_dataset == info.uid)) {
           user = absl::StrCat("models/", run->model, "/runs/", run->number);
@@ -244,7 +245,7 @@ absl::Status Datasets::CheckStoredRuns(const EntryPtr& entry) {
   return user.empty() ? absl::OkStatus() : DatasetInUse(info, user);
 }
 
-void Datasets::DoDelete(const EntryPtr& entry, const RequestKey& key,
+void Datasets::DoDelete(const EntryPtr& entry, const records::RequestKey& key,
                         absl::AnyInvocable<void(absl::Status)> done) {
   absl::Status status = CheckStoredRuns(entry);
   store::WriteBatch batch;
@@ -261,7 +262,7 @@ void Datasets::DoDelete(const EntryPtr& entry, const RequestKey& key,
 }
 
 // Remembers a deletion with a request id, and adds its record to `batch`.
-absl::Status Datasets::RecordDeletion(const RequestKey& key, store::WriteBatch* batch) {
+absl::Status Datasets::RecordDeletion(const records::RequestKey& key, store::WriteBatch* batch) {
   if (key.id.empty()) return absl::OkStatus();
   const absl::Time now = environment_->clock->Now();
   // Again, because the same id may have deleted another dataset meanwhile. It cannot have deleted
@@ -270,22 +271,22 @@ absl::Status Datasets::RecordDeletion(const RequestKey& key, store::WriteBatch* 
   if (!found.ok()) return found.status();
   const uint64_t sequence = deletions_.Record(key, now, {});
   batch->Put(store::Table::kRequests,
-             RegistryAnswerKey(RegistryAnswerKind::kDeleteDataset, 0,
-                               RegistryLedger<std::monostate>::PlaceOf(sequence)),
-             EncodeRegistryAnswer({key, now, sequence, ""}));
+             records::RegistryAnswerKey(records::RegistryAnswerKind::kDeleteDataset, 0,
+                                        RegistryLedger<std::monostate>::PlaceOf(sequence)),
+             records::EncodeRegistryAnswer({key, now, sequence, ""}));
   return absl::OkStatus();
 }
 
-void Datasets::Remove(const EntryPtr& entry, const RequestKey& key, store::WriteBatch batch,
-                      absl::AnyInvocable<void(absl::Status)> done) {
-  DatasetInfo info;
+void Datasets::Remove(const EntryPtr& entry, const records::RequestKey& key,
+                      store::WriteBatch batch, absl::AnyInvocable<void(absl::Status)> done) {
+  records::DatasetInfo info;
   {
     const base::MutexLock lock(&mu_);
     info = entry->info;
   }
   batch.Delete(store::Table::kDatasets, info.id);
   if (info.uid != 0) {
-    batch.DeletePrefix(store::Table::kDatasetRows, UidKey(info.uid));
+    batch.DeletePrefix(store::Table::kDatasetRows, records::UidKey(info.uid));
   }
   archive()->Commit(
       std::move(batch), store::Durability::kSync, nullptr,

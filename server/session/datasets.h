@@ -23,9 +23,11 @@
 #include "server/engine/data.h"
 #include "server/engine/network.h"
 #include "server/engine/spec.h"
-#include "server/session/dataset_info.h"
+#include "server/records/dataset_info.h"
+#include "server/records/keys.h"
+#include "server/records/model_info.h"
+#include "server/records/request_key.h"
 #include "server/session/environment.h"
-#include "server/session/model_info.h"
 #include "server/session/request_ledger.h"
 #include "server/session/rows_in_use.h"
 #include "server/store/store.h"
@@ -58,44 +60,44 @@ class Datasets {
     std::map<std::string, std::string> labels;
     std::vector<std::string> feature_names = {};
   };
-  absl::StatusOr<DatasetInfo> BeginUpload(UploadArgs args);
+  absl::StatusOr<records::DatasetInfo> BeginUpload(UploadArgs args);
   // Appends rows. `first_row` is the number of the first of them; rows that the dataset already has
   // are skipped. `check` is called first, in the order of the upload, and may change the classes of
   // the rows and the class names. Errors: those of `check`; FAILED_PRECONDITION (ROWS_MISSING) if
   // rows before `first_row` are missing; RESOURCE_EXHAUSTED; NOT_FOUND; NOT_STORED. If `check`
   // returns INVALID_ARGUMENT or the disk is full, an incomplete upload is deleted.
   struct AppendArgs {
-    Uid uid = 0;
+    records::Uid uid = 0;
     int64_t first_row = 0;
     engine::Dataset rows;
-    absl::AnyInvocable<absl::Status(const DatasetInfo&, engine::Dataset*,
+    absl::AnyInvocable<absl::Status(const records::DatasetInfo&, engine::Dataset*,
                                     std::vector<std::string>* class_names)>
         check;
   };
-  void Append(AppendArgs args, Callback<DatasetInfo> done);
+  void Append(AppendArgs args, Callback<records::DatasetInfo> done);
   // Completes the upload if the dataset has `rows` rows. Errors: INVALID_ARGUMENT;
   // FAILED_PRECONDITION (ROWS_MISSING); NOT_FOUND; NOT_STORED.
-  void Complete(Uid uid, int64_t rows, Callback<DatasetInfo> done);
+  void Complete(records::Uid uid, int64_t rows, Callback<records::DatasetInfo> done);
 
   bool empty() const {
     const base::MutexLock lock(&mu_);
     return entries_.empty();
   }
-  absl::StatusOr<DatasetInfo> Get(absl::string_view id);
+  absl::StatusOr<records::DatasetInfo> Get(absl::string_view id);
   // Up to `count` datasets with ids greater than `after`, by id, without damaged ones.
-  std::vector<DatasetInfo> List(const std::string& after, size_t count);
+  std::vector<records::DatasetInfo> List(const std::string& after, size_t count);
   // Errors: NOT_FOUND; FAILED_PRECONDITION (DATASET_IN_USE) if the dataset is still in use after
   // kReleasePatience, the time in which a run ends after its call was cancelled. While a deletion
   // searches for stored runs that use the dataset, new users get UNAVAILABLE.
-  void Delete(absl::string_view id, const RequestKey& key,
+  void Delete(absl::string_view id, const records::RequestKey& key,
               absl::AnyInvocable<void(absl::Status)> done);
 
   // Reads the rows in the form that a model takes. The model is a user of the dataset until the
   // result is released. Errors name `field`.
-  void Use(absl::string_view id, const ModelInfo& model, const engine::Network& network,
+  void Use(absl::string_view id, const records::ModelInfo& model, const engine::Network& network,
            const std::string& field, Callback<RowsInUse> done);
   // The same for a run that resumes. Also succeeds while the dataset is being deleted.
-  void UseAgain(Uid uid, const ModelInfo& model, const engine::Network& network,
+  void UseAgain(records::Uid uid, const records::ModelInfo& model, const engine::Network& network,
                 Callback<RowsInUse> done);
 
   // Deletes incomplete uploads without activity for base::kUploadAge (if the disk is full,
@@ -110,7 +112,7 @@ class Datasets {
   // How rows were converted: the precision, and the new number of each class.
   using Form = std::pair<engine::DataType, std::vector<int32_t>>;
   struct Entry {
-    DatasetInfo info;
+    records::DatasetInfo info;
     absl::Time last_append;
     bool busy = false;      // a change is under way
     bool doubtful = false;  // `info` may differ from the store; Refresh reads it again
@@ -124,37 +126,37 @@ class Datasets {
   // A deletion. It fails if the dataset is still in use at `deadline`.
   struct Deletion {
     EntryPtr entry;
-    RequestKey key;
+    records::RequestKey key;
     std::chrono::steady_clock::time_point deadline;
     absl::AnyInvocable<void(absl::Status)> done;
   };
   class InUse;
   struct Reading {
     EntryPtr entry;
-    DatasetInfo info;
+    records::DatasetInfo info;
     Form form;
     std::string user;
     Callback<RowsInUse> done;
   };
 
   EntryPtr Find(absl::string_view id) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  EntryPtr FindByUid(Uid uid) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  EntryPtr FindByUid(records::Uid uid) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // Runs `change` when no other change of the entry is under way. The change must end with
   // Finish().
   void Begin(const EntryPtr& entry, absl::AnyInvocable<void()> change);
   void Finish(const EntryPtr& entry);
   absl::Status Refresh(const EntryPtr& entry);
-  void DoAppend(const EntryPtr& entry, AppendArgs args, Callback<DatasetInfo> done);
-  void DoComplete(const EntryPtr& entry, int64_t rows, Callback<DatasetInfo> done);
-  void Store(const EntryPtr& entry, DatasetInfo next, store::WriteBatch batch,
-             store::Durability durability, Callback<DatasetInfo> done);
-  void DoDelete(const EntryPtr& entry, const RequestKey& key,
+  void DoAppend(const EntryPtr& entry, AppendArgs args, Callback<records::DatasetInfo> done);
+  void DoComplete(const EntryPtr& entry, int64_t rows, Callback<records::DatasetInfo> done);
+  void Store(const EntryPtr& entry, records::DatasetInfo next, store::WriteBatch batch,
+             store::Durability durability, Callback<records::DatasetInfo> done);
+  void DoDelete(const EntryPtr& entry, const records::RequestKey& key,
                 absl::AnyInvocable<void(absl::Status)> done);
-  absl::Status RecordDeletion(const RequestKey& key, store::WriteBatch* batch)
+  absl::Status RecordDeletion(const records::RequestKey& key, store::WriteBatch* batch)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // Deletes the dataset, complete or not, and calls Finish(). `key`: of the request to delete it,
   // which is forgotten if the dataset cannot be deleted.
-  void Remove(const EntryPtr& entry, const RequestKey& key, store::WriteBatch batch,
+  void Remove(const EntryPtr& entry, const records::RequestKey& key, store::WriteBatch batch,
               absl::AnyInvocable<void(absl::Status)> done);
   absl::Status CheckUsers(const EntryPtr& entry);
   void BeginDelete(Deletion deletion);
@@ -165,7 +167,7 @@ class Datasets {
   // time.
   enum class User { kNew, kGoesOn };
   absl::Status CheckUsable(const Entry& entry, User user) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  void Read(const EntryPtr& entry, const ModelInfo& model, const engine::Network& network,
+  void Read(const EntryPtr& entry, const records::ModelInfo& model, const engine::Network& network,
             absl::string_view field, User user, Callback<RowsInUse> done);
   void ReadLoop();
   RowsInUse Hold(const EntryPtr& entry, std::shared_ptr<const engine::Dataset> rows,

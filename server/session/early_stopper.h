@@ -7,16 +7,16 @@
 #include <memory>
 
 #include "server/engine/network.h"
-#include "server/session/run_config.h"
+#include "server/records/run_config.h"
 
 namespace backprop::session {
 
 // Thread-compatible.
 class EarlyStopper {
  public:
-  explicit EarlyStopper(const EarlyStopping& config) : config_(config) {}
+  explicit EarlyStopper(const records::EarlyStopping& config) : config_(config) {}
   // Continues from the state of another early stopper.
-  EarlyStopper(const EarlyStopping& config, double best_loss, int64_t best_iteration,
+  EarlyStopper(const records::EarlyStopping& config, double best_loss, int64_t best_iteration,
                int64_t bad_epochs, std::shared_ptr<const engine::State> best_state)
       : config_(config),
         best_loss_(best_loss),
@@ -47,7 +47,7 @@ class EarlyStopper {
   const std::shared_ptr<const engine::State>& best_state() const { return best_state_; }
 
  private:
-  const EarlyStopping config_;
+  const records::EarlyStopping config_;
   double best_loss_ = std::numeric_limits<double>::infinity();
   int64_t best_iteration_ = 0;
   int64_t bad_epochs_ = 0;

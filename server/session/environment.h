@@ -16,6 +16,7 @@
 #include "server/base/mutex.h"
 #include "server/engine/spec.h"
 #include "server/exec/compute_pool.h"
+#include "server/records/run_events.h"
 #include "server/session/memory_budget.h"
 #include "server/session/run.h"
 #include "server/store/store.h"
@@ -37,7 +38,7 @@ struct Environment {
   const base::Clock* clock;
   base::Limits limits;
   // Called for each run that ends, to log it.
-  std::function<void(const Run&, const RunSummary&)> on_run_end;
+  std::function<void(const Run&, const records::RunSummary&)> on_run_end;
   // Store of models; null: models are only in memory.
   store::Store* store = nullptr;
   // Store of checkpoints and datasets: `store`, or one in memory. Never null in a server.

@@ -3,8 +3,9 @@
 #include <utility>
 #include <variant>
 
-#include "server/session/answer_records.h"
-#include "server/session/model_records.h"
+#include "server/records/answer_records.h"
+#include "server/records/checkpoint.h"
+#include "server/records/model_records.h"
 
 namespace backprop::session {
 namespace {
@@ -15,31 +16,32 @@ constexpr int64_t kMostLoggedSteps = 256;
 constexpr int64_t kMostLoggedStates = 4;
 
 // Of a run the record has the number.
-StoredAnswer RecordOf(const KeyedAnswer& keyed) {
-  StoredAnswer stored{keyed.key, keyed.time, keyed.sequence, {}};
-  if (const auto* step = std::get_if<StepOutcome>(&keyed.answer)) {
+records::StoredAnswer RecordOf(const KeyedAnswer& keyed) {
+  records::StoredAnswer stored{keyed.key, keyed.time, keyed.sequence, {}};
+  if (const auto* step = std::get_if<records::StepOutcome>(&keyed.answer)) {
     stored.answer = *step;
   } else if (const auto* edited = std::get_if<int64_t>(&keyed.answer)) {
     stored.answer = *edited;
-  } else if (const auto* checkpoint = std::get_if<CheckpointPtr>(&keyed.answer)) {
+  } else if (const auto* checkpoint = std::get_if<records::CheckpointPtr>(&keyed.answer)) {
     stored.answer = *checkpoint;
   } else {
-    stored.answer = RunNumber{std::get<RunAnswer>(keyed.answer).number};
+    stored.answer = records::RunNumber{std::get<RunAnswer>(keyed.answer).number};
   }
   return stored;
 }
 
 }  // namespace
 
-void Journal::Step(const engine::State& next, const StepInput& work, const KeyedAnswer& answer,
-                   Done done) {
+void Journal::Step(const engine::State& next, const records::StepInput& work,
+                   const KeyedAnswer& answer, Done done) {
   const auto state_bytes = static_cast<int64_t>(next.values.size_bytes());
-  const int64_t work_bytes = BytesOf(work);
+  const int64_t work_bytes = records::BytesOf(work);
   const bool log = work_bytes < state_bytes && logged_steps_ < kMostLoggedSteps &&
                    logged_bytes_ + work_bytes <= kMostLoggedStates * state_bytes;
   if (!log) return State(next, answer, std::move(done));
   store::WriteBatch batch;
-  batch.Put(store::Table::kLog, LoggedStepKey(uid_, next.step), EncodeLoggedStep(work));
+  batch.Put(store::Table::kLog, records::LoggedStepKey(uid_, next.step),
+            records::EncodeLoggedStep(work));
   ++logged_steps_;
   logged_bytes_ += work_bytes;
   last_logged_ = next.step;
@@ -61,37 +63,40 @@ void Journal::Answer(const KeyedAnswer& answer, Done done) {
 }
 
 void Journal::AddState(const engine::State& next, store::WriteBatch* batch) {
-  batch->Put(store::Table::kStates, UidKey(uid_), EncodeState(next));
+  batch->Put(store::Table::kStates, records::UidKey(uid_), records::EncodeState(next));
   for (; logged_steps_ > 0; --logged_steps_) {
-    batch->Delete(store::Table::kLog, LoggedStepKey(uid_, last_logged_ - logged_steps_ + 1));
+    batch->Delete(store::Table::kLog,
+                  records::LoggedStepKey(uid_, last_logged_ - logged_steps_ + 1));
   }
   logged_bytes_ = 0;
 }
 
 void Journal::AddAnswer(const KeyedAnswer& answer, store::WriteBatch* batch) {
   if (answer.key.id.empty()) return;
-  batch->Put(store::Table::kRequests, AnswerKey(uid_, ModelLedger::PlaceOf(answer.sequence)),
-             EncodeAnswer(RecordOf(answer)));
+  batch->Put(store::Table::kRequests,
+             records::AnswerKey(uid_, ModelLedger::PlaceOf(answer.sequence)),
+             records::EncodeAnswer(RecordOf(answer)));
 }
 
 void Journal::AddDeletion(size_t responses, int64_t run, store::WriteBatch* batch) {
-  batch->Delete(store::Table::kStates, UidKey(uid_));
+  batch->Delete(store::Table::kStates, records::UidKey(uid_));
   if (broken()) {  // it is unknown what the store holds of the model
     for (const store::Table table :
          {store::Table::kRequests, store::Table::kLog, store::Table::kChunks}) {
-      batch->DeletePrefix(table, UidKey(uid_));
+      batch->DeletePrefix(table, records::UidKey(uid_));
     }
   }
   for (; logged_steps_ > 0; --logged_steps_) {
-    batch->Delete(store::Table::kLog, LoggedStepKey(uid_, last_logged_ - logged_steps_ + 1));
+    batch->Delete(store::Table::kLog,
+                  records::LoggedStepKey(uid_, last_logged_ - logged_steps_ + 1));
   }
   for (size_t place = 0; place < responses; ++place) {
-    batch->Delete(store::Table::kRequests, AnswerKey(uid_, static_cast<uint8_t>(place)));
+    batch->Delete(store::Table::kRequests, records::AnswerKey(uid_, static_cast<uint8_t>(place)));
   }
-  for (const RunPart part : kRunParts) {
-    batch->Delete(store::Table::kRuns, RunKey(uid_, part));
+  for (const records::RunPart part : records::kRunParts) {
+    batch->Delete(store::Table::kRuns, records::RunKey(uid_, part));
   }
-  if (run > 0) batch->DeletePrefix(store::Table::kChunks, ChunksKey(uid_, run));
+  if (run > 0) batch->DeletePrefix(store::Table::kChunks, records::ChunksKey(uid_, run));
 }
 
 void Journal::Commit(store::WriteBatch batch, Done done) {

@@ -10,9 +10,9 @@
 #include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
 #include "server/engine/network.h"
+#include "server/records/keys.h"
+#include "server/records/row_records.h"
 #include "server/session/answer.h"
-#include "server/session/keys.h"
-#include "server/session/row_records.h"
 #include "server/store/store.h"
 
 namespace backprop::session {
@@ -25,13 +25,13 @@ class Journal {
  public:
   using Done = store::Store::Done;
 
-  Journal(store::Store* store, Uid uid, store::Durability durability)
+  Journal(store::Store* store, records::Uid uid, store::Durability durability)
       : store_(store),
         uid_(uid),
         durability_(durability),
         chain_(std::make_shared<store::Chain>()) {}
 
-  Uid uid() const { return uid_; }
+  records::Uid uid() const { return uid_; }
   store::Durability durability() const { return durability_; }
   bool broken() const { return chain_->broken(); }
   // Rejects all later changes; the session must be loaded again.
@@ -40,7 +40,8 @@ class Journal {
 
   // Stores a step: the next state or the work that produced it, whichever is smaller. Stores the
   // state if the log is so long that loading the model would be slow.
-  void Step(const engine::State& next, const StepInput& work, const KeyedAnswer& answer, Done done);
+  void Step(const engine::State& next, const records::StepInput& work, const KeyedAnswer& answer,
+            Done done);
 
   // Stores a state that is not the result of a logged step.
   void State(const engine::State& next, const KeyedAnswer& answer, Done done);
@@ -63,7 +64,7 @@ class Journal {
 
  private:
   store::Store* const store_;
-  const Uid uid_;
+  const records::Uid uid_;
   const store::Durability durability_;
   const std::shared_ptr<store::Chain> chain_;
   // Steps in the log since the last stored state.

@@ -12,11 +12,15 @@
 #include "server/engine/network.h"
 #include "server/engine/step.h"
 #include "server/engine/workspace.h"
-#include "server/session/answer_records.h"
-#include "server/session/frame.h"
-#include "server/session/model_records.h"
-#include "server/session/row_records.h"
-#include "server/session/run_records.h"
+#include "server/records/answer_records.h"
+#include "server/records/checkpoint.h"
+#include "server/records/frame.h"
+#include "server/records/keys.h"
+#include "server/records/model_records.h"
+#include "server/records/request_key.h"
+#include "server/records/row_records.h"
+#include "server/records/run_events.h"
+#include "server/records/run_records.h"
 #include "server/store/store.h"
 
 namespace backprop::session {
@@ -32,7 +36,7 @@ class Loader {
     const auto value = store()->Get(store::Table::kModels, id_);
     if (!value.ok()) return value.status();
     if (!value->has_value()) return nullptr;
-    auto model = DecodeModel(**value, id_);
+    auto model = records::DecodeModel(**value, id_);
     if (!model.ok()) return model.status();
     uid_ = model->uid;
     start_.uid = uid_;
@@ -53,10 +57,10 @@ class Loader {
   store::Store* store() const { return environment_->store; }
   const engine::Network& network() const { return *start_.network; }
 
-  absl::Status ReadModel(const StoredModel& model) {
+  absl::Status ReadModel(const records::StoredModel& model) {
     auto decoded = environment_->decode_spec(model.spec);
     if (!decoded.ok()) {
-      return Damaged(name_, absl::StrCat("its spec: ", decoded.status().message()));
+      return records::Damaged(name_, absl::StrCat("its spec: ", decoded.status().message()));
     }
     start_.info.id = id_;
     start_.info.labels = model.labels;
@@ -71,10 +75,10 @@ class Loader {
   }
 
   absl::Status ReadState() {
-    const auto value = store()->Get(store::Table::kStates, UidKey(uid_));
+    const auto value = store()->Get(store::Table::kStates, records::UidKey(uid_));
     if (!value.ok()) return value.status();
-    if (!value->has_value()) return Damaged(name_, "its state is missing");
-    auto state = DecodeState(**value, network(), name_);
+    if (!value->has_value()) return records::Damaged(name_, "its state is missing");
+    auto state = records::DecodeState(**value, network(), name_);
     if (!state.ok()) return state.status();
     state_ = *std::move(state);
     return absl::OkStatus();
@@ -87,14 +91,15 @@ class Loader {
     engine::Workspace workspace;
     auto next = std::make_shared<engine::State>(network());
     absl::Status scanned = store()->Scan(
-        store::Table::kLog, LoggedStepKey(uid_, state_->step + 1), store::EndOfPrefix(UidKey(uid_)),
+        store::Table::kLog, records::LoggedStepKey(uid_, state_->step + 1),
+        store::EndOfPrefix(records::UidKey(uid_)),
         [&](absl::string_view key, absl::string_view value) {
           const int64_t step = state_->step + 1;
-          if (key != LoggedStepKey(uid_, step)) {
-            status = Damaged(name_, absl::StrCat("logged step ", step, " is missing"));
+          if (key != records::LoggedStepKey(uid_, step)) {
+            status = records::Damaged(name_, absl::StrCat("logged step ", step, " is missing"));
             return false;
           }
-          const auto logged = DecodeLoggedStep(value, network(), name_);
+          const auto logged = records::DecodeLoggedStep(value, network(), name_);
           if (!logged.ok()) {
             status = logged.status();
             return false;
@@ -110,7 +115,7 @@ class Loader {
           }
           std::swap(state_, next);
           ++steps;
-          bytes += BytesOf(logged->work);
+          bytes += records::BytesOf(logged->work);
           return true;
         });
     if (!scanned.ok()) return scanned;
@@ -127,49 +132,52 @@ class Loader {
   }
 
   absl::Status ReadFinishedRun() {
-    const auto value = store()->Get(store::Table::kRuns, RunKey(uid_, RunPart::kFinished));
+    const auto value =
+        store()->Get(store::Table::kRuns, records::RunKey(uid_, records::RunPart::kFinished));
     if (!value.ok()) return value.status();
     if (!value->has_value()) return absl::OkStatus();
-    auto finished = DecodeFinishedRun(**value, name_);
+    auto finished = records::DecodeFinishedRun(**value, name_);
     if (!finished.ok()) return finished.status();
     start_.run_count = finished->number;
-    start_.latest_run =
-        std::make_shared<Run>(absl::StrCat(name_, "/runs/", finished->number), finished->number,
-                              finished->config, RequestKey(), false, std::move(finished->log));
+    start_.latest_run = std::make_shared<Run>(
+        absl::StrCat(name_, "/runs/", finished->number), finished->number, finished->config,
+        records::RequestKey(), false, std::move(finished->log));
     start_.latest_run->Finish(finished->summary);
     start_.unfinished = std::move(finished->unfinished);
     return absl::OkStatus();
   }
 
-  absl::StatusOr<std::shared_ptr<const engine::Dataset>> ReadRows(int64_t run, RowsOf which,
+  absl::StatusOr<std::shared_ptr<const engine::Dataset>> ReadRows(int64_t run,
+                                                                  records::RowsOf which,
                                                                   uint32_t pieces) {
     if (pieces == 0) return nullptr;
     std::vector<std::string> values;
     for (uint32_t piece = 0; piece < pieces; ++piece) {
-      auto value = store()->Get(store::Table::kChunks, ChunkKey(uid_, run, which, piece));
+      auto value = store()->Get(store::Table::kChunks, records::ChunkKey(uid_, run, which, piece));
       if (!value.ok()) return value.status();
-      if (!value->has_value()) return Damaged(name_, "rows of its run are missing");
+      if (!value->has_value()) return records::Damaged(name_, "rows of its run are missing");
       values.push_back(**std::move(value));
     }
-    auto rows = DecodeRows(values, network(), name_);
+    auto rows = records::DecodeRows(values, network(), name_);
     if (!rows.ok()) return rows.status();
     return std::make_shared<const engine::Dataset>(*std::move(rows));
   }
 
   absl::Status ReadRun() {
-    const auto value = store()->Get(store::Table::kRuns, RunKey(uid_, RunPart::kRun));
+    const auto value =
+        store()->Get(store::Table::kRuns, records::RunKey(uid_, records::RunPart::kRun));
     if (!value.ok()) return value.status();
     if (!value->has_value()) return absl::OkStatus();
-    const auto run = DecodeRun(**value, name_);
+    const auto run = records::DecodeRun(**value, name_);
     if (!run.ok()) return run.status();
     start_.run_count = run->number;
     start_.unfinished = nullptr;                 // this run has made later steps
     if (!run->resumes) return absl::OkStatus();  // it ended with the server; its state is kept
-    auto training = ReadRows(run->number, RowsOf::kTraining, run->training_chunks);
+    auto training = ReadRows(run->number, records::RowsOf::kTraining, run->training_chunks);
     if (!training.ok()) return training.status();
-    auto validation = ReadRows(run->number, RowsOf::kValidation, run->validation_chunks);
+    auto validation = ReadRows(run->number, records::RowsOf::kValidation, run->validation_chunks);
     if (!validation.ok()) return validation.status();
-    RunLogImage log;
+    records::RunLogImage log;
     Session::ResumeArgs resume;
     resume.data = {*std::move(training), *std::move(validation)};
     resume.start_step = run->start_step;
@@ -183,16 +191,18 @@ class Loader {
     return absl::OkStatus();
   }
 
-  absl::Status ReadMark(Session::ResumeArgs* resume, RunLogImage* log) {
-    const auto value = store()->Get(store::Table::kRuns, RunKey(uid_, RunPart::kMark));
+  absl::Status ReadMark(Session::ResumeArgs* resume, records::RunLogImage* log) {
+    const auto value =
+        store()->Get(store::Table::kRuns, records::RunKey(uid_, records::RunPart::kMark));
     if (!value.ok()) return value.status();
     if (!value->has_value()) return absl::OkStatus();
-    auto mark = DecodeMark(**value, name_);
+    auto mark = records::DecodeMark(**value, name_);
     if (!mark.ok()) return mark.status();
-    const auto best = store()->Get(store::Table::kRuns, RunKey(uid_, RunPart::kBest));
+    const auto best =
+        store()->Get(store::Table::kRuns, records::RunKey(uid_, records::RunPart::kBest));
     if (!best.ok()) return best.status();
     if (best->has_value()) {
-      auto state = DecodeState(**best, network(), name_);
+      auto state = records::DecodeState(**best, network(), name_);
       if (!state.ok()) return state.status();
       mark->mark.best_state = *std::move(state);
     }
@@ -202,13 +212,13 @@ class Loader {
   }
 
   absl::Status ReadAnswers() {
-    std::vector<StoredAnswer> answers;
+    std::vector<records::StoredAnswer> answers;
     absl::Status status;
-    const std::string prefix = UidKey(uid_);
+    const std::string prefix = records::UidKey(uid_);
     absl::Status scanned =
         store()->Scan(store::Table::kRequests, prefix, store::EndOfPrefix(prefix),
                       [&](absl::string_view, absl::string_view value) {
-                        auto answer = DecodeAnswer(value, name_);
+                        auto answer = records::DecodeAnswer(value, name_);
                         if (!answer.ok()) {
                           status = answer.status();
                           return false;
@@ -220,18 +230,19 @@ class Loader {
     if (!status.ok()) return status;
     std::sort(answers.begin(), answers.end(),
               [](const auto& a, const auto& b) { return a.sequence < b.sequence; });
-    for (const StoredAnswer& stored : answers) {
+    for (const records::StoredAnswer& stored : answers) {
       start_.answers.push_back({stored.key, stored.time, AnswerOf(stored), stored.sequence});
     }
     return absl::OkStatus();
   }
 
   // A response with the run that the record names, if it is still known.
-  Answer AnswerOf(const StoredAnswer& stored) const {
-    if (const auto* step = std::get_if<StepOutcome>(&stored.answer)) return *step;
+  Answer AnswerOf(const records::StoredAnswer& stored) const {
+    if (const auto* step = std::get_if<records::StepOutcome>(&stored.answer)) return *step;
     if (const auto* edited = std::get_if<int64_t>(&stored.answer)) return *edited;
-    if (const auto* checkpoint = std::get_if<CheckpointPtr>(&stored.answer)) return *checkpoint;
-    RunAnswer answer{std::get<RunNumber>(stored.answer).number, nullptr};
+    if (const auto* checkpoint = std::get_if<records::CheckpointPtr>(&stored.answer))
+      return *checkpoint;
+    RunAnswer answer{std::get<records::RunNumber>(stored.answer).number, nullptr};
     for (const auto& run : {start_.latest_run, resume_.has_value() ? resume_->run : nullptr}) {
       if (run != nullptr && run->number() == answer.number) answer.run = run;
     }
@@ -248,7 +259,7 @@ class Loader {
   Environment* const environment_;
   const std::string id_;
   const std::string name_;
-  Uid uid_ = 0;
+  records::Uid uid_ = 0;
   SessionStart start_;
   std::shared_ptr<engine::State> state_;
   std::string made_by_;  // instruction set of logged steps if it is not this machine's

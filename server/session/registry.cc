@@ -12,11 +12,12 @@
 #include "server/base/status.h"
 #include "server/engine/network.h"
 #include "server/engine/spec.h"
-#include "server/session/answer_records.h"
+#include "server/records/answer_records.h"
+#include "server/records/model_records.h"
+#include "server/records/run_events.h"
 #include "server/session/datasets.h"
 #include "server/session/errors.h"
 #include "server/session/loader.h"
-#include "server/session/model_records.h"
 #include "server/store/store.h"
 
 namespace backprop::session {
@@ -238,7 +239,7 @@ void Registry::Create(CreateArgs args, Created done) {
             return EvictBeyondLimit();
           }
           Remove(session, Removal::kNeverStored);
-          session->StopRun(StopReason::kModelDeleted, ModelDeleted(session->name()));
+          session->StopRun(records::StopReason::kModelDeleted, ModelDeleted(session->name()));
           done(NotStored(session->name(), status));
         });
   };
@@ -270,7 +271,7 @@ absl::StatusOr<std::shared_ptr<Session>> Registry::Insert(
   start.state = *std::move(initial);
   start.create_time = environment_->clock->Now();
   start.created_by = args->key;
-  start.uid = DrawUid();
+  start.uid = records::DrawUid();
   if (environment_->store != nullptr) {
     start.journal.emplace(environment_->store, start.uid, args->durability);
   }
@@ -286,7 +287,7 @@ absl::StatusOr<std::shared_ptr<Session>> Registry::Insert(
 }
 
 // From now on a retry gets the model with that id, or MODEL_DELETED if it was deleted.
-void Registry::SettleCreation(const RequestKey& key, const std::string& id) {
+void Registry::SettleCreation(const records::RequestKey& key, const std::string& id) {
   if (key.id.empty()) return;
   Shard& shard = ShardOf(key.id);
   const base::MutexLock lock(&shard.mu);
@@ -298,9 +299,11 @@ store::WriteBatch Registry::CreationRecord(const CreateArgs& args, const Reserva
   store::WriteBatch batch;
   if (args.key.id.empty() || environment_->store == nullptr) return batch;
   batch.Put(store::Table::kRequests,
-            RegistryAnswerKey(RegistryAnswerKind::kCreate, IndexOf(ShardOf(args.key.id)),
-                              RegistryLedger<Creation>::PlaceOf(reservation.sequence)),
-            EncodeRegistryAnswer({args.key, reservation.time, reservation.sequence, args.info.id}));
+            records::RegistryAnswerKey(records::RegistryAnswerKind::kCreate,
+                                       IndexOf(ShardOf(args.key.id)),
+                                       RegistryLedger<Creation>::PlaceOf(reservation.sequence)),
+            records::EncodeRegistryAnswer(
+                {args.key, reservation.time, reservation.sequence, args.info.id}));
   return batch;
 }
 
@@ -340,7 +343,7 @@ void Registry::RemoveStored(const std::shared_ptr<Session>& session,
                  });
 }
 
-void Registry::Delete(absl::string_view id, const RequestKey& key, Done done) {
+void Registry::Delete(absl::string_view id, const records::RequestKey& key, Done done) {
   if (environment_->draining) return done(ShuttingDown());
   const auto repeated = IsRepeatedDeletion(key);
   if (!repeated.ok()) return done(repeated.status());
@@ -360,7 +363,7 @@ void Registry::Delete(absl::string_view id, const RequestKey& key, Done done) {
   RemoveStored(*session, **std::move(record), std::move(ended));
 }
 
-absl::StatusOr<bool> Registry::IsRepeatedDeletion(const RequestKey& key) {
+absl::StatusOr<bool> Registry::IsRepeatedDeletion(const records::RequestKey& key) {
   Shard& shard = ShardOf(key.id);
   const base::MutexLock lock(&shard.mu);
   const auto found = shard.deletions.Find(key, environment_->clock->Now());
@@ -370,7 +373,8 @@ absl::StatusOr<bool> Registry::IsRepeatedDeletion(const RequestKey& key) {
 
 // Remembers a deletion that begins, and returns its record, which is empty without a request id.
 // Returns nothing if the same request has recorded it meanwhile.
-absl::StatusOr<std::optional<store::WriteBatch>> Registry::RecordDeletion(const RequestKey& key) {
+absl::StatusOr<std::optional<store::WriteBatch>> Registry::RecordDeletion(
+    const records::RequestKey& key) {
   store::WriteBatch batch;
   if (key.id.empty()) return batch;
   Shard& shard = ShardOf(key.id);
@@ -381,13 +385,13 @@ absl::StatusOr<std::optional<store::WriteBatch>> Registry::RecordDeletion(const 
   if (*found != nullptr) return std::nullopt;
   const uint64_t sequence = shard.deletions.Record(key, now, {});
   batch.Put(store::Table::kRequests,
-            RegistryAnswerKey(RegistryAnswerKind::kDelete, IndexOf(shard),
-                              RegistryLedger<std::monostate>::PlaceOf(sequence)),
-            EncodeRegistryAnswer({key, now, sequence, ""}));
+            records::RegistryAnswerKey(records::RegistryAnswerKind::kDelete, IndexOf(shard),
+                                       RegistryLedger<std::monostate>::PlaceOf(sequence)),
+            records::EncodeRegistryAnswer({key, now, sequence, ""}));
   return batch;
 }
 
-void Registry::DropDeletion(const RequestKey& key) {
+void Registry::DropDeletion(const records::RequestKey& key) {
   if (key.id.empty()) return;
   Shard& shard = ShardOf(key.id);
   const base::MutexLock lock(&shard.mu);
@@ -406,16 +410,16 @@ void Registry::DeleteDamaged(absl::string_view id, store::WriteBatch batch, Done
   if (!value.ok()) return done(value.status());
   int64_t value_count = 0;
   if (value->has_value()) {
-    if (const auto model = DecodeModel(**value, id); model.ok()) {
+    if (const auto model = records::DecodeModel(**value, id); model.ok()) {
       value_count = model->value_count;
-      const std::string prefix = UidKey(model->uid);
+      const std::string prefix = records::UidKey(model->uid);
       batch.Delete(store::Table::kStates, prefix);
       for (const store::Table table : {store::Table::kRequests, store::Table::kLog,
                                        store::Table::kChunks, store::Table::kCheckpoints}) {
         batch.DeletePrefix(table, prefix);
       }
-      for (const RunPart part : kRunParts) {
-        batch.Delete(store::Table::kRuns, RunKey(model->uid, part));
+      for (const records::RunPart part : records::kRunParts) {
+        batch.Delete(store::Table::kRuns, records::RunKey(model->uid, part));
       }
     }
   }
@@ -437,7 +441,7 @@ absl::StatusOr<std::vector<std::string>> Registry::StoredIds(absl::string_view a
       store::Table::kModels, after.empty() ? absl::string_view() : absl::string_view(first), "",
       [&](absl::string_view id, absl::string_view value) {
         if (!labels.empty()) {
-          const auto model = DecodeModel(value, id);
+          const auto model = records::DecodeModel(value, id);
           if (!model.ok() || !HasLabels(model->labels, labels)) return true;
         }
         ids.emplace_back(id);
@@ -493,7 +497,7 @@ void Registry::Drain() {
       for (const auto& [id, session] : shard.models) sessions.push_back(session);
     }
     for (const auto& session : sessions) {
-      session->StopRun(StopReason::kServerShutdown, ShuttingDown());
+      session->StopRun(records::StopReason::kServerShutdown, ShuttingDown());
     }
   }
 }

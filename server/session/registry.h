@@ -20,6 +20,9 @@
 #include "absl/strings/string_view.h"
 #include "server/base/mutex.h"
 #include "server/engine/network.h"
+#include "server/records/keys.h"
+#include "server/records/model_info.h"
+#include "server/records/request_key.h"
 #include "server/session/request_ledger.h"
 #include "server/session/session.h"
 #include "server/store/store.h"
@@ -46,13 +49,13 @@ class Registry {
   absl::StatusOr<Found> Open();
 
   struct CreateArgs {
-    ModelInfo info;  // an empty id requests an unguessable one
+    records::ModelInfo info;  // an empty id requests an unguessable one
     std::shared_ptr<const engine::Network> network;
     std::string spec_record;  // for Environment::decode_spec; required with a store
     store::Durability durability = store::Durability::kSync;
     // Creates the first state. Called after the check that there is room for it.
     absl::AnyInvocable<absl::StatusOr<std::shared_ptr<engine::State>>()> initial;
-    RequestKey key;
+    records::RequestKey key;
   };
   // Errors: ALREADY_EXISTS (MODEL_EXISTS), RESOURCE_EXHAUSTED, UNAVAILABLE, INVALID_ARGUMENT if the
   // request id was used for another request, those of `initial`. A retry gets the session that the
@@ -65,7 +68,7 @@ class Registry {
   absl::StatusOr<std::shared_ptr<Session>> Find(absl::string_view id);
 
   // `done` is called once, when the deletion is stored.
-  void Delete(absl::string_view id, const RequestKey& key, Done done);
+  void Delete(absl::string_view id, const records::RequestKey& key, Done done);
 
   // Up to `count` models with ids greater than `after` that have all of `labels`, in the order of
   // their ids. Models that cannot be loaded are omitted.
@@ -125,10 +128,10 @@ class Registry {
   absl::StatusOr<MemoryBudget::Claim> AskForMemory(int64_t bytes, const std::string& model);
   void ReleaseQuota(int64_t value_count);
   store::WriteBatch CreationRecord(const CreateArgs& args, const Reservation& reservation);
-  void SettleCreation(const RequestKey& key, const std::string& id);
-  absl::StatusOr<bool> IsRepeatedDeletion(const RequestKey& key);
-  absl::StatusOr<std::optional<store::WriteBatch>> RecordDeletion(const RequestKey& key);
-  void DropDeletion(const RequestKey& key);
+  void SettleCreation(const records::RequestKey& key, const std::string& id);
+  absl::StatusOr<bool> IsRepeatedDeletion(const records::RequestKey& key);
+  absl::StatusOr<std::optional<store::WriteBatch>> RecordDeletion(const records::RequestKey& key);
+  void DropDeletion(const records::RequestKey& key);
   void AnswerRepeatedDeletion(Done done);
   uint8_t IndexOf(const Shard& shard) const {
     return static_cast<uint8_t>(&shard - shards_.data());
@@ -141,9 +144,9 @@ class Registry {
   void DeleteDamaged(absl::string_view id, store::WriteBatch batch, Done done);
   void RemoveStored(const std::shared_ptr<Session>& session, store::WriteBatch registry_part,
                     store::Store::Done done);
-  absl::Status OpenModels(Found* found, const std::vector<Uid>& with_runs);
+  absl::Status OpenModels(Found* found, const std::vector<records::Uid>& with_runs);
   absl::Status OpenAnswers();
-  absl::StatusOr<std::vector<Uid>> UidsWithRuns();
+  absl::StatusOr<std::vector<records::Uid>> UidsWithRuns();
   absl::StatusOr<std::vector<std::string>> StoredIds(
       absl::string_view after, size_t count, const std::map<std::string, std::string>& labels);
 

@@ -6,19 +6,19 @@
 
 #include "absl/strings/str_cat.h"
 #include "server/base/mutex.h"
-#include "server/session/answer_records.h"
-#include "server/session/keys.h"
-#include "server/session/model_records.h"
+#include "server/records/answer_records.h"
+#include "server/records/keys.h"
+#include "server/records/model_records.h"
+#include "server/records/run_records.h"
 #include "server/session/registry.h"
-#include "server/session/run_records.h"
 #include "server/store/store.h"
 
 namespace backprop::session {
 namespace {
 
 // The uid in a key of table runs.
-Uid UidOf(absl::string_view key) {
-  Uid uid = 0;
+records::Uid UidOf(absl::string_view key) {
+  records::Uid uid = 0;
   for (const char byte : key.substr(1)) uid = (uid << 8) | static_cast<unsigned char>(byte);
   return uid;
 }
@@ -37,13 +37,13 @@ absl::StatusOr<Registry::Found> Registry::Open() {
 }
 
 // The models whose run resumes, sorted.
-absl::StatusOr<std::vector<Uid>> Registry::UidsWithRuns() {
-  std::vector<Uid> uids;
-  const std::string prefix(1, static_cast<char>(RunPart::kRun));
+absl::StatusOr<std::vector<records::Uid>> Registry::UidsWithRuns() {
+  std::vector<records::Uid> uids;
+  const std::string prefix(1, static_cast<char>(records::RunPart::kRun));
   absl::Status scanned =
       environment_->store->Scan(store::Table::kRuns, prefix, store::EndOfPrefix(prefix),
                                 [&](absl::string_view key, absl::string_view value) {
-                                  const auto run = DecodeRun(value, "");
+                                  const auto run = records::DecodeRun(value, "");
                                   // A damaged record is reported when its model is loaded.
                                   if (!run.ok() || run->resumes) uids.push_back(UidOf(key));
                                   return true;
@@ -53,13 +53,13 @@ absl::StatusOr<std::vector<Uid>> Registry::UidsWithRuns() {
   return uids;
 }
 
-absl::Status Registry::OpenModels(Found* found, const std::vector<Uid>& with_runs) {
+absl::Status Registry::OpenModels(Found* found, const std::vector<records::Uid>& with_runs) {
   std::vector<std::string> run_on;
   const absl::Time now = environment_->clock->Now();
   absl::Status scanned = environment_->store->Scan(
       store::Table::kModels, "", "", [&](absl::string_view id, absl::string_view value) {
         ++found->models;
-        const auto model = DecodeModel(value, id);
+        const auto model = records::DecodeModel(value, id);
         if (!model.ok()) {  // its numbers are unknown and not counted
           found->damaged.emplace_back(id);
           return true;
@@ -94,13 +94,14 @@ absl::Status Registry::OpenAnswers() {
     shard.creations.Clear();
     shard.deletions.Clear();
   }
-  for (const auto kind : {RegistryAnswerKind::kCreate, RegistryAnswerKind::kDelete}) {
-    const auto answers = ReadRegistryAnswers(environment_->store, kind);
+  for (const auto kind :
+       {records::RegistryAnswerKind::kCreate, records::RegistryAnswerKind::kDelete}) {
+    const auto answers = records::ReadRegistryAnswers(environment_->store, kind);
     if (!answers.ok()) return answers.status();
-    for (const RegistryAnswer& answer : *answers) {
+    for (const records::RegistryAnswer& answer : *answers) {
       Shard& shard = ShardOf(answer.key.id);
       const base::MutexLock lock(&shard.mu);
-      if (kind == RegistryAnswerKind::kCreate) {
+      if (kind == records::RegistryAnswerKind::kCreate) {
         shard.creations.Restore(
             {answer.key, answer.time, answer.sequence, {answer.model_id, true}});
       } else {

@@ -18,7 +18,7 @@
 #include "absl/time/time.h"
 #include "server/base/limits.h"
 #include "server/base/status.h"
-#include "server/session/request_key.h"
+#include "server/records/request_key.h"
 
 namespace backprop::session {
 
@@ -51,7 +51,7 @@ class RequestLedger {
   using Place = std::conditional_t<(kCapacity <= size_t{1} << 8), uint8_t, uint16_t>;
 
   struct Entry {
-    RequestKey key;
+    records::RequestKey key;
     absl::Time time;  // of Record()
     uint64_t sequence = 0;
     Response response;
@@ -71,7 +71,7 @@ class RequestLedger {
   // Returns the remembered response with its key, time and number; nullptr if the request is new or
   // has no id; or INVALID_ARGUMENT if its id was used for another request. The pointer is valid
   // until the next call of a method that is not const.
-  absl::StatusOr<const Entry*> Find(const RequestKey& key, absl::Time now) {
+  absl::StatusOr<const Entry*> Find(const records::RequestKey& key, absl::Time now) {
     while (!entries_.empty() && Expired(entries_.begin()->second, now)) Erase(entries_.begin());
     if (key.id.empty()) return nullptr;
     const auto found = index_.find(key.id);
@@ -89,7 +89,8 @@ class RequestLedger {
 
   // Remembers the response of a request and returns its number. Preconditions: the request has an
   // id, and Find() has just returned nullptr for it.
-  uint64_t Record(const RequestKey& key, absl::Time now, Response response, int64_t bytes = 0) {
+  uint64_t Record(const records::RequestKey& key, absl::Time now, Response response,
+                  int64_t bytes = 0) {
     assert(!key.id.empty());
     assert(!index_.contains(key.id));
     const uint64_t sequence = next_sequence_;
@@ -110,7 +111,7 @@ class RequestLedger {
   }
 
   // Replaces the response of a request. Does nothing if it is no longer remembered.
-  void Update(const RequestKey& key, Response response) {
+  void Update(const records::RequestKey& key, Response response) {
     const auto found = index_.find(key.id);
     if (found == index_.end() || found->second->second.key.fingerprint != key.fingerprint) return;
     found->second->second.response = std::move(response);
@@ -118,7 +119,7 @@ class RequestLedger {
 
   // Forgets a request whose change was not stored: a retry is a new request. Its number is not used
   // again.
-  void Drop(const RequestKey& key) {
+  void Drop(const records::RequestKey& key) {
     const auto found = index_.find(key.id);
     if (found == index_.end() || found->second->second.key.fingerprint != key.fingerprint) return;
     Erase(found->second);

@@ -5,14 +5,14 @@
 #include <memory>
 
 #include "server/engine/data.h"
-#include "server/session/keys.h"
+#include "server/records/keys.h"
 
 namespace backprop::session {
 
 // While the rows are referenced, their dataset cannot be deleted.
 struct RowsInUse {
   std::shared_ptr<const engine::Dataset> rows;
-  Uid dataset = 0;  // 0: the rows are of a request
+  records::Uid dataset = 0;  // 0: the rows are of a request
 };
 
 }  // namespace backprop::session

@@ -7,19 +7,19 @@
 namespace backprop::session {
 
 void Run::OnFinish(FinishCallback callback) {
-  absl::StatusOr<RunSummary> outcome;
+  absl::StatusOr<records::RunSummary> outcome;
   {
     const base::MutexLock lock(&mu_);
     if (!summary_.has_value() && parked_.ok()) {
       on_finish_.push_back(std::move(callback));
       return;
     }
-    outcome = summary_.has_value() ? absl::StatusOr<RunSummary>(*summary_) : parked_;
+    outcome = summary_.has_value() ? absl::StatusOr<records::RunSummary>(*summary_) : parked_;
   }
   callback(outcome);
 }
 
-void Run::Finish(const RunSummary& summary) {
+void Run::Finish(const records::RunSummary& summary) {
   // The log is first: a caller that sees finished() finds the summary in it.
   log_.Append(summary);
   std::vector<FinishCallback> callbacks;

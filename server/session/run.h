@@ -19,8 +19,9 @@
 #include "server/engine/batch_schedule.h"
 #include "server/engine/network.h"
 #include "server/engine/workspace.h"
-#include "server/session/request_key.h"
-#include "server/session/run_config.h"
+#include "server/records/request_key.h"
+#include "server/records/run_config.h"
+#include "server/records/run_events.h"
 #include "server/session/run_log.h"
 
 namespace backprop::session {
@@ -31,8 +32,8 @@ class Run {
  public:
   // `key`: the request that started the run. `resumes`: whether the run resumes after a restart of
   // the server. `image`: the stored contents of its log.
-  Run(std::string name, int64_t number, const RunConfig& config, RequestKey key = {},
-      bool resumes = false, RunLogImage image = {})
+  Run(std::string name, int64_t number, const records::RunConfig& config,
+      records::RequestKey key = {}, bool resumes = false, records::RunLogImage image = {})
       : name_(std::move(name)),
         number_(number),
         config_(config),
@@ -42,8 +43,8 @@ class Run {
 
   const std::string& name() const { return name_; }  // models/{id}/runs/{n}
   int64_t number() const { return number_; }
-  const RunConfig& config() const { return config_; }
-  const RequestKey& key() const { return key_; }
+  const records::RunConfig& config() const { return config_; }
+  const records::RequestKey& key() const { return key_; }
   bool resumes() const { return resumes_; }
   // Approximate maximum of its memory use in bytes, with one report for each iteration.
   int64_t MemoryBytes() const {
@@ -54,14 +55,14 @@ class Run {
   const RunLog& log() const { return log_; }
 
   // Asks the run to stop before the next step. Only the first reason counts.
-  void RequestStop(StopReason reason) {
+  void RequestStop(records::StopReason reason) {
     int none = kNone;
     stop_.compare_exchange_strong(none, static_cast<int>(reason));
   }
-  std::optional<StopReason> stop_requested() const {
+  std::optional<records::StopReason> stop_requested() const {
     const int stop = stop_.load(std::memory_order_relaxed);
     if (stop == kNone) return std::nullopt;
-    return static_cast<StopReason>(stop);
+    return static_cast<records::StopReason>(stop);
   }
 
   // An owner is a call that keeps the run active: when the last one is dropped, the run stops with
@@ -71,12 +72,12 @@ class Run {
   void SetOwned(bool owned) { owned_ = owned; }
   void AddOwner() { owners_.fetch_add(1); }
   void DropOwner() {
-    if (owners_.fetch_sub(1) == 1) RequestStop(StopReason::kCancelled);
+    if (owners_.fetch_sub(1) == 1) RequestStop(records::StopReason::kCancelled);
   }
 
   // Calls `callback` with the summary, or with an error if the run was parked: now if the run has
   // ended or was parked, otherwise when that happens.
-  using FinishCallback = absl::AnyInvocable<void(const absl::StatusOr<RunSummary>&)>;
+  using FinishCallback = absl::AnyInvocable<void(const absl::StatusOr<records::RunSummary>&)>;
   void OnFinish(FinishCallback callback);
 
   bool finished() const {
@@ -85,7 +86,7 @@ class Run {
   }
 
   // Ends the log with `summary` and calls all callbacks. Called once, by the session.
-  void Finish(const RunSummary& summary);
+  void Finish(const records::RunSummary& summary);
 
   // This server stops working on the run, which has not ended. `reason` is the error for callers
   // that wait for the run or follow it. Called once, instead of Finish().
@@ -101,15 +102,15 @@ class Run {
 
   const std::string name_;
   const int64_t number_;
-  const RunConfig config_;
-  const RequestKey key_;
+  const records::RunConfig config_;
+  const records::RequestKey key_;
   const bool resumes_;
   bool owned_ = false;
   RunLog log_;
   std::atomic<int> stop_{kNone};
   std::atomic<int> owners_{0};
   mutable base::Mutex mu_;
-  std::optional<RunSummary> summary_ ABSL_GUARDED_BY(mu_);
+  std::optional<records::RunSummary> summary_ ABSL_GUARDED_BY(mu_);
   absl::Status parked_ ABSL_GUARDED_BY(mu_);
   std::vector<FinishCallback> on_finish_ ABSL_GUARDED_BY(mu_);
 };

@@ -18,7 +18,7 @@ std::vector<std::shared_ptr<RunListener>> RunLog::Listeners() {
   return told;
 }
 
-void RunLog::Append(RunEventBody body) {
+void RunLog::Append(records::RunEventBody body) {
   std::vector<std::shared_ptr<RunListener>> told;
   {
     const base::MutexLock lock(&mu_);
@@ -43,13 +43,13 @@ void RunLog::TellListeners() {
   for (const auto& listener : told) listener->OnRunEvent();
 }
 
-std::optional<RunEvent> RunLog::Read(int64_t* next) const {
+std::optional<records::RunEvent> RunLog::Read(int64_t* next) const {
   const base::MutexLock lock(&mu_);
   const int64_t wanted = std::max<int64_t>(*next, 1);
   const auto first_count = static_cast<int64_t>(first_.size());
   const int64_t oldest_newest = count_ - static_cast<int64_t>(newest_.size()) + 1;
   if (wanted > count_) return std::nullopt;
-  RunEvent event;
+  records::RunEvent event;
   if (wanted <= first_count) {
     event.sequence = wanted;
     event.body = first_[static_cast<size_t>(wanted - 1)];

@@ -12,7 +12,7 @@
 
 #include "absl/base/thread_annotations.h"
 #include "server/base/mutex.h"
-#include "server/session/run_events.h"
+#include "server/records/run_events.h"
 
 namespace backprop::session {
 
@@ -29,13 +29,13 @@ class RunListener {
 // or their delay. Thread-safe.
 class RunLog {
  public:
-  explicit RunLog(size_t capacity, RunLogImage image = {})
+  explicit RunLog(size_t capacity, records::RunLogImage image = {})
       : capacity_(capacity),
         first_(std::move(image.first)),
         newest_(image.newest.begin(), image.newest.end()),
         count_(image.count) {}
 
-  void Append(RunEventBody body);
+  void Append(records::RunEventBody body);
 
   // Calls all listeners, although nothing was appended.
   void TellListeners();
@@ -43,17 +43,17 @@ class RunLog {
   // Approximate maximum of the memory use in bytes after `events` events were appended.
   int64_t MostBytes(int64_t events) const {
     const auto most = static_cast<int64_t>(kKeptFirst + capacity_);
-    return std::min(events, most) * int64_t{sizeof(RunEventBody)} + 512;
+    return std::min(events, most) * int64_t{sizeof(records::RunEventBody)} + 512;
   }
 
-  RunLogImage Image() const {
+  records::RunLogImage Image() const {
     const base::MutexLock lock(&mu_);
     return {first_, {newest_.begin(), newest_.end()}, count_};
   }
 
   // Returns the first kept event at or after *next, and sets *next to the number after it. Returns
   // nothing if there is no such event yet. There are no events after the RunSummary.
-  std::optional<RunEvent> Read(int64_t* next) const;
+  std::optional<records::RunEvent> Read(int64_t* next) const;
 
   // Sequence number of the newest event; 0 if there is none.
   int64_t last_sequence() const {
@@ -71,8 +71,8 @@ class RunLog {
 
   const size_t capacity_;
   mutable base::Mutex mu_;
-  std::vector<RunEventBody> first_ ABSL_GUARDED_BY(mu_);
-  std::deque<RunEventBody> newest_ ABSL_GUARDED_BY(mu_);
+  std::vector<records::RunEventBody> first_ ABSL_GUARDED_BY(mu_);
+  std::deque<records::RunEventBody> newest_ ABSL_GUARDED_BY(mu_);
   int64_t count_ ABSL_GUARDED_BY(mu_) = 0;
   std::vector<std::weak_ptr<RunListener>> listeners_ ABSL_GUARDED_BY(mu_);
 };

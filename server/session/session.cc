@@ -5,8 +5,8 @@
 #include "absl/strings/str_cat.h"
 #include "server/base/mutex.h"
 #include "server/base/status.h"
+#include "server/records/model_records.h"
 #include "server/session/errors.h"
-#include "server/session/model_records.h"
 #include "server/session/session_impl.h"
 #include "server/store/store.h"
 
@@ -154,7 +154,7 @@ void Session::WhenStored(store::Store::Done done) {
 void Session::StoreCreation(std::string spec, store::WriteBatch registry_part,
                             store::Store::Done done) {
   const base::MutexLock lock(&mu_);
-  StoredModel model;
+  records::StoredModel model;
   model.uid = journal_->uid();
   model.spec = std::move(spec);
   model.labels = info_.labels;
@@ -164,7 +164,7 @@ void Session::StoreCreation(std::string spec, store::WriteBatch registry_part,
   model.created_at_step = created_at_step_;
   model.value_count = state_->values.count();
   model.durability = journal_->durability();
-  registry_part.Put(store::Table::kModels, info_.id, EncodeModel(model));
+  registry_part.Put(store::Table::kModels, info_.id, records::EncodeModel(model));
   journal_->AddState(*state_, &registry_part);
   journal_->Commit(std::move(registry_part), std::move(done));
 }
@@ -174,7 +174,7 @@ bool Session::broken() const {
   return journal_.has_value() && journal_->broken();
 }
 
-void Session::Step(StepArgs args, Callback<StepOutcome> done) {
+void Session::Step(StepArgs args, Callback<records::StepOutcome> done) {
   const auto* batch = std::get_if<engine::Dataset>(&args.work);
   const int64_t cost = batch != nullptr ? 3 * engine::ForwardCost(*network_, batch->rows)
                                         : kOptimizerCost * network_->parameter_count();
@@ -182,15 +182,15 @@ void Session::Step(StepArgs args, Callback<StepOutcome> done) {
                       done = std::move(done)]() mutable { self->DoStep(args, std::move(done)); });
 }
 
-void Session::DoStep(StepArgs& args, Callback<StepOutcome> done) {
-  const auto begin = Begin<StepOutcome>(args.key, args.cancelled, args.expected_step);
+void Session::DoStep(StepArgs& args, Callback<records::StepOutcome> done) {
+  const auto begin = Begin<records::StepOutcome>(args.key, args.cancelled, args.expected_step);
   if (IsRunUnderWay(begin.status())) {
     const base::MutexLock lock(&mu_);
     if (TryLater(args, done, &Session::DoStep)) return;
   }
-  if (!begin.ok()) return AnswerWhenStored<StepOutcome>(begin.status(), std::move(done));
-  if (const auto* recorded = std::get_if<StepOutcome>(&*begin)) {
-    return AnswerWhenStored<StepOutcome>(*recorded, std::move(done));
+  if (!begin.ok()) return AnswerWhenStored<records::StepOutcome>(begin.status(), std::move(done));
+  if (const auto* recorded = std::get_if<records::StepOutcome>(&*begin)) {
+    return AnswerWhenStored<records::StepOutcome>(*recorded, std::move(done));
   }
   int64_t bytes = ChangeBytes();
   if (const auto* batch = std::get_if<engine::Dataset>(&args.work)) {
@@ -201,7 +201,7 @@ void Session::DoStep(StepArgs& args, Callback<StepOutcome> done) {
   if (!fits.ok()) return done(fits);
   const StatePtr& state = std::get<StatePtr>(*begin);
   auto next = std::make_shared<engine::State>(*network_);
-  StepOutcome outcome;
+  records::StepOutcome outcome;
   if (const auto* batch = std::get_if<engine::Dataset>(&args.work)) {
     if (engine::AwaitsFit(*network_, *state)) return done(NotFitted(name()));
     outcome.result = engine::TrainStep(*network_, *state, batch->All(), ThreadWorkspace(),
@@ -215,7 +215,7 @@ void Session::DoStep(StepArgs& args, Callback<StepOutcome> done) {
     return done(NotFiniteError(outcome.result.not_finite));
   }
   outcome.step = next->step;
-  Commit<StepOutcome>(args.key, std::move(next), &args.work, outcome, std::move(done));
+  Commit<records::StepOutcome>(args.key, std::move(next), &args.work, outcome, std::move(done));
 }
 
 void Session::Edit(EditArgs args, Callback<int64_t> done) {
@@ -266,7 +266,7 @@ void Session::Close(store::WriteBatch registry_part, store::Store::Done done) {
                             run_ != nullptr && run_->resumes() ? run_->number() : 0,
                             &registry_part);
       if (!checkpoints_.empty()) {
-        registry_part.DeletePrefix(store::Table::kCheckpoints, UidKey(uid_));
+        registry_part.DeletePrefix(store::Table::kCheckpoints, records::UidKey(uid_));
       }
       // Without the chain of the journal, because it does not depend on changes that may have been
       // rejected.
@@ -274,15 +274,15 @@ void Session::Close(store::WriteBatch registry_part, store::Store::Done done) {
                                 std::exchange(done, nullptr));
     } else if (!checkpoints_.empty()) {
       store::WriteBatch batch;
-      batch.DeletePrefix(store::Table::kCheckpoints, UidKey(uid_));
+      batch.DeletePrefix(store::Table::kCheckpoints, records::UidKey(uid_));
       CommitToArchive(std::move(batch), [](const absl::Status&) {});
     }
   }
-  StopRun(StopReason::kModelDeleted, ModelDeleted(name()));
+  StopRun(records::StopReason::kModelDeleted, ModelDeleted(name()));
   if (done) done(absl::OkStatus());
 }
 
-void Session::StopRun(StopReason reason, const absl::Status& refusal_of_waiting) {
+void Session::StopRun(records::StopReason reason, const absl::Status& refusal_of_waiting) {
   std::vector<WaitingTrain> waiting;
   {
     const base::MutexLock lock(&mu_);

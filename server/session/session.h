@@ -22,11 +22,20 @@
 #include "server/engine/network.h"
 #include "server/exec/lent_threads.h"
 #include "server/exec/strand.h"
+#include "server/records/answer_records.h"
+#include "server/records/checkpoint.h"
+#include "server/records/keys.h"
+#include "server/records/model_info.h"
+#include "server/records/request_key.h"
+#include "server/records/row_records.h"
+#include "server/records/run_config.h"
+#include "server/records/run_events.h"
+#include "server/records/trainer_mark.h"
+#include "server/records/unfinished_epoch.h"
 #include "server/session/answer.h"
 #include "server/session/checkpoints.h"
 #include "server/session/environment.h"
 #include "server/session/journal.h"
-#include "server/session/model_info.h"
 #include "server/session/rows_in_use.h"
 #include "server/session/run.h"
 #include "server/session/trainer.h"
@@ -42,17 +51,17 @@ using ExcludedSince = std::optional<std::chrono::steady_clock::time_point>;
 
 // Initial contents of a session.
 struct SessionStart {
-  ModelInfo info;
-  Uid uid = 0;
+  records::ModelInfo info;
+  records::Uid uid = 0;
   std::shared_ptr<const engine::Network> network;
   std::shared_ptr<const engine::State> state;
   absl::Time create_time;
-  RequestKey created_by;
+  records::RequestKey created_by;
   int64_t created_at_step = 0;
   std::optional<Journal> journal;         // unset: the model is only in memory
   std::vector<KeyedAnswer> answers = {};  // remembered responses, in the order of their numbers
   std::shared_ptr<Run> latest_run = {};   // the last one that has ended
-  UnfinishedEpochPtr unfinished = {};     // the epoch that it left unfinished
+  records::UnfinishedEpochPtr unfinished = {};  // the epoch that it left unfinished
   int64_t run_count = 0;
   Checkpoints checkpoints = {};
 };
@@ -67,13 +76,13 @@ class Session : public std::enable_shared_from_this<Session> {
 
   Session(Environment* environment, SessionStart start);
 
-  const ModelInfo& info() const { return info_; }
-  Uid uid() const { return uid_; }  // prefix of the keys of its records
+  const records::ModelInfo& info() const { return info_; }
+  records::Uid uid() const { return uid_; }  // prefix of the keys of its records
   std::string name() const { return "models/" + info_.id; }
   const engine::Network& network() const { return *network_; }
   absl::Time create_time() const { return create_time_; }
   int64_t created_at_step() const { return created_at_step_; }
-  const RequestKey& created_by() const { return created_by_; }
+  const records::RequestKey& created_by() const { return created_by_; }
 
   // When the model expires if it is not used before. Unset without a ttl and while a run is active.
   std::optional<absl::Time> ExpireTime() const;
@@ -106,19 +115,19 @@ class Session : public std::enable_shared_from_this<Session> {
   // INVALID_ARGUMENT if the request id was used for another request; RESOURCE_EXHAUSTED;
   // NOT_STORED; CANCELLED.
   struct StepArgs {
-    StepInput work;
+    records::StepInput work;
     std::optional<int64_t> expected_step;
-    RequestKey key;
+    records::RequestKey key;
     IsCancelled cancelled;
     ExcludedSince excluded_since = {};
   };
-  void Step(StepArgs args, Callback<StepOutcome> done);
+  void Step(StepArgs args, Callback<records::StepOutcome> done);
 
   // Replaces the state by the result of `edit` for the current state. Returns the step count.
   struct EditArgs {
     absl::AnyInvocable<absl::StatusOr<std::shared_ptr<engine::State>>(const engine::State&)> edit;
     std::optional<int64_t> expected_step;
-    RequestKey key;
+    records::RequestKey key;
     IsCancelled cancelled;
     bool reads_store = false;  // `edit` reads the store, which may take long
     ExcludedSince excluded_since = {};
@@ -128,13 +137,13 @@ class Session : public std::enable_shared_from_this<Session> {
   // Starts a run, or returns the run that the same request started earlier. With `wait`, the
   // request is queued if another run is active, otherwise it fails.
   struct TrainArgs {
-    RunConfig config;
+    records::RunConfig config;
     RowsInUse data;
     RowsInUse validation;  // without rows: config.validation_split selects them
     bool wait = false;
     bool resumes = false;  // resumes automatically after a restart of the server
     bool owned = false;    // stops when the call that requested it ends
-    RequestKey key;
+    records::RequestKey key;
     IsCancelled cancelled;
     MemoryBudget::Claim memory = {};  // of rows in the request, until the run counts them
     ExcludedSince excluded_since = {};
@@ -143,10 +152,11 @@ class Session : public std::enable_shared_from_this<Session> {
 
   // The run that a request started; null if the request is new. INVALID_ARGUMENT if its id was used
   // for another request, NOT_FOUND if the run is no longer known.
-  absl::StatusOr<std::shared_ptr<Run>> FindRunOf(const RequestKey& key) const;
+  absl::StatusOr<std::shared_ptr<Run>> FindRunOf(const records::RequestKey& key) const;
 
   // Stops the run with that number (0: the active run), and returns it when it has ended.
-  void StopTraining(int64_t number, const RequestKey& key, Callback<std::shared_ptr<Run>> done);
+  void StopTraining(int64_t number, const records::RequestKey& key,
+                    Callback<std::shared_ptr<Run>> done);
 
   // The run with that number if it is the active or the latest one; 0: either of these.
   absl::StatusOr<std::shared_ptr<Run>> FindRun(int64_t number) const;
@@ -154,17 +164,17 @@ class Session : public std::enable_shared_from_this<Session> {
   // Stores the state after the last step, also during a run, as checkpoint `id`.
   struct CheckpointArgs {
     std::string id;
-    RequestKey key;
+    records::RequestKey key;
     IsCancelled cancelled;
   };
-  void CreateCheckpoint(CheckpointArgs args, Callback<CheckpointPtr> done);
+  void CreateCheckpoint(CheckpointArgs args, Callback<records::CheckpointPtr> done);
   // The result is 0.
   void DeleteCheckpoint(CheckpointArgs args, Callback<int64_t> done);
   // Replaces the state by that of the checkpoint. Returns the step count.
   void RestoreCheckpoint(CheckpointArgs args, std::optional<int64_t> expected_step,
                          Callback<int64_t> done);
   // Up to `count` checkpoints with ids greater than `after`, by id.
-  std::vector<CheckpointPtr> ListCheckpoints(const std::string& after, size_t count) const;
+  std::vector<records::CheckpointPtr> ListCheckpoints(const std::string& after, size_t count) const;
 
   // The state after the last step, complete and immutable. Never waits for a step that is computed.
   StatePtr Read() const;
@@ -196,19 +206,19 @@ class Session : public std::enable_shared_from_this<Session> {
     std::shared_ptr<Run> run;
     RunData data;
     int64_t start_step = 0;
-    std::optional<TrainerMark> mark;  // unset: from the beginning
+    std::optional<records::TrainerMark> mark;  // unset: from the beginning
     // Datasets whose rows must be read first, instead of rows in `data`; 0: none.
-    Uid training_dataset = 0;
-    Uid validation_dataset = 0;
+    records::Uid training_dataset = 0;
+    records::Uid validation_dataset = 0;
     // Datasets whose rows were read into `data`; 0: none.
-    Uid training_read = 0;
-    Uid validation_read = 0;
+    records::Uid training_read = 0;
+    records::Uid validation_read = 0;
   };
   void ResumeRun(ResumeArgs args);
 
   // Stops the run with `reason`, and rejects the requests that wait for it. Does not affect later
   // calls.
-  void StopRun(StopReason reason, const absl::Status& refusal_of_waiting);
+  void StopRun(records::StopReason reason, const absl::Status& refusal_of_waiting);
 
  private:
   struct WaitingTrain {
@@ -225,7 +235,7 @@ class Session : public std::enable_shared_from_this<Session> {
 
   // The remembered response if the request is a retry; nothing if it is new.
   template <class T>
-  absl::StatusOr<std::optional<T>> RecordedAnswer(const RequestKey& key) const
+  absl::StatusOr<std::optional<T>> RecordedAnswer(const records::RequestKey& key) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // Records a response with a request id. RecordedAnswer() must have returned nothing since the
   // lock was acquired. Returns the response with its number.
@@ -233,7 +243,7 @@ class Session : public std::enable_shared_from_this<Session> {
   ModelLedger& Ledger() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   int64_t FixedBytes() const;
   void CountMemory() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  int64_t RunBytes(const RunConfig& config, const RowsInUse& data,
+  int64_t RunBytes(const records::RunConfig& config, const RowsInUse& data,
                    const RowsInUse& validation) const;
   // OK, or the reason why nothing can be changed now.
   absl::Status CheckOpen(const IsCancelled& cancelled) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
@@ -243,18 +253,18 @@ class Session : public std::enable_shared_from_this<Session> {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // Starts a mutation: returns its remembered response, or the state to change.
   template <class T>
-  absl::StatusOr<std::variant<T, StatePtr>> Begin(const RequestKey& key,
+  absl::StatusOr<std::variant<T, StatePtr>> Begin(const records::RequestKey& key,
                                                   const IsCancelled& cancelled,
                                                   const std::optional<int64_t>& expected_step);
   // Makes `next` the state, and calls `done` when it is stored. `work`: the input of a step, or
   // null.
   template <class T>
-  void Commit(const RequestKey& key, StatePtr next, const StepInput* work, const T& answer,
-              Callback<T> done);
+  void Commit(const records::RequestKey& key, StatePtr next, const records::StepInput* work,
+              const T& answer, Callback<T> done);
   // Stores records other than the state, and calls `done` when they are stored. Without a journal,
   // `undo` is called under the lock if the archive rejects the change.
   template <class T>
-  void CommitRecords(store::WriteBatch batch, const RequestKey& key, const T& answer,
+  void CommitRecords(store::WriteBatch batch, const records::RequestKey& key, const T& answer,
                      absl::AnyInvocable<void()> undo, Callback<T> done)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void CommitToArchive(store::WriteBatch batch, store::Store::Done done)
@@ -280,12 +290,12 @@ class Session : public std::enable_shared_from_this<Session> {
   void RetryExcluded();
   void RetryDue(bool run_ended);
 
-  void DoStep(StepArgs& args, Callback<StepOutcome> done);
+  void DoStep(StepArgs& args, Callback<records::StepOutcome> done);
   void DoEdit(EditArgs& args, Callback<int64_t> done);
-  absl::StatusOr<std::variant<CheckpointPtr, StatePtr>> BeginCheckpoint(
+  absl::StatusOr<std::variant<records::CheckpointPtr, StatePtr>> BeginCheckpoint(
       const CheckpointArgs& args) const;
   absl::AnyInvocable<void()> Forget(const std::string& id);
-  void DoCreateCheckpoint(const CheckpointArgs& args, Callback<CheckpointPtr> done);
+  void DoCreateCheckpoint(const CheckpointArgs& args, Callback<records::CheckpointPtr> done);
   void DoDeleteCheckpoint(const CheckpointArgs& args, Callback<int64_t> done);
   absl::Status CheckNewCheckpoint(const CheckpointArgs& args) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
@@ -296,7 +306,7 @@ class Session : public std::enable_shared_from_this<Session> {
   void KeepPeriodic();
   bool WaitForCheckpoints();
   void DoTrain(TrainArgs& args, Callback<std::shared_ptr<Run>> done);
-  absl::StatusOr<std::shared_ptr<Run>> LookUpRunOf(const RequestKey& key) const
+  absl::StatusOr<std::shared_ptr<Run>> LookUpRunOf(const records::RequestKey& key) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void ReadRowsAndGoOn(ResumeArgs args);
   void GoOn(ResumeArgs args);
@@ -305,24 +315,25 @@ class Session : public std::enable_shared_from_this<Session> {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void AddRunRecords(const TrainArgs& args, store::WriteBatch* batch)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  RunConfig ConfigFor(const TrainArgs& args) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  records::RunConfig ConfigFor(const TrainArgs& args) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void AddMark(store::WriteBatch* batch) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  void AddEnd(const RunSummary& summary, store::WriteBatch* batch)
+  void AddEnd(const records::RunSummary& summary, store::WriteBatch* batch)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void MarkRun();
   bool ParkRun();
   std::shared_ptr<Run> TakeRun() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  std::vector<WaitingTrain> TakeReady(const RequestKey& key) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  std::vector<WaitingTrain> TakeReady(const records::RequestKey& key)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void PostSlice();
   void RunSlice();
-  void EndRun(const RunSummary& summary);
+  void EndRun(const records::RunSummary& summary);
 
   Environment* const environment_;
-  const ModelInfo info_;
-  const Uid uid_;
+  const records::ModelInfo info_;
+  const records::Uid uid_;
   const std::shared_ptr<const engine::Network> network_;
   const absl::Time create_time_;
-  const RequestKey created_by_;
+  const records::RequestKey created_by_;
   const int64_t created_at_step_;
   const int64_t fixed_bytes_;
   std::atomic<int64_t> last_used_unix_nanos_;
@@ -339,7 +350,7 @@ class Session : public std::enable_shared_from_this<Session> {
   int64_t run_count_ ABSL_GUARDED_BY(mu_) = 0;
   std::shared_ptr<Run> run_ ABSL_GUARDED_BY(mu_);  // the active run
   std::shared_ptr<Run> latest_run_ ABSL_GUARDED_BY(mu_);
-  UnfinishedEpochPtr unfinished_ ABSL_GUARDED_BY(mu_);  // of latest_run_, or null
+  records::UnfinishedEpochPtr unfinished_ ABSL_GUARDED_BY(mu_);  // of latest_run_, or null
   // Null without run_. Changed under mu_; the thread that runs a slice uses it without the lock.
   std::unique_ptr<Trainer> trainer_;
   absl::Time last_mark_ ABSL_GUARDED_BY(mu_);  // when the run's state was last passed to the store

@@ -5,10 +5,10 @@
 #include "server/base/mutex.h"
 #include "server/base/status.h"
 #include "server/engine/network.h"
-#include "server/session/checkpoint_records.h"
+#include "server/records/checkpoint_records.h"
+#include "server/records/frame.h"
+#include "server/records/model_records.h"
 #include "server/session/errors.h"
-#include "server/session/frame.h"
-#include "server/session/model_records.h"
 #include "server/session/session_impl.h"
 #include "server/store/store.h"
 
@@ -26,7 +26,7 @@ void Session::CommitToArchive(store::WriteBatch batch, store::Store::Done done) 
                                 std::move(done));
 }
 
-void Session::CreateCheckpoint(CheckpointArgs args, Callback<CheckpointPtr> done) {
+void Session::CreateCheckpoint(CheckpointArgs args, Callback<records::CheckpointPtr> done) {
   const int64_t cost = network_->parameter_count() * (1 + network_->slot_count());
   strand_.Post(
       cost, [self = shared_from_this(), args = std::move(args), done = std::move(done)]() mutable {
@@ -51,10 +51,10 @@ absl::Status Session::CheckNewCheckpoint(const CheckpointArgs& args) const {
   return absl::OkStatus();
 }
 
-absl::StatusOr<std::variant<CheckpointPtr, Session::StatePtr>> Session::BeginCheckpoint(
+absl::StatusOr<std::variant<records::CheckpointPtr, Session::StatePtr>> Session::BeginCheckpoint(
     const CheckpointArgs& args) const {
   const base::MutexLock lock(&mu_);
-  const auto recorded = RecordedAnswer<CheckpointPtr>(args.key);
+  const auto recorded = RecordedAnswer<records::CheckpointPtr>(args.key);
   if (!recorded.ok()) return recorded.status();
   if (recorded->has_value()) return **recorded;
   const absl::Status status = CheckNewCheckpoint(args);
@@ -62,32 +62,33 @@ absl::StatusOr<std::variant<CheckpointPtr, Session::StatePtr>> Session::BeginChe
   return trainer_ != nullptr ? trainer_->Share() : state_;
 }
 
-void Session::DoCreateCheckpoint(const CheckpointArgs& args, Callback<CheckpointPtr> done) {
+void Session::DoCreateCheckpoint(const CheckpointArgs& args,
+                                 Callback<records::CheckpointPtr> done) {
   const auto begin = BeginCheckpoint(args);
-  if (!begin.ok()) return AnswerWhenStored<CheckpointPtr>(begin.status(), std::move(done));
-  if (const auto* recorded = std::get_if<CheckpointPtr>(&*begin)) {
-    return AnswerWhenStored<CheckpointPtr>(*recorded, std::move(done));
+  if (!begin.ok()) return AnswerWhenStored<records::CheckpointPtr>(begin.status(), std::move(done));
+  if (const auto* recorded = std::get_if<records::CheckpointPtr>(&*begin)) {
+    return AnswerWhenStored<records::CheckpointPtr>(*recorded, std::move(done));
   }
   const StatePtr& state = std::get<StatePtr>(*begin);
   const absl::Status fits = CountUntilDone(StateBytes(), "a checkpoint", &done);
   if (!fits.ok()) return done(fits);
-  std::string record = EncodeState(*state);  // may take long, so without the lock
+  std::string record = records::EncodeState(*state);  // may take long, so without the lock
   absl::Status status;
   {
     const base::MutexLock lock(&mu_);
     // Again, because StopTraining may have recorded the same id meanwhile.
-    status = RecordedAnswer<CheckpointPtr>(args.key).status();
+    status = RecordedAnswer<records::CheckpointPtr>(args.key).status();
     if (status.ok()) status = CheckOpen(args.cancelled);
     if (status.ok()) {
-      Checkpoint checkpoint;
+      records::Checkpoint checkpoint;
       checkpoint.id = args.id;
       checkpoint.step = state->step;
       checkpoint.create_time = environment_->clock->Now();
       store::WriteBatch batch;
-      const CheckpointPtr added =
+      const records::CheckpointPtr added =
           checkpoints_.Add(uid_, std::move(checkpoint), std::move(record), &batch);
-      CommitRecords<CheckpointPtr>(std::move(batch), args.key, added, Forget(args.id),
-                                   std::move(done));
+      CommitRecords<records::CheckpointPtr>(std::move(batch), args.key, added, Forget(args.id),
+                                            std::move(done));
       return;
     }
   }
@@ -115,7 +116,7 @@ void Session::DoDeleteCheckpoint(const CheckpointArgs& args, Callback<int64_t> d
     const base::MutexLock lock(&mu_);
     const auto recorded = RecordedAnswer<int64_t>(args.key);
     const absl::Status open = CheckOpen(args.cancelled);
-    const CheckpointPtr checkpoint = checkpoints_.Find(args.id);
+    const records::CheckpointPtr checkpoint = checkpoints_.Find(args.id);
     if (!recorded.ok()) {
       answer = recorded.status();
     } else if (recorded->has_value()) {
@@ -154,23 +155,24 @@ void Session::RestoreCheckpoint(CheckpointArgs args, std::optional<int64_t> expe
 absl::StatusOr<std::shared_ptr<engine::State>> Session::ReadCheckpoint(
     const std::string& id) const {
   const std::string checkpoint_name = absl::StrCat(name(), "/checkpoints/", id);
-  CheckpointPtr checkpoint;
+  records::CheckpointPtr checkpoint;
   {
     const base::MutexLock lock(&mu_);
     checkpoint = checkpoints_.Find(id);
   }
   if (checkpoint == nullptr) return CheckpointNotFound(checkpoint_name);
-  const auto record = environment_->archive->Get(store::Table::kCheckpoints,
-                                                 CheckpointStateKey(uid_, checkpoint->state_hash));
+  const auto record = environment_->archive->Get(
+      store::Table::kCheckpoints, records::CheckpointStateKey(uid_, checkpoint->state_hash));
   if (!record.ok()) return record.status();
-  if (!record->has_value()) return Damaged(checkpoint_name, "its numbers are missing");
-  if (HashOfState(**record) != checkpoint->state_hash) {
-    return Damaged(checkpoint_name, "its numbers are others");
+  if (!record->has_value()) return records::Damaged(checkpoint_name, "its numbers are missing");
+  if (records::HashOfState(**record) != checkpoint->state_hash) {
+    return records::Damaged(checkpoint_name, "its numbers are others");
   }
-  return DecodeState(**record, *network_, checkpoint_name);
+  return records::DecodeState(**record, *network_, checkpoint_name);
 }
 
-std::vector<CheckpointPtr> Session::ListCheckpoints(const std::string& after, size_t count) const {
+std::vector<records::CheckpointPtr> Session::ListCheckpoints(const std::string& after,
+                                                             size_t count) const {
   const base::MutexLock lock(&mu_);
   return checkpoints_.List(after, count);
 }
@@ -179,7 +181,7 @@ std::vector<CheckpointPtr> Session::ListCheckpoints(const std::string& after, si
 // the same state.
 void Session::AddRunCheckpoint(const DueCheckpoint& due, std::string state,
                                store::WriteBatch* batch) {
-  Checkpoint checkpoint;
+  records::Checkpoint checkpoint;
   const std::string prefix = absl::StrCat("run-", run_->number(), "-");
   checkpoint.id =
       due.best ? absl::StrCat(prefix, "best") : absl::StrCat(prefix, "iteration-", due.iteration);
@@ -196,7 +198,7 @@ void Session::AddRunCheckpoint(const DueCheckpoint& due, std::string state,
 // Adds the best epoch so far, if it is not stored yet.
 void Session::AddBest(store::WriteBatch* batch) {
   if (const auto best = trainer_->TakeBest()) {
-    AddRunCheckpoint(*best, EncodeState(*best->state), batch);
+    AddRunCheckpoint(*best, records::EncodeState(*best->state), batch);
   }
 }
 
@@ -204,7 +206,7 @@ void Session::AddBest(store::WriteBatch* batch) {
 void Session::KeepPeriodic() {
   const auto due = trainer_->TakePeriodic();
   if (!due.has_value()) return;
-  std::string state = EncodeState(*due->state);
+  std::string state = records::EncodeState(*due->state);
   const base::MutexLock lock(&mu_);
   if (closed_) return;
   store::WriteBatch batch;

@@ -7,6 +7,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "server/base/mutex.h"
+#include "server/records/request_key.h"
+#include "server/records/row_records.h"
 #include "server/session/errors.h"
 #include "server/session/session.h"
 #include "server/store/store.h"
@@ -14,7 +16,7 @@
 namespace backprop::session {
 
 template <class T>
-absl::StatusOr<std::optional<T>> Session::RecordedAnswer(const RequestKey& key) const {
+absl::StatusOr<std::optional<T>> Session::RecordedAnswer(const records::RequestKey& key) const {
   if (key.id.empty() || ledger_ == nullptr) return std::nullopt;
   const auto found = ledger_->Find(key, environment_->clock->Now());
   if (!found.ok()) return found.status();
@@ -25,7 +27,7 @@ absl::StatusOr<std::optional<T>> Session::RecordedAnswer(const RequestKey& key) 
 
 template <class T>
 absl::StatusOr<std::variant<T, Session::StatePtr>> Session::Begin(
-    const RequestKey& key, const IsCancelled& cancelled,
+    const records::RequestKey& key, const IsCancelled& cancelled,
     const std::optional<int64_t>& expected_step) {
   const base::MutexLock lock(&mu_);
   const auto recorded = RecordedAnswer<T>(key);
@@ -62,8 +64,8 @@ absl::Status Session::CountUntilDone(int64_t bytes, const char* what, Callback<T
 }
 
 template <class T>
-void Session::Commit(const RequestKey& key, StatePtr next, const StepInput* work, const T& answer,
-                     Callback<T> done) {
+void Session::Commit(const records::RequestKey& key, StatePtr next, const records::StepInput* work,
+                     const T& answer, Callback<T> done) {
   {
     const base::MutexLock lock(&mu_);
     if (closed_) {
@@ -92,8 +94,8 @@ void Session::Commit(const RequestKey& key, StatePtr next, const StepInput* work
 }
 
 template <class T>
-void Session::CommitRecords(store::WriteBatch batch, const RequestKey& key, const T& answer,
-                            absl::AnyInvocable<void()> undo, Callback<T> done) {
+void Session::CommitRecords(store::WriteBatch batch, const records::RequestKey& key,
+                            const T& answer, absl::AnyInvocable<void()> undo, Callback<T> done) {
   const KeyedAnswer keyed = Remember({key, environment_->clock->Now(), answer});
   if (journal_.has_value()) journal_->AddAnswer(keyed, &batch);
   CommitToArchive(std::move(batch), [self = shared_from_this(), key, answer, undo = std::move(undo),

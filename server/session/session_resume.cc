@@ -3,10 +3,10 @@
 #include <utility>
 
 #include "server/base/mutex.h"
+#include "server/records/model_records.h"
+#include "server/records/run_records.h"
 #include "server/session/datasets.h"
 #include "server/session/errors.h"
-#include "server/session/model_records.h"
-#include "server/session/run_records.h"
 #include "server/session/session_impl.h"
 #include "server/store/store.h"
 
@@ -18,12 +18,13 @@ void Session::AddMark(store::WriteBatch* batch) {
   journal_->AddState(*trainer_->Share(), batch);
   const auto mark = trainer_->Mark();
   if (!run_->resumes() || !mark.has_value()) return;
-  const Uid uid = journal_->uid();
-  batch->Put(store::Table::kRuns, RunKey(uid, RunPart::kMark),
-             EncodeMark(*mark, run_->log().Image()));
+  const records::Uid uid = journal_->uid();
+  batch->Put(store::Table::kRuns, records::RunKey(uid, records::RunPart::kMark),
+             records::EncodeMark(*mark, run_->log().Image()));
   if (mark->best_state == stored_best_) return;
   stored_best_ = mark->best_state;
-  batch->Put(store::Table::kRuns, RunKey(uid, RunPart::kBest), EncodeState(*stored_best_));
+  batch->Put(store::Table::kRuns, records::RunKey(uid, records::RunPart::kBest),
+             records::EncodeState(*stored_best_));
 }
 
 // Stores a mark every mark_interval, but not before the last one is stored. A crash loses the
@@ -59,7 +60,7 @@ bool Session::ParkRun() {
     if (!journal_.has_value() || closed_) return false;
     const bool broken = journal_->broken();
     const bool stops = run_->resumes() && !trainer_->ended() &&
-                       run_->stop_requested() == StopReason::kServerShutdown;
+                       run_->stop_requested() == records::StopReason::kServerShutdown;
     if (!broken && !stops) return false;
     store::WriteBatch batch;
     if (!broken) AddMark(&batch);
@@ -95,7 +96,7 @@ void Session::ResumeRun(ResumeArgs args) {
 // Reads the rows of datasets, then calls GoOn(). Until then the run has no trainer.
 void Session::ReadRowsAndGoOn(ResumeArgs args) {
   const bool training = args.training_dataset != 0;
-  const Uid dataset = training ? args.training_dataset : args.validation_dataset;
+  const records::Uid dataset = training ? args.training_dataset : args.validation_dataset;
   if (dataset == 0) return GoOn(std::move(args));
   environment_->datasets->UseAgain(
       dataset, info_, *network_,
@@ -131,7 +132,7 @@ void Session::GoOn(ResumeArgs args) {
 // Called if the rows of the run could not be read. Ends the run; or parks it if the rows may be
 // available when the model is loaded again.
 void Session::CannotGoOn(const absl::Status& why) {
-  RunSummary summary;
+  records::RunSummary summary;
   std::shared_ptr<Run> parked;
   {
     const base::MutexLock lock(&mu_);
@@ -140,7 +141,7 @@ void Session::CannotGoOn(const absl::Status& why) {
       parked = TakeRun();
       PostRetry();
     }
-    summary.stop_reason = StopReason::kDataLost;
+    summary.stop_reason = records::StopReason::kDataLost;
     summary.message = std::string(why.message());
     summary.step = step_;
   }

@@ -7,10 +7,10 @@
 #include "server/base/status.h"
 #include "server/engine/workspace.h"
 #include "server/exec/compute_pool.h"
+#include "server/records/row_records.h"
+#include "server/records/run_records.h"
 #include "server/session/datasets.h"
 #include "server/session/errors.h"
-#include "server/session/row_records.h"
-#include "server/session/run_records.h"
 #include "server/session/session_impl.h"
 #include "server/store/store.h"
 
@@ -57,7 +57,7 @@ void Session::DoTrain(TrainArgs& args, Callback<std::shared_ptr<Run>> done) {
                                               done = std::exchange(done, nullptr)](
                                                  const absl::Status& status) mutable {
             if (status.ok()) return done(run);
-            run->RequestStop(StopReason::kServerShutdown);
+            run->RequestStop(records::StopReason::kServerShutdown);
             done(NotStored(self->name(), status));
           });
         }
@@ -74,12 +74,12 @@ void Session::DoTrain(TrainArgs& args, Callback<std::shared_ptr<Run>> done) {
   AnswerWhenStored<std::shared_ptr<Run>>(std::move(run), std::move(done));
 }
 
-absl::StatusOr<std::shared_ptr<Run>> Session::FindRunOf(const RequestKey& key) const {
+absl::StatusOr<std::shared_ptr<Run>> Session::FindRunOf(const records::RequestKey& key) const {
   const base::MutexLock lock(&mu_);
   return LookUpRunOf(key);
 }
 
-absl::StatusOr<std::shared_ptr<Run>> Session::LookUpRunOf(const RequestKey& key) const {
+absl::StatusOr<std::shared_ptr<Run>> Session::LookUpRunOf(const records::RequestKey& key) const {
   const bool same = run_ != nullptr && !key.id.empty() && run_->key().id == key.id &&
                     run_->key().fingerprint == key.fingerprint;
   if (same) return run_;  // regardless of the age of the request
@@ -92,7 +92,7 @@ absl::StatusOr<std::shared_ptr<Run>> Session::LookUpRunOf(const RequestKey& key)
 
 // Removes and returns the waiting requests that can proceed: the first one if no run is active, and
 // retries of the request with `key`, which attach to the run that it started.
-std::vector<Session::WaitingTrain> Session::TakeReady(const RequestKey& key) {
+std::vector<Session::WaitingTrain> Session::TakeReady(const records::RequestKey& key) {
   std::vector<WaitingTrain> ready;
   for (size_t i = 0; i < waiting_.size();) {
     const bool same = !key.id.empty() && waiting_[i].args.key.id == key.id;
@@ -146,7 +146,7 @@ absl::StatusOr<std::shared_ptr<Run>> Session::StartRun(TrainArgs& args, store::W
 // Approximate maximum of a run's memory in bytes: the state that the next step writes, one that a
 // reader or a mark still uses, the best one, a pass over a batch, and rows of the request. Rows of
 // a dataset are counted where they are read.
-int64_t Session::RunBytes(const RunConfig& config, const RowsInUse& data,
+int64_t Session::RunBytes(const records::RunConfig& config, const RowsInUse& data,
                           const RowsInUse& validation) const {
   const bool keeps_best = config.early_stopping.has_value() || config.checkpoints.keep_best;
   int64_t bytes = StateBytes() * (keeps_best ? 3 : 2);
@@ -165,11 +165,11 @@ int64_t Session::RunBytes(const RunConfig& config, const RowsInUse& data,
 
 // The settings of the run that starts. It takes over the unfinished epoch if requested and
 // possible.
-RunConfig Session::ConfigFor(const TrainArgs& args) {
-  RunConfig config = args.config;
-  const UnfinishedEpochPtr unfinished = std::exchange(unfinished_, nullptr);
+records::RunConfig Session::ConfigFor(const TrainArgs& args) {
+  records::RunConfig config = args.config;
+  const records::UnfinishedEpochPtr unfinished = std::exchange(unfinished_, nullptr);
   if (!config.continue_epoch || unfinished == nullptr) return config;
-  const EpochPlan plan = PlanOf({args.data.rows, args.validation.rows}, config);
+  const records::EpochPlan plan = PlanOf({args.data.rows, args.validation.rows}, config);
   if (!unfinished->Fits(plan, state_->step)) return config;
   config.resumed = unfinished;
   if (config.whole_epochs) config.iterations -= unfinished->batches;
@@ -178,8 +178,8 @@ RunConfig Session::ConfigFor(const TrainArgs& args) {
 
 // A run that resumes needs its rows. For other runs only the number is needed.
 void Session::AddRunRecords(const TrainArgs& args, store::WriteBatch* batch) {
-  const Uid uid = journal_->uid();
-  StoredRun stored;
+  const records::Uid uid = journal_->uid();
+  records::StoredRun stored;
   stored.number = run_->number();
   stored.resumes = run_->resumes();
   stored.start_step = state_->step;
@@ -189,19 +189,20 @@ void Session::AddRunRecords(const TrainArgs& args, store::WriteBatch* batch) {
     stored.model = info_.id;
     stored.training_dataset = args.data.dataset;
     stored.validation_dataset = args.validation.dataset;
-    const auto add = [&, run = run_->number()](const RowsInUse& rows, RowsOf which) {
+    const auto add = [&, run = run_->number()](const RowsInUse& rows, records::RowsOf which) {
       uint32_t count = 0;
       if (rows.rows == nullptr || rows.dataset != 0) return count;
-      for (Piece& piece : EncodeRows(*rows.rows)) {
-        batch->Put(store::Table::kChunks, ChunkKey(uid, run, which, count++),
+      for (records::Piece& piece : records::EncodeRows(*rows.rows)) {
+        batch->Put(store::Table::kChunks, records::ChunkKey(uid, run, which, count++),
                    std::move(piece.record));
       }
       return count;
     };
-    stored.training_chunks = add(args.data, RowsOf::kTraining);
-    stored.validation_chunks = add(args.validation, RowsOf::kValidation);
+    stored.training_chunks = add(args.data, records::RowsOf::kTraining);
+    stored.validation_chunks = add(args.validation, records::RowsOf::kValidation);
   }
-  batch->Put(store::Table::kRuns, RunKey(uid, RunPart::kRun), EncodeRun(stored));
+  batch->Put(store::Table::kRuns, records::RunKey(uid, records::RunPart::kRun),
+             records::EncodeRun(stored));
   last_mark_ = environment_->clock->Now();
 }
 
@@ -236,21 +237,22 @@ std::shared_ptr<Run> Session::TakeRun() {
 }
 
 // Adds the last state and the record of the ended run, and deletes the records of the active run.
-void Session::AddEnd(const RunSummary& summary, store::WriteBatch* batch) {
-  const Uid uid = journal_->uid();
+void Session::AddEnd(const records::RunSummary& summary, store::WriteBatch* batch) {
+  const records::Uid uid = journal_->uid();
   journal_->AddState(*state_, batch);
-  batch->Put(store::Table::kRuns, RunKey(uid, RunPart::kFinished),
-             EncodeFinishedRun(
+  batch->Put(store::Table::kRuns, records::RunKey(uid, records::RunPart::kFinished),
+             records::EncodeFinishedRun(
                  {run_->number(), run_->config(), run_->log().Image(), summary, unfinished_}));
-  for (const RunPart part : {RunPart::kRun, RunPart::kMark, RunPart::kBest}) {
-    batch->Delete(store::Table::kRuns, RunKey(uid, part));
+  for (const records::RunPart part :
+       {records::RunPart::kRun, records::RunPart::kMark, records::RunPart::kBest}) {
+    batch->Delete(store::Table::kRuns, records::RunKey(uid, part));
   }
   if (run_->resumes()) {
-    batch->DeletePrefix(store::Table::kChunks, ChunksKey(uid, run_->number()));
+    batch->DeletePrefix(store::Table::kChunks, records::ChunksKey(uid, run_->number()));
   }
 }
 
-void Session::EndRun(const RunSummary& summary) {
+void Session::EndRun(const records::RunSummary& summary) {
   std::shared_ptr<Run> run;
   std::unique_ptr<Trainer> trainer;
   std::vector<WaitingTrain> next;
@@ -292,7 +294,7 @@ void Session::EndRun(const RunSummary& summary) {
   RetryDue(/*run_ended=*/true);
 }
 
-void Session::StopTraining(int64_t number, const RequestKey& key,
+void Session::StopTraining(int64_t number, const records::RequestKey& key,
                            Callback<std::shared_ptr<Run>> done) {
   absl::StatusOr<std::shared_ptr<Run>> run = nullptr;
   {
@@ -313,7 +315,7 @@ void Session::StopTraining(int64_t number, const RequestKey& key,
                               {"NO_RUN", {{"model", name()}}});
     } else {
       run = run_;
-      run_->RequestStop(StopReason::kStopped);
+      run_->RequestStop(records::StopReason::kStopped);
       const KeyedAnswer answer =
           Remember({key, environment_->clock->Now(), RunAnswer{run_->number(), run_}});
       // It is stored before the end of the run, for which the caller waits.
@@ -324,11 +326,11 @@ void Session::StopTraining(int64_t number, const RequestKey& key,
     done(run.status());
     return;
   }
-  (*run)->OnFinish(
-      [run = *run, done = std::move(done)](const absl::StatusOr<RunSummary>& summary) mutable {
-        if (!summary.ok()) return done(summary.status());
-        done(run);
-      });
+  (*run)->OnFinish([run = *run, done = std::move(done)](
+                       const absl::StatusOr<records::RunSummary>& summary) mutable {
+    if (!summary.ok()) return done(summary.status());
+    done(run);
+  });
 }
 
 absl::StatusOr<std::shared_ptr<Run>> Session::FindRun(int64_t number) const {

@@ -13,15 +13,15 @@
 
 namespace backprop::session {
 
-RowCounts CountRows(const RunData& data, const RunConfig& config) {
+RowCounts CountRows(const RunData& data, const records::RunConfig& config) {
   if (data.validation != nullptr) return {data.training->rows, data.validation->rows};
   if (config.validation_split == 0) return {data.training->rows, 0};
   const int64_t held_out = engine::ValidationRows(data.training->rows, config.validation_split);
   return {data.training->rows - held_out, held_out};
 }
 
-EpochPlan PlanOf(const RunData& data, const RunConfig& config) {
-  EpochPlan plan;
+records::EpochPlan PlanOf(const RunData& data, const records::RunConfig& config) {
+  records::EpochPlan plan;
   plan.rows = data.training->rows;
   plan.batch_size = config.batch_size;
   plan.shuffle = config.shuffle;
@@ -42,18 +42,18 @@ Trainer::Trainer(std::shared_ptr<const engine::Network> network, std::shared_ptr
       state_(std::move(state)),
       start_step_(state_->step),
       resumed_batches_(run_->config().resumed_batches()) {
-  const RunConfig& config = run_->config();
+  const records::RunConfig& config = run_->config();
   if (config.early_stopping.has_value()) stopper_.emplace(*config.early_stopping);
   if (config.resumed != nullptr) epoch_loss_ = config.resumed->loss;
   const auto [training, validation] = CountRows(data_, config);
-  run_->log().Append(RunStarted{config.iterations,
-                                engine::BatchesPerEpoch(training, config.batch_size), training,
-                                start_step_, validation});
+  run_->log().Append(records::RunStarted{config.iterations,
+                                         engine::BatchesPerEpoch(training, config.batch_size),
+                                         training, start_step_, validation});
 }
 
 Trainer::Trainer(std::shared_ptr<const engine::Network> network, std::shared_ptr<Run> run,
                  RunData data, std::shared_ptr<const engine::State> state,
-                 engine::Parallel* parallel, int64_t start_step, const TrainerMark& mark)
+                 engine::Parallel* parallel, int64_t start_step, const records::TrainerMark& mark)
     : network_(std::move(network)),
       parallel_(parallel),
       run_(std::move(run)),
@@ -62,15 +62,15 @@ Trainer::Trainer(std::shared_ptr<const engine::Network> network, std::shared_ptr
       start_step_(start_step),
       resumed_batches_(run_->config().resumed_batches()),
       begin_(SteadyClock::now() - absl::ToChronoNanoseconds(mark.elapsed)),
-      first_phase_(mark.next == TrainerMark::Next::kStep       ? Phase::kStep
-                   : mark.next == TrainerMark::Next::kValidate ? Phase::kValidate
-                                                               : Phase::kReport),
+      first_phase_(mark.next == records::TrainerMark::Next::kStep       ? Phase::kStep
+                   : mark.next == records::TrainerMark::Next::kValidate ? Phase::kValidate
+                                                                        : Phase::kReport),
       iteration_(mark.iteration),
       samples_(mark.samples),
       last_(mark.last),
       epoch_loss_(mark.epoch_loss),
       validation_(mark.validation) {
-  const RunConfig& config = run_->config();
+  const records::RunConfig& config = run_->config();
   kept_iteration_ = mark.kept_iteration;
   if (kept_iteration_ > 0) kept_loss_ = mark.kept_loss;
   if (config.early_stopping.has_value()) {
@@ -79,20 +79,20 @@ Trainer::Trainer(std::shared_ptr<const engine::Network> network, std::shared_ptr
   }
 }
 
-std::optional<TrainerMark> Trainer::Mark() const {
-  TrainerMark mark;
+std::optional<records::TrainerMark> Trainer::Mark() const {
+  records::TrainerMark mark;
   switch (phase_) {
     case Phase::kPrepare:
     case Phase::kEnd:
       return std::nullopt;
     case Phase::kStep:
-      mark.next = TrainerMark::Next::kStep;
+      mark.next = records::TrainerMark::Next::kStep;
       break;
     case Phase::kValidate:  // a partial measurement is repeated
-      mark.next = TrainerMark::Next::kValidate;
+      mark.next = records::TrainerMark::Next::kValidate;
       break;
     case Phase::kReport:
-      mark.next = TrainerMark::Next::kReport;
+      mark.next = records::TrainerMark::Next::kReport;
       break;
   }
   mark.iteration = iteration_;
@@ -115,7 +115,7 @@ std::optional<TrainerMark> Trainer::Mark() const {
 
 // Work that needs the rows: the split, the standardisation, the order of batches.
 Trainer::Phase Trainer::Prepare() {
-  const RunConfig& config = run_->config();
+  const records::RunConfig& config = run_->config();
   const uint64_t seed = network_->spec().seed;
   if (data_.validation == nullptr && config.validation_split > 0) {
     const uint64_t index = config.redraw_split ? static_cast<uint64_t>(start_step_) : 0;
@@ -132,7 +132,7 @@ Trainer::Phase Trainer::Prepare() {
     if (fitted == nullptr) {
       message_ =
           "mean or standard deviation of the inputs was not finite; the model stays as it was";
-      End(StopReason::kDiverged);
+      End(records::StopReason::kDiverged);
       return Phase::kEnd;
     }
     ChangeState([&](engine::State* state) { state->standardization = std::move(fitted); });
@@ -143,7 +143,7 @@ Trainer::Phase Trainer::Prepare() {
   return first_phase_;
 }
 
-std::optional<RunSummary> Trainer::Slice(absl::Duration length) {
+std::optional<records::RunSummary> Trainer::Slice(absl::Duration length) {
   now_ = SteadyClock::now();
   const auto end = now_ + absl::ToChronoNanoseconds(length);
   while (phase_ != Phase::kEnd) {
@@ -162,7 +162,7 @@ std::optional<RunSummary> Trainer::Slice(absl::Duration length) {
           break;
         }
         if (!Measure(validation_rows_, end, &validating_)) return std::nullopt;
-        validation_ = MetricsOf(*network_, validating_.sum, validating_.rows);
+        validation_ = records::MetricsOf(*network_, validating_.sum, validating_.rows);
         EndEpoch(std::exchange(validating_, {}).sum);
         phase_ = Phase::kReport;
         break;
@@ -190,20 +190,21 @@ std::optional<RunSummary> Trainer::Slice(absl::Duration length) {
   return Summary();
 }
 
-std::optional<StopReason> Trainer::StopRequested() const {
+std::optional<records::StopReason> Trainer::StopRequested() const {
   const auto reason = run_->stop_requested();
-  if (reason == StopReason::kServerShutdown && run_->resumes()) return std::nullopt;
+  if (reason == records::StopReason::kServerShutdown && run_->resumes()) return std::nullopt;
   return reason;
 }
 
 // Ends the run or makes a step. Returns the next phase.
 Trainer::Phase Trainer::Step() {
-  const RunConfig& config = run_->config();
-  std::optional<StopReason> reason = StopRequested();
+  const records::RunConfig& config = run_->config();
+  std::optional<records::StopReason> reason = StopRequested();
   if (!reason.has_value() && stopper_.has_value() && stopper_->should_stop()) {
-    reason = StopReason::kEarlyStopped;
+    reason = records::StopReason::kEarlyStopped;
   }
-  if (!reason.has_value() && iteration_ == config.iterations) reason = StopReason::kCompleted;
+  if (!reason.has_value() && iteration_ == config.iterations)
+    reason = records::StopReason::kCompleted;
   if (reason.has_value()) {
     End(*reason);
     return Phase::kEnd;
@@ -216,7 +217,7 @@ Trainer::Phase Trainer::Step() {
     message_ =
         absl::StrCat(NameOf(last_.not_finite), " was not finite at iteration ", iteration_ + 1,
                      "; the model keeps the parameters of step ", state_->step);
-    End(StopReason::kDiverged);
+    End(records::StopReason::kDiverged);
     return Phase::kEnd;
   }
   // The next step writes into the old state, unless that is shared. A shared one is released
@@ -262,15 +263,15 @@ void Trainer::KeepIfBest(double loss, const engine::LossResult& measured) {
   kept_loss_ = loss;
   kept_iteration_ = iteration_;
   const int64_t rows = validation_rows_.rows() > 0 ? validation_rows_.rows() : training_.rows();
-  best_ =
-      DueCheckpoint{Share(), iteration_, true, MetricsOf(*network_, measured, rows), validation_};
+  best_ = DueCheckpoint{Share(), iteration_, true, records::MetricsOf(*network_, measured, rows),
+                        validation_};
 }
 
 void Trainer::KeepIfDue() {
   const int64_t every = run_->config().checkpoints.every_iterations;
   if (every == 0 || iteration_ % every != 0) return;
   periodic_ = DueCheckpoint{Share(), iteration_, false,
-                            MetricsOf(*network_, last_.loss, last_.rows), validation_};
+                            records::MetricsOf(*network_, last_.loss, last_.rows), validation_};
 }
 
 void Trainer::ChangeState(absl::FunctionRef<void(engine::State*)> change) {
@@ -283,7 +284,7 @@ void Trainer::ChangeState(absl::FunctionRef<void(engine::State*)> change) {
 }
 
 bool Trainer::ReportIsDue() const {
-  const RunConfig& config = run_->config();
+  const records::RunConfig& config = run_->config();
   if (iteration_ == 1 || iteration_ % config.report_every == 0) return true;
   if (iteration_ == config.iterations) return true;
   if (stopper_.has_value() && stopper_->should_stop()) return true;
@@ -292,18 +293,18 @@ bool Trainer::ReportIsDue() const {
 
 void Trainer::Report() {
   if (!ReportIsDue()) return;
-  const RunConfig& config = run_->config();
+  const records::RunConfig& config = run_->config();
   last_report_ = now_;
   // A trainer that continues at the report of another trainer's step has made no step itself.
   const Window window = window_.value_or(Window{begin_, 0, 0});
   const double seconds = std::max(std::chrono::duration<double>(now_ - window.begin).count(), 1e-9);
   const auto made = static_cast<double>(iteration_ - window.iterations);
-  Progress progress;
+  records::Progress progress;
   progress.iteration = iteration_;
   progress.total_iterations = config.iterations;
   progress.epoch = (iteration_ + resumed_batches_ - 1) / schedule_->iterations_per_epoch() + 1;
   progress.step = state_->step;
-  progress.metrics = MetricsOf(*network_, last_.loss, last_.rows);
+  progress.metrics = records::MetricsOf(*network_, last_.loss, last_.rows);
   progress.learning_rate = last_.learning_rate;
   progress.gradient_norm = last_.gradient_norm;
   progress.samples_per_second = static_cast<double>(samples_ - window.samples) / seconds;
@@ -320,14 +321,14 @@ void Trainer::BeginWindow() {
   warm_ = true;
 }
 
-UnfinishedEpochPtr Trainer::Unfinished() const {
+records::UnfinishedEpochPtr Trainer::Unfinished() const {
   if (!schedule_.has_value()) return run_->config().resumed;  // the run did not begin
   if (MadeOfEpoch() == 0) return nullptr;
-  return std::make_shared<UnfinishedEpoch>(
-      UnfinishedEpoch{MadeOfEpoch(), epoch_loss_, state_->step, PlanOf(data_, run_->config())});
+  return std::make_shared<records::UnfinishedEpoch>(records::UnfinishedEpoch{
+      MadeOfEpoch(), epoch_loss_, state_->step, PlanOf(data_, run_->config())});
 }
 
-void Trainer::End(StopReason reason) {
+void Trainer::End(records::StopReason reason) {
   ended_ = reason;
   if (!stopper_.has_value() || stopper_->best_state() == nullptr ||
       stopper_->best_iteration() == iteration_) {
@@ -360,24 +361,27 @@ bool Trainer::Measure(const engine::RowSet& rows, SteadyClock::time_point end,
 // Makes the final measurements, unless they matter to no caller (the model was deleted) or would
 // delay a shutdown.
 bool Trainer::MeasureAll(SteadyClock::time_point end) {
-  if (ended_ == StopReason::kModelDeleted || ended_ == StopReason::kServerShutdown) return true;
+  if (ended_ == records::StopReason::kModelDeleted ||
+      ended_ == records::StopReason::kServerShutdown)
+    return true;
   if (!schedule_.has_value()) return true;  // the run did not begin
   if (!Measure(training_, end, &final_training_)) return false;
   return validation_rows_.rows() == 0 || Measure(validation_rows_, end, &final_validation_);
 }
 
-RunSummary Trainer::Summary() const {
-  RunSummary summary;
+records::RunSummary Trainer::Summary() const {
+  records::RunSummary summary;
   summary.stop_reason = *ended_;
   summary.iterations = iteration_;
   summary.step = state_->step;
   summary.elapsed = Elapsed();
   summary.message = message_;
   if (final_training_.rows > 0) {
-    summary.metrics = MetricsOf(*network_, final_training_.sum, final_training_.rows);
+    summary.metrics = records::MetricsOf(*network_, final_training_.sum, final_training_.rows);
   }
   if (final_validation_.rows > 0) {
-    summary.validation = MetricsOf(*network_, final_validation_.sum, final_validation_.rows);
+    summary.validation =
+        records::MetricsOf(*network_, final_validation_.sum, final_validation_.rows);
   }
   if (stopper_.has_value()) {
     summary.best_iteration = stopper_->best_iteration();

@@ -19,12 +19,13 @@
 #include "server/engine/parallel.h"
 #include "server/engine/step.h"
 #include "server/engine/workspace.h"
+#include "server/records/metrics.h"
+#include "server/records/run_config.h"
+#include "server/records/run_events.h"
+#include "server/records/trainer_mark.h"
+#include "server/records/unfinished_epoch.h"
 #include "server/session/early_stopper.h"
-#include "server/session/metrics.h"
 #include "server/session/run.h"
-#include "server/session/run_config.h"
-#include "server/session/trainer_mark.h"
-#include "server/session/unfinished_epoch.h"
 
 namespace backprop::session {
 
@@ -39,16 +40,16 @@ struct RowCounts {
   int64_t training = 0;
   int64_t validation = 0;
 };
-RowCounts CountRows(const RunData& data, const RunConfig& config);
-EpochPlan PlanOf(const RunData& data, const RunConfig& config);
+RowCounts CountRows(const RunData& data, const records::RunConfig& config);
+records::EpochPlan PlanOf(const RunData& data, const records::RunConfig& config);
 
 // A state that the policy of a run requires to be stored.
 struct DueCheckpoint {
   std::shared_ptr<const engine::State> state;
   int64_t iteration = 0;
   bool best = false;
-  Metrics metrics;
-  std::optional<Metrics> validation;
+  records::Metrics metrics;
+  std::optional<records::Metrics> validation;
 };
 
 // Makes the steps of a run and writes its log. The results do not depend on the lengths of slices.
@@ -64,14 +65,14 @@ class Trainer {
   // was when `mark` was taken. `state` and the log of the run must be those of that moment.
   Trainer(std::shared_ptr<const engine::Network> network, std::shared_ptr<Run> run, RunData data,
           std::shared_ptr<const engine::State> state, engine::Parallel* parallel,
-          int64_t start_step, const TrainerMark& mark);
+          int64_t start_step, const records::TrainerMark& mark);
 
   // Works for about `length`, at least one step or one piece of a measurement. Returns the summary
   // when the run has ended.
-  std::optional<RunSummary> Slice(absl::Duration length);
+  std::optional<records::RunSummary> Slice(absl::Duration length);
 
   // Between slices only. Nothing before the run has begun and after its last step.
-  std::optional<TrainerMark> Mark() const;
+  std::optional<records::TrainerMark> Mark() const;
   int64_t start_step() const { return start_step_; }
 
   // Between slices only: checkpoints that the policy of the run requires and that were not taken
@@ -82,7 +83,7 @@ class Trainer {
   // Whether all steps are made, and only the final measurements are left.
   bool ended() const { return ended_.has_value(); }
   // If ended(): the epoch that the run left unfinished, or null.
-  UnfinishedEpochPtr Unfinished() const;
+  records::UnfinishedEpochPtr Unfinished() const;
 
   // The state after the last step. Only for the thread that runs slices.
   const std::shared_ptr<const engine::State>& state() const { return state_; }
@@ -116,13 +117,13 @@ class Trainer {
   bool ReportIsDue() const;
   void Report();
   void BeginWindow();
-  void End(StopReason reason);
+  void End(records::StopReason reason);
   // Returns true when all rows are measured, false when the time of the slice is over.
   bool Measure(const engine::RowSet& rows, SteadyClock::time_point end, Measurement* measurement);
   bool MeasureAll(SteadyClock::time_point end);
-  RunSummary Summary() const;
+  records::RunSummary Summary() const;
   // The reason to stop now, if any. A shutdown of the server does not end a run that resumes.
-  std::optional<StopReason> StopRequested() const;
+  std::optional<records::StopReason> StopRequested() const;
   // Changes the parts of a state other than its numbers; in a copy if the current state is shared.
   void ChangeState(absl::FunctionRef<void(engine::State*)> change);
   absl::Duration Elapsed() const { return absl::FromChrono(SteadyClock::now() - begin_); }
@@ -163,13 +164,13 @@ class Trainer {
   engine::StepResult last_;           // of the last step
   engine::LossResult epoch_loss_;     // of the epoch's batches so far
   Measurement validating_;
-  std::optional<Metrics> validation_;  // after the last complete epoch
+  std::optional<records::Metrics> validation_;  // after the last complete epoch
   std::optional<EarlyStopper> stopper_;
   std::optional<DueCheckpoint> periodic_;
   std::optional<DueCheckpoint> best_;
   double kept_loss_ = std::numeric_limits<double>::infinity();  // of best_, or the last one taken
   int64_t kept_iteration_ = 0;                                  // 0: there is none
-  std::optional<StopReason> ended_;
+  std::optional<records::StopReason> ended_;
   std::string message_;
   Measurement final_training_;
   Measurement final_validation_;

@@ -14,20 +14,20 @@ namespace {
 
 class CheckpointTest : public DurableFixture {
  protected:
-  static absl::StatusOr<CheckpointPtr> Keep(Session* session, const std::string& id,
-                                            RequestKey key = {}) {
-    Waiter<CheckpointPtr> waiter;
+  static absl::StatusOr<records::CheckpointPtr> Keep(Session* session, const std::string& id,
+                                                     records::RequestKey key = {}) {
+    Waiter<records::CheckpointPtr> waiter;
     session->CreateCheckpoint({id, key, Never()}, waiter.callback());
     return waiter.Wait();
   }
   static absl::StatusOr<int64_t> Restore(Session* session, const std::string& id,
                                          std::optional<int64_t> expected = {},
-                                         RequestKey key = {}) {
+                                         records::RequestKey key = {}) {
     Waiter<int64_t> waiter;
     session->RestoreCheckpoint({id, key, Never()}, expected, waiter.callback());
     return waiter.Wait();
   }
-  static absl::Status Drop(Session* session, const std::string& id, RequestKey key = {}) {
+  static absl::Status Drop(Session* session, const std::string& id, records::RequestKey key = {}) {
     Waiter<int64_t> waiter;
     session->DeleteCheckpoint({id, key, Never()}, waiter.callback());
     return waiter.Wait().status();
@@ -38,7 +38,8 @@ class CheckpointTest : public DurableFixture {
     return ids;
   }
   static size_t Records(store::Store* in) { return RecordsIn(in, {store::Table::kCheckpoints}); }
-  static Session::TrainArgs Run(int64_t iterations, CheckpointPolicy policy, bool resumes = false) {
+  static Session::TrainArgs Run(int64_t iterations, records::CheckpointPolicy policy,
+                                bool resumes = false) {
     auto args = TrainArgsFor(iterations);
     args.config.batch_size = 50;  // four steps in an epoch
     args.config.shuffle = true;
@@ -181,7 +182,7 @@ TEST_F(CheckpointTest, DuringARunTheyAreOfAStepsEnd) {
   ASSERT_TRUE(run.ok());
   const auto kept = Keep(session.get(), "a");
   ASSERT_TRUE(kept.ok()) << kept.status();
-  (*run)->RequestStop(StopReason::kStopped);
+  (*run)->RequestStop(records::StopReason::kStopped);
   WaitFor(*run);
   ASSERT_TRUE(Restore(session.get(), "a").ok());
   // The same number of steps of the same run, from the beginning.
@@ -226,7 +227,7 @@ TEST_F(CheckpointTest, ARunWaitsForItsCheckpoints) {
   for (int i = 0; i < 20; ++i) {
     auto session = Create(absl::StrCat("m", i));
     EXPECT_EQ(WaitFor(Start(session.get(), Run(300, {1, 2, true}))).stop_reason,
-              StopReason::kCompleted);
+              records::StopReason::kCompleted);
     EXPECT_EQ(Ids(session.get()).size(), 3u);
   }
 }
@@ -248,7 +249,7 @@ TEST_F(CheckpointTest, ARunKeepsItsBestEpoch) {
   // The same run with early stopping, which restores the best epoch, ends with the same bits.
   auto stopping = Run(40, {});
   stopping.validation.rows = XorRows(40);
-  stopping.config.early_stopping = EarlyStopping{1000, 0, true};
+  stopping.config.early_stopping = records::EarlyStopping{1000, 0, true};
   const auto other = SessionOf(XorNetwork()->spec());
   const auto other_run = Start(other.get(), std::move(stopping));
   EXPECT_EQ(WaitFor(other_run).best_iteration, best.iteration);
@@ -269,7 +270,7 @@ TEST_F(CheckpointTest, WithoutValidationTheBestEpochIsThatOfItsBatches) {
 TEST_F(CheckpointTest, ARunThatGoesOnLeavesTheSame) {
   limits.mark_interval = absl::ZeroDuration();
   Restart();
-  const CheckpointPolicy policy{500, 3, true};
+  const records::CheckpointPolicy policy{500, 3, true};
   auto steady = *Make("steady");
   WaitFor(Start(steady.get(), Run(20'000, policy, true)));
   auto cut = *Make("cut");
@@ -330,7 +331,7 @@ TEST_F(CheckpointTest, ADamagedOneIsNamedAndAlone) {
   ASSERT_TRUE(Step(session.get()).ok());
   ASSERT_TRUE(Keep(session.get(), "b").ok());
   const auto bad = session->ListCheckpoints("", 1).front();
-  const std::string key = CheckpointStateKey(session->uid(), bad->state_hash);
+  const std::string key = records::CheckpointStateKey(session->uid(), bad->state_hash);
   std::string value = **store.Get(store::Table::kCheckpoints, key);
   value.back() = static_cast<char>(value.back() ^ 1);
   store::WriteBatch batch;

@@ -11,7 +11,6 @@
 #include "server/base/status.h"
 #include "server/session/dataset_contents.h"
 #include "server/session/dataset_reader.h"
-#include "server/session/dataset_reader.h"
 #include "tests/session/durable_fixture.h"
 
 namespace backprop::session {
@@ -21,25 +20,27 @@ class DatasetsTest : public DurableFixture {
  protected:
   Datasets& all() { return server->datasets; }
 
-  absl::StatusOr<DatasetInfo> Append(Uid uid, int64_t first_row, engine::Dataset rows) {
+  absl::StatusOr<records::DatasetInfo> Append(records::Uid uid, int64_t first_row,
+                                              engine::Dataset rows) {
     Datasets::AppendArgs args;
     args.uid = uid;
     args.first_row = first_row;
     args.rows = std::move(rows);
-    args.check = [](const DatasetInfo&, engine::Dataset* checked, std::vector<std::string>*) {
+    args.check = [](const records::DatasetInfo&, engine::Dataset* checked,
+                    std::vector<std::string>*) {
       if (checked->inputs.Get(0) == 666) return base::FieldError("chunk", "is bad");
       return absl::OkStatus();
     };
-    Waiter<DatasetInfo> waiter;
+    Waiter<records::DatasetInfo> waiter;
     all().Append(std::move(args), waiter.callback());
     return waiter.Wait();
   }
-  absl::StatusOr<DatasetInfo> Complete(Uid uid, int64_t rows) {
-    Waiter<DatasetInfo> waiter;
+  absl::StatusOr<records::DatasetInfo> Complete(records::Uid uid, int64_t rows) {
+    Waiter<records::DatasetInfo> waiter;
     all().Complete(uid, rows, waiter.callback());
     return waiter.Wait();
   }
-  absl::Status Drop(const std::string& id, RequestKey key = {}) {
+  absl::Status Drop(const std::string& id, records::RequestKey key = {}) {
     Waiter<int> waiter;
     all().Delete(id, key, [done = waiter.callback()](const absl::Status& status) mutable {
       if (status.ok()) return done(1);
@@ -48,7 +49,7 @@ class DatasetsTest : public DurableFixture {
     return waiter.Wait().status();
   }
   // The rows of XorRows(), in chunks of `at_once`.
-  DatasetInfo Upload(const std::string& id, int64_t at_once = 64) {
+  records::DatasetInfo Upload(const std::string& id, int64_t at_once = 64) {
     const auto rows = XorRows();
     const auto info = *all().BeginUpload({id, "upload", engine::DataType::kFloat32, {}});
     for (int64_t first = 0; first < rows->rows; first += at_once) {
@@ -141,8 +142,8 @@ TEST_F(DatasetsTest, ARunIsTheSameAsWithItsRowsInTheRequest) {
   Upload("d");
   auto session = *Make("m");
   auto inline_session = *Make("inline");
-  const RunSummary a = WaitFor(Start(session.get(), Run(*Use("d", *session), 100)));
-  const RunSummary b = WaitFor(Start(inline_session.get(), Run({XorRows(), 0}, 100)));
+  const records::RunSummary a = WaitFor(Start(session.get(), Run(*Use("d", *session), 100)));
+  const records::RunSummary b = WaitFor(Start(inline_session.get(), Run({XorRows(), 0}, 100)));
   EXPECT_EQ(a.metrics->loss, b.metrics->loss);
   EXPECT_EQ(a.validation->loss, b.validation->loss);
   EXPECT_EQ(Values(*Read(session.get())), Values(*Read(inline_session.get())));
@@ -169,7 +170,7 @@ TEST_F(DatasetsTest, CannotBeDeletedUnderARun) {
   EXPECT_EQ(base::ReasonOf(Drop("d"))->reason, "DATASET_IN_USE");
   session = *Find("m");
   run = *session->FindRun(0);
-  run->RequestStop(StopReason::kStopped);
+  run->RequestStop(records::StopReason::kStopped);
   WaitFor(run);
   EXPECT_TRUE(Drop("d").ok());
   EXPECT_EQ(Records(), 0u);
@@ -179,7 +180,7 @@ TEST_F(DatasetsTest, CannotBeDeletedUnderARun) {
 TEST_F(DatasetsTest, WhileItIsFoundOutWhetherItCanBeDeleted) {
   Upload("d");
   const auto model = *Make("m");
-  const Uid uid = all().Get("d")->uid;
+  const records::Uid uid = all().Get("d")->uid;
   held.Hold();
   Waiter<int> deleted;
   all().Delete("d", {}, [done = deleted.callback()](const absl::Status& status) mutable {
@@ -224,7 +225,7 @@ TEST_F(DatasetsTest, ARunGoesOnWithItsDataset) {
     cut = *Find("cut");
   }
   run = *cut->FindRun(0);
-  EXPECT_EQ(WaitFor(run).stop_reason, StopReason::kCompleted);
+  EXPECT_EQ(WaitFor(run).stop_reason, records::StopReason::kCompleted);
   EXPECT_EQ(Values(*Read(cut.get())), Values(*Read(Find("steady")->get())));
 }
 
@@ -235,7 +236,7 @@ TEST_F(DatasetsTest, ARunWhoseRowsAreDamagedEnds) {
   session = nullptr;
   run = nullptr;
   server.reset();
-  const std::string key = DatasetRowsKey(info.uid, 64);
+  const std::string key = records::DatasetRowsKey(info.uid, 64);
   std::string value = **store.Get(store::Table::kDatasetRows, key);
   value[value.size() / 2] = static_cast<char>(value[value.size() / 2] ^ 1);
   store::WriteBatch batch;
@@ -244,8 +245,8 @@ TEST_F(DatasetsTest, ARunWhoseRowsAreDamagedEnds) {
   store::WaitForAnswers(&store);
   Restart();
   session = *Find("m");
-  const RunSummary summary = WaitFor(*session->FindRun(0));
-  EXPECT_EQ(summary.stop_reason, StopReason::kDataLost);
+  const records::RunSummary summary = WaitFor(*session->FindRun(0));
+  EXPECT_EQ(summary.stop_reason, records::StopReason::kDataLost);
   EXPECT_NE(summary.message.find("datasets/d"), std::string::npos) << summary.message;
   EXPECT_TRUE(Step(session.get()).ok());
   EXPECT_EQ(Use("d", *session).status().code(), absl::StatusCode::kDataLoss);
@@ -271,7 +272,7 @@ TEST_F(DatasetsTest, WhatTheStoreRefusedIsAsTheStoreHasIt) {
   args.first_row = 50;
   args.rows = Part(*rows, 50, 50);
   args.check = [](const auto&, auto*, auto*) { return absl::OkStatus(); };
-  Waiter<DatasetInfo> waiter;
+  Waiter<records::DatasetInfo> waiter;
   all().Append(std::move(args), waiter.callback());
   held.Release(absl::ResourceExhaustedError("full"));
   EXPECT_EQ(waiter.Wait().status().code(), absl::StatusCode::kResourceExhausted);
@@ -306,9 +307,9 @@ TEST_F(DatasetsTest, LargeOnesAreMapped) {
 
 TEST_F(DatasetsTest, WhetherRowsFitAModelIsKnownWithoutReadingThem) {
   const auto network = XorNetwork();
-  ModelInfo model;
+  records::ModelInfo model;
   model.class_names = {"no", "yes"};
-  DatasetInfo info;
+  records::DatasetInfo info;
   info.id = "d";
   info.inputs_per_row = 2;
   info.largest_class = 1;

@@ -8,10 +8,10 @@
 
 #include "absl/strings/str_cat.h"
 #include "server/base/status.h"
+#include "server/records/frame.h"
+#include "server/records/model_records.h"
+#include "server/records/records.pb.h"
 #include "server/session/journal.h"
-#include "server/session/frame.h"
-#include "server/session/model_records.h"
-#include "server/store/records.pb.h"
 #include "tests/session/durable_fixture.h"
 
 namespace backprop::session {
@@ -67,11 +67,11 @@ TEST_F(DurabilityTest, StepsOfAnotherInstructionSetAreRepeatedWithAWarning) {
                           return true;
                         })
                   .ok());
-  store::v1::LoggedStep logged;
-  ASSERT_TRUE(Open(value, "", &logged).ok());
+  records::v1::LoggedStep logged;
+  ASSERT_TRUE(records::Open(value, "", &logged).ok());
   logged.set_instruction_set("z80");
   store::WriteBatch batch;
-  batch.Put(store::Table::kLog, key, Seal(logged));
+  batch.Put(store::Table::kLog, key, records::Seal(logged));
   store.Commit(std::move(batch), store::Durability::kNone, nullptr, [](const absl::Status&) {});
   store::WaitForAnswers(&store);
   Restart();
@@ -102,8 +102,8 @@ TEST_F(DurabilityTest, ARetryAfterARestartGetsTheFirstAnswer) {
 
 // Starts steps without waiting for their results.
 struct SentStep {
-  Waiter<StepOutcome> waiter;
-  void Send(Session* session, RequestKey key) {
+  Waiter<records::StepOutcome> waiter;
+  void Send(Session* session, records::RequestKey key) {
     Session::StepArgs args;
     args.work = engine::XorData(20, 1, engine::DataType::kFloat32);
     args.key = std::move(key);
@@ -160,10 +160,11 @@ TEST_F(DurabilityTest, AParkedRunGoesOnWhenTheStoreWorksAgain) {
   while (held.waiting() == 0) std::this_thread::yield();  // a progress mark
   held.Release(absl::ResourceExhaustedError("the disk is full"));
   Waiter<int> told;
-  parked->OnFinish([done = told.callback()](const absl::StatusOr<RunSummary>& end) mutable {
-    if (end.ok()) return done(1);
-    done(end.status());
-  });
+  parked->OnFinish(
+      [done = told.callback()](const absl::StatusOr<records::RunSummary>& end) mutable {
+        if (end.ok()) return done(1);
+        done(end.status());
+      });
   EXPECT_EQ(base::ReasonOf(told.Wait().status())->reason, "NOT_STORED");
   session = nullptr;
   int64_t resumed = 0;
@@ -263,16 +264,16 @@ TEST_F(DurabilityTest, ARequestIdThatIsUsedAgainIsRememberedAfterARestart) {
 
 // What is stored for a retry: the number of the request and, in the key, its place.
 TEST_F(DurabilityTest, EachRequestIsStoredOnceInThePlaceOfItsNumber) {
-  const auto stored = [&](RegistryAnswerKind kind) {
+  const auto stored = [&](records::RegistryAnswerKind kind) {
     std::vector<uint64_t> sequences;
-    const std::string prefix = RegistryAnswersKey(kind);
+    const std::string prefix = records::RegistryAnswersKey(kind);
     EXPECT_TRUE(store
                     .Scan(store::Table::kRequests, prefix, store::EndOfPrefix(prefix),
                           [&](absl::string_view key, absl::string_view value) {
-                            store::v1::RegistryAnswer record;
-                            EXPECT_TRUE(Open(value, "", &record).ok());
+                            records::v1::RegistryAnswer record;
+                            EXPECT_TRUE(records::Open(value, "", &record).ok());
                             EXPECT_EQ(key.substr(prefix.size() + 1),
-                                      BigEndian(static_cast<uint16_t>(record.sequence())));
+                                      records::BigEndian(static_cast<uint16_t>(record.sequence())));
                             sequences.push_back(record.sequence());
                             return true;
                           })
@@ -290,8 +291,8 @@ TEST_F(DurabilityTest, EachRequestIsStoredOnceInThePlaceOfItsNumber) {
     if (i == 1) Restart();
     clock.Advance(base::kRequestWindowAge);
   }
-  EXPECT_EQ(stored(RegistryAnswerKind::kCreate), (std::vector<uint64_t>{0, 1, 2}));
-  EXPECT_EQ(stored(RegistryAnswerKind::kDelete), (std::vector<uint64_t>{0, 1, 2}));
+  EXPECT_EQ(stored(records::RegistryAnswerKind::kCreate), (std::vector<uint64_t>{0, 1, 2}));
+  EXPECT_EQ(stored(records::RegistryAnswerKind::kDelete), (std::vector<uint64_t>{0, 1, 2}));
 }
 
 TEST_F(DurabilityTest, ADeletedModelLeavesNothing) {
@@ -323,7 +324,7 @@ TEST_F(DurabilityTest, ARunGoesOnAfterARestartAsIfThereHadBeenNone) {
   args.config.batch_size = 16;
   args.config.shuffle = true;
   args.config.validation_split = 0.2;
-  args.config.early_stopping = EarlyStopping{1000, 0, true};
+  args.config.early_stopping = records::EarlyStopping{1000, 0, true};
   args.resumes = true;
   const auto copy = [&] {
     Session::TrainArgs again;
@@ -337,7 +338,7 @@ TEST_F(DurabilityTest, ARunGoesOnAfterARestartAsIfThereHadBeenNone) {
   const auto alone = SessionOf(spec);
   Waiter<RunPtr> straight;
   alone->Train(copy(), straight.callback());
-  const RunSummary expected = WaitFor(*straight.Wait());
+  const records::RunSummary expected = WaitFor(*straight.Wait());
 
   int restarts = 0;
   for (;; ++restarts) {
@@ -356,7 +357,7 @@ TEST_F(DurabilityTest, ARunGoesOnAfterARestartAsIfThereHadBeenNone) {
   EXPECT_GE(restarts, 1);
   Waiter<RunPtr> run;
   (*Find("m"))->Train(copy(), run.callback());
-  const RunSummary summary = WaitFor(*run.Wait());
+  const records::RunSummary summary = WaitFor(*run.Wait());
   EXPECT_EQ(summary.iterations, expected.iterations);
   EXPECT_EQ(summary.best_iteration, expected.best_iteration);
   EXPECT_EQ(summary.best_loss, expected.best_loss);
@@ -454,20 +455,20 @@ TEST_F(DurabilityTest, AModelInUseIsNotEvicted) {
   server->environment.limits = limits;
   for (int i = 0; i < 50; ++i) ASSERT_TRUE(Make("m" + std::to_string(i)).ok());
   EXPECT_EQ(*Find("used"), used);
-  (*run)->RequestStop(StopReason::kStopped);
+  (*run)->RequestStop(records::StopReason::kStopped);
   WaitFor(*run);
 }
 
 // A damaged record is reported for its model only.
 TEST_F(DurabilityTest, ADamagedModelIsQuarantined) {
-  const Uid uid = (*Make("bad"))->journal()->uid();
+  const records::Uid uid = (*Make("bad"))->journal()->uid();
   ASSERT_TRUE(Make("good").ok());
-  auto value = **store.Get(store::Table::kStates, UidKey(uid));
+  auto value = **store.Get(store::Table::kStates, records::UidKey(uid));
   for (const size_t at : {size_t{0}, size_t{3}, size_t{20}, value.size() - 1}) {
     auto damaged = value;
     damaged[at] = static_cast<char>(damaged[at] ^ 1);
     store::WriteBatch batch;
-    batch.Put(store::Table::kStates, UidKey(uid), damaged);
+    batch.Put(store::Table::kStates, records::UidKey(uid), damaged);
     store.Commit(std::move(batch), store::Durability::kSync, nullptr, [](const auto&) {});
     Restart();
     EXPECT_EQ(Find("bad").status().code(), absl::StatusCode::kDataLoss) << at;

@@ -140,7 +140,7 @@ class DurableFixture : public SessionFixture {
     return spec;
   }
 
-  absl::StatusOr<std::shared_ptr<Session>> Make(const std::string& id, RequestKey key = {},
+  absl::StatusOr<std::shared_ptr<Session>> Make(const std::string& id, records::RequestKey key = {},
                                                 std::optional<absl::Duration> ttl = {}) {
     specs.insert_or_assign("spec of " + id, Spec(id));
     Registry::CreateArgs args;
@@ -157,7 +157,7 @@ class DurableFixture : public SessionFixture {
   absl::StatusOr<std::shared_ptr<Session>> Find(const std::string& id) {
     return server->registry.Find(id);
   }
-  absl::Status DeleteModel(const std::string& id, RequestKey key = {}) {
+  absl::Status DeleteModel(const std::string& id, records::RequestKey key = {}) {
     Waiter<int> waiter;
     server->registry.Delete(id, key,
                             [done = waiter.callback()](const absl::Status& status) mutable {

@@ -4,10 +4,10 @@
 #include <thread>
 
 #include "server/engine/split.h"
-#include "server/session/frame.h"
-#include "server/session/row_records.h"
-#include "server/session/run_records.h"
-#include "server/store/records.pb.h"
+#include "server/records/frame.h"
+#include "server/records/records.pb.h"
+#include "server/records/row_records.h"
+#include "server/records/run_records.h"
 #include "tests/session/durable_fixture.h"
 
 namespace backprop::session {
@@ -76,7 +76,7 @@ TEST_F(EpochTest, ACutRunThatIsContinuedEqualsOneRun) {
         WaitFor(Start(session.get(), plan(Args(cut))));
         const auto rest = Start(session.get(), plan(Epochs(5 - cut / kPerEpoch, true)));
         EXPECT_EQ(Resumed(rest), cut % kPerEpoch);
-        const RunSummary summary = WaitFor(rest);
+        const records::RunSummary summary = WaitFor(rest);
         EXPECT_EQ(summary.iterations, 5 * kPerEpoch - cut) << "the rest of whole epochs";
         EXPECT_EQ(Values(*Read(session.get())), Values(*Read(whole.get())));
         EXPECT_EQ(Read(session.get())->plateau.learning_rate,
@@ -93,7 +93,7 @@ TEST_F(EpochTest, WhereverARunIsStoppedItCanBeContinued) {
     const auto run = Start(session.get(), Args(kForever, true));
     const int64_t seen = session->activity().step;
     while (session->activity().step == seen) std::this_thread::yield();
-    run->RequestStop(StopReason::kStopped);
+    run->RequestStop(records::StopReason::kStopped);
     WaitFor(run);
   }
   WaitFor(Start(session.get(), Epochs(1, true)));
@@ -112,12 +112,12 @@ TEST_F(EpochTest, TheFirstEventAndTheEpochCountSaySo) {
   const auto run = Start(session.get(), std::move(args));
   WaitFor(run);
   int64_t next = 1;
-  const auto started = std::get<RunStarted>(run->log().Read(&next)->body);
+  const auto started = std::get<records::RunStarted>(run->log().Read(&next)->body);
   EXPECT_EQ(started.total_iterations, 2 * kPerEpoch - 5);
   EXPECT_EQ(started.start_step, kPerEpoch + 5);
   std::vector<int64_t> batches_of_epoch(3);
   while (const auto event = run->log().Read(&next)) {
-    if (const auto* progress = std::get_if<Progress>(&event->body)) {
+    if (const auto* progress = std::get_if<records::Progress>(&event->body)) {
       ++batches_of_epoch.at(static_cast<size_t>(progress->epoch));
     }
   }
@@ -202,11 +202,12 @@ TEST_F(EpochTest, WhereAnEpochWasLeftSurvivesARestart) {
 TEST_F(EpochTest, ARunThatACrashEndedLeavesNoEpoch) {
   const auto session = *Make("m");
   WaitFor(Start(session.get(), Args(5)));
-  StoredRun lost;  // as StartRun records a run that does not resume
+  records::StoredRun lost;  // as StartRun records a run that does not resume
   lost.number = 2;
   lost.start_step = 5;
   store::WriteBatch batch;
-  batch.Put(store::Table::kRuns, RunKey(session->uid(), RunPart::kRun), EncodeRun(lost));
+  batch.Put(store::Table::kRuns, records::RunKey(session->uid(), records::RunPart::kRun),
+            records::EncodeRun(lost));
   Waiter<int> stored;
   store.Commit(std::move(batch), store::Durability::kSync, nullptr,
                [done = stored.callback()](const absl::Status&) mutable { done(0); });
@@ -255,7 +256,7 @@ TEST_F(EpochTest, EveryRunHoldsOutTheSameRowsUnlessAskedToRedraw) {
     args.config.redraw_split = redraw;
     args.config.stratify = false;
     const auto run = Start(session, std::move(args));
-    const RunSummary summary = WaitFor(run);
+    const records::RunSummary summary = WaitFor(run);
     const auto state = Read(session);
     const auto rows = XorRows(kRows);
     for (const uint64_t index : {uint64_t{0}, static_cast<uint64_t>(state->step - kPerEpoch)}) {
@@ -288,7 +289,7 @@ TEST_F(EpochTest, ARunOfAnEarlierVersionKeepsItsSplit) {
   by_old_rule.config.stratify = false;
   WaitFor(Start(expected.get(), std::move(by_old_rule)));
 
-  store::v1::Run old;
+  records::v1::Run old;
   old.set_number(1);
   old.set_resumes(true);
   old.set_start_step(5);
@@ -300,10 +301,12 @@ TEST_F(EpochTest, ARunOfAnEarlierVersionKeepsItsSplit) {
   old.mutable_config()->set_report_every(1);
   old.mutable_config()->set_validation_split(0.2);
   store::WriteBatch batch;
-  batch.Put(store::Table::kRuns, RunKey(session->uid(), RunPart::kRun), Seal(old));
-  auto pieces = EncodeRows(*XorRows(kRows));
+  batch.Put(store::Table::kRuns, records::RunKey(session->uid(), records::RunPart::kRun),
+            records::Seal(old));
+  auto pieces = records::EncodeRows(*XorRows(kRows));
   ASSERT_EQ(pieces.size(), 1U);
-  batch.Put(store::Table::kChunks, ChunkKey(session->uid(), 1, RowsOf::kTraining, 0),
+  batch.Put(store::Table::kChunks,
+            records::ChunkKey(session->uid(), 1, records::RowsOf::kTraining, 0),
             std::move(pieces[0].record));
   Waiter<int> stored;
   store.Commit(std::move(batch), store::Durability::kSync, nullptr,
@@ -311,7 +314,7 @@ TEST_F(EpochTest, ARunOfAnEarlierVersionKeepsItsSplit) {
   stored.Wait().IgnoreError();
   Restart();
   const auto run = *(*Find("m"))->FindRun(1);
-  const RunSummary summary = WaitFor(run);
+  const records::RunSummary summary = WaitFor(run);
   EXPECT_EQ(summary.iterations, 3 * kPerEpoch);
   EXPECT_EQ(run->log().last_sequence(), 3 * kPerEpoch + 2) << "no reports by time";
   EXPECT_EQ(Values(*Read(Find("m")->get())), Values(*Read(expected.get())));

@@ -69,7 +69,8 @@ class SessionFixture : public testing::Test {
     return [] { return false; };
   }
 
-  absl::StatusOr<std::shared_ptr<Session>> TryCreate(const std::string& id, RequestKey key = {},
+  absl::StatusOr<std::shared_ptr<Session>> TryCreate(const std::string& id,
+                                                     records::RequestKey key = {},
                                                      std::optional<absl::Duration> ttl = {}) {
     Registry::CreateArgs args;
     args.info.id = id;
@@ -81,7 +82,7 @@ class SessionFixture : public testing::Test {
     registry.Create(std::move(args), waiter.callback());
     return waiter.Wait();
   }
-  absl::Status Delete(const std::string& id, RequestKey key = {}) {
+  absl::Status Delete(const std::string& id, records::RequestKey key = {}) {
     Notification deleted;
     absl::Status answer;
     registry.Delete(id, key, [&](const absl::Status& status) {
@@ -107,10 +108,10 @@ class SessionFixture : public testing::Test {
     return *session;
   }
 
-  static absl::StatusOr<StepOutcome> Step(Session* session, RequestKey key = {},
-                                          std::optional<int64_t> expected = {},
-                                          IsCancelled cancelled = Never()) {
-    Waiter<StepOutcome> waiter;
+  static absl::StatusOr<records::StepOutcome> Step(Session* session, records::RequestKey key = {},
+                                                   std::optional<int64_t> expected = {},
+                                                   IsCancelled cancelled = Never()) {
+    Waiter<records::StepOutcome> waiter;
     Session::StepArgs args;
     args.work = engine::XorData(20, 1, engine::DataType::kFloat32);
     args.expected_step = expected;
@@ -120,8 +121,8 @@ class SessionFixture : public testing::Test {
     return waiter.Wait();
   }
 
-  static Session::TrainArgs TrainArgsFor(int64_t iterations, bool wait = false, RequestKey key = {},
-                                         int64_t report_every = 100) {
+  static Session::TrainArgs TrainArgsFor(int64_t iterations, bool wait = false,
+                                         records::RequestKey key = {}, int64_t report_every = 100) {
     Session::TrainArgs args;
     args.config.iterations = iterations;
     args.data.rows = XorRows();
@@ -133,7 +134,7 @@ class SessionFixture : public testing::Test {
     return args;
   }
   static absl::StatusOr<RunPtr> Train(Session* session, int64_t iterations, bool wait = false,
-                                      RequestKey key = {}) {
+                                      records::RequestKey key = {}) {
     Waiter<RunPtr> waiter;
     session->Train(TrainArgsFor(iterations, wait, key), waiter.callback());
     return waiter.Wait();
@@ -145,10 +146,10 @@ class SessionFixture : public testing::Test {
     EXPECT_TRUE(waiter.Wait().ok()) << waiter.Wait().status();
     return *waiter.Wait();
   }
-  static RunSummary WaitFor(const RunPtr& run) {
+  static records::RunSummary WaitFor(const RunPtr& run) {
     Notification done;
-    RunSummary summary;
-    run->OnFinish([&](const absl::StatusOr<RunSummary>& s) {
+    records::RunSummary summary;
+    run->OnFinish([&](const absl::StatusOr<records::RunSummary>& s) {
       EXPECT_TRUE(s.ok()) << s.status();
       if (s.ok()) summary = *s;
       done.Notify();

@@ -97,7 +97,7 @@ void MakeModel(Stored* stored, const std::string& id) {
   stored->registry.Create(std::move(args), created.callback());
   const auto session = *created.Wait();
   for (int i = 0; i < 3; ++i) Access::Step(session.get(), {absl::StrCat("r", i), 1}).value();
-  Waiter<CheckpointPtr> kept;
+  Waiter<records::CheckpointPtr> kept;
   session->CreateCheckpoint({"c", {}, [] { return false; }}, kept.callback());
   kept.Wait().value();
   Access::Step(session.get()).value();
@@ -114,7 +114,7 @@ void MakeDataset(Stored* stored) {
   append.uid = info.uid;
   append.rows = engine::XorData(20, 1, engine::DataType::kFloat32);
   append.check = [](const auto&, auto*, auto*) { return absl::OkStatus(); };
-  Waiter<DatasetInfo> appended, complete;
+  Waiter<records::DatasetInfo> appended, complete;
   stored->datasets.Append(std::move(append), appended.callback());
   appended.Wait().value();
   stored->datasets.Complete(info.uid, 20, complete.callback());
@@ -148,7 +148,7 @@ std::map<std::string, std::string> Ask(Stored* stored) {
     note(id + " checkpoint", restored.Wait().status(),
          restored.Wait().ok() ? text(*(*session)->Read()) : "");
   }
-  ModelInfo model;
+  records::ModelInfo model;
   Waiter<RowsInUse> rows;
   stored->datasets.Use("d", model, engine::Network(SpecOf("plain")), "dataset", rows.callback());
   std::string numbers;

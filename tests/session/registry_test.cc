@@ -33,7 +33,7 @@ TEST_F(RegistryTest, DrawnIdsAreLongAndDiffer) {
 }
 
 TEST_F(RegistryTest, ARetriedCreateGetsTheFirstModel) {
-  const RequestKey key{"c1", 1};
+  const records::RequestKey key{"c1", 1};
   const auto first = *TryCreate("", key);
   EXPECT_EQ(*TryCreate("", key), first) << "also when the id was drawn";
   EXPECT_EQ(TryCreate("", {"c1", 2}).status().code(), StatusCode::kInvalidArgument);
@@ -45,7 +45,7 @@ TEST_F(RegistryTest, ARetriedCreateGetsTheFirstModel) {
 }
 
 TEST_F(RegistryTest, ARetriedCreateNeverBringsADeletedModelBack) {
-  const RequestKey key{"c1", 1};
+  const records::RequestKey key{"c1", 1};
   ASSERT_TRUE(TryCreate("m", key).ok());
   ASSERT_TRUE(Delete("m", {}).ok());
   EXPECT_EQ(TryCreate("m", key).status().code(), StatusCode::kNotFound);
@@ -174,7 +174,7 @@ TEST_F(RegistryTest, AModelWithARunDoesNotExpire) {
   clock.Advance(absl::Hours(1));
   EXPECT_EQ(registry.ExpireIdle(), 0);
   EXPECT_FALSE(session->ExpireTime().has_value());
-  run->RequestStop(StopReason::kStopped);
+  run->RequestStop(records::StopReason::kStopped);
   WaitFor(run);
   EXPECT_EQ(registry.ExpireIdle(), 0) << "the end of a run is a use";
   clock.Advance(absl::Seconds(10));

@@ -13,11 +13,12 @@ namespace {
 
 class ReportTest : public SessionFixture {
  protected:
-  static std::vector<Progress> ProgressOf(const session::Run& run) {
-    std::vector<Progress> all;
+  static std::vector<records::Progress> ProgressOf(const session::Run& run) {
+    std::vector<records::Progress> all;
     int64_t next = 1;
     while (const auto event = run.log().Read(&next)) {
-      if (const auto* progress = std::get_if<Progress>(&event->body)) all.push_back(*progress);
+      if (const auto* progress = std::get_if<records::Progress>(&event->body))
+        all.push_back(*progress);
     }
     return all;
   }
@@ -32,8 +33,8 @@ TEST_F(ReportTest, AReportComesAtTheFirstStepThatEndsAfterTheInterval) {
   while (run->log().last_sequence() < 12 && session->activity().step < kLongEnough) {
     std::this_thread::yield();
   }
-  run->RequestStop(StopReason::kStopped);
-  const RunSummary summary = WaitFor(run);
+  run->RequestStop(records::StopReason::kStopped);
+  const records::RunSummary summary = WaitFor(run);
   const auto progress = ProgressOf(*run);
   EXPECT_GE(progress.size(), 10U);
   EXPECT_EQ(progress[0].iteration, 1);
@@ -49,7 +50,8 @@ TEST_F(ReportTest, WithoutAnIntervalOnlyIterationsCount) {
   const auto run = Start(session.get(), TrainArgsFor(20'000, false, {}, 9'999));
   WaitFor(run);
   std::vector<int64_t> iterations;
-  for (const Progress& progress : ProgressOf(*run)) iterations.push_back(progress.iteration);
+  for (const records::Progress& progress : ProgressOf(*run))
+    iterations.push_back(progress.iteration);
   EXPECT_EQ(iterations, (std::vector<int64_t>{1, 9'999, 19'998, 20'000}));
 }
 
@@ -57,7 +59,7 @@ TEST_F(ReportTest, WithoutAnIntervalOnlyIterationsCount) {
 TEST_F(ReportTest, RatesLeaveOutTheStart) {
   constexpr auto kStart = std::chrono::milliseconds(100);
   constexpr int64_t kIterations = 1000;
-  RunConfig config;
+  records::RunConfig config;
   config.iterations = kIterations;
   config.batch_size = 1;
   config.report_every = kIterations / 2;

@@ -24,7 +24,8 @@ using Ledger = RequestLedger<int, 2>;
 
 // The remembered response of the request, or nothing.
 template <class AnyLedger>
-std::optional<int> Remembered(AnyLedger* ledger, const RequestKey& key, absl::Time now = kStart) {
+std::optional<int> Remembered(AnyLedger* ledger, const records::RequestKey& key,
+                              absl::Time now = kStart) {
   const auto found = ledger->Find(key, now);
   if (!found.ok() || *found == nullptr) return std::nullopt;
   return (*found)->response;
@@ -186,7 +187,7 @@ TEST(RequestLedgerTest, AClearedLedgerIsNew) {
 // beside it the ring, as a store holds it.
 struct Naive {
   struct Request {
-    RequestKey key;
+    records::RequestKey key;
     absl::Time time;
     uint64_t sequence;
     int response;
@@ -207,7 +208,8 @@ struct Naive {
     std::erase_if(requests,
                   [&](const Request& r) { return r.time + base::kRequestWindowAge <= now; });
   }
-  void Record(const RequestKey& key, absl::Time now, int response, int64_t bytes, bool is_stored) {
+  void Record(const records::RequestKey& key, absl::Time now, int response, int64_t bytes,
+              bool is_stored) {
     requests.push_back({key, now, next, response, bytes});
     if (is_stored) ring.insert_or_assign(next % capacity, requests.back());
     ++next;
@@ -266,7 +268,7 @@ class Pair {
   }
 
   void Record(bool is_stored) {
-    const RequestKey key = AnyKey();
+    const records::RequestKey key = AnyKey();
     if (naive_.Find(key.id, now_) != nullptr) return;
     const auto response = *rc::gen::arbitrary<int>();
     const auto bytes = *rc::gen::inRange<int64_t>(0, 1000);
@@ -276,7 +278,7 @@ class Pair {
   }
 
   void Update() {
-    const RequestKey key = AnyKey();
+    const records::RequestKey key = AnyKey();
     const auto response = *rc::gen::arbitrary<int>();
     ledger_->Find(key, now_).status().IgnoreError();  // removes it if it has expired
     ledger_->Update(key, response);
@@ -307,7 +309,7 @@ class Pair {
   using Ledger = RequestLedger<int, kCapacity>;
   static constexpr int kIds = 12;
 
-  static RequestKey AnyKey() {
+  static records::RequestKey AnyKey() {
     return {std::to_string(*rc::gen::inRange(0, kIds)), *rc::gen::inRange<uint64_t>(1, 3)};
   }
   static int64_t BytesOfOne() {

@@ -10,8 +10,8 @@
 namespace backprop::session {
 namespace {
 
-Progress At(int64_t iteration) {
-  Progress progress;
+records::Progress At(int64_t iteration) {
+  records::Progress progress;
   progress.iteration = iteration;
   return progress;
 }
@@ -28,7 +28,7 @@ std::vector<int64_t> ReadAll(const RunLog& log, int64_t from, int64_t* dropped) 
 
 TEST(RunLogTest, AFastReaderGetsEverything) {
   RunLog log(4);
-  log.Append(RunStarted{});
+  log.Append(records::RunStarted{});
   for (int64_t i = 1; i <= 4; ++i) log.Append(At(i));
   int64_t dropped = 0;
   EXPECT_EQ(ReadAll(log, 1, &dropped), (std::vector<int64_t>{1, 2, 3, 4, 5}));
@@ -37,9 +37,9 @@ TEST(RunLogTest, AFastReaderGetsEverything) {
 
 TEST(RunLogTest, ASlowReaderGetsFirstAndNewestAndIsToldWhatItMissed) {
   RunLog log(3);
-  log.Append(RunStarted{});
+  log.Append(records::RunStarted{});
   for (int64_t i = 1; i <= 100; ++i) log.Append(At(i));
-  log.Append(RunSummary{});
+  log.Append(records::RunSummary{});
   int64_t dropped = 0;
   EXPECT_EQ(ReadAll(log, 1, &dropped), (std::vector<int64_t>{1, 2, 100, 101, 102}));
   EXPECT_EQ(dropped, 97);
@@ -51,7 +51,7 @@ TEST(RunLogTest, ASlowReaderGetsFirstAndNewestAndIsToldWhatItMissed) {
 
 TEST(RunLogTest, ReadingIsRepeatableAndStartsAtOne) {
   RunLog log(3);
-  log.Append(RunStarted{});
+  log.Append(records::RunStarted{});
   int64_t next = 0;
   EXPECT_EQ(log.Read(&next)->sequence, 1);
   EXPECT_EQ(next, 2);
@@ -69,7 +69,7 @@ TEST(RunLogTest, ListenersAreToldWhileTheyLive) {
   RunLog log(3);
   auto counter = std::make_shared<Counter>();
   log.Listen(counter);
-  log.Append(RunStarted{});
+  log.Append(records::RunStarted{});
   EXPECT_EQ(counter->events, 1);
   counter.reset();
   log.Append(At(1));  // must not use the listener
@@ -87,19 +87,19 @@ class FinishedWatcher : public RunListener {
 };
 
 TEST(RunLogTest, ListenersAreToldOnceTheRunHasFinished) {
-  session::Run run("models/m/runs/1", 1, RunConfig());
+  session::Run run("models/m/runs/1", 1, records::RunConfig());
   const auto watcher = std::make_shared<FinishedWatcher>(&run);
   run.log().Listen(watcher);
-  run.Finish(RunSummary());
+  run.Finish(records::RunSummary());
   EXPECT_TRUE(watcher->saw_finished);
 }
 
 TEST(RunLogTest, ReadersAndTheWriterRunSideBySide) {
   RunLog log(8);
   std::thread writer([&] {
-    log.Append(RunStarted{});
+    log.Append(records::RunStarted{});
     for (int64_t i = 1; i <= 20000; ++i) log.Append(At(i));
-    log.Append(RunSummary{});
+    log.Append(records::RunSummary{});
   });
   std::vector<std::thread> readers;
   std::vector<int64_t> totals(3);
@@ -113,7 +113,7 @@ TEST(RunLogTest, ReadersAndTheWriterRunSideBySide) {
         EXPECT_EQ(event->sequence, last + 1 + event->dropped);
         last = event->sequence;
         totals[r] += 1 + event->dropped;
-        if (std::holds_alternative<RunSummary>(event->body)) return;
+        if (std::holds_alternative<records::RunSummary>(event->body)) return;
       }
     });
   }

@@ -42,19 +42,21 @@ class RunTest : public SessionFixture {
     args.cancelled = Never();
     return args;
   }
-  static std::vector<Progress> ProgressOf(const RunPtr& run) {
-    std::vector<Progress> all;
+  static std::vector<records::Progress> ProgressOf(const RunPtr& run) {
+    std::vector<records::Progress> all;
     int64_t next = 1;
     while (auto event = run->log().Read(&next)) {
-      if (const auto* progress = std::get_if<Progress>(&event->body)) all.push_back(*progress);
+      if (const auto* progress = std::get_if<records::Progress>(&event->body))
+        all.push_back(*progress);
     }
     return all;
   }
-  static Metrics Measured(const engine::NetworkSpec& spec, const engine::State& state,
-                          const engine::Dataset& data) {
+  static records::Metrics Measured(const engine::NetworkSpec& spec, const engine::State& state,
+                                   const engine::Dataset& data) {
     const engine::Network network(spec);
     engine::Workspace workspace;
-    return MetricsOf(network, engine::Evaluate(network, state, data.All(), &workspace), data.rows);
+    return records::MetricsOf(network, engine::Evaluate(network, state, data.All(), &workspace),
+                              data.rows);
   }
 };
 
@@ -64,8 +66,8 @@ TEST_F(RunTest, EveryEpochIsValidatedOnTheGivenRows) {
   args.validation.rows = Rows(30, 2);
   const auto validation = args.validation.rows;
   const auto run = Start(session.get(), std::move(args));
-  const RunSummary summary = WaitFor(run);
-  EXPECT_EQ(summary.stop_reason, StopReason::kCompleted);
+  const records::RunSummary summary = WaitFor(run);
+  EXPECT_EQ(summary.stop_reason, records::StopReason::kCompleted);
   const auto progress = ProgressOf(run);
   ASSERT_EQ(progress.size(), 7U) << "the first iteration and each epoch";
   EXPECT_FALSE(progress[0].validation.has_value());
@@ -73,7 +75,7 @@ TEST_F(RunTest, EveryEpochIsValidatedOnTheGivenRows) {
     ASSERT_TRUE(progress[i].validation.has_value());
     EXPECT_EQ(progress[i].validation->rows, 30);
   }
-  const Metrics expected = Measured(Spec(), *Read(session.get()), *validation);
+  const records::Metrics expected = Measured(Spec(), *Read(session.get()), *validation);
   EXPECT_EQ(progress.back().validation->loss, expected.loss) << "after the epoch's last step";
   EXPECT_EQ(summary.validation->loss, expected.loss);
   EXPECT_EQ(summary.validation->accuracy, expected.accuracy);
@@ -97,8 +99,8 @@ TEST_F(RunTest, ASplitTrainsOnTheRestAlone) {
   by_hand.config.iterations = 18;
   by_hand.data.rows = copy(split.training);
   by_hand.validation.rows = copy(split.validation);
-  const RunSummary a = WaitFor(Start(session.get(), std::move(args)));
-  const RunSummary b = WaitFor(Start(other.get(), std::move(by_hand)));
+  const records::RunSummary a = WaitFor(Start(session.get(), std::move(args)));
+  const records::RunSummary b = WaitFor(Start(other.get(), std::move(by_hand)));
   EXPECT_EQ(a.metrics->rows, 60);
   EXPECT_EQ(a.validation->rows, 20);
   EXPECT_EQ(a.validation->loss, b.validation->loss);
@@ -115,12 +117,12 @@ TEST_F(RunTest, EarlyStoppingEndsTheRunAndRestoresTheBestEpoch) {
     auto session = CreateOf(spec);
     auto args = Epochs(500, 8);
     args.validation.rows = Rows(20, 9);
-    args.config.early_stopping = EarlyStopping{3, 0, restore};
+    args.config.early_stopping = records::EarlyStopping{3, 0, restore};
     const auto data = args.data.rows;
     const auto validation = args.validation.rows;
     const auto run = Start(session.get(), std::move(args));
-    const RunSummary summary = WaitFor(run);
-    ASSERT_EQ(summary.stop_reason, StopReason::kEarlyStopped);
+    const records::RunSummary summary = WaitFor(run);
+    ASSERT_EQ(summary.stop_reason, records::StopReason::kEarlyStopped);
     EXPECT_LT(summary.iterations, 5000);
     EXPECT_EQ(summary.restored_best, restore);
     EXPECT_EQ(summary.best_iteration + 3 * 10, summary.iterations) << "three bad epochs of ten";
@@ -147,9 +149,10 @@ TEST_F(RunTest, PatienceThatEndsWithTheLastEpochIsSaid) {
   for (const int64_t epochs : {2, 3, 4}) {
     auto session = CreateOf(Spec());
     auto args = Epochs(epochs, 80);
-    args.config.early_stopping = EarlyStopping{2, 1e9, true};  // nothing is an improvement
-    const RunSummary summary = WaitFor(Start(session.get(), std::move(args)));
-    EXPECT_EQ(summary.stop_reason, epochs < 3 ? StopReason::kCompleted : StopReason::kEarlyStopped)
+    args.config.early_stopping = records::EarlyStopping{2, 1e9, true};  // nothing is an improvement
+    const records::RunSummary summary = WaitFor(Start(session.get(), std::move(args)));
+    EXPECT_EQ(summary.stop_reason,
+              epochs < 3 ? records::StopReason::kCompleted : records::StopReason::kEarlyStopped)
         << epochs << " epochs";
     EXPECT_EQ(summary.iterations, std::min<int64_t>(epochs, 3));
   }
@@ -158,9 +161,9 @@ TEST_F(RunTest, PatienceThatEndsWithTheLastEpochIsSaid) {
 TEST_F(RunTest, WithoutValidationTheEpochsTrainingLossIsLookedAt) {
   auto session = CreateOf(Spec());
   auto args = Epochs(50, 80);
-  args.config.early_stopping = EarlyStopping{2, 1e9, true};  // nothing is an improvement
-  const RunSummary summary = WaitFor(Start(session.get(), std::move(args)));
-  EXPECT_EQ(summary.stop_reason, StopReason::kEarlyStopped);
+  args.config.early_stopping = records::EarlyStopping{2, 1e9, true};  // nothing is an improvement
+  const records::RunSummary summary = WaitFor(Start(session.get(), std::move(args)));
+  EXPECT_EQ(summary.stop_reason, records::StopReason::kEarlyStopped);
   EXPECT_EQ(summary.iterations, 3) << "the first epoch is the best; two more are borne";
   EXPECT_EQ(summary.best_iteration, 1);
   EXPECT_FALSE(summary.validation.has_value());
@@ -176,9 +179,9 @@ TEST_F(RunTest, ValidationRowsThatWeighNothingImproveNothing) {
   auto args = Epochs(50, 20);
   args.data.rows = std::make_shared<engine::Dataset>(std::move(data));
   args.config.validation_split = 0.25;
-  args.config.early_stopping = EarlyStopping{4, 0, true};
-  const RunSummary summary = WaitFor(Start(session.get(), std::move(args)));
-  EXPECT_EQ(summary.stop_reason, StopReason::kEarlyStopped);
+  args.config.early_stopping = records::EarlyStopping{4, 0, true};
+  const records::RunSummary summary = WaitFor(Start(session.get(), std::move(args)));
+  EXPECT_EQ(summary.stop_reason, records::StopReason::kEarlyStopped);
   EXPECT_EQ(summary.iterations, 4 * 3) << "four bad epochs";
   EXPECT_EQ(summary.best_iteration, 0);
   EXPECT_FALSE(summary.restored_best);
@@ -188,12 +191,12 @@ TEST_F(RunTest, AStoppedRunRestoresItsBestEpochToo) {
   auto session = CreateOf(Spec());
   auto args = Epochs(1, 80);
   args.config.iterations = kForever;
-  args.config.early_stopping = EarlyStopping{int64_t{1} << 40, 1e9, true};
+  args.config.early_stopping = records::EarlyStopping{int64_t{1} << 40, 1e9, true};
   const auto run = Start(session.get(), std::move(args));
   while (session->activity().step < 5) std::this_thread::yield();
-  run->RequestStop(StopReason::kStopped);
-  const RunSummary summary = WaitFor(run);
-  EXPECT_EQ(summary.stop_reason, StopReason::kStopped);
+  run->RequestStop(records::StopReason::kStopped);
+  const records::RunSummary summary = WaitFor(run);
+  EXPECT_EQ(summary.stop_reason, records::StopReason::kStopped);
   EXPECT_TRUE(summary.restored_best);
   EXPECT_EQ(Read(session.get())->optimizer_step, 1);
 }
@@ -209,7 +212,7 @@ TEST_F(RunTest, APlateauReducesTheRateAndTheModelRemembersIt) {
   WaitFor(run);
   const auto progress = ProgressOf(run);
   std::vector<double> rates;
-  for (const Progress& p : progress) rates.push_back(p.learning_rate);
+  for (const records::Progress& p : progress) rates.push_back(p.learning_rate);
   // After the first epoch, every two bad ones reduce it.
   EXPECT_EQ(rates, (std::vector<double>{0.05, 0.05, 0.05, 0.05, 0.025, 0.025, 0.0125, 0.0125}));
   const auto outcome = Step(session.get());
@@ -252,8 +255,8 @@ TEST_F(RunTest, InputsWhoseDeviationOverflowsAreNotFitted) {
   auto args = Epochs(1);
   args.data.rows = std::make_shared<engine::Dataset>(std::move(data));
   args.config.validation_split = 0.2;
-  const RunSummary summary = WaitFor(Start(session.get(), std::move(args)));
-  EXPECT_EQ(summary.stop_reason, StopReason::kDiverged);
+  const records::RunSummary summary = WaitFor(Start(session.get(), std::move(args)));
+  EXPECT_EQ(summary.stop_reason, records::StopReason::kDiverged);
   EXPECT_NE(summary.message.find("was not finite"), std::string::npos);
   EXPECT_FALSE(summary.metrics.has_value());
   EXPECT_EQ(Read(session.get())->standardization, nullptr) << "the next run may fit it";
@@ -268,7 +271,7 @@ TEST_F(RunTest, ItsMemoryIsCountedWhileItGoesOn) {
   const int64_t rows = args.data.rows->size_bytes();
   const auto run = Start(model.get(), std::move(args));
   EXPECT_GE(environment.memory.work(), rows + model->StateBytes());
-  run->RequestStop(StopReason::kStopped);
+  run->RequestStop(records::StopReason::kStopped);
   WaitFor(run);
   EXPECT_EQ(environment.memory.work(), 0);
   EXPECT_GT(environment.memory.models(), models) << "the latest run is kept, with its log";
@@ -284,7 +287,7 @@ TEST_F(RunTest, OneThatDoesNotFitIntoTheMemoryIsRefused) {
   EXPECT_EQ(refused.status().code(), absl::StatusCode::kResourceExhausted) << refused.status();
   EXPECT_EQ(environment.runs_under_way, 1);
   EXPECT_EQ(environment.memory.work(), each);
-  first->RequestStop(StopReason::kStopped);
+  first->RequestStop(records::StopReason::kStopped);
   WaitFor(first);
   EXPECT_TRUE(Train(other.get(), 10).ok());
 }
@@ -299,7 +302,7 @@ TEST_F(RunTest, ResultsDoNotDependOnThreadsSlicesAndLoad) {
   const auto run_it = [&](Session* session) {
     auto args = Epochs(60, 7);
     args.config.validation_split = 0.2;
-    args.config.early_stopping = EarlyStopping{1000, 0, true};
+    args.config.early_stopping = records::EarlyStopping{1000, 0, true};
     return Start(session, std::move(args));
   };
   std::vector<double> alone;

@@ -90,9 +90,9 @@ TEST_F(SessionTest, ARunEqualsItsStepsWhateverItsSlices) {
   ASSERT_TRUE(run.ok());
   // Readers get states meanwhile; a published state must not change.
   while (!(*run)->finished()) Read(trained.get());
-  EXPECT_EQ(WaitFor(*run).stop_reason, StopReason::kCompleted);
+  EXPECT_EQ(WaitFor(*run).stop_reason, records::StopReason::kCompleted);
   for (int i = 0; i < 1000; ++i) {
-    Waiter<StepOutcome> waiter;
+    Waiter<records::StepOutcome> waiter;
     Session::StepArgs args;
     args.work = engine::XorData(200, 1, engine::DataType::kFloat32);
     args.cancelled = Never();
@@ -127,7 +127,7 @@ TEST_F(SessionTest, AStateReadDuringARunIsThatOfAWholeStep) {
     states.push_back(Read(session.get()));
     values.push_back(Values(*states.back()));
   }
-  (*run)->RequestStop(StopReason::kStopped);
+  (*run)->RequestStop(records::StopReason::kStopped);
   WaitFor(*run);
   const auto network = XorNetwork();
   const auto data = XorRows();
@@ -169,10 +169,10 @@ TEST_F(SessionTest, ATrainMayWaitItsTurn) {
   Waiter<RunPtr> third;
   session->Train(TrainArgsFor(10, /*wait=*/true), third.callback());
   EXPECT_FALSE(second.done());
-  (*first)->RequestStop(StopReason::kStopped);
+  (*first)->RequestStop(records::StopReason::kStopped);
   EXPECT_EQ((*second.Wait())->name(), "models/m/runs/2");
   EXPECT_EQ((*third.Wait())->name(), "models/m/runs/3");
-  EXPECT_EQ(WaitFor(*third.Wait()).stop_reason, StopReason::kCompleted);
+  EXPECT_EQ(WaitFor(*third.Wait()).stop_reason, records::StopReason::kCompleted);
 }
 
 TEST_F(SessionTest, AWaitingTrainWhoseCallerHasGoneDoesNotHoldUpTheOthers) {
@@ -185,10 +185,10 @@ TEST_F(SessionTest, AWaitingTrainWhoseCallerHasGoneDoesNotHoldUpTheOthers) {
   session->Train(std::move(args), gone.callback());
   session->Train(TrainArgsFor(10, true), next.callback());
   cancelled = true;
-  (*first)->RequestStop(StopReason::kStopped);
+  (*first)->RequestStop(records::StopReason::kStopped);
   EXPECT_EQ(gone.Wait().status().code(), StatusCode::kCancelled);
   ASSERT_TRUE(next.Wait().ok());
-  EXPECT_EQ(WaitFor(*next.Wait()).stop_reason, StopReason::kCompleted);
+  EXPECT_EQ(WaitFor(*next.Wait()).stop_reason, records::StopReason::kCompleted);
 }
 
 TEST_F(SessionTest, ARetryThatWaitsAttachesWhenItsRunStarts) {
@@ -197,7 +197,7 @@ TEST_F(SessionTest, ARetryThatWaitsAttachesWhenItsRunStarts) {
   Waiter<RunPtr> original, retry;
   session->Train(TrainArgsFor(kForever, true, {"t", 1}), original.callback());
   session->Train(TrainArgsFor(kForever, true, {"t", 1}), retry.callback());
-  (*first)->RequestStop(StopReason::kStopped);
+  (*first)->RequestStop(records::StopReason::kStopped);
   EXPECT_EQ(*original.Wait(), *retry.Wait());
 }
 
@@ -210,17 +210,17 @@ TEST_F(SessionTest, WaitingTrainsAreBounded) {
     session->Train(TrainArgsFor(1, true), waiting.back()->callback());
   }
   EXPECT_EQ(Train(session.get(), 1, true).status().code(), StatusCode::kResourceExhausted);
-  (*first)->RequestStop(StopReason::kStopped);
+  (*first)->RequestStop(records::StopReason::kStopped);
   for (auto& waiter : waiting) EXPECT_TRUE(waiter->Wait().ok());
 }
 
 TEST_F(SessionTest, ARepeatedTrainAttachesToItsRun) {
   auto session = Create("m");
-  const RequestKey key{"t1", 1};
+  const records::RequestKey key{"t1", 1};
   const auto first = Train(session.get(), kForever, false, key);
   const auto during = Train(session.get(), kForever, false, key);
   EXPECT_EQ(*during, *first);
-  (*first)->RequestStop(StopReason::kStopped);
+  (*first)->RequestStop(records::StopReason::kStopped);
   WaitFor(*first);
   const auto after = Train(session.get(), kForever, false, key);
   EXPECT_EQ(*after, *first);
@@ -232,7 +232,7 @@ TEST_F(SessionTest, ConcurrentRunsAreLimited) {
   const auto first = Train(a.get(), kForever);
   ASSERT_TRUE(Train(b.get(), kForever).ok());
   EXPECT_EQ(Train(c.get(), 1).status().code(), StatusCode::kResourceExhausted);
-  (*first)->RequestStop(StopReason::kStopped);
+  (*first)->RequestStop(records::StopReason::kStopped);
   WaitFor(*first);
   EXPECT_TRUE(Train(c.get(), 1).ok());
 }
@@ -257,7 +257,7 @@ TEST_F(SessionTest, DeletingAModelEndsItsRunAndWhoWaits) {
   session->Train(TrainArgsFor(1, true), waiting.callback());
   ASSERT_TRUE(Delete("m", {}).ok());
   EXPECT_EQ(base::ReasonOf(waiting.Wait().status())->reason, "MODEL_DELETED");
-  EXPECT_EQ(WaitFor(*run).stop_reason, StopReason::kModelDeleted);
+  EXPECT_EQ(WaitFor(*run).stop_reason, records::StopReason::kModelDeleted);
   EXPECT_EQ(base::ReasonOf(Step(session.get()).status())->reason, "MODEL_DELETED");
 }
 
@@ -269,7 +269,7 @@ TEST_F(SessionTest, ARunEndsWithItsLastOwner) {
   run->DropOwner();
   EXPECT_FALSE(run->stop_requested().has_value());
   run->DropOwner();
-  EXPECT_EQ(WaitFor(run).stop_reason, StopReason::kCancelled);
+  EXPECT_EQ(WaitFor(run).stop_reason, records::StopReason::kCancelled);
 }
 
 TEST_F(SessionTest, TheLogOfARunIsCompleteAndInOrder) {
@@ -281,7 +281,7 @@ TEST_F(SessionTest, TheLogOfARunIsCompleteAndInOrder) {
   std::vector<int64_t> sequences;
   while (const auto event = run->log().Read(&next)) {
     sequences.push_back(event->sequence);
-    if (const auto* progress = std::get_if<Progress>(&event->body)) {
+    if (const auto* progress = std::get_if<records::Progress>(&event->body)) {
       iterations.push_back(progress->iteration);
       EXPECT_EQ(progress->step, progress->iteration);
       EXPECT_EQ(progress->epoch, progress->iteration) << "full batches";
@@ -308,8 +308,8 @@ TEST_F(SessionTest, ADivergingRunKeepsTheLastFiniteParameters) {
   args.data.rows = data;
   Waiter<RunPtr> waiter;
   session->Train(std::move(args), waiter.callback());
-  const RunSummary summary = WaitFor(*waiter.Wait());
-  EXPECT_EQ(summary.stop_reason, StopReason::kDiverged);
+  const records::RunSummary summary = WaitFor(*waiter.Wait());
+  EXPECT_EQ(summary.stop_reason, records::StopReason::kDiverged);
   EXPECT_LT(summary.iterations, 1000);
   EXPECT_NE(summary.message.find("was not finite at iteration"), std::string::npos);
   const auto state = Read(session.get());
@@ -319,7 +319,7 @@ TEST_F(SessionTest, ADivergingRunKeepsTheLastFiniteParameters) {
 
 TEST_F(SessionTest, AnEditIsAMutationLikeAStep) {
   auto session = Create("m");
-  const auto edit = [&](double value, RequestKey key, std::optional<int64_t> expected) {
+  const auto edit = [&](double value, records::RequestKey key, std::optional<int64_t> expected) {
     Waiter<int64_t> waiter;
     Session::EditArgs args;
     args.edit =
@@ -353,7 +353,7 @@ TEST_F(SessionTest, DrainStopsRunsAndRefusesNewOnes) {
   Waiter<RunPtr> waiting;
   session->Train(TrainArgsFor(1, true), waiting.callback());
   registry.Drain();
-  EXPECT_EQ(WaitFor(run).stop_reason, StopReason::kServerShutdown);
+  EXPECT_EQ(WaitFor(run).stop_reason, records::StopReason::kServerShutdown);
   EXPECT_EQ(waiting.Wait().status().code(), StatusCode::kUnavailable);
   EXPECT_EQ(Train(session.get(), 1).status().code(), StatusCode::kUnavailable);
   EXPECT_EQ(registry.Find("m").status().code(), StatusCode::kUnavailable);

@@ -34,7 +34,7 @@ TEST_F(YieldingTest, RunsLetOthersRunBetweenSmallSteps) {
   const int64_t first = (*run)->log().last_sequence();
   while (all_yields < before + 100) std::this_thread::sleep_for(std::chrono::microseconds(100));
   EXPECT_GE((*run)->log().last_sequence(), first);
-  (*run)->RequestStop(StopReason::kStopped);
+  (*run)->RequestStop(records::StopReason::kStopped);
   WaitFor(*run);
 }
 

@@ -65,8 +65,8 @@ NAMESPACES = {folder.rsplit("/", 1)[1]: folder for folder in ALLOWED if folder.s
 def used_namespaces(text):
     """Namespaces of other folders that the code names: session::Run, or a declaration in that namespace."""
     code = without_comments_and_strings(text)
-    used = set(re.findall(r"\b(?:backprop::)?(\w+)::(?!v1\b)\w", code))  # store::v1: the records
-    used |= set(re.findall(r"\bnamespace\s+backprop::(\w+)\b(?!::v1)", code))
+    used = set(re.findall(r"\b(?:backprop::)?(\w+)::\w", code))
+    used |= set(re.findall(r"\bnamespace\s+backprop::(\w+)\b", code))
     return {name for name in used if name in NAMESPACES}
 
 

@@ -1,11 +1,11 @@
 // Identifies a request, so that retries are detected.
-#ifndef BACKPROP_SERVER_SESSION_REQUEST_KEY_H_
-#define BACKPROP_SERVER_SESSION_REQUEST_KEY_H_
+#ifndef BACKPROP_SERVER_RECORDS_REQUEST_KEY_H_
+#define BACKPROP_SERVER_RECORDS_REQUEST_KEY_H_
 
 #include <cstdint>
 #include <string>
 
-namespace backprop::session {
+namespace backprop::records {
 
 // The caller's request id, and a hash of method and content. Without an id, retries are not
 // detected.
@@ -14,6 +14,6 @@ struct RequestKey {
   uint64_t fingerprint = 0;
 };
 
-}  // namespace backprop::session
+}  // namespace backprop::records
 
-#endif  // BACKPROP_SERVER_SESSION_REQUEST_KEY_H_
+#endif  // BACKPROP_SERVER_RECORDS_REQUEST_KEY_H_

@@ -1,20 +1,20 @@
 // Records of runs: active ones, their progress, and those that have ended.
-#ifndef BACKPROP_SERVER_SESSION_RUN_RECORDS_H_
-#define BACKPROP_SERVER_SESSION_RUN_RECORDS_H_
+#ifndef BACKPROP_SERVER_RECORDS_RUN_RECORDS_H_
+#define BACKPROP_SERVER_RECORDS_RUN_RECORDS_H_
 
 #include <cstdint>
 #include <string>
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
-#include "server/session/keys.h"
-#include "server/session/request_key.h"
-#include "server/session/run_config.h"
-#include "server/session/run_events.h"
-#include "server/session/trainer_mark.h"
-#include "server/session/unfinished_epoch.h"
+#include "server/records/keys.h"
+#include "server/records/request_key.h"
+#include "server/records/run_config.h"
+#include "server/records/run_events.h"
+#include "server/records/trainer_mark.h"
+#include "server/records/unfinished_epoch.h"
 
-namespace backprop::session {
+namespace backprop::records {
 
 // An active run.
 struct StoredRun {
@@ -51,6 +51,6 @@ struct FinishedRun {
 std::string EncodeFinishedRun(FinishedRun run);
 absl::StatusOr<FinishedRun> DecodeFinishedRun(absl::string_view value, absl::string_view model);
 
-}  // namespace backprop::session
+}  // namespace backprop::records
 
-#endif  // BACKPROP_SERVER_SESSION_RUN_RECORDS_H_
+#endif  // BACKPROP_SERVER_RECORDS_RUN_RECORDS_H_

@@ -1,6 +1,6 @@
 // Metadata of checkpoints.
-#ifndef BACKPROP_SERVER_SESSION_CHECKPOINT_H_
-#define BACKPROP_SERVER_SESSION_CHECKPOINT_H_
+#ifndef BACKPROP_SERVER_RECORDS_CHECKPOINT_H_
+#define BACKPROP_SERVER_RECORDS_CHECKPOINT_H_
 
 #include <cstdint>
 #include <memory>
@@ -8,9 +8,9 @@
 #include <string>
 
 #include "absl/time/time.h"
-#include "server/session/metrics.h"
+#include "server/records/metrics.h"
 
-namespace backprop::session {
+namespace backprop::records {
 
 struct Checkpoint {
   std::string id;
@@ -29,6 +29,6 @@ struct Checkpoint {
 };
 using CheckpointPtr = std::shared_ptr<const Checkpoint>;
 
-}  // namespace backprop::session
+}  // namespace backprop::records
 
-#endif  // BACKPROP_SERVER_SESSION_CHECKPOINT_H_
+#endif  // BACKPROP_SERVER_RECORDS_CHECKPOINT_H_

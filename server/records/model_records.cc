@@ -1,16 +1,11 @@
-#include "server/session/model_records.h"
+#include "server/records/model_records.h"
 
 #include "absl/strings/str_cat.h"
-#include "server/session/frame.h"
-#include "server/session/messages.h"
-#include "server/store/records.pb.h"
+#include "server/records/frame.h"
+#include "server/records/messages.h"
+#include "server/records/records.pb.h"
 
-namespace backprop::session {
-namespace {
-
-namespace v1 = store::v1;
-
-}  // namespace
+namespace backprop::records {
 
 std::string EncodeModel(const StoredModel& model) {
   v1::Model message;
@@ -90,4 +85,4 @@ absl::StatusOr<std::shared_ptr<engine::State>> DecodeState(absl::string_view val
   return state;
 }
 
-}  // namespace backprop::session
+}  // namespace backprop::records

@@ -1,6 +1,6 @@
 // Records of rows: the input of a logged step, and rows of runs and datasets in chunks.
-#ifndef BACKPROP_SERVER_SESSION_ROW_RECORDS_H_
-#define BACKPROP_SERVER_SESSION_ROW_RECORDS_H_
+#ifndef BACKPROP_SERVER_RECORDS_ROW_RECORDS_H_
+#define BACKPROP_SERVER_RECORDS_ROW_RECORDS_H_
 
 #include <cstddef>
 #include <cstdint>
@@ -15,7 +15,7 @@
 #include "server/engine/network.h"
 #include "server/engine/spec.h"
 
-namespace backprop::session {
+namespace backprop::records {
 
 // The input of a step: a batch, or gradients (P numbers).
 using StepInput = std::variant<engine::Dataset, engine::Buffer>;
@@ -42,6 +42,6 @@ absl::StatusOr<engine::Dataset> DecodePiece(absl::string_view value, engine::Dat
 absl::StatusOr<engine::Dataset> DecodeRows(const std::vector<std::string>& pieces,
                                            const engine::Network& network, absl::string_view model);
 
-}  // namespace backprop::session
+}  // namespace backprop::records
 
-#endif  // BACKPROP_SERVER_SESSION_ROW_RECORDS_H_
+#endif  // BACKPROP_SERVER_RECORDS_ROW_RECORDS_H_

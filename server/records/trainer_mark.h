@@ -1,6 +1,6 @@
 // Where a run is, so that it can resume after a restart of the server.
-#ifndef BACKPROP_SERVER_SESSION_TRAINER_MARK_H_
-#define BACKPROP_SERVER_SESSION_TRAINER_MARK_H_
+#ifndef BACKPROP_SERVER_RECORDS_TRAINER_MARK_H_
+#define BACKPROP_SERVER_RECORDS_TRAINER_MARK_H_
 
 #include <cstdint>
 #include <memory>
@@ -10,9 +10,9 @@
 #include "server/engine/loss.h"
 #include "server/engine/network.h"
 #include "server/engine/step.h"
-#include "server/session/metrics.h"
+#include "server/records/metrics.h"
 
-namespace backprop::session {
+namespace backprop::records {
 
 // Progress of a trainer. Together with its state, it is sufficient for another trainer to continue.
 struct TrainerMark {
@@ -34,6 +34,6 @@ struct TrainerMark {
   int64_t kept_iteration = 0;
 };
 
-}  // namespace backprop::session
+}  // namespace backprop::records
 
-#endif  // BACKPROP_SERVER_SESSION_TRAINER_MARK_H_
+#endif  // BACKPROP_SERVER_RECORDS_TRAINER_MARK_H_

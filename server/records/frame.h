@@ -1,6 +1,6 @@
 // The frame of every value in the store: a version, a checksum and a message.
-#ifndef BACKPROP_SERVER_SESSION_FRAME_H_
-#define BACKPROP_SERVER_SESSION_FRAME_H_
+#ifndef BACKPROP_SERVER_RECORDS_FRAME_H_
+#define BACKPROP_SERVER_RECORDS_FRAME_H_
 
 #include <string>
 
@@ -11,7 +11,7 @@ namespace google::protobuf {
 class MessageLite;
 }
 
-namespace backprop::session {
+namespace backprop::records {
 
 // Encodes a message with the header that every value of the store has: a version and a checksum.
 std::string Seal(const google::protobuf::MessageLite& message);
@@ -22,6 +22,6 @@ absl::Status Open(absl::string_view value, absl::string_view what,
 // DATA_LOSS (RECORD_DAMAGED): the record of `what` is damaged.
 absl::Status Damaged(absl::string_view what, absl::string_view why);
 
-}  // namespace backprop::session
+}  // namespace backprop::records
 
-#endif  // BACKPROP_SERVER_SESSION_FRAME_H_
+#endif  // BACKPROP_SERVER_RECORDS_FRAME_H_

@@ -1,13 +1,13 @@
 // Where a run left its epoch, so that the next run can continue it.
-#ifndef BACKPROP_SERVER_SESSION_UNFINISHED_EPOCH_H_
-#define BACKPROP_SERVER_SESSION_UNFINISHED_EPOCH_H_
+#ifndef BACKPROP_SERVER_RECORDS_UNFINISHED_EPOCH_H_
+#define BACKPROP_SERVER_RECORDS_UNFINISHED_EPOCH_H_
 
 #include <cstdint>
 #include <memory>
 
 #include "server/engine/loss.h"
 
-namespace backprop::session {
+namespace backprop::records {
 
 // Settings that determine the rows of each batch of an epoch, in addition to the dataset and the
 // step count at the beginning of the epoch.
@@ -36,6 +36,6 @@ struct UnfinishedEpoch {
 };
 using UnfinishedEpochPtr = std::shared_ptr<const UnfinishedEpoch>;
 
-}  // namespace backprop::session
+}  // namespace backprop::records
 
-#endif  // BACKPROP_SERVER_SESSION_UNFINISHED_EPOCH_H_
+#endif  // BACKPROP_SERVER_RECORDS_UNFINISHED_EPOCH_H_

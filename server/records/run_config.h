@@ -1,14 +1,14 @@
 // The settings of a run.
-#ifndef BACKPROP_SERVER_SESSION_RUN_CONFIG_H_
-#define BACKPROP_SERVER_SESSION_RUN_CONFIG_H_
+#ifndef BACKPROP_SERVER_RECORDS_RUN_CONFIG_H_
+#define BACKPROP_SERVER_RECORDS_RUN_CONFIG_H_
 
 #include <cstdint>
 #include <optional>
 
 #include "absl/time/time.h"
-#include "server/session/unfinished_epoch.h"
+#include "server/records/unfinished_epoch.h"
 
-namespace backprop::session {
+namespace backprop::records {
 
 // Which checkpoints a run makes automatically.
 struct CheckpointPolicy {
@@ -46,6 +46,6 @@ struct RunConfig {
   int64_t resumed_batches() const { return resumed != nullptr ? resumed->batches : 0; }
 };
 
-}  // namespace backprop::session
+}  // namespace backprop::records
 
-#endif  // BACKPROP_SERVER_SESSION_RUN_CONFIG_H_
+#endif  // BACKPROP_SERVER_RECORDS_RUN_CONFIG_H_

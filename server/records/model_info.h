@@ -1,6 +1,6 @@
 // What the creator of a model specified in addition to its network.
-#ifndef BACKPROP_SERVER_SESSION_MODEL_INFO_H_
-#define BACKPROP_SERVER_SESSION_MODEL_INFO_H_
+#ifndef BACKPROP_SERVER_RECORDS_MODEL_INFO_H_
+#define BACKPROP_SERVER_RECORDS_MODEL_INFO_H_
 
 #include <map>
 #include <optional>
@@ -10,7 +10,7 @@
 #include "absl/time/time.h"
 #include "server/store/store.h"
 
-namespace backprop::session {
+namespace backprop::records {
 
 // When a change of the model counts as stored.
 using Durability = store::Durability;
@@ -23,6 +23,6 @@ struct ModelInfo {
   std::optional<absl::Duration> ttl;
 };
 
-}  // namespace backprop::session
+}  // namespace backprop::records
 
-#endif  // BACKPROP_SERVER_SESSION_MODEL_INFO_H_
+#endif  // BACKPROP_SERVER_RECORDS_MODEL_INFO_H_

@@ -1,20 +1,19 @@
-#include "server/session/run_records.h"
+#include "server/records/run_records.h"
 
 #include <memory>
 #include <utility>
 #include <variant>
 
 #include "absl/time/time.h"
-#include "server/session/frame.h"
-#include "server/session/messages.h"
-#include "server/store/records.pb.h"
+#include "server/records/frame.h"
+#include "server/records/messages.h"
+#include "server/records/records.pb.h"
 
-namespace backprop::session {
+namespace backprop::records {
 namespace {
 
-namespace v1 = store::v1;
-using session::Decode;
-using session::Encode;
+using records::Decode;
+using records::Encode;
 
 void Encode(const UnfinishedEpoch& epoch, v1::Epoch* message) {
   message->set_batches(epoch.batches);
@@ -274,4 +273,4 @@ absl::StatusOr<FinishedRun> DecodeFinishedRun(absl::string_view value, absl::str
   return run;
 }
 
-}  // namespace backprop::session
+}  // namespace backprop::records

@@ -1,6 +1,6 @@
 // Records of a model: its description and its state.
-#ifndef BACKPROP_SERVER_SESSION_MODEL_RECORDS_H_
-#define BACKPROP_SERVER_SESSION_MODEL_RECORDS_H_
+#ifndef BACKPROP_SERVER_RECORDS_MODEL_RECORDS_H_
+#define BACKPROP_SERVER_RECORDS_MODEL_RECORDS_H_
 
 #include <cstdint>
 #include <map>
@@ -12,11 +12,11 @@
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "server/engine/network.h"
-#include "server/session/keys.h"
-#include "server/session/request_key.h"
+#include "server/records/keys.h"
+#include "server/records/request_key.h"
 #include "server/store/store.h"
 
-namespace backprop::session {
+namespace backprop::records {
 
 // The record of a model.
 struct StoredModel {
@@ -38,6 +38,6 @@ absl::StatusOr<std::shared_ptr<engine::State>> DecodeState(absl::string_view val
                                                            const engine::Network& network,
                                                            absl::string_view model);
 
-}  // namespace backprop::session
+}  // namespace backprop::records
 
-#endif  // BACKPROP_SERVER_SESSION_MODEL_RECORDS_H_
+#endif  // BACKPROP_SERVER_RECORDS_MODEL_RECORDS_H_

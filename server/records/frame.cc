@@ -1,6 +1,5 @@
-#include "server/session/frame.h"
+#include "server/records/frame.h"
 
-#include <google/protobuf/message_lite.h>
 #include <xxhash.h>
 
 #include <cstdint>
@@ -8,8 +7,9 @@
 
 #include "absl/strings/str_cat.h"
 #include "server/base/status.h"
+#include "server/records/records.pb.h"
 
-namespace backprop::session {
+namespace backprop::records {
 namespace {
 
 constexpr char kFrame = 1;
@@ -47,4 +47,4 @@ absl::Status Open(absl::string_view value, absl::string_view what,
   return absl::OkStatus();
 }
 
-}  // namespace backprop::session
+}  // namespace backprop::records

@@ -1,6 +1,6 @@
 // Metadata of datasets.
-#ifndef BACKPROP_SERVER_SESSION_DATASET_INFO_H_
-#define BACKPROP_SERVER_SESSION_DATASET_INFO_H_
+#ifndef BACKPROP_SERVER_RECORDS_DATASET_INFO_H_
+#define BACKPROP_SERVER_RECORDS_DATASET_INFO_H_
 
 #include <cstdint>
 #include <limits>
@@ -12,9 +12,9 @@
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "server/engine/spec.h"
-#include "server/session/keys.h"
+#include "server/records/keys.h"
 
-namespace backprop::session {
+namespace backprop::records {
 
 struct DatasetInfo {
   std::string id;
@@ -44,6 +44,6 @@ struct DatasetInfo {
 std::string EncodeDataset(const DatasetInfo& info);
 absl::StatusOr<DatasetInfo> DecodeDataset(absl::string_view value, absl::string_view id);
 
-}  // namespace backprop::session
+}  // namespace backprop::records
 
-#endif  // BACKPROP_SERVER_SESSION_DATASET_INFO_H_
+#endif  // BACKPROP_SERVER_RECORDS_DATASET_INFO_H_

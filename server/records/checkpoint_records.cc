@@ -1,20 +1,21 @@
-#include "server/session/checkpoint_records.h"
+#include "server/records/checkpoint_records.h"
 
 #include <xxhash.h>
 
-#include "server/session/frame.h"
-#include "server/session/messages.h"
-#include "server/store/records.pb.h"
+#include "server/records/frame.h"
+#include "server/records/messages.h"
+#include "server/records/records.pb.h"
 
-namespace backprop::session {
+namespace backprop::records {
+
 std::string EncodeCheckpoint(const Checkpoint& checkpoint) {
-  store::v1::Checkpoint message;
+  v1::Checkpoint message;
   Encode(checkpoint, &message);
   return Seal(message);
 }
 
 absl::StatusOr<Checkpoint> DecodeCheckpoint(absl::string_view value, absl::string_view model) {
-  store::v1::Checkpoint message;
+  v1::Checkpoint message;
   const absl::Status opened = Open(value, model, &message);
   if (!opened.ok()) return opened;
   return Decode(message);
@@ -27,4 +28,4 @@ std::string HashOfState(const std::string& record) {
   return {reinterpret_cast<const char*>(canonical.digest), sizeof canonical.digest};
 }
 
-}  // namespace backprop::session
+}  // namespace backprop::records

@@ -1,8 +1,8 @@
-#include "server/session/keys.h"
+#include "server/records/keys.h"
 
 #include <random>
 
-namespace backprop::session {
+namespace backprop::records {
 
 // Uids only have to be unique, so one seed from the operating system serves for many: drawing one
 // takes longer than the rest of a creation.
@@ -18,4 +18,4 @@ Uid DrawUid() {
   return uid;
 }
 
-}  // namespace backprop::session
+}  // namespace backprop::records

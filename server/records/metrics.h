@@ -1,6 +1,6 @@
 // Loss and accuracy of a model on some rows.
-#ifndef BACKPROP_SERVER_SESSION_METRICS_H_
-#define BACKPROP_SERVER_SESSION_METRICS_H_
+#ifndef BACKPROP_SERVER_RECORDS_METRICS_H_
+#define BACKPROP_SERVER_RECORDS_METRICS_H_
 
 #include <cstdint>
 #include <optional>
@@ -8,7 +8,7 @@
 #include "server/engine/loss.h"
 #include "server/engine/network.h"
 
-namespace backprop::session {
+namespace backprop::records {
 
 struct Metrics {
   double loss = 0;
@@ -25,6 +25,6 @@ inline Metrics MetricsOf(const engine::Network& network, const engine::LossResul
   return metrics;
 }
 
-}  // namespace backprop::session
+}  // namespace backprop::records
 
-#endif  // BACKPROP_SERVER_SESSION_METRICS_H_
+#endif  // BACKPROP_SERVER_RECORDS_METRICS_H_

@@ -1,6 +1,6 @@
 // The events of a run.
-#ifndef BACKPROP_SERVER_SESSION_RUN_EVENTS_H_
-#define BACKPROP_SERVER_SESSION_RUN_EVENTS_H_
+#ifndef BACKPROP_SERVER_RECORDS_RUN_EVENTS_H_
+#define BACKPROP_SERVER_RECORDS_RUN_EVENTS_H_
 
 #include <cstdint>
 #include <optional>
@@ -9,9 +9,9 @@
 #include <vector>
 
 #include "absl/time/time.h"
-#include "server/session/metrics.h"
+#include "server/records/metrics.h"
 
-namespace backprop::session {
+namespace backprop::records {
 
 enum class StopReason {
   kCompleted,
@@ -73,6 +73,6 @@ struct RunLogImage {
   int64_t count = 0;
 };
 
-}  // namespace backprop::session
+}  // namespace backprop::records
 
-#endif  // BACKPROP_SERVER_SESSION_RUN_EVENTS_H_
+#endif  // BACKPROP_SERVER_RECORDS_RUN_EVENTS_H_

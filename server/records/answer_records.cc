@@ -1,18 +1,13 @@
-#include "server/session/answer_records.h"
+#include "server/records/answer_records.h"
 
 #include <algorithm>
 #include <memory>
 
-#include "server/session/frame.h"
-#include "server/session/messages.h"
-#include "server/store/records.pb.h"
+#include "server/records/frame.h"
+#include "server/records/messages.h"
+#include "server/records/records.pb.h"
 
-namespace backprop::session {
-namespace {
-
-namespace v1 = store::v1;
-
-}  // namespace
+namespace backprop::records {
 
 std::string EncodeAnswer(const StoredAnswer& answer) {
   v1::Answer message;
@@ -88,4 +83,4 @@ absl::StatusOr<std::vector<RegistryAnswer>> ReadRegistryAnswers(store::Store* st
   return answers;
 }
 
-}  // namespace backprop::session
+}  // namespace backprop::records

@@ -1,12 +1,12 @@
-#include "server/session/dataset_info.h"
+#include "server/records/dataset_info.h"
 
-#include "server/session/frame.h"
-#include "server/store/records.pb.h"
+#include "server/records/frame.h"
+#include "server/records/records.pb.h"
 
-namespace backprop::session {
+namespace backprop::records {
 
 std::string EncodeDataset(const DatasetInfo& info) {
-  store::v1::Dataset message;
+  v1::Dataset message;
   message.set_uid(info.uid);
   message.set_ready(info.ready);
   message.set_rows(info.rows);
@@ -29,7 +29,7 @@ std::string EncodeDataset(const DatasetInfo& info) {
 }
 
 absl::StatusOr<DatasetInfo> DecodeDataset(absl::string_view value, absl::string_view id) {
-  store::v1::Dataset message;
+  v1::Dataset message;
   DatasetInfo info;
   info.id = std::string(id);
   const absl::Status opened = Open(value, info.name(), &message);
@@ -56,4 +56,4 @@ absl::StatusOr<DatasetInfo> DecodeDataset(absl::string_view value, absl::string_
   return info;
 }
 
-}  // namespace backprop::session
+}  // namespace backprop::records

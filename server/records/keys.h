@@ -1,11 +1,11 @@
 // Keys of records in the store; docs/durability.md has the table.
-#ifndef BACKPROP_SERVER_SESSION_KEYS_H_
-#define BACKPROP_SERVER_SESSION_KEYS_H_
+#ifndef BACKPROP_SERVER_RECORDS_KEYS_H_
+#define BACKPROP_SERVER_RECORDS_KEYS_H_
 
 #include <cstdint>
 #include <string>
 
-namespace backprop::session {
+namespace backprop::records {
 
 // Drawn at random for each created model or dataset, never 0. If one is created again with the id
 // of an old one, it does not see the records of the old one.
@@ -69,6 +69,6 @@ inline std::string RegistryAnswerKey(RegistryAnswerKind kind, uint8_t shard, uin
   return RegistryAnswersKey(kind) + static_cast<char>(shard) + BigEndian(place);
 }
 
-}  // namespace backprop::session
+}  // namespace backprop::records
 
-#endif  // BACKPROP_SERVER_SESSION_KEYS_H_
+#endif  // BACKPROP_SERVER_RECORDS_KEYS_H_

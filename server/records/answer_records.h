@@ -1,6 +1,6 @@
 // Records of responses, which retries of the same request receive again.
-#ifndef BACKPROP_SERVER_SESSION_ANSWER_RECORDS_H_
-#define BACKPROP_SERVER_SESSION_ANSWER_RECORDS_H_
+#ifndef BACKPROP_SERVER_RECORDS_ANSWER_RECORDS_H_
+#define BACKPROP_SERVER_RECORDS_ANSWER_RECORDS_H_
 
 #include <cstdint>
 #include <string>
@@ -11,12 +11,12 @@
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "server/engine/step.h"
-#include "server/session/checkpoint.h"
-#include "server/session/keys.h"
-#include "server/session/request_key.h"
+#include "server/records/checkpoint.h"
+#include "server/records/keys.h"
+#include "server/records/request_key.h"
 #include "server/store/store.h"
 
-namespace backprop::session {
+namespace backprop::records {
 
 struct StepOutcome {
   int64_t step = 0;  // after the step
@@ -52,6 +52,6 @@ std::string EncodeRegistryAnswer(const RegistryAnswer& answer);
 absl::StatusOr<std::vector<RegistryAnswer>> ReadRegistryAnswers(store::Store* store,
                                                                 RegistryAnswerKind kind);
 
-}  // namespace backprop::session
+}  // namespace backprop::records
 
-#endif  // BACKPROP_SERVER_SESSION_ANSWER_RECORDS_H_
+#endif  // BACKPROP_SERVER_RECORDS_ANSWER_RECORDS_H_

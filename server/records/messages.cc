@@ -1,13 +1,12 @@
-#include "server/session/messages.h"
+#include "server/records/messages.h"
 
 #include <cstdint>
 #include <cstring>
 
 #include "absl/time/time.h"
-#include "server/session/frame.h"
+#include "server/records/frame.h"
 
-namespace backprop::session {
-namespace v1 = store::v1;
+namespace backprop::records {
 
 void Encode(const RequestKey& key, v1::RequestKey* message) {
   message->set_id(key.id);
@@ -135,4 +134,4 @@ absl::StatusOr<engine::Dataset> DecodeRowsFor(const v1::Rows& message,
   return DecodeRows(message, network.spec().data_type, what);
 }
 
-}  // namespace backprop::session
+}  // namespace backprop::records

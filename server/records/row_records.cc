@@ -1,19 +1,14 @@
-#include "server/session/row_records.h"
+#include "server/records/row_records.h"
 
 #include <algorithm>
 #include <cstring>
 #include <utility>
 
-#include "server/session/frame.h"
-#include "server/session/messages.h"
-#include "server/store/records.pb.h"
+#include "server/records/frame.h"
+#include "server/records/messages.h"
+#include "server/records/records.pb.h"
 
-namespace backprop::session {
-namespace {
-
-namespace v1 = store::v1;
-
-}  // namespace
+namespace backprop::records {
 
 int64_t BytesOf(const StepInput& work) {
   if (const auto* gradients = std::get_if<engine::Buffer>(&work)) {
@@ -122,4 +117,4 @@ absl::StatusOr<engine::Dataset> DecodeRows(const std::vector<std::string>& piece
   return all;
 }
 
-}  // namespace backprop::session
+}  // namespace backprop::records
