@@ -29,6 +29,7 @@
 #include "server/ops/logging.h"
 #include "server/ops/process_memory.h"
 #include "server/ops/system_limits.h"
+#include "server/records/tables.h"
 #include "server/rpc/server.h"
 #include "server/session/datasets.h"
 #include "server/session/registry.h"
@@ -216,6 +217,7 @@ absl::StatusOr<std::unique_ptr<store::Store>> OpenStore(const ops::Config& confi
                                                         WritableServer* writable) {
   store::RocksOptions options;
   options.directory = config.data_dir;
+  options.schema = records::kSchema;
   options.memory_bytes = config.store_memory_bytes;
   options.reserve_bytes = store::kBySize;
   options.min_free_bytes = config.min_free_bytes.value_or(store::kBySize);

@@ -6,6 +6,7 @@
 #include "server/records/frame.h"
 #include "server/records/messages.h"
 #include "server/records/records.pb.h"
+#include "server/records/tables.h"
 
 namespace backprop::records {
 
@@ -68,7 +69,7 @@ absl::StatusOr<std::vector<RegistryAnswer>> ReadRegistryAnswers(store::Store* st
   std::vector<RegistryAnswer> answers;
   const std::string prefix = RegistryAnswersKey(kind);
   absl::Status scanned = store->Scan(
-      store::Table::kRequests, prefix, store::EndOfPrefix(prefix),
+      kRequests, prefix, store::EndOfPrefix(prefix),
       [&](absl::string_view, absl::string_view value) {
         v1::RegistryAnswer message;
         if (Open(value, "an answer", &message).ok()) {

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "server/records/checkpoint_records.h"
+#include "server/records/tables.h"
 
 namespace backprop::session {
 
@@ -14,7 +15,7 @@ absl::StatusOr<Checkpoints> Checkpoints::Load(store::Store* store, records::Uid 
   absl::Status status;
   const std::string prefix = records::CheckpointsKey(uid);
   absl::Status scanned = store->Scan(
-      store::Table::kCheckpoints, prefix, store::EndOfPrefix(prefix),
+      records::kCheckpoints, prefix, store::EndOfPrefix(prefix),
       [&](absl::string_view, absl::string_view value) {
         auto checkpoint = records::DecodeCheckpoint(value, model);
         status = checkpoint.status();
@@ -59,10 +60,10 @@ records::CheckpointPtr Checkpoints::Add(records::Uid uid, records::Checkpoint ch
   checkpoint.size_bytes = static_cast<int64_t>(state.size());
   // After Remove, which may delete the same state: the operations of a batch are applied in order.
   if (!Holds(checkpoint.state_hash)) {
-    batch->Put(store::Table::kCheckpoints, records::CheckpointStateKey(uid, checkpoint.state_hash),
+    batch->Put(records::kCheckpoints, records::CheckpointStateKey(uid, checkpoint.state_hash),
                std::move(state));
   }
-  batch->Put(store::Table::kCheckpoints, records::CheckpointKey(uid, checkpoint.id),
+  batch->Put(records::kCheckpoints, records::CheckpointKey(uid, checkpoint.id),
              records::EncodeCheckpoint(checkpoint));
   const std::string id = checkpoint.id;
   return all_[id] = std::make_shared<const records::Checkpoint>(std::move(checkpoint));
@@ -73,9 +74,8 @@ void Checkpoints::Remove(records::Uid uid, const std::string& id, store::WriteBa
   if (it == all_.end()) return;
   const std::string hash = it->second->state_hash;
   all_.erase(it);
-  batch->Delete(store::Table::kCheckpoints, records::CheckpointKey(uid, id));
-  if (!Holds(hash))
-    batch->Delete(store::Table::kCheckpoints, records::CheckpointStateKey(uid, hash));
+  batch->Delete(records::kCheckpoints, records::CheckpointKey(uid, id));
+  if (!Holds(hash)) batch->Delete(records::kCheckpoints, records::CheckpointStateKey(uid, hash));
 }
 
 void Checkpoints::KeepNewest(records::Uid uid, int64_t count, store::WriteBatch* batch) {

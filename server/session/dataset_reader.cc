@@ -15,6 +15,7 @@
 #include "server/records/frame.h"
 #include "server/records/keys.h"
 #include "server/records/row_records.h"
+#include "server/records/tables.h"
 #include "server/session/errors.h"
 
 namespace backprop::session {
@@ -123,7 +124,7 @@ class Reader {
     int pieces = 0;
     const int64_t before = next_;
     absl::Status scanned =
-        args_.store->Scan(store::Table::kDatasetRows, records::DatasetRowsKey(info_.uid, next_),
+        args_.store->Scan(records::kDatasetRows, records::DatasetRowsKey(info_.uid, next_),
                           store::EndOfPrefix(records::UidKey(info_.uid)),
                           [&](absl::string_view key, absl::string_view value) {
                             status = AddPiece(key, value);

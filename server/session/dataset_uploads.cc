@@ -7,6 +7,7 @@
 #include "server/engine/data.h"
 #include "server/records/keys.h"
 #include "server/records/row_records.h"
+#include "server/records/tables.h"
 #include "server/session/dataset_contents.h"
 #include "server/session/datasets.h"
 #include "server/session/errors.h"
@@ -128,7 +129,7 @@ void Datasets::DoAppend(const EntryPtr& entry, AppendArgs args,
   store::WriteBatch batch;
   int64_t first = next.rows;
   for (records::Piece& piece : records::EncodeRows(rows)) {
-    batch.Put(store::Table::kDatasetRows, records::DatasetRowsKey(next.uid, first),
+    batch.Put(records::kDatasetRows, records::DatasetRowsKey(next.uid, first),
               std::move(piece.record));
     first += piece.rows;
   }
@@ -192,7 +193,7 @@ void Datasets::DoComplete(const EntryPtr& entry, int64_t rows,
 // Stores `next` as the record of the dataset, together with `batch`.
 void Datasets::Store(const EntryPtr& entry, records::DatasetInfo next, store::WriteBatch batch,
                      store::Durability durability, Callback<records::DatasetInfo> done) {
-  batch.Put(store::Table::kDatasets, next.id, records::EncodeDataset(next));
+  batch.Put(records::kDatasets, next.id, records::EncodeDataset(next));
   archive()->Commit(std::move(batch), durability, nullptr,
                     [this, entry, next = std::move(next),
                      done = std::move(done)](const absl::Status& status) mutable {

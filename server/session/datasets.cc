@@ -9,6 +9,7 @@
 #include "server/exec/compute_pool.h"
 #include "server/records/answer_records.h"
 #include "server/records/run_records.h"
+#include "server/records/tables.h"
 #include "server/session/errors.h"
 #include "server/store/store.h"
 
@@ -46,7 +47,7 @@ absl::StatusOr<int64_t> Datasets::Open() {
     found[std::string(id)] = std::move(entry);
     return true;
   };
-  absl::Status scanned = archive()->Scan(store::Table::kDatasets, "", "", visit);
+  absl::Status scanned = archive()->Scan(records::kDatasets, "", "", visit);
   if (!scanned.ok()) return scanned;
   const auto answers =
       records::ReadRegistryAnswers(archive(), records::RegistryAnswerKind::kDeleteDataset);
@@ -107,7 +108,7 @@ absl::Status Datasets::Refresh(const EntryPtr& entry) {
   }
   absl::Status health = archive()->health();
   if (!health.ok()) return NotStored(absl::StrCat("datasets/", id), health);
-  const auto value = archive()->Get(store::Table::kDatasets, id);
+  const auto value = archive()->Get(records::kDatasets, id);
   if (!value.ok()) return value.status();
   const base::MutexLock lock(&mu_);
   if (!value->has_value()) {
@@ -232,7 +233,7 @@ absl::Status Datasets::CheckStoredRuns(const EntryPtr& entry) {
   std::string user;
   const std::string prefix(1, static_cast<char>(records::RunPart::kRun));
   absl::Status scanned = archive()->Scan(
-      store::Table::kRuns, prefix, store::EndOfPrefix(prefix),
+      records::kRuns, prefix, store::EndOfPrefix(prefix),
       [&](absl::string_view, absl::string_view value) {
         const auto run = records::DecodeRun(value, "");
         if (run.ok() && info.uid != 0 &&
@@ -270,7 +271,7 @@ absl::Status Datasets::RecordDeletion(const records::RequestKey& key, store::Wri
   const auto found = deletions_.Find(key, now);
   if (!found.ok()) return found.status();
   const uint64_t sequence = deletions_.Record(key, now, {});
-  batch->Put(store::Table::kRequests,
+  batch->Put(records::kRequests,
              records::RegistryAnswerKey(records::RegistryAnswerKind::kDeleteDataset, 0,
                                         RegistryLedger<std::monostate>::PlaceOf(sequence)),
              records::EncodeRegistryAnswer({key, now, sequence, ""}));
@@ -284,9 +285,9 @@ void Datasets::Remove(const EntryPtr& entry, const records::RequestKey& key,
     const base::MutexLock lock(&mu_);
     info = entry->info;
   }
-  batch.Delete(store::Table::kDatasets, info.id);
+  batch.Delete(records::kDatasets, info.id);
   if (info.uid != 0) {
-    batch.DeletePrefix(store::Table::kDatasetRows, records::UidKey(info.uid));
+    batch.DeletePrefix(records::kDatasetRows, records::UidKey(info.uid));
   }
   archive()->Commit(
       std::move(batch), store::Durability::kSync, nullptr,

@@ -6,6 +6,7 @@
 #include "server/records/answer_records.h"
 #include "server/records/checkpoint.h"
 #include "server/records/model_records.h"
+#include "server/records/tables.h"
 
 namespace backprop::session {
 namespace {
@@ -40,7 +41,7 @@ void Journal::Step(const engine::State& next, const records::StepInput& work,
                    logged_bytes_ + work_bytes <= kMostLoggedStates * state_bytes;
   if (!log) return State(next, answer, std::move(done));
   store::WriteBatch batch;
-  batch.Put(store::Table::kLog, records::LoggedStepKey(uid_, next.step),
+  batch.Put(records::kLog, records::LoggedStepKey(uid_, next.step),
             records::EncodeLoggedStep(work));
   ++logged_steps_;
   logged_bytes_ += work_bytes;
@@ -63,40 +64,36 @@ void Journal::Answer(const KeyedAnswer& answer, Done done) {
 }
 
 void Journal::AddState(const engine::State& next, store::WriteBatch* batch) {
-  batch->Put(store::Table::kStates, records::UidKey(uid_), records::EncodeState(next));
+  batch->Put(records::kStates, records::UidKey(uid_), records::EncodeState(next));
   for (; logged_steps_ > 0; --logged_steps_) {
-    batch->Delete(store::Table::kLog,
-                  records::LoggedStepKey(uid_, last_logged_ - logged_steps_ + 1));
+    batch->Delete(records::kLog, records::LoggedStepKey(uid_, last_logged_ - logged_steps_ + 1));
   }
   logged_bytes_ = 0;
 }
 
 void Journal::AddAnswer(const KeyedAnswer& answer, store::WriteBatch* batch) {
   if (answer.key.id.empty()) return;
-  batch->Put(store::Table::kRequests,
-             records::AnswerKey(uid_, ModelLedger::PlaceOf(answer.sequence)),
+  batch->Put(records::kRequests, records::AnswerKey(uid_, ModelLedger::PlaceOf(answer.sequence)),
              records::EncodeAnswer(RecordOf(answer)));
 }
 
 void Journal::AddDeletion(size_t responses, int64_t run, store::WriteBatch* batch) {
-  batch->Delete(store::Table::kStates, records::UidKey(uid_));
+  batch->Delete(records::kStates, records::UidKey(uid_));
   if (broken()) {  // it is unknown what the store holds of the model
-    for (const store::Table table :
-         {store::Table::kRequests, store::Table::kLog, store::Table::kChunks}) {
-      batch->DeletePrefix(table, records::UidKey(uid_));
+    for (const store::Table* table : {&records::kRequests, &records::kLog, &records::kChunks}) {
+      batch->DeletePrefix(*table, records::UidKey(uid_));
     }
   }
   for (; logged_steps_ > 0; --logged_steps_) {
-    batch->Delete(store::Table::kLog,
-                  records::LoggedStepKey(uid_, last_logged_ - logged_steps_ + 1));
+    batch->Delete(records::kLog, records::LoggedStepKey(uid_, last_logged_ - logged_steps_ + 1));
   }
   for (size_t place = 0; place < responses; ++place) {
-    batch->Delete(store::Table::kRequests, records::AnswerKey(uid_, static_cast<uint8_t>(place)));
+    batch->Delete(records::kRequests, records::AnswerKey(uid_, static_cast<uint8_t>(place)));
   }
   for (const records::RunPart part : records::kRunParts) {
-    batch->Delete(store::Table::kRuns, records::RunKey(uid_, part));
+    batch->Delete(records::kRuns, records::RunKey(uid_, part));
   }
-  if (run > 0) batch->DeletePrefix(store::Table::kChunks, records::ChunksKey(uid_, run));
+  if (run > 0) batch->DeletePrefix(records::kChunks, records::ChunksKey(uid_, run));
 }
 
 void Journal::Commit(store::WriteBatch batch, Done done) {

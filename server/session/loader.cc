@@ -21,6 +21,7 @@
 #include "server/records/row_records.h"
 #include "server/records/run_events.h"
 #include "server/records/run_records.h"
+#include "server/records/tables.h"
 #include "server/store/store.h"
 
 namespace backprop::session {
@@ -33,7 +34,7 @@ class Loader {
       : environment_(environment), id_(id), name_(absl::StrCat("models/", id)) {}
 
   absl::StatusOr<std::shared_ptr<Session>> Load() {
-    const auto value = store()->Get(store::Table::kModels, id_);
+    const auto value = store()->Get(records::kModels, id_);
     if (!value.ok()) return value.status();
     if (!value->has_value()) return nullptr;
     auto model = records::DecodeModel(**value, id_);
@@ -75,7 +76,7 @@ class Loader {
   }
 
   absl::Status ReadState() {
-    const auto value = store()->Get(store::Table::kStates, records::UidKey(uid_));
+    const auto value = store()->Get(records::kStates, records::UidKey(uid_));
     if (!value.ok()) return value.status();
     if (!value->has_value()) return records::Damaged(name_, "its state is missing");
     auto state = records::DecodeState(**value, network(), name_);
@@ -91,7 +92,7 @@ class Loader {
     engine::Workspace workspace;
     auto next = std::make_shared<engine::State>(network());
     absl::Status scanned = store()->Scan(
-        store::Table::kLog, records::LoggedStepKey(uid_, state_->step + 1),
+        records::kLog, records::LoggedStepKey(uid_, state_->step + 1),
         store::EndOfPrefix(records::UidKey(uid_)),
         [&](absl::string_view key, absl::string_view value) {
           const int64_t step = state_->step + 1;
@@ -133,7 +134,7 @@ class Loader {
 
   absl::Status ReadFinishedRun() {
     const auto value =
-        store()->Get(store::Table::kRuns, records::RunKey(uid_, records::RunPart::kFinished));
+        store()->Get(records::kRuns, records::RunKey(uid_, records::RunPart::kFinished));
     if (!value.ok()) return value.status();
     if (!value->has_value()) return absl::OkStatus();
     auto finished = records::DecodeFinishedRun(**value, name_);
@@ -153,7 +154,7 @@ class Loader {
     if (pieces == 0) return nullptr;
     std::vector<std::string> values;
     for (uint32_t piece = 0; piece < pieces; ++piece) {
-      auto value = store()->Get(store::Table::kChunks, records::ChunkKey(uid_, run, which, piece));
+      auto value = store()->Get(records::kChunks, records::ChunkKey(uid_, run, which, piece));
       if (!value.ok()) return value.status();
       if (!value->has_value()) return records::Damaged(name_, "rows of its run are missing");
       values.push_back(**std::move(value));
@@ -164,8 +165,7 @@ class Loader {
   }
 
   absl::Status ReadRun() {
-    const auto value =
-        store()->Get(store::Table::kRuns, records::RunKey(uid_, records::RunPart::kRun));
+    const auto value = store()->Get(records::kRuns, records::RunKey(uid_, records::RunPart::kRun));
     if (!value.ok()) return value.status();
     if (!value->has_value()) return absl::OkStatus();
     const auto run = records::DecodeRun(**value, name_);
@@ -192,14 +192,12 @@ class Loader {
   }
 
   absl::Status ReadMark(Session::ResumeArgs* resume, records::RunLogImage* log) {
-    const auto value =
-        store()->Get(store::Table::kRuns, records::RunKey(uid_, records::RunPart::kMark));
+    const auto value = store()->Get(records::kRuns, records::RunKey(uid_, records::RunPart::kMark));
     if (!value.ok()) return value.status();
     if (!value->has_value()) return absl::OkStatus();
     auto mark = records::DecodeMark(**value, name_);
     if (!mark.ok()) return mark.status();
-    const auto best =
-        store()->Get(store::Table::kRuns, records::RunKey(uid_, records::RunPart::kBest));
+    const auto best = store()->Get(records::kRuns, records::RunKey(uid_, records::RunPart::kBest));
     if (!best.ok()) return best.status();
     if (best->has_value()) {
       auto state = records::DecodeState(**best, network(), name_);
@@ -215,17 +213,16 @@ class Loader {
     std::vector<records::StoredAnswer> answers;
     absl::Status status;
     const std::string prefix = records::UidKey(uid_);
-    absl::Status scanned =
-        store()->Scan(store::Table::kRequests, prefix, store::EndOfPrefix(prefix),
-                      [&](absl::string_view, absl::string_view value) {
-                        auto answer = records::DecodeAnswer(value, name_);
-                        if (!answer.ok()) {
-                          status = answer.status();
-                          return false;
-                        }
-                        answers.push_back(*std::move(answer));
-                        return true;
-                      });
+    absl::Status scanned = store()->Scan(records::kRequests, prefix, store::EndOfPrefix(prefix),
+                                         [&](absl::string_view, absl::string_view value) {
+                                           auto answer = records::DecodeAnswer(value, name_);
+                                           if (!answer.ok()) {
+                                             status = answer.status();
+                                             return false;
+                                           }
+                                           answers.push_back(*std::move(answer));
+                                           return true;
+                                         });
     if (!scanned.ok()) return scanned;
     if (!status.ok()) return status;
     std::sort(answers.begin(), answers.end(),

@@ -15,6 +15,7 @@
 #include "server/records/answer_records.h"
 #include "server/records/model_records.h"
 #include "server/records/run_events.h"
+#include "server/records/tables.h"
 #include "server/session/datasets.h"
 #include "server/session/errors.h"
 #include "server/session/loader.h"
@@ -298,7 +299,7 @@ void Registry::SettleCreation(const records::RequestKey& key, const std::string&
 store::WriteBatch Registry::CreationRecord(const CreateArgs& args, const Reservation& reservation) {
   store::WriteBatch batch;
   if (args.key.id.empty() || environment_->store == nullptr) return batch;
-  batch.Put(store::Table::kRequests,
+  batch.Put(records::kRequests,
             records::RegistryAnswerKey(records::RegistryAnswerKind::kCreate,
                                        IndexOf(ShardOf(args.key.id)),
                                        RegistryLedger<Creation>::PlaceOf(reservation.sequence)),
@@ -384,7 +385,7 @@ absl::StatusOr<std::optional<store::WriteBatch>> Registry::RecordDeletion(
   if (!found.ok()) return found.status();
   if (*found != nullptr) return std::nullopt;
   const uint64_t sequence = shard.deletions.Record(key, now, {});
-  batch.Put(store::Table::kRequests,
+  batch.Put(records::kRequests,
             records::RegistryAnswerKey(records::RegistryAnswerKind::kDelete, IndexOf(shard),
                                        RegistryLedger<std::monostate>::PlaceOf(sequence)),
             records::EncodeRegistryAnswer({key, now, sequence, ""}));
@@ -406,24 +407,24 @@ void Registry::AnswerRepeatedDeletion(Done done) {
 
 // Deletes what can be found of a model that cannot be loaded.
 void Registry::DeleteDamaged(absl::string_view id, store::WriteBatch batch, Done done) {
-  const auto value = environment_->store->Get(store::Table::kModels, id);
+  const auto value = environment_->store->Get(records::kModels, id);
   if (!value.ok()) return done(value.status());
   int64_t value_count = 0;
   if (value->has_value()) {
     if (const auto model = records::DecodeModel(**value, id); model.ok()) {
       value_count = model->value_count;
       const std::string prefix = records::UidKey(model->uid);
-      batch.Delete(store::Table::kStates, prefix);
-      for (const store::Table table : {store::Table::kRequests, store::Table::kLog,
-                                       store::Table::kChunks, store::Table::kCheckpoints}) {
-        batch.DeletePrefix(table, prefix);
+      batch.Delete(records::kStates, prefix);
+      for (const store::Table* table :
+           {&records::kRequests, &records::kLog, &records::kChunks, &records::kCheckpoints}) {
+        batch.DeletePrefix(*table, prefix);
       }
       for (const records::RunPart part : records::kRunParts) {
-        batch.Delete(store::Table::kRuns, records::RunKey(model->uid, part));
+        batch.Delete(records::kRuns, records::RunKey(model->uid, part));
       }
     }
   }
-  batch.Delete(store::Table::kModels, std::string(id));
+  batch.Delete(records::kModels, std::string(id));
   environment_->store->Commit(std::move(batch), store::Durability::kSync, nullptr,
                               [this, value_count, name = absl::StrCat("models/", id),
                                done = std::move(done)](const absl::Status& status) mutable {
@@ -438,7 +439,7 @@ absl::StatusOr<std::vector<std::string>> Registry::StoredIds(absl::string_view a
   std::vector<std::string> ids;
   const std::string first = absl::StrCat(after, absl::string_view("\0", 1));
   absl::Status scanned = environment_->store->Scan(
-      store::Table::kModels, after.empty() ? absl::string_view() : absl::string_view(first), "",
+      records::kModels, after.empty() ? absl::string_view() : absl::string_view(first), "",
       [&](absl::string_view id, absl::string_view value) {
         if (!labels.empty()) {
           const auto model = records::DecodeModel(value, id);

@@ -10,6 +10,7 @@
 #include "server/records/keys.h"
 #include "server/records/model_records.h"
 #include "server/records/run_records.h"
+#include "server/records/tables.h"
 #include "server/session/registry.h"
 #include "server/store/store.h"
 
@@ -41,7 +42,7 @@ absl::StatusOr<std::vector<records::Uid>> Registry::UidsWithRuns() {
   std::vector<records::Uid> uids;
   const std::string prefix(1, static_cast<char>(records::RunPart::kRun));
   absl::Status scanned =
-      environment_->store->Scan(store::Table::kRuns, prefix, store::EndOfPrefix(prefix),
+      environment_->store->Scan(records::kRuns, prefix, store::EndOfPrefix(prefix),
                                 [&](absl::string_view key, absl::string_view value) {
                                   const auto run = records::DecodeRun(value, "");
                                   // A damaged record is reported when its model is loaded.
@@ -57,7 +58,7 @@ absl::Status Registry::OpenModels(Found* found, const std::vector<records::Uid>&
   std::vector<std::string> run_on;
   const absl::Time now = environment_->clock->Now();
   absl::Status scanned = environment_->store->Scan(
-      store::Table::kModels, "", "", [&](absl::string_view id, absl::string_view value) {
+      records::kModels, "", "", [&](absl::string_view id, absl::string_view value) {
         ++found->models;
         const auto model = records::DecodeModel(value, id);
         if (!model.ok()) {  // its numbers are unknown and not counted

@@ -6,6 +6,7 @@
 #include "server/base/mutex.h"
 #include "server/base/status.h"
 #include "server/records/model_records.h"
+#include "server/records/tables.h"
 #include "server/session/errors.h"
 #include "server/session/session_impl.h"
 #include "server/store/store.h"
@@ -164,7 +165,7 @@ void Session::StoreCreation(std::string spec, store::WriteBatch registry_part,
   model.created_at_step = created_at_step_;
   model.value_count = state_->values.count();
   model.durability = journal_->durability();
-  registry_part.Put(store::Table::kModels, info_.id, records::EncodeModel(model));
+  registry_part.Put(records::kModels, info_.id, records::EncodeModel(model));
   journal_->AddState(*state_, &registry_part);
   journal_->Commit(std::move(registry_part), std::move(done));
 }
@@ -261,12 +262,12 @@ void Session::Close(store::WriteBatch registry_part, store::Store::Done done) {
     const base::MutexLock lock(&mu_);
     closed_ = true;
     if (journal_.has_value()) {
-      registry_part.Delete(store::Table::kModels, info_.id);
+      registry_part.Delete(records::kModels, info_.id);
       journal_->AddDeletion(ledger_ == nullptr ? 0 : ledger_->places(),
                             run_ != nullptr && run_->resumes() ? run_->number() : 0,
                             &registry_part);
       if (!checkpoints_.empty()) {
-        registry_part.DeletePrefix(store::Table::kCheckpoints, records::UidKey(uid_));
+        registry_part.DeletePrefix(records::kCheckpoints, records::UidKey(uid_));
       }
       // Without the chain of the journal, because it does not depend on changes that may have been
       // rejected.
@@ -274,7 +275,7 @@ void Session::Close(store::WriteBatch registry_part, store::Store::Done done) {
                                 std::exchange(done, nullptr));
     } else if (!checkpoints_.empty()) {
       store::WriteBatch batch;
-      batch.DeletePrefix(store::Table::kCheckpoints, records::UidKey(uid_));
+      batch.DeletePrefix(records::kCheckpoints, records::UidKey(uid_));
       CommitToArchive(std::move(batch), [](const absl::Status&) {});
     }
   }

@@ -8,6 +8,7 @@
 #include "server/records/checkpoint_records.h"
 #include "server/records/frame.h"
 #include "server/records/model_records.h"
+#include "server/records/tables.h"
 #include "server/session/errors.h"
 #include "server/session/session_impl.h"
 #include "server/store/store.h"
@@ -162,7 +163,7 @@ absl::StatusOr<std::shared_ptr<engine::State>> Session::ReadCheckpoint(
   }
   if (checkpoint == nullptr) return CheckpointNotFound(checkpoint_name);
   const auto record = environment_->archive->Get(
-      store::Table::kCheckpoints, records::CheckpointStateKey(uid_, checkpoint->state_hash));
+      records::kCheckpoints, records::CheckpointStateKey(uid_, checkpoint->state_hash));
   if (!record.ok()) return record.status();
   if (!record->has_value()) return records::Damaged(checkpoint_name, "its numbers are missing");
   if (records::HashOfState(**record) != checkpoint->state_hash) {

@@ -5,6 +5,7 @@
 #include "server/base/mutex.h"
 #include "server/records/model_records.h"
 #include "server/records/run_records.h"
+#include "server/records/tables.h"
 #include "server/session/datasets.h"
 #include "server/session/errors.h"
 #include "server/session/session_impl.h"
@@ -19,11 +20,11 @@ void Session::AddMark(store::WriteBatch* batch) {
   const auto mark = trainer_->Mark();
   if (!run_->resumes() || !mark.has_value()) return;
   const records::Uid uid = journal_->uid();
-  batch->Put(store::Table::kRuns, records::RunKey(uid, records::RunPart::kMark),
+  batch->Put(records::kRuns, records::RunKey(uid, records::RunPart::kMark),
              records::EncodeMark(*mark, run_->log().Image()));
   if (mark->best_state == stored_best_) return;
   stored_best_ = mark->best_state;
-  batch->Put(store::Table::kRuns, records::RunKey(uid, records::RunPart::kBest),
+  batch->Put(records::kRuns, records::RunKey(uid, records::RunPart::kBest),
              records::EncodeState(*stored_best_));
 }
 

@@ -9,6 +9,7 @@
 #include "server/exec/compute_pool.h"
 #include "server/records/row_records.h"
 #include "server/records/run_records.h"
+#include "server/records/tables.h"
 #include "server/session/datasets.h"
 #include "server/session/errors.h"
 #include "server/session/session_impl.h"
@@ -193,7 +194,7 @@ void Session::AddRunRecords(const TrainArgs& args, store::WriteBatch* batch) {
       uint32_t count = 0;
       if (rows.rows == nullptr || rows.dataset != 0) return count;
       for (records::Piece& piece : records::EncodeRows(*rows.rows)) {
-        batch->Put(store::Table::kChunks, records::ChunkKey(uid, run, which, count++),
+        batch->Put(records::kChunks, records::ChunkKey(uid, run, which, count++),
                    std::move(piece.record));
       }
       return count;
@@ -201,7 +202,7 @@ void Session::AddRunRecords(const TrainArgs& args, store::WriteBatch* batch) {
     stored.training_chunks = add(args.data, records::RowsOf::kTraining);
     stored.validation_chunks = add(args.validation, records::RowsOf::kValidation);
   }
-  batch->Put(store::Table::kRuns, records::RunKey(uid, records::RunPart::kRun),
+  batch->Put(records::kRuns, records::RunKey(uid, records::RunPart::kRun),
              records::EncodeRun(stored));
   last_mark_ = environment_->clock->Now();
 }
@@ -240,15 +241,15 @@ std::shared_ptr<Run> Session::TakeRun() {
 void Session::AddEnd(const records::RunSummary& summary, store::WriteBatch* batch) {
   const records::Uid uid = journal_->uid();
   journal_->AddState(*state_, batch);
-  batch->Put(store::Table::kRuns, records::RunKey(uid, records::RunPart::kFinished),
+  batch->Put(records::kRuns, records::RunKey(uid, records::RunPart::kFinished),
              records::EncodeFinishedRun(
                  {run_->number(), run_->config(), run_->log().Image(), summary, unfinished_}));
   for (const records::RunPart part :
        {records::RunPart::kRun, records::RunPart::kMark, records::RunPart::kBest}) {
-    batch->Delete(store::Table::kRuns, records::RunKey(uid, part));
+    batch->Delete(records::kRuns, records::RunKey(uid, part));
   }
   if (run_->resumes()) {
-    batch->DeletePrefix(store::Table::kChunks, records::ChunksKey(uid, run_->number()));
+    batch->DeletePrefix(records::kChunks, records::ChunksKey(uid, run_->number()));
   }
 }
 

@@ -32,7 +32,7 @@ void MemoryStore::Commit(WriteBatch batch, Durability durability, std::shared_pt
 
 void MemoryStore::Apply(const WriteBatch& batch) {
   for (const WriteBatch::Op& op : batch.ops()) {
-    Records& records = At(op.table);
+    Records& records = tables_[op.table->number];
     switch (op.kind) {
       case WriteBatch::Kind::kPut:
         Erase(&records, records.lower_bound(op.key), records.upper_bound(op.key));
@@ -57,10 +57,12 @@ void MemoryStore::Erase(Records* records, Records::iterator first, Records::iter
   records->erase(first, end);
 }
 
-absl::StatusOr<std::optional<std::string>> MemoryStore::Get(Table table, absl::string_view key) {
+absl::StatusOr<std::optional<std::string>> MemoryStore::Get(const Table& table,
+                                                            absl::string_view key) {
   const std::lock_guard lock(mu_);
-  const auto it = At(table).find(key);
-  if (it == At(table).end()) return std::nullopt;
+  const Records& records = tables_[table.number];
+  const auto it = records.find(key);
+  if (it == records.end()) return std::nullopt;
   return it->second;
 }
 
@@ -77,24 +79,25 @@ void ScanRecords(const Records& records, absl::string_view first, absl::string_v
 
 }  // namespace
 
-absl::Status MemoryStore::Scan(Table table, absl::string_view first, absl::string_view end,
+absl::Status MemoryStore::Scan(const Table& table, absl::string_view first, absl::string_view end,
                                Visitor visit) {
   const std::lock_guard lock(mu_);
-  ScanRecords(At(table), first, end, visit);
+  ScanRecords(tables_[table.number], first, end, visit);
   return absl::OkStatus();
 }
 
 class MemoryStore::Copy final : public Snapshot {
  public:
-  explicit Copy(std::array<Records, kTables> tables) : tables_(std::move(tables)) {}
-  absl::Status Scan(Table table, absl::string_view first, absl::string_view end,
+  explicit Copy(Tables tables) : tables_(std::move(tables)) {}
+  absl::Status Scan(const Table& table, absl::string_view first, absl::string_view end,
                     Visitor visit) override {
-    ScanRecords(tables_[static_cast<size_t>(table)], first, end, visit);
+    const auto records = tables_.find(table.number);
+    if (records != tables_.end()) ScanRecords(records->second, first, end, visit);
     return absl::OkStatus();
   }
 
  private:
-  const std::array<Records, kTables> tables_;
+  const Tables tables_;
 };
 
 absl::StatusOr<std::unique_ptr<Snapshot>> MemoryStore::TakeSnapshot() {

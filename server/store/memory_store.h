@@ -2,7 +2,7 @@
 #ifndef BACKPROP_SERVER_STORE_MEMORY_STORE_H_
 #define BACKPROP_SERVER_STORE_MEMORY_STORE_H_
 
-#include <array>
+#include <cstdint>
 #include <functional>
 #include <map>
 #include <memory>
@@ -24,8 +24,9 @@ class MemoryStore final : public Store {
   explicit MemoryStore(size_t limit = 0);
   void Commit(WriteBatch batch, Durability durability, std::shared_ptr<Chain> chain,
               Done done) override;
-  absl::StatusOr<std::optional<std::string>> Get(Table table, absl::string_view key) override;
-  absl::Status Scan(Table table, absl::string_view first, absl::string_view end,
+  absl::StatusOr<std::optional<std::string>> Get(const Table& table,
+                                                 absl::string_view key) override;
+  absl::Status Scan(const Table& table, absl::string_view first, absl::string_view end,
                     Visitor visit) override;
   absl::StatusOr<std::unique_ptr<Snapshot>> TakeSnapshot() override;
   absl::Status health() const override { return absl::OkStatus(); }
@@ -33,15 +34,15 @@ class MemoryStore final : public Store {
  private:
   class Copy;
   using Records = std::map<std::string, std::string, std::less<>>;
-  Records& At(Table table) { return tables_[static_cast<size_t>(table)]; }
+  using Tables = std::map<uint8_t, Records>;  // by number
   absl::Status Write(const std::vector<const WriteBatch*>& batches);
   void Apply(const WriteBatch& batch);
   void Erase(Records* records, Records::iterator first, Records::iterator end);
 
   const size_t limit_;
   std::mutex mu_;
-  std::array<Records, kTables> tables_;  // under mu_
-  size_t bytes_ = 0;                     // under mu_
+  Tables tables_;     // under mu_
+  size_t bytes_ = 0;  // under mu_
   GroupCommit commits_;
 };
 

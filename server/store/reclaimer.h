@@ -19,10 +19,11 @@ namespace backprop::store {
 // work. Thread-safe.
 class Reclaimer {
  public:
-  // Reclaims the space of deleted records under `prefix`. May take long; must return soon after
+  // Reclaims the space of deleted records under `prefix` of a table, or, if `table` is null, of all
+  // tables. May take long; must return soon after
   // `cancelled` becomes true.
-  using Work =
-      std::function<void(Table table, const std::string& prefix, std::atomic<bool>* cancelled)>;
+  using Work = std::function<void(const Table* table, const std::string& prefix,
+                                  std::atomic<bool>* cancelled)>;
 
   explicit Reclaimer(Work work) : work_(std::move(work)), thread_([this] { Run(); }) {}
   ~Reclaimer() {
@@ -36,7 +37,7 @@ class Reclaimer {
   }
 
   // Queues a prefix. Does nothing if it is already queued.
-  void Add(Table table, std::string prefix) {
+  void Add(const Table* table, std::string prefix) {
     const std::lock_guard lock(mu_);
     const size_t begun = working_ ? 1 : 0;
     for (size_t i = begun; i < queue_.size(); ++i) {
@@ -89,7 +90,7 @@ class Reclaimer {
   const Work work_;
   std::mutex mu_;
   std::condition_variable changed_;
-  std::deque<std::pair<Table, std::string>>
+  std::deque<std::pair<const Table*, std::string>>
       queue_;  // this and the following members are guarded by mu_
   int pauses_ = 0;
   bool working_ = false;

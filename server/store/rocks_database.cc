@@ -5,8 +5,8 @@
 #include <rocksdb/table.h>
 
 #include <algorithm>
-#include <array>
 #include <atomic>
+#include <cassert>
 #include <utility>
 
 #include "absl/strings/match.h"
@@ -16,10 +16,6 @@
 
 namespace backprop::store {
 namespace {
-
-constexpr std::array<const char*, kTables> kNames = {
-    "default", "models", "states",      "requests", "log",
-    "runs",    "chunks", "checkpoints", "datasets", "dataset_rows"};
 
 // Sizes of the log and the memtables.
 struct Sizes {
@@ -80,7 +76,7 @@ rocksdb::DBOptions DatabaseOptions(const RocksOptions& options, rocksdb::Env* en
   return db;
 }
 
-rocksdb::ColumnFamilyOptions TableOptions(Table table, const Sizes& sizes,
+rocksdb::ColumnFamilyOptions TableOptions(const Table& table, const Sizes& sizes,
                                           const std::shared_ptr<rocksdb::Cache>& cache) {
   rocksdb::BlockBasedTableOptions blocks;
   blocks.block_cache = cache;
@@ -95,15 +91,12 @@ rocksdb::ColumnFamilyOptions TableOptions(Table table, const Sizes& sizes,
   family.write_buffer_size = sizes.table_bytes;
   family.level_compaction_dynamic_level_bytes = true;
   family.paranoid_file_checks = true;
-  const bool large = table == Table::kCheckpoints || table == Table::kDatasetRows;
-  if (large) {  // in blob files, which compaction does not rewrite
+  if (table.large_values) {  // in blob files, which compaction does not rewrite
     family.enable_blob_files = true;
     family.min_blob_size = 4096;
     family.enable_blob_garbage_collection = true;
   }
-  const bool numbers =  // numbers do not compress
-      large || table == Table::kStates || table == Table::kChunks;
-  family.compression = numbers ? rocksdb::kNoCompression : rocksdb::kLZ4Compression;
+  family.compression = table.compresses ? rocksdb::kLZ4Compression : rocksdb::kNoCompression;
   return family;
 }
 
@@ -136,11 +129,13 @@ absl::StatusOr<std::unique_ptr<Database>> Database::Open(
     int64_t capacity_bytes, Access access) {
   const Sizes sizes = SizesFor(options, capacity_bytes, access);
   std::vector<rocksdb::ColumnFamilyDescriptor> descriptors;
-  for (int table = 0; table < kTables; ++table) {
-    descriptors.emplace_back(kNames[static_cast<size_t>(table)],
-                             TableOptions(static_cast<Table>(table), sizes, cache));
+  descriptors.emplace_back(kMeta.name, TableOptions(kMeta, sizes, cache));
+  for (const Table* table : options.schema.tables) {
+    assert(table->number == descriptors.size());
+    descriptors.emplace_back(table->name, TableOptions(*table, sizes, cache));
   }
   auto database = std::make_unique<Database>();
+  database->tables_ = options.schema.tables;
   database->env_ = env;
   database->access_ = access;
   const rocksdb::DBOptions db_options = DatabaseOptions(options, env, cache, sizes, access);
@@ -202,7 +197,8 @@ std::vector<std::string> Database::LiveFiles() const {
 
 void Database::Unthrottle() { limiter_->SetBytesPerSecond(int64_t{1} << 40); }
 
-void Database::Reclaim(Table table, const std::string& prefix, std::atomic<bool>* cancelled) {
+void Database::Reclaim(const Table& table, const std::string& prefix,
+                       std::atomic<bool>* cancelled) {
   if (access_ == Access::kReadOnly) return;
   // RocksDB deletes a log once all its records are flushed.
   if (db_->Flush(rocksdb::FlushOptions(), families_).ok()) Compact(table, prefix, false, cancelled);
@@ -211,21 +207,21 @@ void Database::Reclaim(Table table, const std::string& prefix, std::atomic<bool>
 void Database::ReclaimAll(int64_t free_bytes, std::atomic<bool>* cancelled) {
   if (access_ == Access::kReadOnly) return;
   if (!db_->Flush(rocksdb::FlushOptions(), families_).ok()) return;
-  for (int i = 1; i < kTables && !*cancelled; ++i) {
-    const auto table = static_cast<Table>(i);
-    Compact(table, "", false, cancelled);
+  for (const Table* table : tables_) {
+    if (*cancelled) return;
+    Compact(*table, "", false, cancelled);
     uint64_t garbage = 0, all = 0;
-    auto* const family = FamilyOf(table);
+    auto* const family = FamilyOf(*table);
     db_->GetIntProperty(family, rocksdb::DB::Properties::kLiveBlobFileGarbageSize, &garbage);
     db_->GetIntProperty(family, rocksdb::DB::Properties::kLiveBlobFileSize, &all);
     const bool worth_it = garbage > all / 4;
     if (worth_it && static_cast<int64_t>(all - garbage) < free_bytes / 2) {
-      Compact(table, "", true, cancelled);
+      Compact(*table, "", true, cancelled);
     }
   }
 }
 
-void Database::Compact(Table table, const std::string& prefix, bool collect_blobs,
+void Database::Compact(const Table& table, const std::string& prefix, bool collect_blobs,
                        std::atomic<bool>* cancelled) {
   rocksdb::CompactRangeOptions options;
   options.exclusive_manual_compaction = false;

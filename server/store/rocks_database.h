@@ -13,6 +13,7 @@
 #include <memory>
 #include <mutex>
 #include <set>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -44,8 +45,8 @@ class Database {
 
   rocksdb::DB* operator->() const { return db_.get(); }
   Access access() const { return access_; }
-  rocksdb::ColumnFamilyHandle* FamilyOf(Table table) const {
-    return families_[static_cast<size_t>(table)];
+  rocksdb::ColumnFamilyHandle* FamilyOf(const Table& table) const {
+    return families_[table.number];
   }
   const std::vector<rocksdb::ColumnFamilyHandle*>& families() const { return families_; }
   // Bytes in memtables. As much disk space is needed in addition to the log when they are flushed.
@@ -63,13 +64,13 @@ class Database {
 
   // Reclaims the space of deleted records under `prefix`. Returns soon after `cancelled` becomes
   // true. After a failure the space is reclaimed by RocksDB's next compaction.
-  void Reclaim(Table table, const std::string& prefix, std::atomic<bool>* cancelled);
+  void Reclaim(const Table& table, const std::string& prefix, std::atomic<bool>* cancelled);
   // Reclaims all tables, their logs and partly garbage blob files. A table's blob files are
   // rewritten only if a copy of their live data fits in `free_bytes`.
   void ReclaimAll(int64_t free_bytes, std::atomic<bool>* cancelled);
 
  private:
-  void Compact(Table table, const std::string& prefix, bool collect_blobs,
+  void Compact(const Table& table, const std::string& prefix, bool collect_blobs,
                std::atomic<bool>* cancelled);
   absl::Status LockReadOnly(const std::string& directory);
 
@@ -80,8 +81,9 @@ class Database {
   Access access_ = Access::kFull;
   std::shared_ptr<rocksdb::WriteBufferManager> buffers_;
   std::shared_ptr<rocksdb::RateLimiter> limiter_;
+  std::span<const Table* const> tables_;  // without kMeta
   std::unique_ptr<rocksdb::DB> db_;
-  std::vector<rocksdb::ColumnFamilyHandle*> families_;
+  std::vector<rocksdb::ColumnFamilyHandle*> families_;  // by number of the table
 };
 
 }  // namespace backprop::store

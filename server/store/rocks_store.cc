@@ -87,7 +87,7 @@ class RocksStore final : public Store {
     if (!checked.ok()) return opened.ok() ? checked : opened;
     absl::Status reached = ReadGroup();
     if (!reached.ok()) return reached;
-    reclaimer_.emplace([this](Table table, const std::string& prefix,
+    reclaimer_.emplace([this](const Table* table, const std::string& prefix,
                               std::atomic<bool>* cancelled) { Reclaim(table, prefix, cancelled); });
     commits_.emplace([this](const auto& batches, bool sync) { return WriteGroup(batches, sync); },
                      [this] { return SyncOrRecover(); },
@@ -105,7 +105,8 @@ class RocksStore final : public Store {
     commits_->Commit(std::move(batch), durability, std::move(chain), std::move(done));
   }
 
-  absl::StatusOr<std::optional<std::string>> Get(Table table, absl::string_view key) override {
+  absl::StatusOr<std::optional<std::string>> Get(const Table& table,
+                                                 absl::string_view key) override {
     const std::shared_lock lock(database_mu_);
     if (database_ == nullptr) return health();
     std::string value;
@@ -117,7 +118,7 @@ class RocksStore final : public Store {
     return value;
   }
 
-  absl::Status Scan(Table table, absl::string_view first, absl::string_view end,
+  absl::Status Scan(const Table& table, absl::string_view first, absl::string_view end,
                     Visitor visit) override {
     const std::shared_lock lock(database_mu_);
     if (database_ == nullptr) return health();
@@ -166,7 +167,7 @@ class RocksStore final : public Store {
       const std::shared_lock lock(store_->database_mu_);
       if (still_there()) store_->database_->Release(snapshot_);
     }
-    absl::Status Scan(Table table, absl::string_view first, absl::string_view end,
+    absl::Status Scan(const Table& table, absl::string_view first, absl::string_view end,
                       Visitor visit) override {
       const std::shared_lock lock(store_->database_mu_);
       if (still_there()) return store_->ScanDatabase(snapshot_, table, first, end, visit);
@@ -187,8 +188,8 @@ class RocksStore final : public Store {
   }
 
   // Requires database_mu_.
-  absl::Status ScanDatabase(const rocksdb::Snapshot* snapshot, Table table, absl::string_view first,
-                            absl::string_view end, Visitor visit) {
+  absl::Status ScanDatabase(const rocksdb::Snapshot* snapshot, const Table& table,
+                            absl::string_view first, absl::string_view end, Visitor visit) {
     rocksdb::ReadOptions options;
     options.snapshot = snapshot;
     const rocksdb::Slice bound(end.data(), end.size());
@@ -205,16 +206,16 @@ class RocksStore final : public Store {
   }
 
   absl::Status CheckFormat() {
-    const auto format = Get(Table::kMeta, kFormatKey);
+    const auto format = Get(kMeta, kFormatKey);
     if (!format.ok()) return format.status();
     if (format->has_value()) {
       uint32_t version = 0;
-      if (absl::SimpleAtoi(**format, &version) && version <= kFormatVersion) {
+      if (absl::SimpleAtoi(**format, &version) && version <= options_.schema.format_version) {
         return absl::OkStatus();
       }
       return absl::FailedPreconditionError(
           absl::StrCat(options_.directory, ": was written in format ", **format,
-                       ", this server knows formats up to ", kFormatVersion,
+                       ", this server knows formats up to ", options_.schema.format_version,
                        "; start the version that wrote it, or a later one"));
     }
     if (database_->access() == Access::kReadOnly) {
@@ -223,14 +224,14 @@ class RocksStore final : public Store {
     rocksdb::WriteOptions sync;
     sync.sync = true;
     return FromRocks((*database_)
-                         ->Put(sync, database_->FamilyOf(Table::kMeta), kFormatKey,
-                               absl::StrCat(kFormatVersion)),
+                         ->Put(sync, database_->FamilyOf(kMeta), kFormatKey,
+                               absl::StrCat(options_.schema.format_version)),
                      options_.directory);
   }
 
   // Reads the last group in the log, which must not be older than the last acknowledged group.
   absl::Status ReadGroup() {
-    const auto group = Get(Table::kMeta, kGroupKey);
+    const auto group = Get(kMeta, kGroupKey);
     if (!group.ok()) return group.status();
     group_ = 0;
     if (group->has_value() && (*group)->size() == sizeof group_) {
@@ -245,7 +246,7 @@ class RocksStore final : public Store {
   }
 
   void Add(const WriteBatch::Op& op, rocksdb::WriteBatch* group) const {
-    rocksdb::ColumnFamilyHandle* const family = database_->FamilyOf(op.table);
+    rocksdb::ColumnFamilyHandle* const family = database_->FamilyOf(*op.table);
     switch (op.kind) {
       case WriteBatch::Kind::kPut:
         group->Put(family, op.key, op.value);
@@ -285,7 +286,7 @@ class RocksStore final : public Store {
       if (sync) status = (*database_)->SyncWAL();
     } else {
       const uint64_t number = group_ + 1;
-      group.Put(database_->FamilyOf(Table::kMeta), kGroupKey,
+      group.Put(database_->FamilyOf(kMeta), kGroupKey,
                 rocksdb::Slice(reinterpret_cast<const char*>(&number), sizeof number));
       rocksdb::WriteOptions options;
       options.sync = sync;
@@ -316,25 +317,26 @@ class RocksStore final : public Store {
     return directory_->Gone("the log in the data directory was removed");
   }
 
-  // Reclaims the rows of deleted datasets; otherwise their files would remain until something else
-  // is written to their table. If space is low, reclaims everything that was deleted.
+  // Reclaims deleted prefixes of tables for which that is required; otherwise their files would
+  // remain until something else is written to the table. If space is low, reclaims everything that
+  // was deleted.
   void ReclaimDeleted(const std::vector<const WriteBatch*>& batches) {
     bool deletes = false;
     for (const WriteBatch* batch : batches) {
       deletes = deletes || (!batch->ops().empty() && batch->OnlyFrees());
       for (const WriteBatch::Op& op : batch->ops()) {
-        if (op.kind == WriteBatch::Kind::kDeletePrefix && op.table == Table::kDatasetRows) {
+        if (op.kind == WriteBatch::Kind::kDeletePrefix && op.table->reclaims_prefixes) {
           reclaimer_->Add(op.table, op.key);
         }
       }
     }
-    if (deletes && !CheckRoom(0).ok()) reclaimer_->Add(Table::kMeta, "");
+    if (deletes && !CheckRoom(0).ok()) reclaimer_->Add(nullptr, "");
   }
-  void Reclaim(Table table, const std::string& prefix, std::atomic<bool>* cancelled) {
+  void Reclaim(const Table* table, const std::string& prefix, std::atomic<bool>* cancelled) {
     const auto space = SpaceOf(directory_->fd());
     const std::shared_lock lock(database_mu_);
     if (database_ == nullptr) return;
-    if (table != Table::kMeta) return database_->Reclaim(table, prefix, cancelled);
+    if (table != nullptr) return database_->Reclaim(*table, prefix, cancelled);
     database_->ReclaimAll(space.ok() ? space->free_bytes : 0, cancelled);
   }
 

@@ -21,6 +21,7 @@ inline constexpr int64_t kBySize = -1;
 
 struct RocksOptions {
   std::string directory;
+  Schema schema;
   bool create = true;  // create the store if there is none
   // Memory for the read cache and the memtables; the latter take at most half.
   int64_t memory_bytes = 256LL << 20;

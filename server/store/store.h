@@ -7,6 +7,7 @@
 #include <future>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -20,23 +21,29 @@
 
 namespace backprop::store {
 
-// The tables; docs/durability.md describes their records. Numbers are part of the format.
-enum class Table : uint8_t {
-  kMeta = 0,      // about the store itself
-  kModels = 1,    // descriptions of models, by id
-  kStates = 2,    // parameters and optimiser states of models
-  kRequests = 3,  // recorded responses for retries
-  kLog = 4,       // steps to replay
-  kRuns = 5,      // active runs, and the latest run of each model
-  kChunks = 6,    // rows of runs, in chunks
-  kCheckpoints = 7,
-  kDatasets = 8,    // descriptions of datasets, by id
-  kDatasetRows = 9  // rows of datasets, in chunks
+// A table of a store. Tables are constants of the program: batches refer to them. Number and name
+// are part of the format of data directories, and the number of backups; the traits are not.
+struct Table {
+  uint8_t number = 0;  // 0: kMeta
+  const char* name = "";
+  bool compresses = true;     // whether compression makes the values smaller
+  bool large_values = false;  // values of 4 KiB and more are kept where compaction does not rewrite
+                              // them
+  // The disk space of a deleted prefix is reclaimed at once, instead of when RocksDB next compacts
+  // the table.
+  bool reclaims_prefixes = false;
+  // Its records may be added by a batch that otherwise only deletes, so also on a full disk.
+  bool accompanies_deletions = false;
 };
-inline constexpr int kTables = 10;
 
-// Format version of the data directory. A server refuses a directory of a later version.
-inline constexpr uint32_t kFormatVersion = 1;
+// The table of records about the store itself.
+inline constexpr Table kMeta{.number = 0, .name = "default"};
+
+// What a store on disk holds. Its tables, besides kMeta, have the numbers 1, 2, … in this order.
+struct Schema {
+  uint32_t format_version = 0;  // a directory of a later version is refused
+  std::span<const Table* const> tables;
+};
 
 // An atomic set of changes: all are applied or none. Thread-compatible.
 class WriteBatch {
@@ -44,32 +51,32 @@ class WriteBatch {
   enum class Kind { kPut, kDelete, kDeletePrefix };
   struct Op {
     Kind kind;
-    Table table;
+    const Table* table;
     std::string key;
     std::string value;
   };
 
-  void Put(Table table, std::string key, std::string value) {
+  void Put(const Table& table, std::string key, std::string value) {
     bytes_ += key.size() + value.size();
-    ops_.push_back({Kind::kPut, table, std::move(key), std::move(value)});
+    ops_.push_back({Kind::kPut, &table, std::move(key), std::move(value)});
   }
-  void Delete(Table table, std::string key) {
+  void Delete(const Table& table, std::string key) {
     bytes_ += key.size();
-    ops_.push_back({Kind::kDelete, table, std::move(key), {}});
+    ops_.push_back({Kind::kDelete, &table, std::move(key), {}});
   }
   // Deletes every key that starts with `prefix`; if it is empty, the whole table.
-  void DeletePrefix(Table table, std::string prefix) {
+  void DeletePrefix(const Table& table, std::string prefix) {
     bytes_ += prefix.size();
-    ops_.push_back({Kind::kDeletePrefix, table, std::move(prefix), {}});
+    ops_.push_back({Kind::kDeletePrefix, &table, std::move(prefix), {}});
   }
 
   const std::vector<Op>& ops() const { return ops_; }
   size_t bytes() const { return bytes_; }
-  // Whether the batch only deletes records and adds at most the recorded responses to the requests
-  // that caused it. Such batches are written on a full disk too.
+  // Whether the batch only deletes records and adds at most records of tables that accompany
+  // deletions. Such batches are written on a full disk too.
   bool OnlyFrees() const {
     for (const Op& op : ops_) {
-      if (op.kind == Kind::kPut && op.table != Table::kRequests) return false;
+      if (op.kind == Kind::kPut && !op.table->accompanies_deletions) return false;
     }
     return true;
   }
@@ -104,7 +111,7 @@ class Snapshot {
   using Visitor = absl::FunctionRef<bool(absl::string_view key, absl::string_view value)>;
   virtual ~Snapshot() = default;
   // Like Store::Scan().
-  virtual absl::Status Scan(Table table, absl::string_view first, absl::string_view end,
+  virtual absl::Status Scan(const Table& table, absl::string_view first, absl::string_view end,
                             Visitor visit) = 0;
 };
 
@@ -139,10 +146,11 @@ class Store {
 
   // Returns the value of a key, or nothing if there is no such key. Sees every batch whose `done`
   // was called with OK.
-  virtual absl::StatusOr<std::optional<std::string>> Get(Table table, absl::string_view key) = 0;
+  virtual absl::StatusOr<std::optional<std::string>> Get(const Table& table,
+                                                         absl::string_view key) = 0;
 
   // Visits the keys in [first, end) in byte order; an empty `end` means no bound.
-  virtual absl::Status Scan(Table table, absl::string_view first, absl::string_view end,
+  virtual absl::Status Scan(const Table& table, absl::string_view first, absl::string_view end,
                             Visitor visit) = 0;
 
   // Returns a snapshot of whole batches, at least all whose `done` was called with OK.

@@ -2,11 +2,13 @@
 
 #include <cstring>
 #include <future>
+#include <iterator>
 #include <utility>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
+#include "server/records/tables.h"
 #include "server/store/store.h"
 
 namespace backprop::transfer {
@@ -22,12 +24,12 @@ constexpr size_t kMaxRecordBytes = size_t{1} << 30;
 // Header of a record: its table (1 byte), the lengths of key (4) and value (8), little-endian.
 constexpr size_t kRecordHeaderBytes = 13;
 
-void AppendRecord(store::Table table, absl::string_view key, absl::string_view value,
+void AppendRecord(const store::Table& table, absl::string_view key, absl::string_view value,
                   std::string* out) {
   const auto key_bytes = static_cast<uint32_t>(key.size());
   const auto value_bytes = static_cast<uint64_t>(value.size());
   char header[kRecordHeaderBytes];
-  header[0] = static_cast<char>(table);
+  header[0] = static_cast<char>(table.number);
   std::memcpy(header + 1, &key_bytes, sizeof key_bytes);
   std::memcpy(header + 5, &value_bytes, sizeof value_bytes);
   out->append(header, sizeof header);
@@ -37,8 +39,7 @@ void AppendRecord(store::Table table, absl::string_view key, absl::string_view v
 
 store::WriteBatch Wipe() {
   store::WriteBatch batch;
-  for (int table = 1; table < store::kTables; ++table)
-    batch.DeletePrefix(static_cast<store::Table>(table), "");
+  for (const store::Table* table : records::kTables) batch.DeletePrefix(*table, "");
   return batch;
 }
 
@@ -54,8 +55,8 @@ absl::StatusOr<std::unique_ptr<BackupReader>> BackupReader::Of(store::Store* sto
 absl::Status BackupReader::ReadRecords() {
   records_.erase(0, handed_out_);
   handed_out_ = 0;
-  while (records_.size() < kReadAtOnce && table_ < store::kTables) {
-    const auto table = static_cast<store::Table>(table_);
+  while (records_.size() < kReadAtOnce && table_ < std::size(records::kTables)) {
+    const store::Table& table = *records::kTables[table_];
     bool more = false;
     absl::Status scanned =
         snapshot_->Scan(table, next_key_, "", [&](absl::string_view key, absl::string_view value) {
@@ -78,7 +79,7 @@ absl::Status BackupReader::ReadRecords() {
 absl::StatusOr<std::optional<std::string>> BackupReader::Next() {
   if (!std::exchange(begun_, true)) {
     return absl::StrCat(FrameWriter::Begin(kMagic),
-                        frames_.Frame(absl::StrCat(kFormatPrefix, store::kFormatVersion)));
+                        frames_.Frame(absl::StrCat(kFormatPrefix, records::kFormatVersion)));
   }
   if (handed_out_ == records_.size()) {
     absl::Status read = ReadRecords();
@@ -99,26 +100,26 @@ absl::Status BackupWriter::TakeRecords(absl::string_view payload) {
     if (!absl::ConsumePrefix(&payload, kFormatPrefix) || !absl::SimpleAtoi(payload, &format)) {
       return absl::InvalidArgumentError("does not say its format");
     }
-    if (format <= store::kFormatVersion) return absl::OkStatus();
+    if (format <= records::kFormatVersion) return absl::OkStatus();
     return absl::FailedPreconditionError(absl::StrCat(
         "the backup is of format ", format, ", this server knows formats up to ",
-        store::kFormatVersion, "; restore it with the version that made it, or a later one"));
+        records::kFormatVersion, "; restore it with the version that made it, or a later one"));
   }
   rest_.append(payload.data(), payload.size());
   absl::string_view left = rest_;
   while (left.size() >= kRecordHeaderBytes) {
-    const int table = static_cast<unsigned char>(left[0]);
+    const auto number = static_cast<unsigned char>(left[0]);  // of its table
     uint32_t key_bytes = 0;
     uint64_t value_bytes = 0;
     std::memcpy(&key_bytes, left.data() + 1, sizeof key_bytes);
     std::memcpy(&value_bytes, left.data() + 5, sizeof value_bytes);
-    if (table < 1 || table >= store::kTables || value_bytes > kMaxRecordBytes ||
+    if (number < 1 || number > std::size(records::kTables) || value_bytes > kMaxRecordBytes ||
         key_bytes > kMaxRecordBytes) {
       return absl::InvalidArgumentError("holds a record of no known kind");
     }
     if (left.size() - kRecordHeaderBytes < key_bytes + value_bytes) break;
     left.remove_prefix(kRecordHeaderBytes);
-    batch_.Put(static_cast<store::Table>(table), std::string(left.substr(0, key_bytes)),
+    batch_.Put(*records::kTables[number - 1], std::string(left.substr(0, key_bytes)),
                std::string(left.substr(key_bytes, value_bytes)));
     left.remove_prefix(key_bytes + value_bytes);
   }
@@ -133,7 +134,7 @@ void BackupWriter::Add(absl::string_view bytes, Done done) {
   if (batch_.ops().empty()) return done(absl::OkStatus());
   if (!std::exchange(marked_, true)) {
     store::WriteBatch first = Wipe();  // the store may hold remembered responses
-    first.Put(store::Table::kMeta, kRestoringKey, "1");
+    first.Put(store::kMeta, kRestoringKey, "1");
     store_->Commit(std::move(first), store::Durability::kNone, nullptr, [](const absl::Status&) {});
   }
   store_->Commit(std::exchange(batch_, {}), store::Durability::kNone, nullptr,
@@ -147,17 +148,17 @@ void BackupWriter::Finish(Done done) {
   }
   if (!complete.ok()) return done(std::move(complete));
   store::WriteBatch batch;
-  batch.Delete(store::Table::kMeta, kRestoringKey);
+  batch.Delete(store::kMeta, kRestoringKey);
   store_->Commit(std::move(batch), store::Durability::kSync, nullptr,
                  [done = std::move(done)](const absl::Status& status) mutable { done(status); });
 }
 
 absl::StatusOr<bool> DropUnfinishedRestore(store::Store* store) {
-  const auto mark = store->Get(store::Table::kMeta, kRestoringKey);
+  const auto mark = store->Get(store::kMeta, kRestoringKey);
   if (!mark.ok()) return mark.status();
   if (!mark->has_value()) return false;
   store::WriteBatch batch = Wipe();
-  batch.Delete(store::Table::kMeta, kRestoringKey);
+  batch.Delete(store::kMeta, kRestoringKey);
   std::promise<absl::Status> wiped;
   store->Commit(std::move(batch), store::Durability::kSync, nullptr,
                 [&](const absl::Status& status) { wiped.set_value(status); });

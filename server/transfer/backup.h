@@ -3,6 +3,7 @@
 #ifndef BACKPROP_SERVER_TRANSFER_BACKUP_H_
 #define BACKPROP_SERVER_TRANSFER_BACKUP_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -33,7 +34,7 @@ class BackupReader {
 
   const std::unique_ptr<store::Snapshot> snapshot_;
   FrameWriter frames_;
-  int table_ = 1;          // to be read next; table 0 describes the store itself
+  size_t table_ = 0;       // index in records::kTables; to be read next
   std::string next_key_;   // to be read next in that table
   std::string records_;    // encoded records
   size_t handed_out_ = 0;  // bytes of records_ that were returned

@@ -15,6 +15,7 @@
 #include "server/codec/spec_codec.h"
 #include "server/exec/compute_pool.h"
 #include "server/ops/process_memory.h"
+#include "server/records/tables.h"
 #include "server/rpc/server.h"
 #include "server/session/datasets.h"
 #include "server/store/memory_store.h"
@@ -70,6 +71,7 @@ int Serve(const std::string& data_dir, int64_t memory_limit) {
   if (!data_dir.empty()) {
     store::RocksOptions options;
     options.directory = data_dir;
+    options.schema = records::kSchema;
     options.memory_bytes = store_bytes;
     auto opened = store::OpenRocksStore(options);
     if (!opened.ok()) {

@@ -9,6 +9,7 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "server/records/tables.h"
 #include "server/store/memory_store.h"
 #include "server/store/rocks_store.h"
 #include "tests/temporary_directory.h"
@@ -25,11 +26,11 @@ absl::Status Commit(store::Store* store, store::WriteBatch batch) {
 
 std::string Everything(store::Store* store) {
   std::string all;
-  for (int table = 1; table < store::kTables; ++table) {
+  for (const store::Table* table : records::kTables) {
     EXPECT_TRUE(store
-                    ->Scan(static_cast<store::Table>(table), "", "",
+                    ->Scan(*table, "", "",
                            [&](absl::string_view key, absl::string_view value) {
-                             absl::StrAppend(&all, table, ":", key, "=", value, ";");
+                             absl::StrAppend(&all, table->number, ":", key, "=", value, ";");
                              return true;
                            })
                     .ok());
@@ -40,14 +41,14 @@ std::string Everything(store::Store* store) {
 // Records of all sizes, up to one that needs several frames, in every table.
 void Fill(store::Store* store) {
   store::WriteBatch batch;
-  for (int table = 1; table < store::kTables; ++table) {
+  for (const store::Table* table : records::kTables) {
     for (int i = 0; i < 50; ++i) {
-      batch.Put(static_cast<store::Table>(table), absl::StrCat("key ", i),
+      batch.Put(*table, absl::StrCat("key ", i),
                 std::string(static_cast<size_t>(i * i), static_cast<char>(i)));
     }
   }
-  batch.Put(store::Table::kStates, "large", std::string(size_t{5} << 20, 'x'));
-  batch.Put(store::Table::kStates, "empty", "");
+  batch.Put(records::kStates, "large", std::string(size_t{5} << 20, 'x'));
+  batch.Put(records::kStates, "empty", "");
   ASSERT_TRUE(Commit(store, std::move(batch)).ok());
 }
 
@@ -82,6 +83,7 @@ TEST(BackupTest, ARoundTripIsExactAndTheFileIsTheSame) {
   TemporaryDirectory directory;
   store::RocksOptions options;
   options.directory = directory.path() + "/data";
+  options.schema = records::kSchema;
   const auto rocks = *store::OpenRocksStore(options);
   store::MemoryStore memory, other;
   Fill(rocks.get());
@@ -89,7 +91,7 @@ TEST(BackupTest, ARoundTripIsExactAndTheFileIsTheSame) {
   const std::string file = FileOf(rocks.get());
   EXPECT_EQ(file, FileOf(&memory));
   store::WriteBatch stale;
-  stale.Put(store::Table::kRequests, "stale", "1");
+  stale.Put(records::kRequests, "stale", "1");
   ASSERT_TRUE(Commit(&other, std::move(stale)).ok());
   ASSERT_TRUE(Restore(&other, file, 1000).ok());
   EXPECT_EQ(Everything(&other), Everything(&memory));
@@ -105,7 +107,7 @@ TEST(BackupTest, AnEmptyStoreHasABackup) {
 TEST(BackupTest, WhatIsDamagedOrCutIsRefusedAndDropped) {
   store::MemoryStore store;
   store::WriteBatch batch;
-  for (int i = 0; i < 20; ++i) batch.Put(store::Table::kModels, absl::StrCat(i), "some value");
+  for (int i = 0; i < 20; ++i) batch.Put(records::kModels, absl::StrCat(i), "some value");
   ASSERT_TRUE(Commit(&store, std::move(batch)).ok());
   const std::string file = FileOf(&store);
   for (size_t at = 0; at < file.size(); ++at) {
@@ -123,7 +125,7 @@ TEST(BackupTest, WhatIsDamagedOrCutIsRefusedAndDropped) {
 TEST(BackupTest, ANewerFormatIsRefused) {
   transfer::FrameWriter frames;
   std::string file = transfer::FrameWriter::Begin(absl::string_view("BPBACKU\x01", 8));
-  file += frames.Frame(absl::StrCat("format ", store::kFormatVersion + 1));
+  file += frames.Frame(absl::StrCat("format ", records::kFormatVersion + 1));
   file += frames.End();
   store::MemoryStore store;
   const absl::Status refused = Restore(&store, file, 1000);

@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "server/base/status.h"
+#include "server/records/tables.h"
 #include "tests/session/durable_fixture.h"
 
 namespace backprop::session {
@@ -37,7 +38,7 @@ class CheckpointTest : public DurableFixture {
     for (const auto& checkpoint : session->ListCheckpoints("", 1000)) ids.push_back(checkpoint->id);
     return ids;
   }
-  static size_t Records(store::Store* in) { return RecordsIn(in, {store::Table::kCheckpoints}); }
+  static size_t Records(store::Store* in) { return RecordsIn(in, {&records::kCheckpoints}); }
   static Session::TrainArgs Run(int64_t iterations, records::CheckpointPolicy policy,
                                 bool resumes = false) {
     auto args = TrainArgsFor(iterations);
@@ -332,10 +333,10 @@ TEST_F(CheckpointTest, ADamagedOneIsNamedAndAlone) {
   ASSERT_TRUE(Keep(session.get(), "b").ok());
   const auto bad = session->ListCheckpoints("", 1).front();
   const std::string key = records::CheckpointStateKey(session->uid(), bad->state_hash);
-  std::string value = **store.Get(store::Table::kCheckpoints, key);
+  std::string value = **store.Get(records::kCheckpoints, key);
   value.back() = static_cast<char>(value.back() ^ 1);
   store::WriteBatch batch;
-  batch.Put(store::Table::kCheckpoints, key, value);
+  batch.Put(records::kCheckpoints, key, value);
   store.Commit(std::move(batch), store::Durability::kNone, nullptr, [](const absl::Status&) {});
   store::WaitForAnswers(&store);
   const auto refused = Restore(session.get(), "a");

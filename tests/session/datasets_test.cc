@@ -9,6 +9,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "server/base/status.h"
+#include "server/records/tables.h"
 #include "server/session/dataset_contents.h"
 #include "server/session/dataset_reader.h"
 #include "tests/session/durable_fixture.h"
@@ -71,9 +72,7 @@ class DatasetsTest : public DurableFixture {
     all().Use(id, model.info(), model.network(), "dataset", waiter.callback());
     return waiter.Wait();
   }
-  size_t Records() {
-    return RecordsIn(&store, {store::Table::kDatasets, store::Table::kDatasetRows});
-  }
+  size_t Records() { return RecordsIn(&store, {&records::kDatasets, &records::kDatasetRows}); }
   static Session::TrainArgs Run(RowsInUse rows, int64_t iterations, bool resumes = false) {
     auto args = TrainArgsFor(iterations);
     args.data = std::move(rows);
@@ -237,10 +236,10 @@ TEST_F(DatasetsTest, ARunWhoseRowsAreDamagedEnds) {
   run = nullptr;
   server.reset();
   const std::string key = records::DatasetRowsKey(info.uid, 64);
-  std::string value = **store.Get(store::Table::kDatasetRows, key);
+  std::string value = **store.Get(records::kDatasetRows, key);
   value[value.size() / 2] = static_cast<char>(value[value.size() / 2] ^ 1);
   store::WriteBatch batch;
-  batch.Put(store::Table::kDatasetRows, key, value);
+  batch.Put(records::kDatasetRows, key, value);
   store.Commit(std::move(batch), store::Durability::kNone, nullptr, [](const absl::Status&) {});
   store::WaitForAnswers(&store);
   Restart();

@@ -11,6 +11,7 @@
 #include "server/records/frame.h"
 #include "server/records/model_records.h"
 #include "server/records/records.pb.h"
+#include "server/records/tables.h"
 #include "server/session/journal.h"
 #include "tests/session/durable_fixture.h"
 
@@ -60,7 +61,7 @@ TEST_F(DurabilityTest, StepsOfAnotherInstructionSetAreRepeatedWithAWarning) {
   ASSERT_TRUE(Step(Make("large")->get()).ok());
   std::string key, value;
   ASSERT_TRUE(store
-                  .Scan(store::Table::kLog, "", "",
+                  .Scan(records::kLog, "", "",
                         [&](absl::string_view k, absl::string_view v) {
                           key = std::string(k);
                           value = std::string(v);
@@ -71,7 +72,7 @@ TEST_F(DurabilityTest, StepsOfAnotherInstructionSetAreRepeatedWithAWarning) {
   ASSERT_TRUE(records::Open(value, "", &logged).ok());
   logged.set_instruction_set("z80");
   store::WriteBatch batch;
-  batch.Put(store::Table::kLog, key, records::Seal(logged));
+  batch.Put(records::kLog, key, records::Seal(logged));
   store.Commit(std::move(batch), store::Durability::kNone, nullptr, [](const absl::Status&) {});
   store::WaitForAnswers(&store);
   Restart();
@@ -268,7 +269,7 @@ TEST_F(DurabilityTest, EachRequestIsStoredOnceInThePlaceOfItsNumber) {
     std::vector<uint64_t> sequences;
     const std::string prefix = records::RegistryAnswersKey(kind);
     EXPECT_TRUE(store
-                    .Scan(store::Table::kRequests, prefix, store::EndOfPrefix(prefix),
+                    .Scan(records::kRequests, prefix, store::EndOfPrefix(prefix),
                           [&](absl::string_view key, absl::string_view value) {
                             records::v1::RegistryAnswer record;
                             EXPECT_TRUE(records::Open(value, "", &record).ok());
@@ -301,12 +302,12 @@ TEST_F(DurabilityTest, ADeletedModelLeavesNothing) {
   WaitFor(*Train(session.get(), 10));
   session = nullptr;
   ASSERT_TRUE(DeleteModel("large").ok());
-  for (const store::Table table : {store::Table::kModels, store::Table::kStates, store::Table::kLog,
-                                   store::Table::kRuns, store::Table::kChunks}) {
+  for (const store::Table* table :
+       {&records::kModels, &records::kStates, &records::kLog, &records::kRuns, &records::kChunks}) {
     EXPECT_TRUE(store
-                    .Scan(table, "", "",
+                    .Scan(*table, "", "",
                           [&](absl::string_view, absl::string_view) {
-                            ADD_FAILURE() << "table " << static_cast<int>(table);
+                            ADD_FAILURE() << "table " << table->name;
                             return true;
                           })
                     .ok());
@@ -463,12 +464,12 @@ TEST_F(DurabilityTest, AModelInUseIsNotEvicted) {
 TEST_F(DurabilityTest, ADamagedModelIsQuarantined) {
   const records::Uid uid = (*Make("bad"))->journal()->uid();
   ASSERT_TRUE(Make("good").ok());
-  auto value = **store.Get(store::Table::kStates, records::UidKey(uid));
+  auto value = **store.Get(records::kStates, records::UidKey(uid));
   for (const size_t at : {size_t{0}, size_t{3}, size_t{20}, value.size() - 1}) {
     auto damaged = value;
     damaged[at] = static_cast<char>(damaged[at] ^ 1);
     store::WriteBatch batch;
-    batch.Put(store::Table::kStates, records::UidKey(uid), damaged);
+    batch.Put(records::kStates, records::UidKey(uid), damaged);
     store.Commit(std::move(batch), store::Durability::kSync, nullptr, [](const auto&) {});
     Restart();
     EXPECT_EQ(Find("bad").status().code(), absl::StatusCode::kDataLoss) << at;

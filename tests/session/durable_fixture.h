@@ -94,11 +94,11 @@ class HeldStore final : public store::Store {
     }
     kept_->Commit(std::move(batch), durability, std::move(chain), std::move(done));
   }
-  absl::StatusOr<std::optional<std::string>> Get(store::Table table,
+  absl::StatusOr<std::optional<std::string>> Get(const store::Table& table,
                                                  absl::string_view key) override {
     return kept_->Get(table, key);
   }
-  absl::Status Scan(store::Table table, absl::string_view first, absl::string_view end,
+  absl::Status Scan(const store::Table& table, absl::string_view first, absl::string_view end,
                     Visitor visit) override {
     return kept_->Scan(table, first, end, visit);
   }

@@ -8,6 +8,7 @@
 #include "server/records/records.pb.h"
 #include "server/records/row_records.h"
 #include "server/records/run_records.h"
+#include "server/records/tables.h"
 #include "tests/session/durable_fixture.h"
 
 namespace backprop::session {
@@ -206,7 +207,7 @@ TEST_F(EpochTest, ARunThatACrashEndedLeavesNoEpoch) {
   lost.number = 2;
   lost.start_step = 5;
   store::WriteBatch batch;
-  batch.Put(store::Table::kRuns, records::RunKey(session->uid(), records::RunPart::kRun),
+  batch.Put(records::kRuns, records::RunKey(session->uid(), records::RunPart::kRun),
             records::EncodeRun(lost));
   Waiter<int> stored;
   store.Commit(std::move(batch), store::Durability::kSync, nullptr,
@@ -301,12 +302,11 @@ TEST_F(EpochTest, ARunOfAnEarlierVersionKeepsItsSplit) {
   old.mutable_config()->set_report_every(1);
   old.mutable_config()->set_validation_split(0.2);
   store::WriteBatch batch;
-  batch.Put(store::Table::kRuns, records::RunKey(session->uid(), records::RunPart::kRun),
+  batch.Put(records::kRuns, records::RunKey(session->uid(), records::RunPart::kRun),
             records::Seal(old));
   auto pieces = records::EncodeRows(*XorRows(kRows));
   ASSERT_EQ(pieces.size(), 1U);
-  batch.Put(store::Table::kChunks,
-            records::ChunkKey(session->uid(), 1, records::RowsOf::kTraining, 0),
+  batch.Put(records::kChunks, records::ChunkKey(session->uid(), 1, records::RowsOf::kTraining, 0),
             std::move(pieces[0].record));
   Waiter<int> stored;
   store.Commit(std::move(batch), store::Durability::kSync, nullptr,

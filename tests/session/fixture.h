@@ -157,10 +157,10 @@ class SessionFixture : public testing::Test {
     done.WaitForNotification();
     return summary;
   }
-  static size_t RecordsIn(store::Store* in, std::initializer_list<store::Table> tables) {
+  static size_t RecordsIn(store::Store* in, std::initializer_list<const store::Table*> tables) {
     size_t count = 0;
-    for (const store::Table table : tables) {
-      EXPECT_TRUE(in->Scan(table, "", "", [&](absl::string_view, absl::string_view) {
+    for (const store::Table* table : tables) {
+      EXPECT_TRUE(in->Scan(*table, "", "", [&](absl::string_view, absl::string_view) {
                       ++count;
                       return true;
                     }).ok());

@@ -19,6 +19,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "server/exec/compute_pool.h"
+#include "server/records/tables.h"
 #include "server/session/datasets.h"
 #include "server/session/registry.h"
 #include "server/store/rocks_store.h"
@@ -48,6 +49,7 @@ struct Stored {
   explicit Stored(const std::string& directory) {
     store::RocksOptions options;
     options.directory = directory;
+    options.schema = records::kSchema;
     options.memory_bytes = 8 << 20;
     auto opened_store = store::OpenRocksStore(options);
     status = opened_store.status();

@@ -12,6 +12,7 @@
 #include "server/store/rocks_status.h"
 #include "server/store/rocks_store.h"
 #include "server/store/store.h"
+#include "tests/store/tables.h"
 #include "tests/temporary_directory.h"
 
 namespace backprop::store {
@@ -85,6 +86,7 @@ TEST(RocksStatusTest, AQuotaIsAFullDisk) {
 TEST(RocksStoreSpaceTest, BulkDataLeavesTheMark) {
   const TemporaryDirectory directory;
   RocksOptions options;
+  options.schema = kTestSchema;
   options.directory = directory.path();
   options.min_free_bytes = 1;
   {

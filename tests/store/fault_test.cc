@@ -11,6 +11,7 @@
 #include "server/store/rocks_store.h"
 #include "tests/notification.h"
 #include "tests/store/faulty_env.h"
+#include "tests/store/tables.h"
 #include "tests/temporary_directory.h"
 
 namespace backprop::store {
@@ -28,9 +29,9 @@ absl::Status Put(Store* store, int number) {
   WriteBatch batch;
   const std::string key = std::to_string(number);
   // Three tables, one of them with blob files: all or none are written.
-  batch.Put(Table::kModels, key, "m" + key);
-  batch.Put(Table::kStates, key, std::string(3000, 's'));
-  batch.Put(Table::kCheckpoints, key, std::string(5000, 'c'));
+  batch.Put(kPlain, key, "m" + key);
+  batch.Put(kNumbers, key, std::string(3000, 's'));
+  batch.Put(kLarge, key, std::string(5000, 'c'));
   Notification committed;
   absl::Status answer;
   store->Commit(std::move(batch), Durability::kSync, nullptr, [&](const absl::Status& status) {
@@ -54,6 +55,7 @@ Outcome Scenario(const std::string& directory, Fault fault, int64_t at) {
   Outcome outcome;
   {
     RocksOptions options;
+    options.schema = kTestSchema;
     options.directory = directory;
     options.env = env.get();
     const auto store = OpenRocksStore(options);
@@ -70,7 +72,7 @@ Outcome Scenario(const std::string& directory, Fault fault, int64_t at) {
           std::this_thread::sleep_for(std::chrono::milliseconds(1));
         }
         EXPECT_TRUE((*store)->health().ok()) << (*store)->health();
-        EXPECT_TRUE((*store)->Get(Table::kModels, "0").ok()) << "reading goes on";
+        EXPECT_TRUE((*store)->Get(kPlain, "0").ok()) << "reading goes on";
       }
       if (fault != Fault::kCrash) {
         EXPECT_LE(outcome.refused.size(), 2u);
@@ -91,13 +93,14 @@ TEST_P(FaultTest, NothingAnsweredIsLostWhicheverCallFails) {
     const TemporaryDirectory directory;
     const Outcome outcome = Scenario(directory.path(), GetParam(), at);
     RocksOptions options;
+    options.schema = kTestSchema;
     options.directory = directory.path();
     const auto store = OpenRocksStore(options);
     ASSERT_TRUE(store.ok()) << store.status();
     for (int i = 0; i < kCommits; ++i) {
-      const auto model = (*store)->Get(Table::kModels, std::to_string(i));
-      const auto state = (*store)->Get(Table::kStates, std::to_string(i));
-      const auto checkpoint = (*store)->Get(Table::kCheckpoints, std::to_string(i));
+      const auto model = (*store)->Get(kPlain, std::to_string(i));
+      const auto state = (*store)->Get(kNumbers, std::to_string(i));
+      const auto checkpoint = (*store)->Get(kLarge, std::to_string(i));
       ASSERT_TRUE(model.ok() && state.ok() && checkpoint.ok());
       EXPECT_EQ(model->has_value(), state->has_value()) << i << " is torn";
       EXPECT_EQ(model->has_value(), checkpoint->has_value()) << i << " is torn";

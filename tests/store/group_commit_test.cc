@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "tests/notification.h"
+#include "tests/store/tables.h"
 
 namespace backprop::store {
 namespace {
@@ -94,10 +95,10 @@ TEST(GroupCommitTest, WhileItIsFullDeletionsAreWrittenAndTheRestIsRefused) {
                                             : absl::ResourceExhaustedError("full");
         });
     WriteBatch deletion, addition, later;
-    deletion.Delete(Table::kModels, "a");
-    deletion.Put(Table::kRequests, "answer", "");
-    addition.Put(Table::kModels, "b", "");
-    later.Delete(Table::kModels, "b");
+    deletion.Delete(kPlain, "a");
+    deletion.Put(kAnswers, "answer", "");
+    addition.Put(kPlain, "b", "");
+    later.Delete(kPlain, "b");
     // The first group fails, and its deletion is tried again.
     commits.Commit(deletion, Durability::kSync, nullptr, recorder.Answer());
     recorder.first_write_begins.WaitForNotification();

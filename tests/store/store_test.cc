@@ -13,6 +13,7 @@
 #include "server/store/memory_store.h"
 #include "server/store/rocks_store.h"
 #include "tests/notification.h"
+#include "tests/store/tables.h"
 #include "tests/temporary_directory.h"
 
 namespace backprop::store {
@@ -29,14 +30,14 @@ absl::Status Commit(Store* store, WriteBatch batch, Durability durability = Dura
   return answer;
 }
 
-WriteBatch Put(const std::string& key, const std::string& value, Table table = Table::kModels) {
+WriteBatch Put(const std::string& key, const std::string& value, const Table& table = kPlain) {
   WriteBatch batch;
   batch.Put(table, key, value);
   return batch;
 }
 
 std::vector<std::string> Keys(Store* store, const std::string& first, const std::string& end,
-                              Table table = Table::kModels) {
+                              const Table& table = kPlain) {
   std::vector<std::string> keys;
   EXPECT_TRUE(store
                   ->Scan(table, first, end,
@@ -56,6 +57,7 @@ class StoreTest : public testing::TestWithParam<const char*> {
       store = std::make_unique<MemoryStore>();
     } else {
       RocksOptions options;
+      options.schema = kTestSchema;
       options.directory = directory.path() + "/data";
       auto opened = OpenRocksStore(options);
       EXPECT_TRUE(opened.ok()) << opened.status();
@@ -75,7 +77,7 @@ TEST_P(StoreTest, ASnapshotStaysAsItWas) {
   ASSERT_TRUE(Commit(store.get(), Put("b", "1")).ok());
   std::string seen;
   ASSERT_TRUE((*snapshot)
-                  ->Scan(Table::kModels, "", "",
+                  ->Scan(kPlain, "", "",
                          [&](absl::string_view key, absl::string_view value) {
                            seen += std::string(key) + "=" + std::string(value) + ";";
                            return true;
@@ -87,30 +89,30 @@ TEST_P(StoreTest, ASnapshotStaysAsItWas) {
 TEST_P(StoreTest, AnEmptyPrefixIsTheWholeTable) {
   ASSERT_TRUE(Commit(store.get(), Put(std::string(64, '\xff'), "1")).ok());
   ASSERT_TRUE(Commit(store.get(), Put("a", "1")).ok());
-  ASSERT_TRUE(Commit(store.get(), Put("a", "1", Table::kStates)).ok());
+  ASSERT_TRUE(Commit(store.get(), Put("a", "1", kNumbers)).ok());
   WriteBatch batch;
-  batch.DeletePrefix(Table::kModels, "");
+  batch.DeletePrefix(kPlain, "");
   ASSERT_TRUE(Commit(store.get(), std::move(batch)).ok());
   EXPECT_TRUE(Keys(store.get(), "", "").empty());
-  EXPECT_EQ(Keys(store.get(), "", "", Table::kStates).size(), 1u);
+  EXPECT_EQ(Keys(store.get(), "", "", kNumbers).size(), 1u);
 }
 
 TEST_P(StoreTest, WhatWasCommittedIsThere) {
-  EXPECT_FALSE(store->Get(Table::kModels, "a")->has_value());
+  EXPECT_FALSE(store->Get(kPlain, "a")->has_value());
   ASSERT_TRUE(Commit(store.get(), Put("a", std::string("1\0\xff", 3))).ok());
-  EXPECT_EQ(**store->Get(Table::kModels, "a"), std::string("1\0\xff", 3));
-  EXPECT_FALSE(store->Get(Table::kStates, "a")->has_value()) << "tables are apart";
+  EXPECT_EQ(**store->Get(kPlain, "a"), std::string("1\0\xff", 3));
+  EXPECT_FALSE(store->Get(kNumbers, "a")->has_value()) << "tables are apart";
   WriteBatch erased;
-  erased.Delete(Table::kModels, "a");
+  erased.Delete(kPlain, "a");
   ASSERT_TRUE(Commit(store.get(), std::move(erased)).ok());
-  EXPECT_FALSE(store->Get(Table::kModels, "a")->has_value());
+  EXPECT_FALSE(store->Get(kPlain, "a")->has_value());
 }
 
 TEST_P(StoreTest, TheOperationsOfABatchApplyInTheirOrder) {
   WriteBatch batch;
-  batch.Put(Table::kModels, "pa", "old");
-  batch.DeletePrefix(Table::kModels, "p");
-  batch.Put(Table::kModels, "pb", "new");
+  batch.Put(kPlain, "pa", "old");
+  batch.DeletePrefix(kPlain, "p");
+  batch.Put(kPlain, "pb", "new");
   ASSERT_TRUE(Commit(store.get(), std::move(batch)).ok());
   EXPECT_EQ(Keys(store.get(), "", ""), std::vector<std::string>{"pb"});
 }
@@ -141,7 +143,7 @@ TEST_P(StoreTest, AnswersComeInTheOrderOfCommits) {
   last.WaitForNotification();
   ASSERT_EQ(order.size(), 1000u);
   EXPECT_TRUE(std::is_sorted(order.begin(), order.end()));
-  EXPECT_EQ(**store->Get(Table::kModels, "k"), "998");
+  EXPECT_EQ(**store->Get(kPlain, "k"), "998");
 }
 
 INSTANTIATE_TEST_SUITE_P(Stores, StoreTest, testing::Values("memory", "rocksdb"),
@@ -151,6 +153,7 @@ class RocksStoreTest : public testing::Test {
  protected:
   absl::StatusOr<std::unique_ptr<Store>> Open() {
     RocksOptions options;
+    options.schema = kTestSchema;
     options.directory = directory.path();
     return OpenRocksStore(options);
   }
@@ -193,7 +196,8 @@ TEST_F(RocksStoreTest, ALaterFormatIsRefused) {
   {
     const auto store = MustOpen();
     ASSERT_TRUE(
-        Commit(store.get(), Put("format", std::to_string(kFormatVersion + 1), Table::kMeta)).ok());
+        Commit(store.get(), Put("format", std::to_string(kTestSchema.format_version + 1), kMeta))
+            .ok());
   }
   EXPECT_EQ(Open().status().code(), absl::StatusCode::kFailedPrecondition);
 }
@@ -215,6 +219,7 @@ TEST_F(RocksStoreTest, ALogThatLostItsEndIsNotTakenForTheWhole) {
   const auto store = MustOpen();
   for (const char* key : {"a", "b", "c"}) ASSERT_TRUE(Commit(store.get(), Put(key, "1")).ok());
   RocksOptions options;
+  options.schema = kTestSchema;
   options.directory = CrashCopy();
   {
     const auto whole = OpenRocksStore(options);
@@ -237,6 +242,7 @@ TEST_F(RocksStoreTest, AFlippedByteOfTheLogIsSeen) {
   const auto store = MustOpen();
   for (const char* key : {"a", "b", "c"}) ASSERT_TRUE(Commit(store.get(), Put(key, "1")).ok());
   RocksOptions options;
+  options.schema = kTestSchema;
   options.directory = CrashCopy();
   const std::string log = NewestLog(options.directory);
   const auto bytes = std::filesystem::file_size(log);
@@ -267,6 +273,7 @@ TEST_F(RocksStoreTest, AFlippedByteOfTheLogIsSeen) {
 TEST(ReclaimTest, WhatWasDeletedLeavesTheDisk) {
   TemporaryDirectory directory;
   RocksOptions options;
+  options.schema = kTestSchema;
   options.directory = directory.path() + "/data";
   const auto size = [&] {
     uintmax_t bytes = 0;
@@ -281,14 +288,14 @@ TEST(ReclaimTest, WhatWasDeletedLeavesTheDisk) {
     const auto store = *OpenRocksStore(options);
     for (int i = 0; i < 40; ++i) {
       ASSERT_TRUE(Commit(store.get(), Put("d" + std::to_string(100 + i),
-                                          std::string(size_t{1} << 20, 'x'), Table::kDatasetRows))
+                                          std::string(size_t{1} << 20, 'x'), kRows))
                       .ok());
     }
   }
   const auto store = *OpenRocksStore(options);
   EXPECT_GT(size(), uintmax_t{40} << 20);
   WriteBatch batch;
-  batch.DeletePrefix(Table::kDatasetRows, "d");
+  batch.DeletePrefix(kRows, "d");
   ASSERT_TRUE(Commit(store.get(), std::move(batch)).ok());
   for (int i = 0; i < 2000 && size() > (uintmax_t{2} << 20); ++i) {
     std::this_thread::sleep_for(std::chrono::milliseconds(10));
