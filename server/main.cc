@@ -22,7 +22,6 @@
 #include "grpc/health/v1/health.grpc.pb.h"
 #include "server/base/clock.h"
 #include "server/base/mutex.h"
-#include "server/codec/spec_codec.h"
 #include "server/engine/step.h"
 #include "server/exec/compute_pool.h"
 #include "server/ops/config.h"
@@ -265,8 +264,8 @@ int Serve(const ops::Config& config, const sigset_t& signals) {
   }
   store::Store* const archive = store != nullptr ? store.get() : memory.get();
   auto pool = std::make_unique<exec::ComputePool>(config.threads);
-  session::Environment environment{pool.get(),  &clock,  config.limits,           ops::LogRun,
-                                   store.get(), archive, codec::DecodeSpecRecord, nullptr};
+  session::Environment environment{pool.get(),  &clock,  config.limits, ops::LogRun,
+                                   store.get(), archive, nullptr};
   session::Datasets datasets(&environment, config.data_dir);
   environment.datasets = &datasets;
   environment.on_warning = [](const std::string& line) {

@@ -95,14 +95,15 @@ absl::Status DecodeSampleWeights(const v1::Tensor& tensor, const std::string& fi
 }
 
 absl::StatusOr<engine::Dataset> DecodeInputs(const v1::Tensor& inputs, absl::string_view field,
-                                             const session::Session& model,
+                                             const engine::Network& network,
+                                             const records::ModelInfo& model,
                                              const base::Limits& limits) {
   MatrixRules rules;
   rules.field = std::string(field);
-  rules.cols = model.network().inputs();
+  rules.cols = network.inputs();
   rules.max_rows = limits.max_rows;
-  rules.type = model.network().spec().data_type;
-  rules.column_names = &model.info().feature_names;
+  rules.type = network.spec().data_type;
+  rules.column_names = &model.feature_names;
   rules.is_data = true;
   auto matrix = DecodeMatrix(inputs, rules);
   if (!matrix.ok()) return matrix.status();
@@ -114,10 +115,10 @@ absl::StatusOr<engine::Dataset> DecodeInputs(const v1::Tensor& inputs, absl::str
 }
 
 absl::StatusOr<engine::Dataset> DecodeBatch(const v1::Batch& batch, absl::string_view field,
-                                            const session::Session& model,
+                                            const engine::Network& network,
+                                            const records::ModelInfo& model,
                                             const base::Limits& limits) {
-  const engine::Network& network = model.network();
-  auto data = DecodeInputs(batch.inputs(), absl::StrCat(field, ".inputs"), model, limits);
+  auto data = DecodeInputs(batch.inputs(), absl::StrCat(field, ".inputs"), network, model, limits);
   if (!data.ok()) return data.status();
   if (batch.has_sample_weights()) {
     const absl::Status status =
@@ -139,9 +140,9 @@ absl::StatusOr<engine::Dataset> DecodeBatch(const v1::Batch& batch, absl::string
                                   ? "must not be set, because a model with several binary outputs takes targets"
                                   : "must not be set, because a regression model takes targets");
     }
-    auto decoded = batch.has_labels() ? DecodeClasses(batch.labels(), path, classes, data->rows)
-                                      : DecodeNames(batch.label_names(), path,
-                                                    model.info().class_names, data->rows);
+    auto decoded = batch.has_labels()
+                       ? DecodeClasses(batch.labels(), path, classes, data->rows)
+                       : DecodeNames(batch.label_names(), path, model.class_names, data->rows);
     if (!decoded.ok()) return decoded.status();
     data->classes = *std::move(decoded);
     return data;

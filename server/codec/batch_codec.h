@@ -9,20 +9,24 @@
 #include "backprop/v1/tensor.pb.h"
 #include "server/base/limits.h"
 #include "server/engine/data.h"
-#include "server/session/session.h"
+#include "server/engine/network.h"
+#include "server/engine/workspace.h"
+#include "server/records/model_info.h"
 
 namespace backprop::codec {
 
-// Decodes rows with their labels or targets and checks them against the model. Errors:
+// Decodes rows with their labels or targets and checks them against a model. Errors:
 // INVALID_ARGUMENT, with field paths that start with `field`, such as "batch"; RESOURCE_EXHAUSTED
 // for more than max_rows rows.
 absl::StatusOr<engine::Dataset> DecodeBatch(const v1::Batch& batch, absl::string_view field,
-                                            const session::Session& model,
+                                            const engine::Network& network,
+                                            const records::ModelInfo& model,
                                             const base::Limits& limits);
 
 // The same for the inputs alone.
 absl::StatusOr<engine::Dataset> DecodeInputs(const v1::Tensor& inputs, absl::string_view field,
-                                             const session::Session& model,
+                                             const engine::Network& network,
+                                             const records::ModelInfo& model,
                                              const base::Limits& limits);
 
 // Decodes one weight for each row of `data`, whose rows and inputs must be set. Each weight must be

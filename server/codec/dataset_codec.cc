@@ -162,9 +162,9 @@ absl::Status CheckKind(const records::DatasetInfo& info, const engine::Dataset& 
 
 }  // namespace
 
-absl::StatusOr<session::Datasets::UploadArgs> DecodeHeader(const v1::DatasetHeader& message) {
+absl::StatusOr<records::NewDataset> DecodeHeader(const v1::DatasetHeader& message) {
   base::Fields fields;
-  session::Datasets::UploadArgs args;
+  records::NewDataset args;
   if (!IsModelId(message.dataset_id())) {
     fields.Add("header.dataset_id",
                absl::StrCat("expected 1 to 63 characters of [a-z0-9_-], starting with a letter or digit, got ",

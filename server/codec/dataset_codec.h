@@ -1,4 +1,4 @@
-// Converts between the messages about datasets and the session's types.
+// Converts between the messages about datasets and the values of records.
 #ifndef BACKPROP_SERVER_CODEC_DATASET_CODEC_H_
 #define BACKPROP_SERVER_CODEC_DATASET_CODEC_H_
 
@@ -14,13 +14,12 @@
 #include "server/engine/data.h"
 #include "server/engine/spec.h"
 #include "server/records/dataset_info.h"
-#include "server/session/datasets.h"
 
 namespace backprop::codec {
 
 // Fills in defaults. INVALID_ARGUMENT with every violation found, with field paths from "header.";
 // labels are reported as "labels".
-absl::StatusOr<session::Datasets::UploadArgs> DecodeHeader(const v1::DatasetHeader& message);
+absl::StatusOr<records::NewDataset> DecodeHeader(const v1::DatasetHeader& message);
 
 // What a chunk states about its rows, which only CheckChunk can verify.
 struct ChunkClaims {

@@ -75,25 +75,21 @@ absl::StatusOr<records::Durability> DecodeDurability(bool stores, v1::Durability
       {"NO_DATA_DIR", {}});
 }
 
-void EncodeModel(const session::Session& session, const session::Session::Activity& activity,
-                 v1::Model* model) {
-  const records::ModelInfo& info = session.info();
-  model->set_name(session.name());
-  EncodeSpec(session.network().spec(), model->mutable_spec());
+void EncodeModel(const ModelDescription& description, v1::Model* model) {
+  const records::ModelInfo& info = description.info;
+  model->set_name(absl::StrCat("models/", info.id));
+  EncodeSpec(description.network.spec(), model->mutable_spec());
   for (const auto& name : info.class_names) model->mutable_spec()->add_class_names(name);
   for (const auto& name : info.feature_names) model->mutable_spec()->add_feature_names(name);
-  model->set_step(activity.step);
-  model->set_parameter_count(session.network().parameter_count());
+  model->set_step(description.step);
+  model->set_parameter_count(description.network.parameter_count());
   model->mutable_labels()->insert(info.labels.begin(), info.labels.end());
-  EncodeTimestamp(session.create_time(), model->mutable_create_time());
-  model->set_active_run(activity.active_run);
-  model->set_durability(session.journal() == nullptr
-                            ? v1::DURABILITY_NONE
-                            : EncodeEnum(kDurabilities, session.journal()->durability()));
-  if (!info.ttl.has_value()) return;
-  EncodeDuration(*info.ttl, model->mutable_ttl());
-  if (const auto expires = session.ExpireTime()) {
-    EncodeTimestamp(*expires, model->mutable_expire_time());
+  EncodeTimestamp(description.create_time, model->mutable_create_time());
+  model->set_active_run(description.active_run);
+  model->set_durability(EncodeEnum(kDurabilities, description.durability));
+  if (info.ttl.has_value()) EncodeDuration(*info.ttl, model->mutable_ttl());
+  if (description.expire_time.has_value()) {
+    EncodeTimestamp(*description.expire_time, model->mutable_expire_time());
   }
 }
 

@@ -1,7 +1,8 @@
-// Converts between the messages about models and the session's types.
+// Converts between the messages about models and the values of records.
 #ifndef BACKPROP_SERVER_CODEC_MODEL_CODEC_H_
 #define BACKPROP_SERVER_CODEC_MODEL_CODEC_H_
 
+#include <cstdint>
 #include <map>
 #include <optional>
 #include <string>
@@ -10,8 +11,8 @@
 #include "absl/time/time.h"
 #include "backprop/v1/model.pb.h"
 #include "server/base/fields.h"
+#include "server/engine/network.h"
 #include "server/records/model_info.h"
-#include "server/session/session.h"
 
 namespace backprop::codec {
 
@@ -27,8 +28,17 @@ void DecodeTtl(const google::protobuf::Duration& message, std::optional<absl::Du
 // FAILED_PRECONDITION (NO_DATA_DIR) if the server cannot provide what was requested.
 absl::StatusOr<records::Durability> DecodeDurability(bool stores, v1::Durability asked);
 
-void EncodeModel(const session::Session& session, const session::Session::Activity& activity,
-                 v1::Model* model);
+// What a Model message says about a model.
+struct ModelDescription {
+  const records::ModelInfo& info;
+  const engine::Network& network;
+  absl::Time create_time;
+  records::Durability durability = records::Durability::kNone;
+  std::optional<absl::Time> expire_time;
+  int64_t step = 0;
+  std::string active_run;  // empty: none
+};
+void EncodeModel(const ModelDescription& description, v1::Model* model);
 
 }  // namespace backprop::codec
 

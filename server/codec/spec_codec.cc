@@ -227,7 +227,7 @@ std::string EncodeSpecRecord(const engine::NetworkSpec& spec,
   return message.SerializeAsString();
 }
 
-absl::StatusOr<session::DecodedSpec> DecodeSpecRecord(absl::string_view record) {
+absl::StatusOr<DecodedSpec> DecodeSpecRecord(absl::string_view record) {
   v1::ModelSpec message;
   if (!message.ParseFromArray(record.data(), static_cast<int>(record.size()))) {
     return absl::DataLossError("cannot be parsed");
@@ -237,9 +237,9 @@ absl::StatusOr<session::DecodedSpec> DecodeSpecRecord(absl::string_view record) 
   no_limits.max_parameters = int64_t{1} << 40;
   auto spec = DecodeSpec(message, no_limits);
   if (!spec.ok()) return spec.status();
-  return session::DecodedSpec{*std::move(spec),
-                              {message.class_names().begin(), message.class_names().end()},
-                              {message.feature_names().begin(), message.feature_names().end()}};
+  return DecodedSpec{*std::move(spec),
+                     {message.class_names().begin(), message.class_names().end()},
+                     {message.feature_names().begin(), message.feature_names().end()}};
 }
 
 }  // namespace backprop::codec

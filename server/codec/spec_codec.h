@@ -14,7 +14,6 @@
 #include "server/base/limits.h"
 #include "server/engine/network.h"
 #include "server/engine/spec.h"
-#include "server/session/environment.h"
 
 namespace backprop::codec {
 
@@ -39,10 +38,15 @@ void EncodeSpec(const engine::NetworkSpec& spec, v1::ModelSpec* message);
 // with the class and feature names. DecodeSpecRecord does not apply the server's limits, so that a
 // model stays readable after a limit is lowered. It returns DATA_LOSS if the record cannot be
 // parsed, or the errors of DecodeSpec.
+struct DecodedSpec {
+  engine::NetworkSpec spec;
+  std::vector<std::string> class_names;
+  std::vector<std::string> feature_names;
+};
 std::string EncodeSpecRecord(const engine::NetworkSpec& spec,
                              const std::vector<std::string>& class_names,
                              const std::vector<std::string>& feature_names);
-absl::StatusOr<session::DecodedSpec> DecodeSpecRecord(absl::string_view record);
+absl::StatusOr<DecodedSpec> DecodeSpecRecord(absl::string_view record);
 
 }  // namespace backprop::codec
 

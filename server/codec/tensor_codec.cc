@@ -9,7 +9,6 @@
 #include "absl/strings/str_join.h"
 #include "server/base/status.h"
 #include "server/codec/byte_order.h"
-#include "server/session/errors.h"
 
 namespace backprop::codec {
 namespace {

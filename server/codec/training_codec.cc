@@ -5,8 +5,10 @@
 
 #include "absl/strings/str_cat.h"
 #include "server/base/fields.h"
+#include "server/base/limits.h"
 #include "server/codec/number_rules.h"
 #include "server/codec/time_codec.h"
+#include "server/engine/batch_schedule.h"
 #include "server/engine/split.h"
 
 namespace backprop::codec {
@@ -214,9 +216,9 @@ void EncodeSummary(const records::RunSummary& summary, v1::TrainingSummary* mess
   message->set_restored_best(summary.restored_best);
 }
 
-void EncodeEvent(const session::Run& run, const records::RunEvent& event,
-                 v1::TrainingEvent* message) {
-  message->set_run(run.name());
+void EncodeEvent(const std::string& run, const records::RunConfig& config,
+                 const records::RunEvent& event, v1::TrainingEvent* message) {
+  message->set_run(run);
   message->set_sequence(event.sequence);
   message->set_dropped(event.dropped);
   if (const auto* started = std::get_if<records::RunStarted>(&event.body)) {
@@ -226,8 +228,8 @@ void EncodeEvent(const session::Run& run, const records::RunEvent& event,
     out->set_rows(started->rows);
     out->set_start_step(started->start_step);
     out->set_validation_rows(started->validation_rows);
-    out->set_batch_size(run.config().batch_size);
-    out->set_resumed_batches(run.config().resumed_batches());
+    out->set_batch_size(config.batch_size);
+    out->set_resumed_batches(config.resumed_batches());
   } else if (const auto* progress = std::get_if<records::Progress>(&event.body)) {
     EncodeProgress(*progress, message->mutable_progress());
   } else {

@@ -1,8 +1,9 @@
-// Converts between the messages about training and the session's types.
+// Converts between the messages about training and the values of records.
 #ifndef BACKPROP_SERVER_CODEC_TRAINING_CODEC_H_
 #define BACKPROP_SERVER_CODEC_TRAINING_CODEC_H_
 
 #include <cstdint>
+#include <string>
 
 #include "absl/status/statusor.h"
 #include "backprop/v1/training.pb.h"
@@ -12,9 +13,6 @@
 #include "server/records/metrics.h"
 #include "server/records/run_config.h"
 #include "server/records/run_events.h"
-#include "server/session/run.h"
-#include "server/session/run_log.h"
-#include "server/session/session.h"
 
 namespace backprop::codec {
 
@@ -28,8 +26,9 @@ void EncodeStep(const records::StepOutcome& outcome, const engine::Network& netw
                 v1::StepResponse* message);
 void EncodeMetrics(const records::Metrics& metrics, v1::Metrics* message);
 void EncodeSummary(const records::RunSummary& summary, v1::TrainingSummary* message);
-void EncodeEvent(const session::Run& run, const records::RunEvent& event,
-                 v1::TrainingEvent* message);
+// `run`: the name of the run.
+void EncodeEvent(const std::string& run, const records::RunConfig& config,
+                 const records::RunEvent& event, v1::TrainingEvent* message);
 
 }  // namespace backprop::codec
 

@@ -16,6 +16,15 @@
 
 namespace backprop::records {
 
+// What the uploader of a dataset specifies.
+struct NewDataset {
+  std::string id;
+  std::string request_id;
+  engine::DataType data_type = engine::DataType::kFloat32;
+  std::map<std::string, std::string> labels;
+  std::vector<std::string> feature_names = {};
+};
+
 struct DatasetInfo {
   std::string id;
   Uid uid = 0;

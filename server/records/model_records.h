@@ -21,7 +21,7 @@ namespace backprop::records {
 // The record of a model.
 struct StoredModel {
   Uid uid = 0;
-  std::string spec;  // for Environment::decode_spec
+  std::string spec;  // encoded by codec::EncodeSpecRecord
   std::map<std::string, std::string> labels;
   std::optional<absl::Duration> ttl;
   absl::Time create_time;

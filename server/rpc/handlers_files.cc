@@ -10,6 +10,7 @@
 #include "server/base/status.h"
 #include "server/codec/model_codec.h"
 #include "server/codec/parameters_codec.h"
+#include "server/rpc/describe_model.h"
 #include "server/rpc/handlers.h"
 #include "server/session/errors.h"
 #include "server/transfer/framed.h"
@@ -30,7 +31,7 @@ class ModelSource final : public PieceSource {
   absl::StatusOr<std::optional<std::string>> Next() override {
     if (state_ != nullptr) {
       v1::ModelFile file;
-      codec::EncodeModel(*model_, {state_->step, ""}, file.mutable_model());
+      DescribeModel(*model_, {state_->step, ""}, file.mutable_model());
       codec::EncodeParameters(model_->network(), *state_, v1::TENSOR_ENCODING_RAW,
                               /*with_optimizer_state=*/true, file.mutable_parameters());
       file.set_writer("backpropd");

@@ -36,7 +36,8 @@ void HandleComputeGradients(Context* context, UnaryCall* call,
   const engine::Network& network = (*model)->network();
   const auto encoding = DecodeEncoding(request);
   if (!encoding.ok()) return call->Done(encoding.status());
-  auto batch = codec::DecodeBatch(request.batch(), "batch", **model, context->limits());
+  auto batch = codec::DecodeBatch(request.batch(), "batch", (*model)->network(), (*model)->info(),
+                                  context->limits());
   if (!batch.ok()) return call->Done(batch.status());
   absl::Status fits = codec::CheckWorkspace(
       network, batch->rows, engine::PassKind::kForwardBackward, "batch.inputs", context->limits());

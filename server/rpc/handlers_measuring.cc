@@ -187,7 +187,8 @@ void HandleGradCheck(Context* context, UnaryCall* call, const v1::GradCheckReque
   const auto model = FindModel(context, "model", request.model());
   if (!model.ok()) return call->Done(model.status());
   const engine::Network& network = (*model)->network();
-  auto data = codec::DecodeBatch(request.batch(), "batch", **model, context->limits());
+  auto data = codec::DecodeBatch(request.batch(), "batch", (*model)->network(), (*model)->info(),
+                                 context->limits());
   if (!data.ok()) return call->Done(data.status());
   const auto options = codec::DecodeGradCheckConfig(request.config(), network.spec().data_type);
   if (!options.ok()) return call->Done(options.status());

@@ -13,6 +13,7 @@
 #include "server/engine/network.h"
 #include "server/exec/compute_pool.h"
 #include "server/exec/strand.h"
+#include "server/rpc/describe_model.h"
 #include "server/rpc/handlers.h"
 #include "server/session/errors.h"
 
@@ -78,17 +79,13 @@ void CreateFrom(Context* context, const char* method, const v1::CreateModelReque
   auto create = [context, args = *std::move(decoded), cancelled = std::move(cancelled), model,
                  done = std::move(done)]() mutable {
     if (cancelled()) return done(CallerGone());
-    if (context->environment->store != nullptr) {
-      args.spec_record = codec::EncodeSpecRecord(args.network->spec(), args.info.class_names,
-                                                 args.info.feature_names);
-    }
     context->registry->Create(
         std::move(args),
         [model, done = std::move(done)](
             const absl::StatusOr<std::shared_ptr<session::Session>>& session) mutable {
           if (!session.ok()) return done(session.status());
           // The model as it was created, also in the response to a retry.
-          codec::EncodeModel(**session, {(*session)->created_at_step(), ""}, model);
+          DescribeModel(**session, {(*session)->created_at_step(), ""}, model);
           done(absl::OkStatus());
         });
   };
@@ -107,7 +104,7 @@ void HandleGetModel(Context* context, UnaryCall* call, const v1::GetModelRequest
                     v1::GetModelResponse* response) {
   const auto session = FindModel(context, "name", request.name());
   if (!session.ok()) return call->Done(session.status());
-  codec::EncodeModel(**session, (*session)->activity(), response->mutable_model());
+  DescribeModel(**session, (*session)->activity(), response->mutable_model());
   // The model may have been created with larger limits.
   call->Done(codec::CheckReplyBytes(
       "name", static_cast<int64_t>(response->ByteSizeLong()) - codec::kEnvelopeBytes,
@@ -128,7 +125,7 @@ void HandleListModels(Context* context, UnaryCall* call, const v1::ListModelsReq
       page_size, *sessions, context->limits(),
       [](const auto& session) { return session->info().id; },
       [](const auto& session, v1::Model* model) {
-        codec::EncodeModel(*session, session->activity(), model);
+        DescribeModel(*session, session->activity(), model);
       },
       response->mutable_models(), response->mutable_next_page_token()));
 }

@@ -156,7 +156,8 @@ void HandlePredict(Context* context, UnaryCall* call, const v1::PredictRequest& 
   const engine::Network& network = (*model)->network();
   const auto outputs = DecodeOutputs(request, network);
   if (!outputs.ok()) return call->Done(outputs.status());
-  auto data = codec::DecodeInputs(request.inputs(), "inputs", **model, context->limits());
+  auto data = codec::DecodeInputs(request.inputs(), "inputs", (*model)->network(), (*model)->info(),
+                                  context->limits());
   if (!data.ok()) return call->Done(data.status());
   const auto encoding = codec::EncodingOf(request.inputs());
   const absl::Status fits =

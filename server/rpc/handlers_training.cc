@@ -146,7 +146,8 @@ absl::StatusOr<DecodedStep> DecodeStep(Context* context, const v1::StepRequest& 
   auto key = RequestKeyOf("Step", request.request_id(), request);
   if (!key.ok()) return key.status();
   work.args.key = *std::move(key);
-  auto batch = codec::DecodeBatch(request.batch(), "batch", *work.model, context->limits());
+  auto batch = codec::DecodeBatch(request.batch(), "batch", work.model->network(),
+                                  work.model->info(), context->limits());
   if (!batch.ok()) return batch.status();
   const absl::Status fits =
       codec::CheckWorkspace(work.model->network(), batch->rows, engine::PassKind::kForwardBackward,

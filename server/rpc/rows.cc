@@ -28,7 +28,7 @@ void GetRows(Context* context, const std::shared_ptr<session::Session>& model,
   if (asked.batch == nullptr && !asked.required) return done(session::RowsInUse());
   static const v1::Batch* const nothing = new v1::Batch();
   auto rows = codec::DecodeBatch(asked.batch != nullptr ? *asked.batch : *nothing, asked.field,
-                                 *model, context->limits());
+                                 model->network(), model->info(), context->limits());
   if (!rows.ok()) return done(rows.status());
   done(session::RowsInUse{std::make_shared<const engine::Dataset>(*std::move(rows)), 0});
 }

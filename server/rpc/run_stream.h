@@ -136,7 +136,7 @@ class RunStream final : public grpc::ServerWriteReactor<Response>,
         }
         if (event.has_value()) {
           response_.Clear();
-          codec::EncodeEvent(*run_, *event, response_.mutable_event());
+          codec::EncodeEvent(run_->name(), run_->config(), *event, response_.mutable_event());
           if (const auto* summary = std::get_if<records::RunSummary>(&event->body)) {
             stop_reason_ = summary->stop_reason;
           }

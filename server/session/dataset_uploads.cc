@@ -34,7 +34,7 @@ engine::Dataset Behind(const engine::Dataset& rows, int64_t skipped) {
 
 }  // namespace
 
-absl::StatusOr<records::DatasetInfo> Datasets::BeginUpload(UploadArgs args) {
+absl::StatusOr<records::DatasetInfo> Datasets::BeginUpload(records::NewDataset args) {
   EntryPtr entry;
   const absl::Status room = archive()->CheckRoom(0);
   {

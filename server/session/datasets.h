@@ -53,14 +53,7 @@ class Datasets {
   // Begins an upload. If the same upload exists already (the same request_id and contents), returns
   // its dataset, which may be incomplete or complete. Errors: ALREADY_EXISTS (DATASET_EXISTS) if
   // another dataset has the name; RESOURCE_EXHAUSTED; UNAVAILABLE.
-  struct UploadArgs {
-    std::string id;
-    std::string request_id;
-    engine::DataType data_type = engine::DataType::kFloat32;
-    std::map<std::string, std::string> labels;
-    std::vector<std::string> feature_names = {};
-  };
-  absl::StatusOr<records::DatasetInfo> BeginUpload(UploadArgs args);
+  absl::StatusOr<records::DatasetInfo> BeginUpload(records::NewDataset args);
   // Appends rows. `first_row` is the number of the first of them; rows that the dataset already has
   // are skipped. `check` is called first, in the order of the upload, and may change the classes of
   // the rows and the class names. Errors: those of `check`; FAILED_PRECONDITION (ROWS_MISSING) if

@@ -9,12 +9,10 @@
 #include <utility>
 #include <vector>
 
-#include "absl/status/statusor.h"
-#include "absl/strings/string_view.h"
+#include "absl/base/thread_annotations.h"
 #include "server/base/clock.h"
 #include "server/base/limits.h"
 #include "server/base/mutex.h"
-#include "server/engine/spec.h"
 #include "server/exec/compute_pool.h"
 #include "server/records/run_events.h"
 #include "server/session/memory_budget.h"
@@ -22,13 +20,6 @@
 #include "server/store/store.h"
 
 namespace backprop::session {
-
-// A model's specification, decoded from the store.
-struct DecodedSpec {
-  engine::NetworkSpec spec;
-  std::vector<std::string> class_names;
-  std::vector<std::string> feature_names;
-};
 
 class Datasets;
 
@@ -43,8 +34,6 @@ struct Environment {
   store::Store* store = nullptr;
   // Store of checkpoints and datasets: `store`, or one in memory. Never null in a server.
   store::Store* archive = nullptr;
-  // Decodes Registry::CreateArgs::spec_record.
-  std::function<absl::StatusOr<DecodedSpec>(absl::string_view)> decode_spec = {};
   // For runs that resume. Null: the process has no datasets.
   Datasets* datasets = nullptr;
   // Called with messages for the operator, one line each.

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "server/codec/spec_codec.h"
 #include "server/engine/buffer.h"
 #include "server/engine/data.h"
 #include "server/engine/network.h"
@@ -59,7 +60,7 @@ class Loader {
   const engine::Network& network() const { return *start_.network; }
 
   absl::Status ReadModel(const records::StoredModel& model) {
-    auto decoded = environment_->decode_spec(model.spec);
+    auto decoded = codec::DecodeSpecRecord(model.spec);
     if (!decoded.ok()) {
       return records::Damaged(name_, absl::StrCat("its spec: ", decoded.status().message()));
     }

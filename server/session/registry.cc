@@ -10,6 +10,7 @@
 #include "server/base/limits.h"
 #include "server/base/mutex.h"
 #include "server/base/status.h"
+#include "server/codec/spec_codec.h"
 #include "server/engine/network.h"
 #include "server/engine/spec.h"
 #include "server/records/answer_records.h"
@@ -222,12 +223,17 @@ void Registry::Create(CreateArgs args, Created done) {
     ReleaseQuota(value_count);
     return done(Restoring());
   }
+  std::string spec;
+  if (environment_->store != nullptr) {
+    spec = codec::EncodeSpecRecord(args.network->spec(), args.info.class_names,
+                                   args.info.feature_names);
+  }
   store::WriteBatch record = CreationRecord(args, *reservation);
   // Called before other threads can find the new session, so that changes of it are stored later.
   const auto store_it = [&](const std::shared_ptr<Session>& session) {
     if (environment_->store == nullptr) return;
     session->StoreCreation(
-        std::move(args.spec_record), std::move(record),
+        std::move(spec), std::move(record),
         [this, session = std::shared_ptr<Session>(session), key = args.key,
          memory = *std::move(memory),
          done = std::exchange(done, nullptr)](const absl::Status& status) mutable {

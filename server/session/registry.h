@@ -51,7 +51,6 @@ class Registry {
   struct CreateArgs {
     records::ModelInfo info;  // an empty id requests an unguessable one
     std::shared_ptr<const engine::Network> network;
-    std::string spec_record;  // for Environment::decode_spec; required with a store
     store::Durability durability = store::Durability::kSync;
     // Creates the first state. Called after the check that there is room for it.
     absl::AnyInvocable<absl::StatusOr<std::shared_ptr<engine::State>>()> initial;

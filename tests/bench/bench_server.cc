@@ -12,7 +12,6 @@
 #include <vector>
 
 #include "server/base/clock.h"
-#include "server/codec/spec_codec.h"
 #include "server/exec/compute_pool.h"
 #include "server/ops/process_memory.h"
 #include "server/records/tables.h"
@@ -84,8 +83,7 @@ int Serve(const std::string& data_dir, int64_t memory_limit) {
   store::Store* const archive = store != nullptr ? store.get() : &memory;
   auto pool =
       std::make_unique<exec::ComputePool>(static_cast<int>(std::thread::hardware_concurrency()));
-  session::Environment environment{
-      pool.get(), &clock, {}, {}, store.get(), archive, codec::DecodeSpecRecord, nullptr};
+  session::Environment environment{pool.get(), &clock, {}, {}, store.get(), archive, nullptr};
   environment.limits.memory_limit_bytes = memory_limit;
   environment.limits.memory_fixed_bytes = ops::kProcessBytes + store_bytes;
   session::Datasets datasets(&environment, data_dir);

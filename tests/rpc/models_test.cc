@@ -203,7 +203,7 @@ TEST_F(ModelsTest, AnUnknownMethodIsUnimplemented) {
 TEST_F(ModelsTest, APortOrSocketInUseIsRefusedWithAdvice) {
   exec::ComputePool pool(1);
   base::SystemClock clock;
-  session::Environment environment{&pool, &clock, {}, {}, {}, {}, {}, {}};
+  session::Environment environment{&pool, &clock, {}, {}, {}, {}, {}};
   session::Registry registry(&environment);
   Context context{&environment, &registry, {}, {}, {}};
   const auto same_port = Server::Start({{server->address}, "", {}}, &context);

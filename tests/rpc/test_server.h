@@ -35,7 +35,7 @@ class TurnedClock final : public base::Clock {
 struct TestServer {
   explicit TestServer(base::Limits limits = {}, std::string unix_socket = "", int threads = 2)
       : pool(std::make_unique<exec::ComputePool>(threads)),
-        environment{pool.get(), &clock, limits, {}, {}, &archive, {}, {}},
+        environment{pool.get(), &clock, limits, {}, {}, &archive, {}},
         datasets(&environment, testing::TempDir()),
         registry(&environment),
         context{&environment, &registry, {}, {}, {}} {

@@ -86,7 +86,7 @@ class DatasetsTest : public DurableFixture {
 
 TEST_F(DatasetsTest, AnUploadGoesOnAfterARestartAndIsThereOnce) {
   const auto rows = XorRows();
-  const Datasets::UploadArgs upload{"d", "r", engine::DataType::kFloat32, {}, {"x", "y"}};
+  const records::NewDataset upload{"d", "r", engine::DataType::kFloat32, {}, {"x", "y"}};
   const auto begun = *all().BeginUpload(upload);
   ASSERT_TRUE(Append(begun.uid, 0, Part(*rows, 0, 70)).ok());
   EXPECT_EQ(base::ReasonOf(Append(begun.uid, 71, Part(*rows, 71, 1)).status())->reason,

@@ -222,7 +222,6 @@ TEST_F(DurabilityTest, CreationAndDeletionAreAnsweredOnceAlsoAfterARestart) {
   const auto made = Make("", {"c1", 1});
   ASSERT_TRUE(made.ok());
   const std::string id = (*made)->info().id;
-  specs.insert_or_assign("spec of ", Spec(""));
   Restart();
   EXPECT_EQ((*Make("", {"c1", 1}))->info().id, id);
   EXPECT_EQ(Make(id).status().code(), absl::StatusCode::kAlreadyExists);

@@ -22,18 +22,8 @@ namespace backprop::session {
 // A server's sessions: everything that a restart discards. Ends like a killed process, except for
 // batches already passed to the store.
 struct Server {
-  Server(store::Store* store, const base::Clock* clock, const base::Limits& limits,
-         std::map<std::string, engine::NetworkSpec>* specs)
-      : environment{pool.get(),
-                    clock,
-                    limits,
-                    {},
-                    store,
-                    store,
-                    [specs](absl::string_view name) {
-                      return DecodedSpec{specs->at(std::string(name)), {}, {}};
-                    },
-                    nullptr} {
+  Server(store::Store* store, const base::Clock* clock, const base::Limits& limits)
+      : environment{pool.get(), clock, limits, {}, store, store, nullptr} {
     environment.datasets = &datasets;
     EXPECT_TRUE(datasets.Open().ok());
     opened = registry.Open();
@@ -126,7 +116,7 @@ class DurableFixture : public SessionFixture {
 
   void Restart() {
     server.reset();
-    server = std::make_unique<Server>(&held, &clock, limits, &specs);
+    server = std::make_unique<Server>(&held, &clock, limits);
   }
 
   engine::NetworkSpec Spec(const std::string& id) {
@@ -142,12 +132,10 @@ class DurableFixture : public SessionFixture {
 
   absl::StatusOr<std::shared_ptr<Session>> Make(const std::string& id, records::RequestKey key = {},
                                                 std::optional<absl::Duration> ttl = {}) {
-    specs.insert_or_assign("spec of " + id, Spec(id));
     Registry::CreateArgs args;
     args.info.id = id;
     args.info.ttl = ttl;
     args.network = std::make_shared<engine::Network>(Spec(id));
-    args.spec_record = "spec of " + id;
     args.initial = [network = args.network] { return engine::InitialState(*network); };
     args.key = std::move(key);
     Waiter<std::shared_ptr<Session>> waiter;
@@ -168,7 +156,6 @@ class DurableFixture : public SessionFixture {
   }
 
   base::Limits limits;
-  std::map<std::string, engine::NetworkSpec> specs;
   store::MemoryStore store;
   HeldStore held{&store};
   std::unique_ptr<Server> server;

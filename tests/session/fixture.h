@@ -176,7 +176,7 @@ class SessionFixture : public testing::Test {
 
   FakeClock clock;
   store::MemoryStore archive;
-  Environment environment{nullptr, &clock, {}, {}, {}, &archive, {}, {}};
+  Environment environment{nullptr, &clock, {}, {}, {}, &archive, {}};
   Datasets datasets{&environment, ""};
   Registry registry{&environment};
   // Last, so that active work ends before the objects that it uses are destroyed.

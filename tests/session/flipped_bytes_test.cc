@@ -56,9 +56,6 @@ struct Stored {
     if (!status.ok()) return;
     store = *std::move(opened_store);
     environment.store = environment.archive = store.get();
-    environment.decode_spec = [](absl::string_view id) {
-      return DecodedSpec{SpecOf(std::string(id)), {}, {}};
-    };
     environment.datasets = &datasets;
     status = datasets.Open().status();
     if (status.ok()) status = registry.Open().status();
@@ -74,7 +71,7 @@ struct Stored {
       clock;  // does not advance, because a campaign takes longer than responses are remembered
   std::unique_ptr<exec::ComputePool> pool = std::make_unique<exec::ComputePool>(1);
   std::unique_ptr<store::Store> store;
-  Environment environment{pool.get(), &clock, {}, {}, {}, {}, {}, {}};
+  Environment environment{pool.get(), &clock, {}, {}, {}, {}, {}};
   Datasets datasets{&environment, ""};
   Registry registry{&environment};
   absl::Status status;
@@ -93,7 +90,6 @@ void MakeModel(Stored* stored, const std::string& id) {
   Registry::CreateArgs args;
   args.info.id = id;
   args.network = std::make_shared<engine::Network>(SpecOf(id));
-  args.spec_record = id;
   args.initial = [network = args.network] { return engine::InitialState(*network); };
   Waiter<std::shared_ptr<Session>> created;
   stored->registry.Create(std::move(args), created.callback());
