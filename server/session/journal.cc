@@ -16,7 +16,7 @@ namespace {
 constexpr int64_t kMostLoggedSteps = 256;
 constexpr int64_t kMostLoggedStates = 4;
 
-// Of a run the record has the number.
+// The record names a run by its number.
 records::StoredAnswer RecordOf(const KeyedAnswer& keyed) {
   records::StoredAnswer stored{keyed.key, keyed.time, keyed.sequence, {}};
   if (const auto* step = std::get_if<records::StepOutcome>(&keyed.answer)) {
