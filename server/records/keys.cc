@@ -18,4 +18,12 @@ Uid DrawUid() {
   return uid;
 }
 
+int64_t StepOfLoggedStepKey(absl::string_view key) {
+  uint64_t step = 0;
+  for (const char byte : key.substr(sizeof(Uid))) {
+    step = (step << 8) | static_cast<unsigned char>(byte);
+  }
+  return static_cast<int64_t>(step);
+}
+
 }  // namespace backprop::records

@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <string>
 
+#include "absl/strings/string_view.h"
+
 namespace backprop::records {
 
 // Drawn at random for each created model or dataset, never 0. If one is created again with the id
@@ -32,6 +34,9 @@ inline std::string AnswerKey(Uid uid, uint8_t place) {
 inline std::string LoggedStepKey(Uid uid, int64_t step) {
   return UidKey(uid) + BigEndian(static_cast<uint64_t>(step));
 }
+
+// The step of such a key.
+int64_t StepOfLoggedStepKey(absl::string_view key);
 
 enum class RunPart : char { kRun = 'r', kMark = 'm', kBest = 'b', kFinished = 'f' };
 inline constexpr RunPart kRunParts[] = {RunPart::kRun, RunPart::kMark, RunPart::kBest,

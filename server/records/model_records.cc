@@ -85,4 +85,11 @@ absl::StatusOr<std::shared_ptr<engine::State>> DecodeState(absl::string_view val
   return state;
 }
 
+absl::StatusOr<int64_t> DecodeStepCount(absl::string_view value, absl::string_view model) {
+  v1::State message;
+  const absl::Status opened = Open(value, model, &message);
+  if (!opened.ok()) return opened;
+  return message.step();
+}
+
 }  // namespace backprop::records

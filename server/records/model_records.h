@@ -37,6 +37,8 @@ std::string EncodeState(const engine::State& state);
 absl::StatusOr<std::shared_ptr<engine::State>> DecodeState(absl::string_view value,
                                                            const engine::Network& network,
                                                            absl::string_view model);
+// Decodes only the step count of a state.
+absl::StatusOr<int64_t> DecodeStepCount(absl::string_view value, absl::string_view model);
 
 }  // namespace backprop::records
 

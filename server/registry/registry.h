@@ -1,57 +1,64 @@
-// All models of a server.
-#ifndef BACKPROP_SERVER_SESSION_REGISTRY_H_
-#define BACKPROP_SERVER_SESSION_REGISTRY_H_
+// All models of a server: they are created, found, listed, deleted, and expire.
+#ifndef BACKPROP_SERVER_REGISTRY_REGISTRY_H_
+#define BACKPROP_SERVER_REGISTRY_REGISTRY_H_
 
 #include <array>
-#include <atomic>
+#include <cstddef>
 #include <cstdint>
-#include <map>
 #include <memory>
 #include <optional>
 #include <string>
-#include <utility>
 #include <variant>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/functional/any_invocable.h"
-#include "absl/functional/function_ref.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "absl/time/time.h"
 #include "server/base/mutex.h"
 #include "server/engine/network.h"
 #include "server/records/keys.h"
 #include "server/records/model_info.h"
 #include "server/records/request_key.h"
+#include "server/registry/catalogue.h"
+#include "server/registry/session_cache.h"
+#include "server/session/environment.h"
+#include "server/session/memory_budget.h"
 #include "server/session/request_ledger.h"
-#include "server/session/session.h"
 #include "server/store/store.h"
 
-namespace backprop::session {
+namespace backprop::registry {
 
-// Models are divided into shards by id, so that no lock is shared by all requests. With a store, a
-// model is loaded when it is first used. Thread-safe.
+// The life of a registry: Open, then serving, then Drain. While a backup is being restored
+// (Environment::restoring) there are no models, and all methods that look for one return
+// UNAVAILABLE. Thread-safe.
 class Registry {
  public:
   using Done = absl::AnyInvocable<void(const absl::Status&)>;
-  using Created = absl::AnyInvocable<void(const absl::StatusOr<std::shared_ptr<Session>>&)>;
+  using Created = absl::AnyInvocable<void(const MaybeSession&)>;
+  using Found = SessionCache::Found;
 
   // `environment` must outlive the registry.
-  explicit Registry(Environment* environment) : environment_(environment) {}
+  explicit Registry(session::Environment* environment)
+      : environment_(environment),
+        catalogue_(&environment->limits, environment->store),
+        cache_(environment) {}
 
   // Finds the models in the store, and resumes the runs that were active. Loads only models with
   // such runs. Must be called before all other methods, and again after a backup was restored.
-  struct Found {
+  // Blocks.
+  struct Opened {
     int64_t models = 0;
     int64_t runs = 0;                  // resumed runs
     std::vector<std::string> damaged;  // models that cannot be loaded
   };
-  absl::StatusOr<Found> Open();
+  absl::StatusOr<Opened> Open();
 
   struct CreateArgs {
     records::ModelInfo info;  // an empty id requests an unguessable one
     std::shared_ptr<const engine::Network> network;
-    store::Durability durability = store::Durability::kSync;
+    records::Durability durability = records::Durability::kSync;
     // Creates the first state. Called after the check that there is room for it.
     absl::AnyInvocable<absl::StatusOr<std::shared_ptr<engine::State>>()> initial;
     records::RequestKey key;
@@ -62,31 +69,36 @@ class Registry {
   // the model is stored, or with an error.
   void Create(CreateArgs args, Created done);
 
-  // Errors: NOT_FOUND, UNAVAILABLE while draining, those of LoadSession. Counts as a use of the
-  // model.
-  absl::StatusOr<std::shared_ptr<Session>> Find(absl::string_view id);
+  // Finds a model that is in memory. Nothing: Load must be called. Does not block. Errors:
+  // NOT_FOUND; UNAVAILABLE while draining. Counts as a use of the model.
+  std::optional<MaybeSession> FindResident(absl::string_view id);
+
+  // Finds a model, and loads it if it is not in memory. `found` is called once, possibly by another
+  // thread. Errors: those of FindResident and session::LoadSession. Counts as a use of the model.
+  void Find(absl::string_view id, Found found);
 
   // `done` is called once, when the deletion is stored.
   void Delete(absl::string_view id, const records::RequestKey& key, Done done);
 
   // Up to `count` models with ids greater than `after` that have all of `labels`, in the order of
-  // their ids. Models that cannot be loaded are omitted.
-  absl::StatusOr<std::vector<std::shared_ptr<Session>>> List(
-      absl::string_view after, size_t count, const std::map<std::string, std::string>& labels);
+  // their ids. Loads none. Models with a damaged description are omitted. Reads the store.
+  absl::StatusOr<std::vector<Description>> List(absl::string_view after, size_t count,
+                                                const Labels& labels);
 
-  // Deletes the models whose ttl has expired. Returns their number.
+  // Deletes the models whose ttl has expired. Returns their number. May block.
   int64_t ExpireIdle();
 
   // Resumes runs that were parked when the store failed, if it works again. Returns their number.
+  // May block.
   int64_t ResumeParked();
 
   // Stops all runs. From now on Find, Create and Delete return UNAVAILABLE.
   void Drain();
 
-  int64_t size() const { return models_.load(); }
-  // Evicts models that were not used recently until the memory limit is met. One call does a
-  // bounded amount of work, so it may stop earlier.
-  void EvictBeyondLimit();
+  int64_t size() const { return catalogue_.size(); }
+
+  // See SessionCache.
+  void EvictBeyondLimit() { cache_.EvictBeyondLimit(); }
 
  private:
   // A creation is recorded when it begins, so that retries use the same id for the model.
@@ -96,66 +108,59 @@ class Registry {
   };
   // What is known of a creation that begins.
   struct Reservation {
-    std::shared_ptr<Session> existing;  // the model that the same request created earlier, or null
-    // Time and number in Shard::creations, if the request has an id.
+    bool done = false;  // the same request has created the model earlier
+    // Time and number in Ledgers::creations, if the request has an id.
     absl::Time time;
     uint64_t sequence = 0;
   };
-  struct Shard {
+  // Remembered responses for the requests whose id hashes to them.
+  struct Ledgers {
     base::Mutex mu;
-    std::map<std::string, std::shared_ptr<Session>, std::less<>> models ABSL_GUARDED_BY(mu);
-    std::vector<std::weak_ptr<Session>> expiring ABSL_GUARDED_BY(mu);  // models with a ttl
-    // Models with a ttl that are only in the store, and when they expire.
-    std::map<std::string, absl::Time, std::less<>> unloaded_expiry ABSL_GUARDED_BY(mu);
-    std::string eviction_cursor
-        ABSL_GUARDED_BY(mu);  // where the search for models to evict resumes
-    // Models being deleted, whose records the store may still have; with the number of deletions.
-    std::map<std::string, int, std::less<>> deleting ABSL_GUARDED_BY(mu);
-    // Remembered responses for requests whose id hashes to this shard.
-    RegistryLedger<Creation> creations ABSL_GUARDED_BY(mu);
-    RegistryLedger<std::monostate> deletions ABSL_GUARDED_BY(mu);
-    base::Mutex load_mu;  // locked before mu; held while a model of the shard is loaded
+    session::RegistryLedger<Creation> creations ABSL_GUARDED_BY(mu);
+    session::RegistryLedger<std::monostate> deletions ABSL_GUARDED_BY(mu);
   };
 
-  Shard& ShardOf(absl::string_view key);
-  std::shared_ptr<Session> Lookup(absl::string_view id);
-  absl::StatusOr<std::shared_ptr<Session>> FindOrLoad(absl::string_view id);
+  Ledgers& LedgersOf(absl::string_view request_id);
+  uint8_t IndexOf(const Ledgers& ledgers) const {
+    return static_cast<uint8_t>(&ledgers - ledgers_.data());
+  }
+
+  // registry_open.cc
+  absl::Status OpenModels(const std::vector<records::Uid>& with_runs, Opened* opened);
+  absl::Status OpenLedgers();
+  absl::StatusOr<std::vector<records::Uid>> UidsWithRuns();
+
+  // registry_create.cc
   absl::StatusOr<Reservation> Reserve(CreateArgs* args);
-  absl::StatusOr<std::shared_ptr<Session>> Insert(
-      CreateArgs* args, absl::FunctionRef<void(const std::shared_ptr<Session>&)> inserted);
-  absl::Status ReserveQuota(int64_t value_count);
-  absl::StatusOr<MemoryBudget::Claim> AskForMemory(int64_t bytes, const std::string& model);
-  void ReleaseQuota(int64_t value_count);
+  void CreateUnlessExists(CreateArgs args, const Reservation& reservation,
+                          const MaybeSession& existing, Created done);
+  void CreateNew(CreateArgs args, const Reservation& reservation, Created done);
+  absl::StatusOr<session::MemoryBudget::Claim> AskForMemory(int64_t bytes,
+                                                            const std::string& model);
+  SessionPtr MakeSession(CreateArgs* args, std::shared_ptr<engine::State> initial);
   store::WriteBatch CreationRecord(const CreateArgs& args, const Reservation& reservation);
   void SettleCreation(const records::RequestKey& key, const std::string& id);
+
+  // registry_delete.cc
+  void DeleteFound(const std::string& id, const records::RequestKey& key,
+                   const MaybeSession& session, Done done);
+  void DeleteDamaged(const std::string& id, store::WriteBatch batch, Done done);
+  void RemoveStored(const SessionPtr& session, store::WriteBatch registry_part,
+                    store::Store::Done done);
   absl::StatusOr<bool> IsRepeatedDeletion(const records::RequestKey& key);
   absl::StatusOr<std::optional<store::WriteBatch>> RecordDeletion(const records::RequestKey& key);
   void DropDeletion(const records::RequestKey& key);
   void AnswerRepeatedDeletion(Done done);
-  uint8_t IndexOf(const Shard& shard) const {
-    return static_cast<uint8_t>(&shard - shards_.data());
-  }
-  enum class Removal { kNeverStored, kStored };
-  bool Remove(const std::shared_ptr<Session>& session, Removal removal);
-  void Hold(Shard* shard, const std::shared_ptr<Session>& session)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(shard->mu);
-  std::vector<std::shared_ptr<Session>> EvictFrom(Shard* shard);
-  void DeleteDamaged(absl::string_view id, store::WriteBatch batch, Done done);
-  void RemoveStored(const std::shared_ptr<Session>& session, store::WriteBatch registry_part,
-                    store::Store::Done done);
-  absl::Status OpenModels(Found* found, const std::vector<records::Uid>& with_runs);
-  absl::Status OpenAnswers();
-  absl::StatusOr<std::vector<records::Uid>> UidsWithRuns();
-  absl::StatusOr<std::vector<std::string>> StoredIds(
-      absl::string_view after, size_t count, const std::map<std::string, std::string>& labels);
 
-  Environment* const environment_;
-  std::array<Shard, 16> shards_;
-  std::atomic<int64_t> models_{0};
-  std::atomic<int64_t> parameters_{0};  // numbers held by all models, including optimiser state
-  std::atomic<size_t> next_shard_{0};   // the next one to evict from
+  std::vector<Description> ListResident(absl::string_view after, size_t count,
+                                        const Labels& labels);
+
+  session::Environment* const environment_;
+  std::array<Ledgers, 16> ledgers_;
+  Catalogue catalogue_;
+  SessionCache cache_;  // last: its threads use the other members
 };
 
-}  // namespace backprop::session
+}  // namespace backprop::registry
 
-#endif  // BACKPROP_SERVER_SESSION_REGISTRY_H_
+#endif  // BACKPROP_SERVER_REGISTRY_REGISTRY_H_

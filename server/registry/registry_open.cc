@@ -4,17 +4,15 @@
 #include <utility>
 #include <vector>
 
-#include "absl/strings/str_cat.h"
 #include "server/base/mutex.h"
 #include "server/records/answer_records.h"
 #include "server/records/keys.h"
 #include "server/records/model_records.h"
 #include "server/records/run_records.h"
 #include "server/records/tables.h"
-#include "server/session/registry.h"
-#include "server/store/store.h"
+#include "server/registry/registry.h"
 
-namespace backprop::session {
+namespace backprop::registry {
 namespace {
 
 // The uid in a key of table runs.
@@ -26,15 +24,15 @@ records::Uid UidOf(absl::string_view key) {
 
 }  // namespace
 
-absl::StatusOr<Registry::Found> Registry::Open() {
-  Found found;
-  if (environment_->store == nullptr) return found;
+absl::StatusOr<Registry::Opened> Registry::Open() {
+  Opened opened;
+  if (environment_->store == nullptr) return opened;
   const auto with_runs = UidsWithRuns();
   if (!with_runs.ok()) return with_runs.status();
-  absl::Status status = OpenAnswers();
-  if (status.ok()) status = OpenModels(&found, *with_runs);
+  absl::Status status = OpenLedgers();
+  if (status.ok()) status = OpenModels(*with_runs, &opened);
   if (!status.ok()) return status;
-  return found;
+  return opened;
 }
 
 // The models whose run resumes, sorted.
@@ -54,63 +52,59 @@ absl::StatusOr<std::vector<records::Uid>> Registry::UidsWithRuns() {
   return uids;
 }
 
-absl::Status Registry::OpenModels(Found* found, const std::vector<records::Uid>& with_runs) {
-  std::vector<std::string> run_on;
+absl::Status Registry::OpenModels(const std::vector<records::Uid>& with_runs, Opened* opened) {
+  int64_t values = 0;
+  std::vector<std::string> to_resume;
   const absl::Time now = environment_->clock->Now();
-  absl::Status scanned = environment_->store->Scan(
-      records::kModels, "", "", [&](absl::string_view id, absl::string_view value) {
-        ++found->models;
-        const auto model = records::DecodeModel(value, id);
-        if (!model.ok()) {  // its numbers are unknown and not counted
-          found->damaged.emplace_back(id);
+  const absl::Status scanned = catalogue_.Scan(
+      "", [&](absl::string_view id, const absl::StatusOr<records::StoredModel>& model) {
+        ++opened->models;
+        if (!model.ok()) {  // the number of its values is unknown and not counted
+          opened->damaged.emplace_back(id);
           return true;
         }
-        parameters_.fetch_add(model->value_count);
-        if (model->ttl.has_value()) {
-          Shard& shard = ShardOf(id);
-          const base::MutexLock lock(&shard.mu);
-          shard.unloaded_expiry.insert_or_assign(std::string(id), now + *model->ttl);
-        }
+        values += model->value_count;
+        if (model->ttl.has_value()) cache_.SetExpiry(id, now + *model->ttl);
         if (std::binary_search(with_runs.begin(), with_runs.end(), model->uid)) {
-          run_on.emplace_back(id);
+          to_resume.emplace_back(id);
         }
         return true;
       });
   if (!scanned.ok()) return scanned;
-  models_ = found->models;
-  for (const std::string& id : run_on) {
-    const auto session = FindOrLoad(id);
+  catalogue_.SetCounts(opened->models, values);
+  for (const std::string& id : to_resume) {
+    const auto session = cache_.FindOrLoad(id);
     if (session.ok() && *session != nullptr) {
-      ++found->runs;
+      ++opened->runs;
     } else if (!session.ok()) {
-      found->damaged.push_back(id);
+      opened->damaged.push_back(id);
     }
   }
   return absl::OkStatus();
 }
 
-absl::Status Registry::OpenAnswers() {
-  for (Shard& shard : shards_) {  // a restore has replaced the store
-    const base::MutexLock lock(&shard.mu);
-    shard.creations.Clear();
-    shard.deletions.Clear();
+absl::Status Registry::OpenLedgers() {
+  for (Ledgers& ledgers : ledgers_) {  // a restore has replaced the store
+    const base::MutexLock lock(&ledgers.mu);
+    ledgers.creations.Clear();
+    ledgers.deletions.Clear();
   }
   for (const auto kind :
        {records::RegistryAnswerKind::kCreate, records::RegistryAnswerKind::kDelete}) {
     const auto answers = records::ReadRegistryAnswers(environment_->store, kind);
     if (!answers.ok()) return answers.status();
     for (const records::RegistryAnswer& answer : *answers) {
-      Shard& shard = ShardOf(answer.key.id);
-      const base::MutexLock lock(&shard.mu);
+      Ledgers& ledgers = LedgersOf(answer.key.id);
+      const base::MutexLock lock(&ledgers.mu);
       if (kind == records::RegistryAnswerKind::kCreate) {
-        shard.creations.Restore(
+        ledgers.creations.Restore(
             {answer.key, answer.time, answer.sequence, {answer.model_id, true}});
       } else {
-        shard.deletions.Restore({answer.key, answer.time, answer.sequence, {}});
+        ledgers.deletions.Restore({answer.key, answer.time, answer.sequence, {}});
       }
     }
   }
   return absl::OkStatus();
 }
 
-}  // namespace backprop::session
+}  // namespace backprop::registry

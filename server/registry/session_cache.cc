@@ -1,23 +1,165 @@
-// Evicts models that were not used for a long time, and deletes expired ones.
-#include <string>
+#include "server/registry/session_cache.h"
+
+#include <xxhash.h>
+
+#include <algorithm>
 #include <utility>
-#include <vector>
 
-#include "server/base/mutex.h"
-#include "server/session/registry.h"
+#include "server/records/run_events.h"
+#include "server/session/errors.h"
+#include "server/session/loader.h"
 
-namespace backprop::session {
+namespace backprop::registry {
 
-// Called for a session that was added to the map: tracks its ttl.
-void Registry::Hold(Shard* shard, const std::shared_ptr<Session>& session) {
+SessionCache::Shard& SessionCache::ShardOf(absl::string_view id) {
+  return shards_[XXH3_64bits(id.data(), id.size()) % shards_.size()];
+}
+
+// While the store does not work, it is unknown which of the rejected changes it holds. A session in
+// memory can still be read then.
+bool SessionCache::Usable(const session::Session& session) const {
+  return !session.broken() || !environment_->store->health().ok();
+}
+
+std::optional<SessionPtr> SessionCache::FindResident(absl::string_view id) {
+  SessionPtr session;
+  {
+    Shard& shard = ShardOf(id);
+    const base::MutexLock lock(&shard.mu);
+    const auto it = shard.sessions.find(id);
+    if (it != shard.sessions.end()) session = it->second;
+  }
+  if (environment_->store == nullptr) return session;
+  if (session == nullptr || !Usable(*session)) return std::nullopt;
+  return session;
+}
+
+void SessionCache::Load(absl::string_view id, Found found) {
+  Shard& shard = ShardOf(id);
+  {
+    const base::MutexLock lock(&shard.mu);
+    const auto [load, is_new] = shard.loading.try_emplace(std::string(id));
+    load->second.push_back(std::move(found));
+    if (!is_new) return;
+  }
+  loaders_.Post(exec::Priority::kInteractive, [this, id = std::string(id)] { RunLoad(id); });
+}
+
+// The resident session if it is usable, else the stored model.
+MaybeSession SessionCache::ReadFromStore(const std::string& id) {
+  Shard& shard = ShardOf(id);
+  {
+    const base::MutexLock lock(&shard.mu);
+    const auto it = shard.sessions.find(id);
+    if (it != shard.sessions.end()) {
+      if (Usable(*it->second)) return it->second;
+      shard.sessions.erase(it);
+    }
+    if (shard.deleting.find(id) != shard.deleting.end()) return nullptr;
+  }
+  MaybeSession loaded = session::LoadSession(environment_, id);
+  if (!loaded.ok()) return loaded;
+  if (*loaded == nullptr) {  // it may have been created meanwhile
+    const base::MutexLock lock(&shard.mu);
+    const auto it = shard.sessions.find(id);
+    return it == shard.sessions.end() ? nullptr : it->second;
+  }
+  {
+    const base::MutexLock lock(&shard.mu);
+    shard.sessions.insert_or_assign(id, *loaded);
+    TrackExpiry(&shard, *loaded);
+  }
+  if (environment_->draining) {  // then Registry::Drain may not have seen it
+    (*loaded)->StopRun(records::StopReason::kServerShutdown, session::ShuttingDown());
+  }
+  return loaded;
+}
+
+// Calls the waiting callers until there are none. One that comes later finds the session resident.
+void SessionCache::RunLoad(const std::string& id) {
+  const MaybeSession loaded = ReadFromStore(id);
+  EvictBeyondLimit();
+  Shard& shard = ShardOf(id);
+  for (;;) {
+    std::vector<Found> waiting;
+    {
+      const base::MutexLock lock(&shard.mu);
+      const auto load = shard.loading.find(id);
+      waiting.swap(load->second);
+      if (waiting.empty()) {
+        shard.loading.erase(load);
+        break;
+      }
+    }
+    for (Found& found : waiting) found(loaded);
+  }
+}
+
+MaybeSession SessionCache::FindOrLoad(absl::string_view id) {
+  if (auto resident = FindResident(id); resident.has_value()) return *std::move(resident);
+  base::Mutex mu;
+  base::CondVar changed;
+  std::optional<MaybeSession> result;
+  Load(id, [&](MaybeSession found) {
+    const base::MutexLock lock(&mu);
+    result = std::move(found);
+    changed.NotifyAll();
+  });
+  const base::MutexLock lock(&mu);
+  changed.Wait(&mu, [&] { return result.has_value(); });
+  return *std::move(result);
+}
+
+SessionPtr SessionCache::Insert(const SessionPtr& session, absl::FunctionRef<void()> inserted) {
+  Shard& shard = ShardOf(session->info().id);
+  const base::MutexLock lock(&shard.mu);
+  const auto [it, is_new] = shard.sessions.try_emplace(session->info().id, session);
+  if (is_new) {
+    TrackExpiry(&shard, session);
+    inserted();
+  }
+  return it->second;
+}
+
+bool SessionCache::Remove(const SessionPtr& session, Removal removal) {
+  Shard& shard = ShardOf(session->info().id);
+  const base::MutexLock lock(&shard.mu);
+  const auto it = shard.sessions.find(session->info().id);
+  if (it == shard.sessions.end() || it->second != session) return false;
+  shard.sessions.erase(it);
+  if (removal == Removal::kUntilDeleted) ++shard.deleting[session->info().id];
+  return true;
+}
+
+void SessionCache::EndDeletion(const std::string& id) {
+  Shard& shard = ShardOf(id);
+  const base::MutexLock lock(&shard.mu);
+  const auto it = shard.deleting.find(id);
+  if (--it->second == 0) shard.deleting.erase(it);
+}
+
+bool SessionCache::Holds(absl::string_view id) {
+  Shard& shard = ShardOf(id);
+  const base::MutexLock lock(&shard.mu);
+  return shard.sessions.find(id) != shard.sessions.end();
+}
+
+bool SessionCache::IsDeleting(absl::string_view id) {
+  Shard& shard = ShardOf(id);
+  const base::MutexLock lock(&shard.mu);
+  return shard.deleting.find(id) != shard.deleting.end();
+}
+
+// Called for a session that was added.
+void SessionCache::TrackExpiry(Shard* shard, const SessionPtr& session) {
   if (!session->info().ttl.has_value()) return;
   shard->expiring.push_back(session);
   shard->unloaded_expiry.erase(session->info().id);
 }
 
-// Visits the shards in turn, a few models of each, until enough memory is free or the bound is
-// reached. A model that was used since its last visit is not evicted this time.
-void Registry::EvictBeyondLimit() {
+// Visits the shards in turn, a few sessions of each, until enough memory is free or the bound is
+// reached. A session that was used since its last visit is not evicted this time.
+void SessionCache::EvictBeyondLimit() {
   if (environment_->store == nullptr) return;
   constexpr int kMostLooks = 64;  // shards; a bound on the work of one caller for all
   for (int look = 0; look < kMostLooks && environment_->memory.models_exceed(); ++look) {
@@ -26,14 +168,14 @@ void Registry::EvictBeyondLimit() {
   }
 }
 
-std::vector<std::shared_ptr<Session>> Registry::EvictFrom(Shard* shard) {
-  constexpr int kMostModels = 64;
-  std::vector<std::shared_ptr<Session>> evicted;
+std::vector<SessionPtr> SessionCache::EvictFrom(Shard* shard) {
+  constexpr int kMostSessions = 64;
+  std::vector<SessionPtr> evicted;
   const base::MutexLock lock(&shard->mu);
-  auto it = shard->models.upper_bound(shard->eviction_cursor);
-  for (int look = 0; look < kMostModels && !shard->models.empty(); ++look) {
-    if (it == shard->models.end()) it = shard->models.begin();
-    const std::shared_ptr<Session>& session = it->second;
+  auto it = shard->sessions.upper_bound(shard->eviction_cursor);
+  for (int look = 0; look < kMostSessions && !shard->sessions.empty(); ++look) {
+    if (it == shard->sessions.end()) it = shard->sessions.begin();
+    const SessionPtr& session = it->second;
     shard->eviction_cursor = it->first;
     // There is no other reference, and none can be made while the lock is held.
     const bool idle = session.use_count() == 1 && !session->TakeTouched() && session->Evictable();
@@ -45,42 +187,43 @@ std::vector<std::shared_ptr<Session>> Registry::EvictFrom(Shard* shard) {
       shard->unloaded_expiry.insert_or_assign(it->first, *expires);
     }
     evicted.push_back(session);
-    it = shard->models.erase(it);
+    it = shard->sessions.erase(it);
   }
   return evicted;
 }
 
-int64_t Registry::ResumeParked() {
-  if (environment_->store == nullptr || !environment_->store->health().ok()) return 0;
-  int64_t resumed = 0;
-  for (const std::string& id : environment_->TakeParked()) {
-    // Loading a model resumes its run.
-    const auto session = FindOrLoad(id);
-    if (absl::IsUnavailable(session.status())) environment_->AddParked(id);  // failed again
-    resumed += session.ok() && *session != nullptr ? 1 : 0;
-  }
-  return resumed;
+void SessionCache::SetExpiry(absl::string_view id, absl::Time expires) {
+  Shard& shard = ShardOf(id);
+  const base::MutexLock lock(&shard.mu);
+  shard.unloaded_expiry.insert_or_assign(std::string(id), expires);
 }
 
-int64_t Registry::ExpireIdle() {
-  const absl::Time now = environment_->clock->Now();
-  std::vector<std::string> unloaded_expiry;
+std::optional<absl::Time> SessionCache::ExpiryOf(absl::string_view id) {
+  Shard& shard = ShardOf(id);
+  const base::MutexLock lock(&shard.mu);
+  const auto it = shard.unloaded_expiry.find(id);
+  if (it == shard.unloaded_expiry.end()) return std::nullopt;
+  return it->second;
+}
+
+std::vector<SessionPtr> SessionCache::FindExpired(absl::Time now) {
+  std::vector<std::string> unloaded;
   for (Shard& shard : shards_) {
     const base::MutexLock lock(&shard.mu);
     std::erase_if(shard.unloaded_expiry, [&](const auto& model) {
       if (model.second > now) return false;
-      unloaded_expiry.push_back(model.first);
+      unloaded.push_back(model.first);
       return true;
     });
   }
-  std::vector<std::shared_ptr<Session>> expired;
-  for (const std::string& id : unloaded_expiry) {
+  std::vector<SessionPtr> expired;
+  for (const std::string& id : unloaded) {
     auto session = FindOrLoad(id);
     if (session.ok() && *session != nullptr) expired.push_back(*std::move(session));
   }
   for (Shard& shard : shards_) {
     const base::MutexLock lock(&shard.mu);
-    std::erase_if(shard.expiring, [&](const std::weak_ptr<Session>& weak) {
+    std::erase_if(shard.expiring, [&](const std::weak_ptr<session::Session>& weak) {
       auto session = weak.lock();
       if (session == nullptr) return true;
       const auto expire_time = session->ExpireTime();
@@ -89,8 +232,36 @@ int64_t Registry::ExpireIdle() {
       return true;
     });
   }
-  for (const auto& session : expired) RemoveStored(session, {}, [](const absl::Status&) {});
-  return static_cast<int64_t>(expired.size());
+  return expired;
 }
 
-}  // namespace backprop::session
+std::vector<SessionPtr> SessionCache::All() {
+  std::vector<SessionPtr> all;
+  for (Shard& shard : shards_) {
+    const base::MutexLock lock(&shard.mu);
+    for (const auto& [id, session] : shard.sessions) all.push_back(session);
+  }
+  return all;
+}
+
+std::vector<SessionPtr> SessionCache::List(
+    absl::string_view after, size_t count,
+    absl::FunctionRef<bool(const session::Session&)> matches) {
+  std::vector<SessionPtr> list;
+  for (Shard& shard : shards_) {
+    const base::MutexLock lock(&shard.mu);
+    size_t taken = 0;
+    for (auto it = shard.sessions.upper_bound(after); it != shard.sessions.end() && taken < count;
+         ++it) {
+      if (!matches(*it->second)) continue;
+      list.push_back(it->second);
+      ++taken;
+    }
+  }
+  std::sort(list.begin(), list.end(),
+            [](const SessionPtr& a, const SessionPtr& b) { return a->info().id < b->info().id; });
+  if (list.size() > count) list.resize(count);
+  return list;
+}
+
+}  // namespace backprop::registry

@@ -1,4 +1,4 @@
-#include "server/session/registry.h"
+#include "server/registry/registry.h"
 
 #include <gtest/gtest.h>
 
@@ -16,11 +16,11 @@ using absl::StatusCode;
 
 TEST_F(RegistryTest, CreatesFindsAndDeletes) {
   auto session = Create("m");
-  EXPECT_EQ(*registry.Find("m"), session);
+  EXPECT_EQ(*FindIn(&registry, "m"), session);
   EXPECT_EQ(TryCreate("m").status().code(), StatusCode::kAlreadyExists);
-  EXPECT_EQ(registry.Find("other").status().code(), StatusCode::kNotFound);
+  EXPECT_EQ(FindIn(&registry, "other").status().code(), StatusCode::kNotFound);
   EXPECT_TRUE(Delete("m", {}).ok());
-  EXPECT_EQ(registry.Find("m").status().code(), StatusCode::kNotFound);
+  EXPECT_EQ(FindIn(&registry, "m").status().code(), StatusCode::kNotFound);
   EXPECT_EQ(Delete("m", {}).code(), StatusCode::kNotFound);
   EXPECT_EQ(registry.size(), 0);
 }
@@ -58,7 +58,7 @@ TEST_F(RegistryTest, ARetriedDeleteSucceedsAndSparesANewModel) {
   EXPECT_TRUE(Delete("m", {"d1", 1}).ok());
   Create("m");
   EXPECT_TRUE(Delete("m", {"d1", 1}).ok());
-  EXPECT_TRUE(registry.Find("m").ok());
+  EXPECT_TRUE(FindIn(&registry, "m").ok());
 }
 
 TEST_F(RegistryTest, ConcurrentRetriesCreateOneModel) {
@@ -146,7 +146,7 @@ TEST_F(RegistryTest, PagesHoldEveryModelOnceInOrder) {
   std::string after;
   for (;;) {
     const auto page = *registry.List(after, 10, {});
-    for (const auto& session : page) seen.push_back(session->info().id);
+    for (const auto& model : page) seen.push_back(model.info.id);
     if (page.size() < 10) break;
     after = seen.back();
   }
@@ -159,13 +159,13 @@ TEST_F(RegistryTest, AnUnusedModelExpiresAtItsTtlNotBefore) {
   Create("forever");
   clock.Advance(absl::Seconds(9));
   EXPECT_EQ(registry.ExpireIdle(), 0);
-  EXPECT_TRUE(registry.Find("m").ok()) << "which is a use";
+  EXPECT_TRUE(FindIn(&registry, "m").ok()) << "which is a use";
   clock.Advance(absl::Seconds(9));
   EXPECT_EQ(registry.ExpireIdle(), 0);
   clock.Advance(absl::Seconds(1));
   EXPECT_EQ(registry.ExpireIdle(), 1);
-  EXPECT_EQ(registry.Find("m").status().code(), StatusCode::kNotFound);
-  EXPECT_TRUE(registry.Find("forever").ok());
+  EXPECT_EQ(FindIn(&registry, "m").status().code(), StatusCode::kNotFound);
+  EXPECT_TRUE(FindIn(&registry, "forever").ok());
 }
 
 TEST_F(RegistryTest, AModelWithARunDoesNotExpire) {

@@ -392,7 +392,7 @@ TEST_F(DurabilityTest, ListingPagesThroughModelsThatAreNotLoaded) {
   std::vector<std::string> seen;
   for (;;) {
     const auto page = *server->registry.List(after, 10, {});
-    for (const auto& session : page) seen.push_back(session->info().id);
+    for (const auto& model : page) seen.push_back(model.info.id);
     if (page.size() < 10) break;
     after = seen.back();
   }
@@ -475,7 +475,7 @@ TEST_F(DurabilityTest, ADamagedModelIsQuarantined) {
     EXPECT_TRUE(Find("good").ok());
     const auto page = *server->registry.List("", 1, {});
     ASSERT_EQ(page.size(), 1u) << "a page does not end at a damaged model";
-    EXPECT_EQ(page[0]->info().id, "good");
+    EXPECT_EQ(page[0].info.id, "good");
   }
   EXPECT_EQ(Make("bad").status().code(), absl::StatusCode::kDataLoss) << "it is not overwritten";
   EXPECT_TRUE(DeleteModel("bad").ok());

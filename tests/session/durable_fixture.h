@@ -14,6 +14,7 @@
 #include "server/base/limits.h"
 #include "server/base/mutex.h"
 #include "server/exec/compute_pool.h"
+#include "server/records/tables.h"
 #include "server/store/memory_store.h"
 #include "tests/session/fixture.h"
 
@@ -40,7 +41,7 @@ struct Server {
   Environment environment;
   Datasets datasets{&environment, testing::TempDir()};
   Registry registry{&environment};
-  absl::StatusOr<Registry::Found> opened;
+  absl::StatusOr<Registry::Opened> opened;
 };
 
 // Holds commits while requested, and can reject them.
@@ -84,8 +85,27 @@ class HeldStore final : public store::Store {
     }
     kept_->Commit(std::move(batch), durability, std::move(chain), std::move(done));
   }
+  // From now on reads of one state wait.
+  void HoldReads(std::string uid_key) {
+    const base::MutexLock lock(&mu_);
+    held_state_ = std::move(uid_key);
+  }
+  void ReleaseReads() {
+    const base::MutexLock lock(&mu_);
+    held_state_.clear();
+    released_.NotifyAll();
+  }
+  int64_t states_read() const {
+    const base::MutexLock lock(&mu_);
+    return states_read_;
+  }
   absl::StatusOr<std::optional<std::string>> Get(const store::Table& table,
                                                  absl::string_view key) override {
+    if (table.number == records::kStates.number) {
+      const base::MutexLock lock(&mu_);
+      ++states_read_;
+      released_.Wait(&mu_, [&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) { return key != held_state_; });
+    }
     return kept_->Get(table, key);
   }
   absl::Status Scan(const store::Table& table, absl::string_view first, absl::string_view end,
@@ -107,6 +127,9 @@ class HeldStore final : public store::Store {
   store::Store* const kept_;
   mutable base::Mutex mu_;
   bool held_ ABSL_GUARDED_BY(mu_) = false;
+  base::CondVar released_;
+  std::string held_state_ ABSL_GUARDED_BY(mu_);
+  int64_t states_read_ ABSL_GUARDED_BY(mu_) = 0;
   std::vector<Commission> commits_ ABSL_GUARDED_BY(mu_);
 };
 
@@ -143,7 +166,7 @@ class DurableFixture : public SessionFixture {
     return waiter.Wait();
   }
   absl::StatusOr<std::shared_ptr<Session>> Find(const std::string& id) {
-    return server->registry.Find(id);
+    return FindIn(&server->registry, id);
   }
   absl::Status DeleteModel(const std::string& id, records::RequestKey key = {}) {
     Waiter<int> waiter;

@@ -10,14 +10,15 @@
 #include "server/base/clock.h"
 #include "server/base/mutex.h"
 #include "server/exec/compute_pool.h"
+#include "server/registry/registry.h"
 #include "server/session/datasets.h"
-#include "server/session/registry.h"
 #include "server/store/memory_store.h"
 #include "tests/engine/cases.h"
 #include "tests/notification.h"
 
 namespace backprop::session {
 
+using registry::Registry;
 using RunPtr = std::shared_ptr<Run>;
 
 class FakeClock final : public base::Clock {
@@ -56,6 +57,13 @@ class Waiter {
   Notification done_;
   absl::StatusOr<T> answer_;
 };
+
+// Finds a model, and waits until it is loaded.
+inline registry::MaybeSession FindIn(Registry* registry, const std::string& id) {
+  Waiter<registry::SessionPtr> waiter;
+  registry->Find(id, waiter.callback());
+  return waiter.Wait();
+}
 
 class SessionFixture : public testing::Test {
  protected:

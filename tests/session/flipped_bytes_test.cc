@@ -20,8 +20,8 @@
 #include "absl/strings/str_cat.h"
 #include "server/exec/compute_pool.h"
 #include "server/records/tables.h"
+#include "server/registry/registry.h"
 #include "server/session/datasets.h"
-#include "server/session/registry.h"
 #include "server/store/rocks_store.h"
 #include "tests/engine/cases.h"
 #include "tests/session/fixture.h"
@@ -133,7 +133,7 @@ std::map<std::string, std::string> Ask(Stored* stored) {
     return numbers;
   };
   for (const std::string id : {"plain", "logged"}) {
-    const auto session = stored->registry.Find(id);
+    const auto session = FindIn(&stored->registry, id);
     note(id, session.status(), session.ok() ? text(*(*session)->Read()) : "");
     if (!session.ok()) continue;
     const auto run = (*session)->FindRun(0);

@@ -356,7 +356,7 @@ TEST_F(SessionTest, DrainStopsRunsAndRefusesNewOnes) {
   EXPECT_EQ(WaitFor(run).stop_reason, records::StopReason::kServerShutdown);
   EXPECT_EQ(waiting.Wait().status().code(), StatusCode::kUnavailable);
   EXPECT_EQ(Train(session.get(), 1).status().code(), StatusCode::kUnavailable);
-  EXPECT_EQ(registry.Find("m").status().code(), StatusCode::kUnavailable);
+  EXPECT_EQ(FindIn(&registry, "m").status().code(), StatusCode::kUnavailable);
 }
 
 TEST_F(SessionTest, StoppingWhatDoesNotRunIsRefused) {

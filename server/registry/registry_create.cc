@@ -1,0 +1,211 @@
+// How a registry creates models.
+#include <random>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "server/base/limits.h"
+#include "server/base/mutex.h"
+#include "server/base/status.h"
+#include "server/codec/spec_codec.h"
+#include "server/engine/spec.h"
+#include "server/records/answer_records.h"
+#include "server/records/keys.h"
+#include "server/records/run_events.h"
+#include "server/records/tables.h"
+#include "server/registry/registry.h"
+#include "server/session/errors.h"
+#include "server/session/journal.h"
+
+namespace backprop::registry {
+namespace {
+
+// 128 random bits from the operating system, in hexadecimal.
+std::string UnguessableId() {
+  std::random_device device;
+  std::string id;
+  for (int i = 0; i < 4; ++i) absl::StrAppend(&id, absl::Hex(device(), absl::kZeroPad8));
+  return id;
+}
+
+absl::Status AlreadyExists(const std::string& id) {
+  return base::ReasonError(absl::StatusCode::kAlreadyExists,
+                           absl::StrCat("models/", id, ": exists already"),
+                           {"MODEL_EXISTS", {{"model", absl::StrCat("models/", id)}}});
+}
+
+bool IsOf(const session::Session& session, const records::RequestKey& key) {
+  return !key.id.empty() && session.created_by().id == key.id;
+}
+
+// Calls `done` when the creation of a session that exists is stored.
+void AnswerExisting(const SessionPtr& session, Registry::Created done) {
+  session->WhenStored([session, done = std::move(done)](const absl::Status& status) mutable {
+    if (!status.ok()) return done(session::NotStored(session->name(), status));
+    done(session);
+  });
+}
+
+}  // namespace
+
+// Sets the id, which is the same for all retries.
+absl::StatusOr<Registry::Reservation> Registry::Reserve(CreateArgs* args) {
+  Reservation reservation;
+  if (args->key.id.empty()) {
+    if (args->info.id.empty()) args->info.id = UnguessableId();
+    return reservation;
+  }
+  Ledgers& ledgers = LedgersOf(args->key.id);
+  const base::MutexLock lock(&ledgers.mu);
+  const absl::Time now = environment_->clock->Now();
+  const auto found = ledgers.creations.Find(args->key, now);
+  if (!found.ok()) return found.status();
+  if (*found == nullptr) {
+    if (args->info.id.empty()) args->info.id = UnguessableId();
+    reservation.time = now;
+    reservation.sequence = ledgers.creations.Record(args->key, now, {args->info.id, false});
+    return reservation;
+  }
+  reservation.done = (*found)->response.done;
+  reservation.time = (*found)->time;
+  reservation.sequence = (*found)->sequence;
+  args->info.id = (*found)->response.id;
+  return reservation;
+}
+
+void Registry::Create(CreateArgs args, Created done) {
+  if (environment_->draining) return done(session::ShuttingDown());
+  const auto reservation = Reserve(&args);
+  if (!reservation.ok()) return done(reservation.status());
+  if (environment_->restoring) return done(session::Restoring());
+  const std::string id = args.info.id;
+  if (const auto resident = cache_.FindResident(id); resident.has_value()) {
+    return CreateUnlessExists(std::move(args), *reservation, *resident, std::move(done));
+  }
+  const auto stored = catalogue_.Contains(id);
+  if (!stored.ok()) return done(stored.status());
+  if (!*stored && !cache_.Holds(id)) {
+    return CreateUnlessExists(std::move(args), *reservation, nullptr, std::move(done));
+  }
+  cache_.Load(id, [this, args = std::move(args), reservation = *reservation,
+                   done = std::move(done)](const MaybeSession& existing) mutable {
+    CreateUnlessExists(std::move(args), reservation, existing, std::move(done));
+  });
+}
+
+void Registry::CreateUnlessExists(CreateArgs args, const Reservation& reservation,
+                                  const MaybeSession& existing, Created done) {
+  if (!existing.ok()) return done(existing.status());
+  const bool is_ours = *existing != nullptr && IsOf(**existing, args.key);
+  if (is_ours) return AnswerExisting(*existing, std::move(done));
+  if (reservation.done) {
+    return done(session::ModelDeleted(absl::StrCat("models/", args.info.id)));
+  }
+  if (*existing != nullptr) return done(AlreadyExists(args.info.id));
+  CreateNew(std::move(args), reservation, std::move(done));
+}
+
+// Claims memory for a new model of `bytes` bytes. Until it is stored its values are in memory
+// twice. Without a store it cannot be evicted, so it must fit into the room for models.
+absl::StatusOr<session::MemoryBudget::Claim> Registry::AskForMemory(int64_t bytes,
+                                                                    const std::string& model) {
+  if (environment_->store != nullptr) return environment_->memory.AskForWork(bytes, model);
+  const absl::Status fits = environment_->memory.CheckModel(bytes + base::kSessionBytes, model);
+  if (!fits.ok()) return fits;
+  return session::MemoryBudget::Claim();
+}
+
+void Registry::CreateNew(CreateArgs args, const Reservation& reservation, Created done) {
+  const int64_t value_count = ValueCount(*args.network);
+  const absl::Status room = catalogue_.Reserve(value_count);
+  if (!room.ok()) return done(room);
+  const auto fail = [&](const absl::Status& status) {
+    catalogue_.Release(value_count);
+    done(status);
+  };
+  const int64_t bytes = value_count * engine::SizeOf(args.network->spec().data_type);
+  auto memory = AskForMemory(bytes, absl::StrCat("models/", args.info.id));
+  if (!memory.ok()) return fail(memory.status());
+  // After Reserve: a restore sets this, then looks for models.
+  if (environment_->restoring) return fail(session::Restoring());
+  auto initial = args.initial();
+  if (!initial.ok()) return fail(initial.status());
+  const bool stores = environment_->store != nullptr;
+  std::string spec;
+  if (stores) {
+    spec = codec::EncodeSpecRecord(args.network->spec(), args.info.class_names,
+                                   args.info.feature_names);
+  }
+  store::WriteBatch record = CreationRecord(args, reservation);
+  const records::RequestKey key = args.key;
+  const SessionPtr session = MakeSession(&args, *std::move(initial));
+  // Called before other threads can find the session, so that changes of it are stored later.
+  const auto store_it = [&] {
+    if (!stores) return;
+    session->StoreCreation(
+        std::move(spec), std::move(record),
+        [this, session = SessionPtr(session), key, memory = *std::move(memory),
+         done = std::exchange(done, nullptr)](const absl::Status& status) mutable {
+          memory = {};
+          if (status.ok()) {
+            SettleCreation(key, session->info().id);
+            done(session);
+            // Stored models can be evicted; this one can after its caller was answered.
+            session = nullptr;
+            return cache_.EvictBeyondLimit();
+          }
+          if (cache_.Remove(session, SessionCache::Removal::kNeverStored)) {
+            catalogue_.Release(ValueCount(session->network()));
+          }
+          session->StopRun(records::StopReason::kModelDeleted,
+                           session::ModelDeleted(session->name()));
+          done(session::NotStored(session->name(), status));
+        });
+  };
+  const SessionPtr resident = cache_.Insert(session, store_it);
+  if (resident != session) {  // another caller created it first
+    if (!IsOf(*resident, key)) return fail(AlreadyExists(resident->info().id));
+    catalogue_.Release(value_count);
+    return AnswerExisting(resident, std::move(done));
+  }
+  if (stores) return;
+  SettleCreation(key, session->info().id);
+  done(session);
+}
+
+SessionPtr Registry::MakeSession(CreateArgs* args, std::shared_ptr<engine::State> initial) {
+  session::SessionStart start;
+  start.info = std::move(args->info);
+  start.network = args->network;
+  start.created_at_step = initial->step;
+  start.state = std::move(initial);
+  start.create_time = environment_->clock->Now();
+  start.created_by = args->key;
+  start.uid = records::DrawUid();
+  if (environment_->store != nullptr) {
+    start.journal.emplace(environment_->store, start.uid, args->durability);
+  }
+  return std::make_shared<session::Session>(environment_, std::move(start));
+}
+
+// From now on a retry gets the model with that id, or MODEL_DELETED if it was deleted.
+void Registry::SettleCreation(const records::RequestKey& key, const std::string& id) {
+  if (key.id.empty()) return;
+  Ledgers& ledgers = LedgersOf(key.id);
+  const base::MutexLock lock(&ledgers.mu);
+  ledgers.creations.Update(key, {id, true});
+}
+
+// The same as a record of the store; empty if there is no store or no request id.
+store::WriteBatch Registry::CreationRecord(const CreateArgs& args, const Reservation& reservation) {
+  store::WriteBatch batch;
+  if (args.key.id.empty() || environment_->store == nullptr) return batch;
+  batch.Put(records::kRequests,
+            records::RegistryAnswerKey(
+                records::RegistryAnswerKind::kCreate, IndexOf(LedgersOf(args.key.id)),
+                session::RegistryLedger<Creation>::PlaceOf(reservation.sequence)),
+            records::EncodeRegistryAnswer(
+                {args.key, reservation.time, reservation.sequence, args.info.id}));
+  return batch;
+}
+
+}  // namespace backprop::registry
