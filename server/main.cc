@@ -29,9 +29,9 @@
 #include "server/ops/process_memory.h"
 #include "server/ops/system_limits.h"
 #include "server/records/tables.h"
+#include "server/registry/registry.h"
 #include "server/rpc/server.h"
 #include "server/session/datasets.h"
-#include "server/session/registry.h"
 #include "server/store/memory_store.h"
 #include "server/store/rocks_store.h"
 #include "server/transfer/backup.h"
@@ -88,7 +88,7 @@ int CheckHealth(const std::string& address) {
 // evicts models, resumes parked runs. More often: returns memory to the system.
 class Janitor {
  public:
-  Janitor(session::Registry* registry, session::Datasets* datasets, int64_t memory_limit)
+  Janitor(registry::Registry* registry, session::Datasets* datasets, int64_t memory_limit)
       : registry_(registry),
         datasets_(datasets),
         trimmer_(memory_limit),
@@ -126,7 +126,7 @@ class Janitor {
     }
   }
 
-  session::Registry* const registry_;
+  registry::Registry* const registry_;
   session::Datasets* const datasets_;
   ops::Trimmer trimmer_;  // used by thread_ only
   base::Mutex mu_;
@@ -227,7 +227,7 @@ absl::StatusOr<std::unique_ptr<store::Store>> OpenStore(const ops::Config& confi
   return store::OpenRocksStore(options);
 }
 
-void LogFound(const session::Registry::Found& found, const std::string& directory) {
+void LogFound(const registry::Registry::Opened& found, const std::string& directory) {
   if (directory.empty()) return;
   spdlog::info("{} holds {} models; {} runs resume", directory, found.models, found.runs);
   for (const std::string& id : found.damaged) {
@@ -271,7 +271,7 @@ int Serve(const ops::Config& config, const sigset_t& signals) {
   environment.on_warning = [](const std::string& line) {
     ops::LogLine("store", spdlog::level::warn, line);
   };
-  session::Registry registry(&environment);
+  registry::Registry registry(&environment);
   rpc::Context context{&environment, &registry, {}, {}, {}};
   if (spdlog::should_log(spdlog::level::debug)) context.observer = ops::LogCall;
   if (const auto opened = datasets.Open(); !opened.ok()) return Fail(opened.status());

@@ -15,6 +15,7 @@
 #include "server/registry/registry.h"
 #include "server/session/errors.h"
 #include "server/session/journal.h"
+#include "server/store/store.h"
 
 namespace backprop::registry {
 namespace {

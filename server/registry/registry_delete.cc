@@ -10,6 +10,7 @@
 #include "server/registry/registry.h"
 #include "server/session/errors.h"
 #include "server/session/journal.h"
+#include "server/store/store.h"
 
 namespace backprop::registry {
 

@@ -11,6 +11,7 @@
 #include "server/records/run_records.h"
 #include "server/records/tables.h"
 #include "server/registry/registry.h"
+#include "server/store/store.h"
 
 namespace backprop::registry {
 namespace {

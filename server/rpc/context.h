@@ -13,7 +13,7 @@
 #include "absl/time/time.h"
 #include "server/base/limits.h"
 #include "server/base/mutex.h"
-#include "server/session/registry.h"
+#include "server/registry/registry.h"
 #include "server/session/session.h"
 
 namespace backprop::rpc {
@@ -89,7 +89,7 @@ class OpenCalls {
 // The members are thread-safe or do not change while the server runs.
 struct Context {
   session::Environment* environment;
-  session::Registry* registry;
+  registry::Registry* registry;
   CallObserver observer;  // may be empty
   CallCounter calls;
   OpenCalls open_calls;

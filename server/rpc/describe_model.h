@@ -5,6 +5,7 @@
 #include "backprop/v1/model.pb.h"
 #include "server/codec/model_codec.h"
 #include "server/records/model_info.h"
+#include "server/registry/catalogue.h"
 #include "server/session/journal.h"
 #include "server/session/session.h"
 
@@ -17,6 +18,13 @@ inline void DescribeModel(const session::Session& session,
       {session.info(), session.network(), session.create_time(),
        session.journal() == nullptr ? records::Durability::kNone : session.journal()->durability(),
        session.ExpireTime(), activity.step, activity.active_run},
+      model);
+}
+
+inline void DescribeModel(const registry::Description& description, v1::Model* model) {
+  codec::EncodeModel(
+      {description.info, *description.network, description.create_time, description.durability,
+       description.expire_time, description.step, description.active_run},
       model);
 }
 

@@ -53,7 +53,7 @@ absl::StatusOr<Target> DecodeTarget(Context* context, UnaryCall* call, const cha
   if (!name.ok()) return name.status();
   auto key = RequestKeyOf(method, request.request_id(), request);
   if (!key.ok()) return key.status();
-  auto model = context->registry->Find(name->model);
+  auto model = context->registry->FindAndWait(name->model);
   if (!model.ok()) return model.status();
   target.model = *std::move(model);
   target.args = {name->id, *std::move(key), [call] { return call->cancelled(); }};

@@ -13,6 +13,7 @@
 #include "server/engine/network.h"
 #include "server/exec/compute_pool.h"
 #include "server/exec/strand.h"
+#include "server/registry/registry.h"
 #include "server/rpc/describe_model.h"
 #include "server/rpc/handlers.h"
 #include "server/session/errors.h"
@@ -23,11 +24,11 @@ namespace {
 // Operations to draw one parameter, approximately.
 constexpr int64_t kInitialCost = 50;
 
-absl::StatusOr<session::Registry::CreateArgs> DecodeCreate(const Context& context,
-                                                           const char* method,
-                                                           const v1::CreateModelRequest& request) {
+absl::StatusOr<registry::Registry::CreateArgs> DecodeCreate(const Context& context,
+                                                            const char* method,
+                                                            const v1::CreateModelRequest& request) {
   base::Fields fields;
-  session::Registry::CreateArgs args;
+  registry::Registry::CreateArgs args;
   auto key = RequestKeyOf(method, request.request_id(), request);
   if (!key.ok()) return key.status();
   args.key = *std::move(key);
@@ -119,15 +120,17 @@ void HandleListModels(Context* context, UnaryCall* call, const v1::ListModelsReq
   std::map<std::string, std::string> labels;
   codec::DecodeLabels(request.labels(), &labels, &fields);
   if (!fields.ok()) return call->Done(fields.status());
-  auto sessions = context->registry->List(request.page_token(), page_size + 1, labels);
-  if (!sessions.ok()) return call->Done(sessions.status());
-  call->Done(codec::EncodePage(
-      page_size, *sessions, context->limits(),
-      [](const auto& session) { return session->info().id; },
-      [](const auto& session, v1::Model* model) {
-        DescribeModel(*session, session->activity(), model);
-      },
-      response->mutable_models(), response->mutable_next_page_token()));
+  auto list = [=, labels = std::move(labels), &token = request.page_token()] {
+    const auto models = context->registry->List(token, page_size + 1, labels);
+    if (!models.ok()) return call->Done(models.status());
+    call->Done(codec::EncodePage(
+        page_size, *models, context->limits(), [](const auto& model) { return model.info.id; },
+        [](const auto& model, v1::Model* message) { DescribeModel(model, message); },
+        response->mutable_models(), response->mutable_next_page_token()));
+  };
+  if (context->environment->store == nullptr) return list();
+  // Reads a record of each model.
+  context->environment->pool->Post(exec::Priority::kInteractive, std::move(list));
 }
 
 void HandleDeleteModel(Context* context, UnaryCall* call, const v1::DeleteModelRequest& request,

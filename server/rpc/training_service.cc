@@ -19,7 +19,7 @@ absl::StatusOr<std::shared_ptr<session::Session>> FindModel(Context* context,
                                                             absl::string_view name) {
   const auto id = codec::ParseModelName(field, name);
   if (!id.ok()) return id.status();
-  return context->registry->Find(*id);
+  return context->registry->FindAndWait(*id);
 }
 
 absl::StatusOr<records::RequestKey> RequestKeyOf(const char* method, const std::string& request_id,

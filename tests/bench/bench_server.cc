@@ -88,7 +88,7 @@ int Serve(const std::string& data_dir, int64_t memory_limit) {
   environment.limits.memory_fixed_bytes = ops::kProcessBytes + store_bytes;
   session::Datasets datasets(&environment, data_dir);
   environment.datasets = &datasets;
-  session::Registry registry(&environment);
+  registry::Registry registry(&environment);
   if (const auto opened = datasets.Open(); !opened.ok()) return 1;
   if (const auto found = registry.Open(); !found.ok()) {
     std::fprintf(stderr, "%s\n", found.status().ToString().c_str());

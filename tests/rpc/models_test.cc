@@ -204,14 +204,14 @@ TEST_F(ModelsTest, APortOrSocketInUseIsRefusedWithAdvice) {
   exec::ComputePool pool(1);
   base::SystemClock clock;
   session::Environment environment{&pool, &clock, {}, {}, {}, {}, {}};
-  session::Registry registry(&environment);
+  registry::Registry registry(&environment);
   Context context{&environment, &registry, {}, {}, {}};
   const auto same_port = Server::Start({{server->address}, "", {}}, &context);
   EXPECT_NE(same_port.status().message().find("cannot listen there"), absl::string_view::npos);
   const std::string path = testing::TempDir() + "bp_models_test.sock";
   const auto first = Server::Start({{}, path, {}}, &context);
   ASSERT_TRUE(first.ok()) << first.status();
-  session::Registry other(&environment);
+  registry::Registry other(&environment);
   Context other_context{&environment, &other, {}, {}, {}};
   const auto second = Server::Start({{}, path, {}}, &other_context);
   EXPECT_NE(second.status().message().find("another server listens there"),

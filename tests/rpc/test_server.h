@@ -60,7 +60,7 @@ struct TestServer {
   std::unique_ptr<exec::ComputePool> pool;
   session::Environment environment;
   session::Datasets datasets;
-  session::Registry registry;
+  registry::Registry registry;
   Context context;
   std::unique_ptr<Server> server;
   std::string address;
