@@ -9,8 +9,8 @@
 #include "backprop/v1/training.pb.h"
 #include "backprop/v1/training_service.pb.h"
 #include "server/engine/network.h"
-#include "server/records/answer_records.h"
 #include "server/records/metrics.h"
+#include "server/records/response_records.h"
 #include "server/records/run_config.h"
 #include "server/records/run_events.h"
 

@@ -27,7 +27,7 @@ inline std::string BigEndian(Number number) {
 // Prefix of all keys of a model or dataset, except in tables models, datasets and runs.
 inline std::string UidKey(Uid uid) { return BigEndian(uid); }
 
-inline std::string AnswerKey(Uid uid, uint8_t place) {
+inline std::string ResponseKey(Uid uid, uint8_t place) {
   return UidKey(uid) + static_cast<char>(place);
 }
 
@@ -65,13 +65,13 @@ inline std::string DatasetRowsKey(Uid uid, int64_t first_row) {
   return UidKey(uid) + BigEndian(static_cast<uint64_t>(first_row));
 }
 
-enum class RegistryAnswerKind : char { kCreate = 'c', kDelete = 'd', kDeleteDataset = 'x' };
+enum class RegistryRequestKind : char { kCreate = 'c', kDelete = 'd', kDeleteDataset = 'x' };
 // Prefix of the keys of all responses of one kind.
-inline std::string RegistryAnswersKey(RegistryAnswerKind kind) {
+inline std::string RegistryResponsesKey(RegistryRequestKind kind) {
   return UidKey(Uid{0}) + static_cast<char>(kind);
 }
-inline std::string RegistryAnswerKey(RegistryAnswerKind kind, uint8_t shard, uint16_t place) {
-  return RegistryAnswersKey(kind) + static_cast<char>(shard) + BigEndian(place);
+inline std::string RegistryResponseKey(RegistryRequestKind kind, uint8_t shard, uint16_t place) {
+  return RegistryResponsesKey(kind) + static_cast<char>(shard) + BigEndian(place);
 }
 
 }  // namespace backprop::records

@@ -8,8 +8,8 @@
 #include "server/base/status.h"
 #include "server/codec/spec_codec.h"
 #include "server/engine/spec.h"
-#include "server/records/answer_records.h"
 #include "server/records/keys.h"
+#include "server/records/response_records.h"
 #include "server/records/run_events.h"
 #include "server/records/tables.h"
 #include "server/registry/registry.h"
@@ -39,7 +39,7 @@ bool IsOf(const session::Session& session, const records::RequestKey& key) {
 }
 
 // Calls `done` when the creation of a session that exists is stored.
-void AnswerExisting(const SessionPtr& session, Registry::Created done) {
+void RespondExisting(const SessionPtr& session, Registry::Created done) {
   session->WhenStored([session, done = std::move(done)](const absl::Status& status) mutable {
     if (!status.ok()) return done(session::NotStored(session->name(), status));
     done(session);
@@ -97,7 +97,7 @@ void Registry::CreateUnlessExists(CreateArgs args, const Reservation& reservatio
                                   const MaybeSession& existing, Created done) {
   if (!existing.ok()) return done(existing.status());
   const bool is_ours = *existing != nullptr && IsOf(**existing, args.key);
-  if (is_ours) return AnswerExisting(*existing, std::move(done));
+  if (is_ours) return RespondExisting(*existing, std::move(done));
   if (reservation.done) {
     return done(session::ModelDeleted(absl::StrCat("models/", args.info.id)));
   }
@@ -166,7 +166,7 @@ void Registry::CreateNew(CreateArgs args, const Reservation& reservation, Create
   if (resident != session) {  // another caller created it first
     if (!IsOf(*resident, key)) return fail(AlreadyExists(resident->info().id));
     catalogue_.Release(value_count);
-    return AnswerExisting(resident, std::move(done));
+    return RespondExisting(resident, std::move(done));
   }
   if (stores) return;
   SettleCreation(key, session->info().id);
@@ -201,10 +201,10 @@ store::WriteBatch Registry::CreationRecord(const CreateArgs& args, const Reserva
   store::WriteBatch batch;
   if (args.key.id.empty() || environment_->store == nullptr) return batch;
   batch.Put(records::kRequests,
-            records::RegistryAnswerKey(
-                records::RegistryAnswerKind::kCreate, IndexOf(LedgersOf(args.key.id)),
+            records::RegistryResponseKey(
+                records::RegistryRequestKind::kCreate, IndexOf(LedgersOf(args.key.id)),
                 session::RegistryLedger<Creation>::PlaceOf(reservation.sequence)),
-            records::EncodeRegistryAnswer(
+            records::EncodeRegistryResponse(
                 {args.key, reservation.time, reservation.sequence, args.info.id}));
   return batch;
 }

@@ -3,9 +3,9 @@
 
 #include "absl/strings/str_cat.h"
 #include "server/base/mutex.h"
-#include "server/records/answer_records.h"
 #include "server/records/keys.h"
 #include "server/records/model_records.h"
+#include "server/records/response_records.h"
 #include "server/records/tables.h"
 #include "server/registry/registry.h"
 #include "server/session/errors.h"
@@ -18,7 +18,7 @@ void Registry::Delete(absl::string_view id, const records::RequestKey& key, Done
   if (environment_->draining) return done(session::ShuttingDown());
   const auto repeated = IsRepeatedDeletion(key);
   if (!repeated.ok()) return done(repeated.status());
-  if (*repeated) return AnswerRepeatedDeletion(std::move(done));
+  if (*repeated) return RespondToRepeatedDeletion(std::move(done));
   if (environment_->restoring) return done(session::Restoring());
   if (auto resident = cache_.FindResident(id); resident.has_value()) {
     return DeleteFound(std::string(id), key, *std::move(resident), std::move(done));
@@ -38,7 +38,7 @@ void Registry::DeleteFound(const std::string& id, const records::RequestKey& key
   }
   auto record = RecordDeletion(key);
   if (!record.ok()) return done(record.status());
-  if (!record->has_value()) return AnswerRepeatedDeletion(std::move(done));
+  if (!record->has_value()) return RespondToRepeatedDeletion(std::move(done));
   Done ended = [this, key, done = std::move(done)](const absl::Status& status) mutable {
     if (!status.ok()) DropDeletion(key);
     done(status);
@@ -114,10 +114,11 @@ absl::StatusOr<std::optional<store::WriteBatch>> Registry::RecordDeletion(
   if (!found.ok()) return found.status();
   if (*found != nullptr) return std::nullopt;
   const uint64_t sequence = ledgers.deletions.Record(key, now, {});
-  batch.Put(records::kRequests,
-            records::RegistryAnswerKey(records::RegistryAnswerKind::kDelete, IndexOf(ledgers),
-                                       session::RegistryLedger<std::monostate>::PlaceOf(sequence)),
-            records::EncodeRegistryAnswer({key, now, sequence, ""}));
+  batch.Put(
+      records::kRequests,
+      records::RegistryResponseKey(records::RegistryRequestKind::kDelete, IndexOf(ledgers),
+                                   session::RegistryLedger<std::monostate>::PlaceOf(sequence)),
+      records::EncodeRegistryResponse({key, now, sequence, ""}));
   return batch;
 }
 
@@ -129,7 +130,7 @@ void Registry::DropDeletion(const records::RequestKey& key) {
 }
 
 // A retry gets its response when the deletion, which was passed to the store earlier, is stored.
-void Registry::AnswerRepeatedDeletion(Done done) {
+void Registry::RespondToRepeatedDeletion(Done done) {
   if (environment_->store == nullptr) return done(absl::OkStatus());
   environment_->store->Commit({}, store::Durability::kSync, nullptr, std::move(done));
 }

@@ -5,9 +5,9 @@
 #include <vector>
 
 #include "server/base/mutex.h"
-#include "server/records/answer_records.h"
 #include "server/records/keys.h"
 #include "server/records/model_records.h"
+#include "server/records/response_records.h"
 #include "server/records/run_records.h"
 #include "server/records/tables.h"
 #include "server/registry/registry.h"
@@ -91,17 +91,17 @@ absl::Status Registry::OpenLedgers() {
     ledgers.deletions.Clear();
   }
   for (const auto kind :
-       {records::RegistryAnswerKind::kCreate, records::RegistryAnswerKind::kDelete}) {
-    const auto answers = records::ReadRegistryAnswers(environment_->store, kind);
-    if (!answers.ok()) return answers.status();
-    for (const records::RegistryAnswer& answer : *answers) {
-      Ledgers& ledgers = LedgersOf(answer.key.id);
+       {records::RegistryRequestKind::kCreate, records::RegistryRequestKind::kDelete}) {
+    const auto responses = records::ReadRegistryResponses(environment_->store, kind);
+    if (!responses.ok()) return responses.status();
+    for (const records::RegistryResponse& response : *responses) {
+      Ledgers& ledgers = LedgersOf(response.key.id);
       const base::MutexLock lock(&ledgers.mu);
-      if (kind == records::RegistryAnswerKind::kCreate) {
+      if (kind == records::RegistryRequestKind::kCreate) {
         ledgers.creations.Restore(
-            {answer.key, answer.time, answer.sequence, {answer.model_id, true}});
+            {response.key, response.time, response.sequence, {response.model_id, true}});
       } else {
-        ledgers.deletions.Restore({answer.key, answer.time, answer.sequence, {}});
+        ledgers.deletions.Restore({response.key, response.time, response.sequence, {}});
       }
     }
   }

@@ -9,8 +9,8 @@
 #include "server/engine/step.h"
 #include "server/exec/compute_pool.h"
 #include "server/exec/strand.h"
-#include "server/records/answer_records.h"
 #include "server/records/metrics.h"
+#include "server/records/response_records.h"
 #include "server/rpc/handlers.h"
 #include "server/session/errors.h"
 

@@ -14,7 +14,7 @@
 #include "absl/time/clock.h"
 #include "backprop/v1/training_service.pb.h"
 #include "server/base/mutex.h"
-#include "server/records/answer_records.h"
+#include "server/records/response_records.h"
 #include "server/rpc/context.h"
 #include "server/rpc/incoming.h"
 #include "server/session/session.h"

@@ -7,7 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "server/base/status.h"
 #include "server/exec/compute_pool.h"
-#include "server/records/answer_records.h"
+#include "server/records/response_records.h"
 #include "server/records/run_records.h"
 #include "server/records/tables.h"
 #include "server/session/errors.h"
@@ -49,14 +49,14 @@ absl::StatusOr<int64_t> Datasets::Open() {
   };
   absl::Status scanned = archive()->Scan(records::kDatasets, "", "", visit);
   if (!scanned.ok()) return scanned;
-  const auto answers =
-      records::ReadRegistryAnswers(archive(), records::RegistryAnswerKind::kDeleteDataset);
-  if (!answers.ok()) return answers.status();
+  const auto responses =
+      records::ReadRegistryResponses(archive(), records::RegistryRequestKind::kDeleteDataset);
+  if (!responses.ok()) return responses.status();
   const base::MutexLock lock(&mu_);
   entries_ = std::move(found);
   deletions_.Clear();  // a restore has replaced the store
-  for (const records::RegistryAnswer& answer : *answers) {
-    deletions_.Restore({answer.key, answer.time, answer.sequence, {}});
+  for (const records::RegistryResponse& response : *responses) {
+    deletions_.Restore({response.key, response.time, response.sequence, {}});
   }
   return static_cast<int64_t>(entries_.size());
 }
@@ -272,9 +272,9 @@ absl::Status Datasets::RecordDeletion(const records::RequestKey& key, store::Wri
   if (!found.ok()) return found.status();
   const uint64_t sequence = deletions_.Record(key, now, {});
   batch->Put(records::kRequests,
-             records::RegistryAnswerKey(records::RegistryAnswerKind::kDeleteDataset, 0,
-                                        RegistryLedger<std::monostate>::PlaceOf(sequence)),
-             records::EncodeRegistryAnswer({key, now, sequence, ""}));
+             records::RegistryResponseKey(records::RegistryRequestKind::kDeleteDataset, 0,
+                                          RegistryLedger<std::monostate>::PlaceOf(sequence)),
+             records::EncodeRegistryResponse({key, now, sequence, ""}));
   return absl::OkStatus();
 }
 

@@ -3,9 +3,9 @@
 #include <utility>
 #include <variant>
 
-#include "server/records/answer_records.h"
 #include "server/records/checkpoint.h"
 #include "server/records/model_records.h"
+#include "server/records/response_records.h"
 #include "server/records/tables.h"
 
 namespace backprop::session {
@@ -17,16 +17,16 @@ constexpr int64_t kMostLoggedSteps = 256;
 constexpr int64_t kMostLoggedStates = 4;
 
 // The record names a run by its number.
-records::StoredAnswer RecordOf(const KeyedAnswer& keyed) {
-  records::StoredAnswer stored{keyed.key, keyed.time, keyed.sequence, {}};
-  if (const auto* step = std::get_if<records::StepOutcome>(&keyed.answer)) {
-    stored.answer = *step;
-  } else if (const auto* edited = std::get_if<int64_t>(&keyed.answer)) {
-    stored.answer = *edited;
-  } else if (const auto* checkpoint = std::get_if<records::CheckpointPtr>(&keyed.answer)) {
-    stored.answer = *checkpoint;
+records::StoredResponse RecordOf(const RecordedResponse& keyed) {
+  records::StoredResponse stored{keyed.key, keyed.time, keyed.sequence, {}};
+  if (const auto* step = std::get_if<records::StepOutcome>(&keyed.response)) {
+    stored.response = *step;
+  } else if (const auto* edited = std::get_if<int64_t>(&keyed.response)) {
+    stored.response = *edited;
+  } else if (const auto* checkpoint = std::get_if<records::CheckpointPtr>(&keyed.response)) {
+    stored.response = *checkpoint;
   } else {
-    stored.answer = records::RunNumber{std::get<RunAnswer>(keyed.answer).number};
+    stored.response = records::RunNumber{std::get<RunResponse>(keyed.response).number};
   }
   return stored;
 }
@@ -34,32 +34,32 @@ records::StoredAnswer RecordOf(const KeyedAnswer& keyed) {
 }  // namespace
 
 void Journal::Step(const engine::State& next, const records::StepInput& work,
-                   const KeyedAnswer& answer, Done done) {
+                   const RecordedResponse& response, Done done) {
   const auto state_bytes = static_cast<int64_t>(next.values.size_bytes());
   const int64_t work_bytes = records::BytesOf(work);
   const bool log = work_bytes < state_bytes && logged_steps_ < kMostLoggedSteps &&
                    logged_bytes_ + work_bytes <= kMostLoggedStates * state_bytes;
-  if (!log) return State(next, answer, std::move(done));
+  if (!log) return State(next, response, std::move(done));
   store::WriteBatch batch;
   batch.Put(records::kLog, records::LoggedStepKey(uid_, next.step),
             records::EncodeLoggedStep(work));
   ++logged_steps_;
   logged_bytes_ += work_bytes;
   last_logged_ = next.step;
-  AddAnswer(answer, &batch);
+  AddResponse(response, &batch);
   Commit(std::move(batch), std::move(done));
 }
 
-void Journal::State(const engine::State& next, const KeyedAnswer& answer, Done done) {
+void Journal::State(const engine::State& next, const RecordedResponse& response, Done done) {
   store::WriteBatch batch;
   AddState(next, &batch);
-  AddAnswer(answer, &batch);
+  AddResponse(response, &batch);
   Commit(std::move(batch), std::move(done));
 }
 
-void Journal::Answer(const KeyedAnswer& answer, Done done) {
+void Journal::Response(const RecordedResponse& response, Done done) {
   store::WriteBatch batch;
-  AddAnswer(answer, &batch);
+  AddResponse(response, &batch);
   Commit(std::move(batch), std::move(done));
 }
 
@@ -71,10 +71,11 @@ void Journal::AddState(const engine::State& next, store::WriteBatch* batch) {
   logged_bytes_ = 0;
 }
 
-void Journal::AddAnswer(const KeyedAnswer& answer, store::WriteBatch* batch) {
-  if (answer.key.id.empty()) return;
-  batch->Put(records::kRequests, records::AnswerKey(uid_, ModelLedger::PlaceOf(answer.sequence)),
-             records::EncodeAnswer(RecordOf(answer)));
+void Journal::AddResponse(const RecordedResponse& response, store::WriteBatch* batch) {
+  if (response.key.id.empty()) return;
+  batch->Put(records::kRequests,
+             records::ResponseKey(uid_, ModelLedger::PlaceOf(response.sequence)),
+             records::EncodeResponse(RecordOf(response)));
 }
 
 void Journal::AddDeletion(size_t responses, int64_t run, store::WriteBatch* batch) {
@@ -88,7 +89,7 @@ void Journal::AddDeletion(size_t responses, int64_t run, store::WriteBatch* batc
     batch->Delete(records::kLog, records::LoggedStepKey(uid_, last_logged_ - logged_steps_ + 1));
   }
   for (size_t place = 0; place < responses; ++place) {
-    batch->Delete(records::kRequests, records::AnswerKey(uid_, static_cast<uint8_t>(place)));
+    batch->Delete(records::kRequests, records::ResponseKey(uid_, static_cast<uint8_t>(place)));
   }
   for (const records::RunPart part : records::kRunParts) {
     batch->Delete(records::kRuns, records::RunKey(uid_, part));

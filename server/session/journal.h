@@ -12,7 +12,7 @@
 #include "server/engine/network.h"
 #include "server/records/keys.h"
 #include "server/records/row_records.h"
-#include "server/session/answer.h"
+#include "server/session/recorded_response.h"
 #include "server/store/store.h"
 
 namespace backprop::session {
@@ -40,19 +40,19 @@ class Journal {
 
   // Stores a step: the next state or the work that produced it, whichever is smaller. Stores the
   // state if the log is so long that loading the model would be slow.
-  void Step(const engine::State& next, const records::StepInput& work, const KeyedAnswer& answer,
-            Done done);
+  void Step(const engine::State& next, const records::StepInput& work,
+            const RecordedResponse& response, Done done);
 
   // Stores a state that is not the result of a logged step.
-  void State(const engine::State& next, const KeyedAnswer& answer, Done done);
+  void State(const engine::State& next, const RecordedResponse& response, Done done);
 
   // Stores a response, or (without a key) nothing. `done` is called when all earlier changes are
   // stored.
-  void Answer(const KeyedAnswer& answer, Done done);
+  void Response(const RecordedResponse& response, Done done);
 
   // Add to `batch`, which the caller commits, what the functions above would write.
   void AddState(const engine::State& next, store::WriteBatch* batch);
-  void AddAnswer(const KeyedAnswer& answer, store::WriteBatch* batch);
+  void AddResponse(const RecordedResponse& response, store::WriteBatch* batch);
   // Adds the deletion of all records of the model, except its entry in table models and its
   // checkpoints. `responses`: ModelLedger::places(). `run`: the number of a run whose rows are
   // stored, or 0.

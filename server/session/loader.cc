@@ -13,12 +13,12 @@
 #include "server/engine/network.h"
 #include "server/engine/step.h"
 #include "server/engine/workspace.h"
-#include "server/records/answer_records.h"
 #include "server/records/checkpoint.h"
 #include "server/records/frame.h"
 #include "server/records/keys.h"
 #include "server/records/model_records.h"
 #include "server/records/request_key.h"
+#include "server/records/response_records.h"
 #include "server/records/row_records.h"
 #include "server/records/run_events.h"
 #include "server/records/run_records.h"
@@ -46,7 +46,7 @@ class Loader {
     using Part = absl::Status (Loader::*)();
     absl::Status read = ReadModel(*model);
     for (const Part part : {&Loader::ReadState, &Loader::ReplayLog, &Loader::ReadFinishedRun,
-                            &Loader::ReadRun, &Loader::ReadAnswers, &Loader::ReadCheckpoints}) {
+                            &Loader::ReadRun, &Loader::ReadResponses, &Loader::ReadCheckpoints}) {
       if (read.ok()) read = (this->*part)();
     }
     if (!read.ok()) return read;
@@ -210,41 +210,41 @@ class Loader {
     return absl::OkStatus();
   }
 
-  absl::Status ReadAnswers() {
-    std::vector<records::StoredAnswer> answers;
+  absl::Status ReadResponses() {
+    std::vector<records::StoredResponse> responses;
     absl::Status status;
     const std::string prefix = records::UidKey(uid_);
     absl::Status scanned = store()->Scan(records::kRequests, prefix, store::EndOfPrefix(prefix),
                                          [&](absl::string_view, absl::string_view value) {
-                                           auto answer = records::DecodeAnswer(value, name_);
-                                           if (!answer.ok()) {
-                                             status = answer.status();
+                                           auto response = records::DecodeResponse(value, name_);
+                                           if (!response.ok()) {
+                                             status = response.status();
                                              return false;
                                            }
-                                           answers.push_back(*std::move(answer));
+                                           responses.push_back(*std::move(response));
                                            return true;
                                          });
     if (!scanned.ok()) return scanned;
     if (!status.ok()) return status;
-    std::sort(answers.begin(), answers.end(),
+    std::sort(responses.begin(), responses.end(),
               [](const auto& a, const auto& b) { return a.sequence < b.sequence; });
-    for (const records::StoredAnswer& stored : answers) {
-      start_.answers.push_back({stored.key, stored.time, AnswerOf(stored), stored.sequence});
+    for (const records::StoredResponse& stored : responses) {
+      start_.responses.push_back({stored.key, stored.time, ResponseOf(stored), stored.sequence});
     }
     return absl::OkStatus();
   }
 
   // A response with the run that the record names, if it is still known.
-  Answer AnswerOf(const records::StoredAnswer& stored) const {
-    if (const auto* step = std::get_if<records::StepOutcome>(&stored.answer)) return *step;
-    if (const auto* edited = std::get_if<int64_t>(&stored.answer)) return *edited;
-    if (const auto* checkpoint = std::get_if<records::CheckpointPtr>(&stored.answer))
+  MutationResponse ResponseOf(const records::StoredResponse& stored) const {
+    if (const auto* step = std::get_if<records::StepOutcome>(&stored.response)) return *step;
+    if (const auto* edited = std::get_if<int64_t>(&stored.response)) return *edited;
+    if (const auto* checkpoint = std::get_if<records::CheckpointPtr>(&stored.response))
       return *checkpoint;
-    RunAnswer answer{std::get<records::RunNumber>(stored.answer).number, nullptr};
+    RunResponse response{std::get<records::RunNumber>(stored.response).number, nullptr};
     for (const auto& run : {start_.latest_run, resume_.has_value() ? resume_->run : nullptr}) {
-      if (run != nullptr && run->number() == answer.number) answer.run = run;
+      if (run != nullptr && run->number() == response.number) response.run = run;
     }
-    return answer;
+    return response;
   }
 
   absl::Status ReadCheckpoints() {

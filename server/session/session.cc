@@ -24,8 +24,8 @@ constexpr int64_t kKeptWorkspaceBytes = int64_t{4} << 20;
 constexpr int64_t kOptimizerCost = 20;
 
 // Memory that a remembered response refers to.
-int64_t ReferencedBytes(const Answer& answer) {
-  const auto* run = std::get_if<RunAnswer>(&answer);
+int64_t ReferencedBytes(const MutationResponse& response) {
+  const auto* run = std::get_if<RunResponse>(&response);
   return run != nullptr && run->run != nullptr ? run->run->MemoryBytes() : 0;
 }
 
@@ -58,10 +58,10 @@ Session::Session(Environment* environment, SessionStart start)
       unfinished_(std::move(start.unfinished)),
       checkpoints_(std::move(start.checkpoints)),
       memory_(environment->memory.CountModel(MemoryBytes())) {
-  for (KeyedAnswer& recorded : start.answers) {
-    const int64_t bytes = ReferencedBytes(recorded.answer);
+  for (RecordedResponse& recorded : start.responses) {
+    const int64_t bytes = ReferencedBytes(recorded.response);
     Ledger().Restore({std::move(recorded.key), recorded.time, recorded.sequence,
-                      std::move(recorded.answer), bytes});
+                      std::move(recorded.response), bytes});
   }
   CountMemory();
 }
@@ -118,12 +118,12 @@ ModelLedger& Session::Ledger() {
   return *ledger_;
 }
 
-KeyedAnswer Session::Remember(KeyedAnswer answer) {
-  if (answer.key.id.empty()) return answer;
-  answer.sequence =
-      Ledger().Record(answer.key, answer.time, answer.answer, ReferencedBytes(answer.answer));
+RecordedResponse Session::Remember(RecordedResponse recorded) {
+  if (recorded.key.id.empty()) return recorded;
+  recorded.sequence = Ledger().Record(recorded.key, recorded.time, recorded.response,
+                                      ReferencedBytes(recorded.response));
   CountMemory();
-  return answer;
+  return recorded;
 }
 
 absl::Status Session::CheckOpen(const IsCancelled& cancelled) const {
@@ -147,7 +147,7 @@ absl::Status Session::CheckMutable(const IsCancelled& cancelled,
 void Session::WhenStored(store::Store::Done done) {
   {
     const base::MutexLock lock(&mu_);
-    if (journal_.has_value()) return journal_->Answer({}, std::move(done));
+    if (journal_.has_value()) return journal_->Response({}, std::move(done));
   }
   done(absl::OkStatus());
 }
@@ -189,9 +189,9 @@ void Session::DoStep(StepArgs& args, Callback<records::StepOutcome> done) {
     const base::MutexLock lock(&mu_);
     if (TryLater(args, done, &Session::DoStep)) return;
   }
-  if (!begin.ok()) return AnswerWhenStored<records::StepOutcome>(begin.status(), std::move(done));
+  if (!begin.ok()) return RespondWhenStored<records::StepOutcome>(begin.status(), std::move(done));
   if (const auto* recorded = std::get_if<records::StepOutcome>(&*begin)) {
-    return AnswerWhenStored<records::StepOutcome>(*recorded, std::move(done));
+    return RespondWhenStored<records::StepOutcome>(*recorded, std::move(done));
   }
   int64_t bytes = ChangeBytes();
   if (const auto* batch = std::get_if<engine::Dataset>(&args.work)) {
@@ -234,9 +234,9 @@ void Session::DoEdit(EditArgs& args, Callback<int64_t> done) {
     const base::MutexLock lock(&mu_);
     if (TryLater(args, done, &Session::DoEdit)) return;
   }
-  if (!begin.ok()) return AnswerWhenStored<int64_t>(begin.status(), std::move(done));
+  if (!begin.ok()) return RespondWhenStored<int64_t>(begin.status(), std::move(done));
   if (const auto* recorded = std::get_if<int64_t>(&*begin)) {
-    return AnswerWhenStored<int64_t>(*recorded, std::move(done));
+    return RespondWhenStored<int64_t>(*recorded, std::move(done));
   }
   const absl::Status fits = CountUntilDone(ChangeBytes(), "a change", &done);
   if (!fits.ok()) return done(fits);

@@ -22,20 +22,20 @@
 #include "server/engine/network.h"
 #include "server/exec/lent_threads.h"
 #include "server/exec/strand.h"
-#include "server/records/answer_records.h"
 #include "server/records/checkpoint.h"
 #include "server/records/keys.h"
 #include "server/records/model_info.h"
 #include "server/records/request_key.h"
+#include "server/records/response_records.h"
 #include "server/records/row_records.h"
 #include "server/records/run_config.h"
 #include "server/records/run_events.h"
 #include "server/records/trainer_mark.h"
 #include "server/records/unfinished_epoch.h"
-#include "server/session/answer.h"
 #include "server/session/checkpoints.h"
 #include "server/session/environment.h"
 #include "server/session/journal.h"
+#include "server/session/recorded_response.h"
 #include "server/session/rows_in_use.h"
 #include "server/session/run.h"
 #include "server/session/trainer.h"
@@ -58,9 +58,10 @@ struct SessionStart {
   absl::Time create_time;
   records::RequestKey created_by;
   int64_t created_at_step = 0;
-  std::optional<Journal> journal;         // unset: the model is only in memory
-  std::vector<KeyedAnswer> answers = {};  // remembered responses, in the order of their numbers
-  std::shared_ptr<Run> latest_run = {};   // the last one that has ended
+  std::optional<Journal> journal;  // unset: the model is only in memory
+  std::vector<RecordedResponse> responses =
+      {};                                // remembered responses, in the order of their numbers
+  std::shared_ptr<Run> latest_run = {};  // the last one that has ended
   records::UnfinishedEpochPtr unfinished = {};  // the epoch that it left unfinished
   int64_t run_count = 0;
   Checkpoints checkpoints = {};
@@ -235,11 +236,11 @@ class Session : public std::enable_shared_from_this<Session> {
 
   // The remembered response if the request is a retry; nothing if it is new.
   template <class T>
-  absl::StatusOr<std::optional<T>> RecordedAnswer(const records::RequestKey& key) const
+  absl::StatusOr<std::optional<T>> FindResponse(const records::RequestKey& key) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  // Records a response with a request id. RecordedAnswer() must have returned nothing since the
+  // Records a response with a request id. FindResponse() must have returned nothing since the
   // lock was acquired. Returns the response with its number.
-  KeyedAnswer Remember(KeyedAnswer answer) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  RecordedResponse Remember(RecordedResponse recorded) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   ModelLedger& Ledger() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   int64_t FixedBytes() const;
   void CountMemory() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
@@ -260,18 +261,18 @@ class Session : public std::enable_shared_from_this<Session> {
   // null.
   template <class T>
   void Commit(const records::RequestKey& key, StatePtr next, const records::StepInput* work,
-              const T& answer, Callback<T> done);
+              const T& response, Callback<T> done);
   // Stores records other than the state, and calls `done` when they are stored. Without a journal,
   // `undo` is called under the lock if the archive rejects the change.
   template <class T>
-  void CommitRecords(store::WriteBatch batch, const records::RequestKey& key, const T& answer,
+  void CommitRecords(store::WriteBatch batch, const records::RequestKey& key, const T& response,
                      absl::AnyInvocable<void()> undo, Callback<T> done)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void CommitToArchive(store::WriteBatch batch, store::Store::Done done)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // Calls `done` with an earlier decision when the changes that led to it are stored.
   template <class T>
-  void AnswerWhenStored(absl::StatusOr<T> answer, Callback<T> done);
+  void RespondWhenStored(absl::StatusOr<T> response, Callback<T> done);
 
   // Claims memory for a change until `done` is called. Small changes are not counted.
   template <class T>

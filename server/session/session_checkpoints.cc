@@ -55,7 +55,7 @@ absl::Status Session::CheckNewCheckpoint(const CheckpointArgs& args) const {
 absl::StatusOr<std::variant<records::CheckpointPtr, Session::StatePtr>> Session::BeginCheckpoint(
     const CheckpointArgs& args) const {
   const base::MutexLock lock(&mu_);
-  const auto recorded = RecordedAnswer<records::CheckpointPtr>(args.key);
+  const auto recorded = FindResponse<records::CheckpointPtr>(args.key);
   if (!recorded.ok()) return recorded.status();
   if (recorded->has_value()) return **recorded;
   const absl::Status status = CheckNewCheckpoint(args);
@@ -66,9 +66,10 @@ absl::StatusOr<std::variant<records::CheckpointPtr, Session::StatePtr>> Session:
 void Session::DoCreateCheckpoint(const CheckpointArgs& args,
                                  Callback<records::CheckpointPtr> done) {
   const auto begin = BeginCheckpoint(args);
-  if (!begin.ok()) return AnswerWhenStored<records::CheckpointPtr>(begin.status(), std::move(done));
+  if (!begin.ok())
+    return RespondWhenStored<records::CheckpointPtr>(begin.status(), std::move(done));
   if (const auto* recorded = std::get_if<records::CheckpointPtr>(&*begin)) {
-    return AnswerWhenStored<records::CheckpointPtr>(*recorded, std::move(done));
+    return RespondWhenStored<records::CheckpointPtr>(*recorded, std::move(done));
   }
   const StatePtr& state = std::get<StatePtr>(*begin);
   const absl::Status fits = CountUntilDone(StateBytes(), "a checkpoint", &done);
@@ -78,7 +79,7 @@ void Session::DoCreateCheckpoint(const CheckpointArgs& args,
   {
     const base::MutexLock lock(&mu_);
     // Again, because StopTraining may have recorded the same id meanwhile.
-    status = RecordedAnswer<records::CheckpointPtr>(args.key).status();
+    status = FindResponse<records::CheckpointPtr>(args.key).status();
     if (status.ok()) status = CheckOpen(args.cancelled);
     if (status.ok()) {
       records::Checkpoint checkpoint;
@@ -112,20 +113,20 @@ void Session::DeleteCheckpoint(CheckpointArgs args, Callback<int64_t> done) {
 }
 
 void Session::DoDeleteCheckpoint(const CheckpointArgs& args, Callback<int64_t> done) {
-  absl::StatusOr<int64_t> answer = 0;
+  absl::StatusOr<int64_t> response = 0;
   {
     const base::MutexLock lock(&mu_);
-    const auto recorded = RecordedAnswer<int64_t>(args.key);
+    const auto recorded = FindResponse<int64_t>(args.key);
     const absl::Status open = CheckOpen(args.cancelled);
     const records::CheckpointPtr checkpoint = checkpoints_.Find(args.id);
     if (!recorded.ok()) {
-      answer = recorded.status();
+      response = recorded.status();
     } else if (recorded->has_value()) {
-      answer = **recorded;
+      response = **recorded;
     } else if (!open.ok()) {
-      answer = open;
+      response = open;
     } else if (checkpoint == nullptr) {
-      answer = CheckpointNotFound(absl::StrCat(name(), "/checkpoints/", args.id));
+      response = CheckpointNotFound(absl::StrCat(name(), "/checkpoints/", args.id));
     } else {
       store::WriteBatch batch;
       checkpoints_.Remove(uid_, args.id, &batch);
@@ -135,7 +136,7 @@ void Session::DoDeleteCheckpoint(const CheckpointArgs& args, Callback<int64_t> d
       return;
     }
   }
-  AnswerWhenStored<int64_t>(std::move(answer), std::move(done));
+  RespondWhenStored<int64_t>(std::move(response), std::move(done));
 }
 
 void Session::RestoreCheckpoint(CheckpointArgs args, std::optional<int64_t> expected_step,

@@ -16,7 +16,7 @@
 namespace backprop::session {
 
 template <class T>
-absl::StatusOr<std::optional<T>> Session::RecordedAnswer(const records::RequestKey& key) const {
+absl::StatusOr<std::optional<T>> Session::FindResponse(const records::RequestKey& key) const {
   if (key.id.empty() || ledger_ == nullptr) return std::nullopt;
   const auto found = ledger_->Find(key, environment_->clock->Now());
   if (!found.ok()) return found.status();
@@ -30,7 +30,7 @@ absl::StatusOr<std::variant<T, Session::StatePtr>> Session::Begin(
     const records::RequestKey& key, const IsCancelled& cancelled,
     const std::optional<int64_t>& expected_step) {
   const base::MutexLock lock(&mu_);
-  const auto recorded = RecordedAnswer<T>(key);
+  const auto recorded = FindResponse<T>(key);
   if (!recorded.ok()) return recorded.status();
   if (recorded->has_value()) return **recorded;
   // Excluded operations are earlier, and must be made first.
@@ -57,15 +57,14 @@ absl::Status Session::CountUntilDone(int64_t bytes, const char* what, Callback<T
   if (bytes < base::kUncountedBytes) return absl::OkStatus();
   auto memory = environment_->memory.AskForWork(bytes, absl::StrCat(what, " of ", name()));
   if (!memory.ok()) return memory.status();
-  *done = [memory = *std::move(memory), done = std::move(*done)](absl::StatusOr<T> answer) mutable {
-    done(std::move(answer));
-  };
+  *done = [memory = *std::move(memory), done = std::move(*done)](
+              absl::StatusOr<T> response) mutable { done(std::move(response)); };
   return absl::OkStatus();
 }
 
 template <class T>
 void Session::Commit(const records::RequestKey& key, StatePtr next, const records::StepInput* work,
-                     const T& answer, Callback<T> done) {
+                     const T& response, Callback<T> done) {
   {
     const base::MutexLock lock(&mu_);
     if (closed_) {
@@ -73,11 +72,11 @@ void Session::Commit(const records::RequestKey& key, StatePtr next, const record
     } else {
       state_.swap(next);
       step_ = state_->step;
-      const KeyedAnswer keyed = Remember({key, environment_->clock->Now(), answer});
+      const RecordedResponse keyed = Remember({key, environment_->clock->Now(), response});
       if (journal_.has_value()) {
-        auto stored = [self = shared_from_this(), answer,
+        auto stored = [self = shared_from_this(), response,
                        done = std::move(done)](const absl::Status& status) mutable {
-          if (status.ok()) return done(answer);
+          if (status.ok()) return done(response);
           done(NotStored(self->name(), status));
         };
         if (work != nullptr) {
@@ -90,34 +89,35 @@ void Session::Commit(const records::RequestKey& key, StatePtr next, const record
     }
   }
   if (next == nullptr) return done(ModelDeleted(name()));
-  done(answer);
+  done(response);
 }
 
 template <class T>
 void Session::CommitRecords(store::WriteBatch batch, const records::RequestKey& key,
-                            const T& answer, absl::AnyInvocable<void()> undo, Callback<T> done) {
-  const KeyedAnswer keyed = Remember({key, environment_->clock->Now(), answer});
-  if (journal_.has_value()) journal_->AddAnswer(keyed, &batch);
-  CommitToArchive(std::move(batch), [self = shared_from_this(), key, answer, undo = std::move(undo),
-                                     done = std::move(done)](const absl::Status& status) mutable {
-    if (status.ok()) return done(answer);
-    {
-      const base::MutexLock lock(&self->mu_);
-      if (!self->journal_.has_value()) {
-        if (!key.id.empty()) self->ledger_->Drop(key);
-        undo();
-      }
-    }
-    done(NotStored(self->name(), status));
-  });
+                            const T& response, absl::AnyInvocable<void()> undo, Callback<T> done) {
+  const RecordedResponse keyed = Remember({key, environment_->clock->Now(), response});
+  if (journal_.has_value()) journal_->AddResponse(keyed, &batch);
+  CommitToArchive(std::move(batch),
+                  [self = shared_from_this(), key, response, undo = std::move(undo),
+                   done = std::move(done)](const absl::Status& status) mutable {
+                    if (status.ok()) return done(response);
+                    {
+                      const base::MutexLock lock(&self->mu_);
+                      if (!self->journal_.has_value()) {
+                        if (!key.id.empty()) self->ledger_->Drop(key);
+                        undo();
+                      }
+                    }
+                    done(NotStored(self->name(), status));
+                  });
 }
 
 template <class T>
-void Session::AnswerWhenStored(absl::StatusOr<T> answer, Callback<T> done) {
-  WhenStored([self = shared_from_this(), answer = std::move(answer),
+void Session::RespondWhenStored(absl::StatusOr<T> response, Callback<T> done) {
+  WhenStored([self = shared_from_this(), response = std::move(response),
               done = std::move(done)](const absl::Status& status) mutable {
     if (!status.ok()) return done(NotStored(self->name(), status));
-    done(std::move(answer));
+    done(std::move(response));
   });
 }
 

@@ -72,7 +72,7 @@ void Session::DoTrain(TrainArgs& args, Callback<std::shared_ptr<Run>> done) {
     PostSlice();
     return;
   }
-  AnswerWhenStored<std::shared_ptr<Run>>(std::move(run), std::move(done));
+  RespondWhenStored<std::shared_ptr<Run>>(std::move(run), std::move(done));
 }
 
 absl::StatusOr<std::shared_ptr<Run>> Session::FindRunOf(const records::RequestKey& key) const {
@@ -84,7 +84,7 @@ absl::StatusOr<std::shared_ptr<Run>> Session::LookUpRunOf(const records::Request
   const bool same = run_ != nullptr && !key.id.empty() && run_->key().id == key.id &&
                     run_->key().fingerprint == key.fingerprint;
   if (same) return run_;  // regardless of the age of the request
-  const auto recorded = RecordedAnswer<RunAnswer>(key);
+  const auto recorded = FindResponse<RunResponse>(key);
   if (!recorded.ok()) return recorded.status();
   if (!recorded->has_value()) return nullptr;
   if ((*recorded)->run == nullptr) return RunNotFound(name(), (*recorded)->number);
@@ -132,11 +132,11 @@ absl::StatusOr<std::shared_ptr<Run>> Session::StartRun(TrainArgs& args, store::W
   run_ = std::make_shared<Run>(absl::StrCat(name(), "/runs/", run_count_), run_count_,
                                ConfigFor(args), args.key, args.resumes && journal_.has_value());
   run_->SetOwned(args.owned);
-  const KeyedAnswer answer =
-      Remember({args.key, environment_->clock->Now(), RunAnswer{run_count_, run_}});
+  const RecordedResponse response =
+      Remember({args.key, environment_->clock->Now(), RunResponse{run_count_, run_}});
   if (journal_.has_value()) {
     AddRunRecords(args, batch);
-    journal_->AddAnswer(answer, batch);
+    journal_->AddResponse(response, batch);
   }
   trainer_ = std::make_unique<Trainer>(
       network_, run_, RunData{std::move(args.data.rows), std::move(args.validation.rows)}, state_,
@@ -300,7 +300,7 @@ void Session::StopTraining(int64_t number, const records::RequestKey& key,
   absl::StatusOr<std::shared_ptr<Run>> run = nullptr;
   {
     const base::MutexLock lock(&mu_);
-    const auto recorded = RecordedAnswer<RunAnswer>(key);
+    const auto recorded = FindResponse<RunResponse>(key);
     if (!recorded.ok()) {
       run = recorded.status();
     } else if (recorded->has_value()) {
@@ -317,10 +317,10 @@ void Session::StopTraining(int64_t number, const records::RequestKey& key,
     } else {
       run = run_;
       run_->RequestStop(records::StopReason::kStopped);
-      const KeyedAnswer answer =
-          Remember({key, environment_->clock->Now(), RunAnswer{run_->number(), run_}});
+      const RecordedResponse response =
+          Remember({key, environment_->clock->Now(), RunResponse{run_->number(), run_}});
       // It is stored before the end of the run, for which the caller waits.
-      if (journal_.has_value() && !key.id.empty()) journal_->Answer(answer, [](const auto&) {});
+      if (journal_.has_value() && !key.id.empty()) journal_->Response(response, [](const auto&) {});
     }
   }
   if (!run.ok()) {

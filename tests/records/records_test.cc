@@ -6,9 +6,9 @@
 #include <variant>
 
 #include "absl/time/time.h"
-#include "server/records/answer_records.h"
 #include "server/records/checkpoint_records.h"
 #include "server/records/keys.h"
+#include "server/records/response_records.h"
 #include "server/records/run_records.h"
 
 namespace backprop::records {
@@ -16,33 +16,34 @@ namespace {
 
 constexpr absl::Time kTime = absl::FromUnixSeconds(1'700'000'000);
 
-TEST(RecordsTest, AnAnswerOfEachKind) {
+TEST(RecordsTest, AResponseOfEachKind) {
   StepOutcome step;
   step.step = 3;
   step.result.rows = 20;
   step.result.gradient_norm = 0.5;
-  StoredAnswer stored{{"r", 1}, kTime, 9, step};
-  auto read = DecodeAnswer(EncodeAnswer(stored), "models/m");
+  StoredResponse stored{{"r", 1}, kTime, 9, step};
+  auto read = DecodeResponse(EncodeResponse(stored), "models/m");
   ASSERT_TRUE(read.ok()) << read.status();
   EXPECT_EQ(read->key.id, "r");
   EXPECT_EQ(read->key.fingerprint, 1u);
   EXPECT_EQ(read->time, kTime);
   EXPECT_EQ(read->sequence, 9u);
-  EXPECT_EQ(std::get<StepOutcome>(read->answer).step, 3);
-  EXPECT_EQ(std::get<StepOutcome>(read->answer).result.rows, 20);
-  EXPECT_EQ(std::get<StepOutcome>(read->answer).result.gradient_norm, 0.5);
+  EXPECT_EQ(std::get<StepOutcome>(read->response).step, 3);
+  EXPECT_EQ(std::get<StepOutcome>(read->response).result.rows, 20);
+  EXPECT_EQ(std::get<StepOutcome>(read->response).result.gradient_norm, 0.5);
 
-  stored.answer = int64_t{4};
-  EXPECT_EQ(std::get<int64_t>(DecodeAnswer(EncodeAnswer(stored), "models/m")->answer), 4);
-  stored.answer = RunNumber{5};
-  EXPECT_EQ(std::get<RunNumber>(DecodeAnswer(EncodeAnswer(stored), "models/m")->answer).number, 5);
+  stored.response = int64_t{4};
+  EXPECT_EQ(std::get<int64_t>(DecodeResponse(EncodeResponse(stored), "models/m")->response), 4);
+  stored.response = RunNumber{5};
+  EXPECT_EQ(
+      std::get<RunNumber>(DecodeResponse(EncodeResponse(stored), "models/m")->response).number, 5);
   Checkpoint checkpoint;
   checkpoint.id = "c";
   checkpoint.step = 6;
-  stored.answer = std::make_shared<const Checkpoint>(checkpoint);
-  read = DecodeAnswer(EncodeAnswer(stored), "models/m");
-  EXPECT_EQ(std::get<CheckpointPtr>(read->answer)->id, "c");
-  EXPECT_EQ(std::get<CheckpointPtr>(read->answer)->step, 6);
+  stored.response = std::make_shared<const Checkpoint>(checkpoint);
+  read = DecodeResponse(EncodeResponse(stored), "models/m");
+  EXPECT_EQ(std::get<CheckpointPtr>(read->response)->id, "c");
+  EXPECT_EQ(std::get<CheckpointPtr>(read->response)->step, 6);
 }
 
 TEST(RecordsTest, ACheckpoint) {

@@ -119,7 +119,7 @@ TEST_F(RegistryTest, WhatModelsRememberIsCountedToABound) {
   };
   steps(1);
   const int64_t one = environment.memory.models() - before;
-  EXPECT_GT(one, int64_t{sizeof(Answer)});
+  EXPECT_GT(one, int64_t{sizeof(MutationResponse)});
   constexpr int kWindow = int{base::kModelRequestWindow};
   steps(kWindow - 1);
   EXPECT_EQ(environment.memory.models() - before, kWindow * one);

@@ -264,13 +264,13 @@ TEST_F(DurabilityTest, ARequestIdThatIsUsedAgainIsRememberedAfterARestart) {
 
 // What is stored for a retry: the number of the request and, in the key, its place.
 TEST_F(DurabilityTest, EachRequestIsStoredOnceInThePlaceOfItsNumber) {
-  const auto stored = [&](records::RegistryAnswerKind kind) {
+  const auto stored = [&](records::RegistryRequestKind kind) {
     std::vector<uint64_t> sequences;
-    const std::string prefix = records::RegistryAnswersKey(kind);
+    const std::string prefix = records::RegistryResponsesKey(kind);
     EXPECT_TRUE(store
                     .Scan(records::kRequests, prefix, store::EndOfPrefix(prefix),
                           [&](absl::string_view key, absl::string_view value) {
-                            records::v1::RegistryAnswer record;
+                            records::v1::RegistryResponse record;
                             EXPECT_TRUE(records::Open(value, "", &record).ok());
                             EXPECT_EQ(key.substr(prefix.size() + 1),
                                       records::BigEndian(static_cast<uint16_t>(record.sequence())));
@@ -291,8 +291,8 @@ TEST_F(DurabilityTest, EachRequestIsStoredOnceInThePlaceOfItsNumber) {
     if (i == 1) Restart();
     clock.Advance(base::kRequestWindowAge);
   }
-  EXPECT_EQ(stored(records::RegistryAnswerKind::kCreate), (std::vector<uint64_t>{0, 1, 2}));
-  EXPECT_EQ(stored(records::RegistryAnswerKind::kDelete), (std::vector<uint64_t>{0, 1, 2}));
+  EXPECT_EQ(stored(records::RegistryRequestKind::kCreate), (std::vector<uint64_t>{0, 1, 2}));
+  EXPECT_EQ(stored(records::RegistryRequestKind::kDelete), (std::vector<uint64_t>{0, 1, 2}));
 }
 
 TEST_F(DurabilityTest, ADeletedModelLeavesNothing) {

@@ -1,6 +1,6 @@
 // Responses of a model's mutations, which retries of the same request receive again.
-#ifndef BACKPROP_SERVER_SESSION_ANSWER_H_
-#define BACKPROP_SERVER_SESSION_ANSWER_H_
+#ifndef BACKPROP_SERVER_SESSION_RECORDED_RESPONSE_H_
+#define BACKPROP_SERVER_SESSION_RECORDED_RESPONSE_H_
 
 #include <cstdint>
 #include <memory>
@@ -8,9 +8,9 @@
 
 #include "absl/time/time.h"
 #include "server/base/limits.h"
-#include "server/records/answer_records.h"
 #include "server/records/checkpoint.h"
 #include "server/records/request_key.h"
+#include "server/records/response_records.h"
 #include "server/session/request_ledger.h"
 #include "server/session/run.h"
 
@@ -18,25 +18,26 @@ namespace backprop::session {
 
 // A run and its number. `run` is null after the model was loaded from the store, unless the run
 // resumed or is the latest one that has ended.
-struct RunAnswer {
+struct RunResponse {
   int64_t number = 0;
   std::shared_ptr<Run> run;
 };
 
 // int64_t: the step count after an edit, or 0 after the deletion of a checkpoint.
-using Answer = std::variant<records::StepOutcome, int64_t, RunAnswer, records::CheckpointPtr>;
+using MutationResponse =
+    std::variant<records::StepOutcome, int64_t, RunResponse, records::CheckpointPtr>;
 
 // A response and the key of its request. Without a request id it is not remembered.
-struct KeyedAnswer {
+struct RecordedResponse {
   records::RequestKey key;
   absl::Time time;
-  Answer answer;
+  MutationResponse response;
   uint64_t sequence = 0;  // its number in the model's ledger
 };
 
 // The responses that a model remembers.
-using ModelLedger = RequestLedger<Answer, base::kModelRequestWindow>;
+using ModelLedger = RequestLedger<MutationResponse, base::kModelRequestWindow>;
 
 }  // namespace backprop::session
 
-#endif  // BACKPROP_SERVER_SESSION_ANSWER_H_
+#endif  // BACKPROP_SERVER_SESSION_RECORDED_RESPONSE_H_

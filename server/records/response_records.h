@@ -1,6 +1,6 @@
 // Records of responses, which retries of the same request receive again.
-#ifndef BACKPROP_SERVER_RECORDS_ANSWER_RECORDS_H_
-#define BACKPROP_SERVER_RECORDS_ANSWER_RECORDS_H_
+#ifndef BACKPROP_SERVER_RECORDS_RESPONSE_RECORDS_H_
+#define BACKPROP_SERVER_RECORDS_RESPONSE_RECORDS_H_
 
 #include <cstdint>
 #include <string>
@@ -30,28 +30,28 @@ struct RunNumber {
 
 // The response to a mutation of a model. int64_t: the step count after an edit, or 0 after the
 // deletion of a checkpoint.
-struct StoredAnswer {
+struct StoredResponse {
   RequestKey key;
   absl::Time time;
   uint64_t sequence = 0;  // among the responses of the model
-  std::variant<StepOutcome, int64_t, RunNumber, CheckpointPtr> answer;
+  std::variant<StepOutcome, int64_t, RunNumber, CheckpointPtr> response;
 };
-std::string EncodeAnswer(const StoredAnswer& answer);
-absl::StatusOr<StoredAnswer> DecodeAnswer(absl::string_view value, absl::string_view model);
+std::string EncodeResponse(const StoredResponse& response);
+absl::StatusOr<StoredResponse> DecodeResponse(absl::string_view value, absl::string_view model);
 
 // The response of CreateModel, DeleteModel or DeleteDataset; `model_id` is of CreateModel only.
-struct RegistryAnswer {
+struct RegistryResponse {
   RequestKey key;
   absl::Time time;
   uint64_t sequence = 0;
   std::string model_id;
 };
-std::string EncodeRegistryAnswer(const RegistryAnswer& answer);
+std::string EncodeRegistryResponse(const RegistryResponse& response);
 // Reads all responses of one kind, oldest first. Damaged ones are omitted: a late retry then counts
 // as a new request, which the model's name or step still protects against repetition.
-absl::StatusOr<std::vector<RegistryAnswer>> ReadRegistryAnswers(store::Store* store,
-                                                                RegistryAnswerKind kind);
+absl::StatusOr<std::vector<RegistryResponse>> ReadRegistryResponses(store::Store* store,
+                                                                    RegistryRequestKind kind);
 
 }  // namespace backprop::records
 
-#endif  // BACKPROP_SERVER_RECORDS_ANSWER_RECORDS_H_
+#endif  // BACKPROP_SERVER_RECORDS_RESPONSE_RECORDS_H_
