@@ -51,8 +51,8 @@ absl::Status FieldErrors(const std::vector<FieldViolation>& violations, size_t l
     Append(description, &packed);
   }
   if (left_out > 0) {
-    const std::string note =
-        absl::StrCat(left_out, left_out == 1 ? " violation is" : " violations are", " left out");
+    const std::string note = absl::StrCat(
+        left_out, left_out == 1 ? " more violation is" : " more violations are", " omitted");
     absl::StrAppend(&message, "; ", note);
     Append("", &packed);
     Append(note, &packed);

@@ -45,7 +45,10 @@ void AppendShort(std::string* out, const std::string& name) {
 absl::StatusOr<std::vector<int32_t>> DecodeNames(
     const google::protobuf::RepeatedPtrField<std::string>& labels, absl::string_view field,
     const std::vector<std::string>& class_names, int64_t rows) {
-  if (class_names.empty()) return FieldError(field, "must not be set, because the model has no class_names; set labels instead");
+  if (class_names.empty()) {
+    return FieldError(field,
+                      "must not be set, because the model has no class_names; set labels instead");
+  }
   if (labels.size() != rows) {
     return FieldError(field, absl::StrCat("expected ", rows, " names, got ", labels.size()));
   }
@@ -136,9 +139,10 @@ absl::StatusOr<engine::Dataset> DecodeBatch(const v1::Batch& batch, absl::string
     const std::string path = absl::StrCat(field, batch.has_labels() ? ".labels" : ".label_names");
     const int64_t classes = engine::ClassesOf(network.spec().loss.kind, network.outputs());
     if (classes == 0) {
-      return FieldError(path, engine::Classifies(network.spec().loss.kind)
-                                  ? "must not be set, because a model with several binary outputs takes targets"
-                                  : "must not be set, because a regression model takes targets");
+      return FieldError(
+          path, engine::Classifies(network.spec().loss.kind)
+                    ? "must not be set, because a model with several binary outputs takes targets"
+                    : "must not be set, because a regression model takes targets");
     }
     auto decoded = batch.has_labels()
                        ? DecodeClasses(batch.labels(), path, classes, data->rows)
@@ -173,7 +177,8 @@ absl::Status CheckMemory(int64_t bytes, absl::string_view what, int64_t rows,
   if (bytes <= limits.max_workspace_bytes) return absl::OkStatus();
   return base::LimitError(
       field, absl::StrCat(what, " over ", rows, " rows of this model needs ", bytes,
-                          " bytes, more than the limit of ", limits.max_workspace_bytes, " (max_workspace_bytes)"));
+                          " bytes, more than the limit of ", limits.max_workspace_bytes,
+                          " (max_workspace_bytes)"));
 }
 
 }  // namespace backprop::codec

@@ -120,7 +120,8 @@ absl::Status NameClasses(const std::vector<std::string>& label_names, engine::Da
                                               name.size()));
       }
       if (class_names->size() == base::kMaxDatasetClassNames) {
-        return FieldError(field, absl::StrCat("a dataset has at most ", base::kMaxDatasetClassNames, " distinct names, got another: ", base::Quote(name)));
+        return FieldError(field, absl::StrCat("a dataset has at most ", base::kMaxDatasetClassNames,
+                                              " distinct names, got another: ", base::Quote(name)));
       }
       class_names->push_back(name);
     }
@@ -134,14 +135,14 @@ absl::Status CheckKind(const records::DatasetInfo& info, const engine::Dataset& 
   if (named_inputs > 0 && rows.inputs_per_row != named_inputs) {
     return FieldError(
         absl::StrCat(kInputs, ".shape[1]"),
-        absl::StrCat("expected ", named_inputs, " columns, one per name in header.feature_names, got ",
-                     rows.inputs_per_row));
+        absl::StrCat("expected ", named_inputs,
+                     " columns, one per name in header.feature_names, got ", rows.inputs_per_row));
   }
   if (info.rows == 0) return absl::OkStatus();
   if (rows.inputs_per_row != info.inputs_per_row) {
     return FieldError(absl::StrCat(kInputs, ".shape[1]"),
-                      absl::StrCat("expected ", info.inputs_per_row, " columns as in the first chunk, got ",
-                                   rows.inputs_per_row));
+                      absl::StrCat("expected ", info.inputs_per_row,
+                                   " columns as in the first chunk, got ", rows.inputs_per_row));
   }
   if (rows.targets_per_row != info.targets_per_row) {
     return FieldError("chunk.rows", absl::StrCat("expected ", info.targets_per_row,
@@ -150,7 +151,8 @@ absl::Status CheckKind(const records::DatasetInfo& info, const engine::Dataset& 
   }
   if (info.targets_per_row == 0 && named != !info.class_names.empty()) {
     return FieldError("chunk.rows", absl::StrCat("expected ", named ? "labels" : "label_names",
-                                                 " as in the first chunk, got ", named ? "label_names" : "labels"));
+                                                 " as in the first chunk, got ",
+                                                 named ? "label_names" : "labels"));
   }
   if ((rows.sample_weights.count() > 0) != info.sample_weights) {
     return FieldError("chunk.rows.sample_weights",
@@ -166,9 +168,11 @@ absl::StatusOr<records::NewDataset> DecodeHeader(const v1::DatasetHeader& messag
   base::Fields fields;
   records::NewDataset args;
   if (!IsModelId(message.dataset_id())) {
-    fields.Add("header.dataset_id",
-               absl::StrCat("expected 1 to 63 characters of [a-z0-9_-], starting with a letter or digit, got ",
-                            base::Quote(message.dataset_id())));
+    fields.Add(
+        "header.dataset_id",
+        absl::StrCat(
+            "expected 1 to 63 characters of [a-z0-9_-], starting with a letter or digit, got ",
+            base::Quote(message.dataset_id())));
   }
   args.id = message.dataset_id();
   const absl::Status key = CheckRequestId(message.request_id());
@@ -183,8 +187,8 @@ absl::StatusOr<records::NewDataset> DecodeHeader(const v1::DatasetHeader& messag
                               "header.data_type", "FLOAT32 or FLOAT64", &fields);
   DecodeLabels(message.labels(), &args.labels, &fields);
   if (message.feature_names_size() > kMaxFeatureNames) {
-    fields.Add("header.feature_names", absl::StrCat("must have at most ", kMaxFeatureNames, " names, got ",
-                                                    message.feature_names_size()));
+    fields.Add("header.feature_names", absl::StrCat("must have at most ", kMaxFeatureNames,
+                                                    " names, got ", message.feature_names_size()));
   } else {
     CheckNames(message.feature_names(), "header.feature_names", message.feature_names_size(),
                &fields);

@@ -36,7 +36,8 @@ constexpr EnumPair<v1::Durability, records::Durability> kDurabilities[] = {
 void DecodeLabels(const google::protobuf::Map<std::string, std::string>& labels,
                   std::map<std::string, std::string>* out, base::Fields* fields) {
   if (labels.size() > kMaxLabels) {
-    fields->Add("labels", absl::StrCat("must have at most ", kMaxLabels, " entries, got ", labels.size()));
+    fields->Add("labels",
+                absl::StrCat("must have at most ", kMaxLabels, " entries, got ", labels.size()));
   }
   for (const auto& [key, value] : labels) {
     if (!IsLabelKey(key)) {

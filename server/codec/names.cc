@@ -12,6 +12,7 @@
 #include "absl/strings/strip.h"
 #include "server/base/limits.h"
 #include "server/base/status.h"
+#include "server/base/text.h"
 
 namespace backprop::codec {
 namespace {
@@ -98,7 +99,9 @@ void CheckNames(const google::protobuf::RepeatedPtrField<std::string>& names,
       fields->Add(path,
                   absl::StrCat("must have at most ", kMaxNameBytes, " bytes, got ", name.size()));
     }
-    if (!seen.insert(name).second) fields->Add(path, absl::StrCat("must be unique, got ", base::Quote(name), " twice"));
+    if (!seen.insert(name).second) {
+      fields->Add(path, absl::StrCat("must be unique, got ", base::Quote(name), " twice"));
+    }
   }
 }
 

@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "server/base/fields.h"
 #include "server/base/limits.h"
+#include "server/base/text.h"
 #include "server/codec/names.h"
 #include "server/codec/reply_size.h"
 
@@ -26,7 +27,8 @@ size_t DecodePage(const Request& request, const char* method, base::Fields* fiel
                 absl::StrCat("must be in [0, ", kMaxPageSize, "], got ", request.page_size()));
   }
   if (!request.page_token().empty() && !IsModelId(request.page_token())) {
-    fields->Add("page_token", absl::StrCat("must be a next_page_token of ", method, ", got ", base::Quote(request.page_token())));
+    fields->Add("page_token", absl::StrCat("must be a next_page_token of ", method, ", got ",
+                                           base::Quote(request.page_token())));
   }
   return static_cast<size_t>(request.page_size() == 0 ? kDefaultPageSize : request.page_size());
 }
@@ -50,8 +52,10 @@ absl::Status EncodePage(size_t page_size, const List& list, const base::Limits& 
       full = bytes > limits.max_message_bytes;
       if (full) page->RemoveLast();
     }
-    if (full && page->empty())
-      return CheckReplyBytes(id_of(entry), bytes, limits, "the first entry does not fit into a page");
+    if (full && page->empty()) {
+      return CheckReplyBytes(id_of(entry), bytes, limits,
+                             "the first entry does not fit into a page");
+    }
     if (full) {
       *next = last;
       return absl::OkStatus();

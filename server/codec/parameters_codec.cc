@@ -71,9 +71,10 @@ absl::Status Decode(const NamedTensors& tensors, const std::string& field,
     const v1::NamedTensor& tensor = tensors[i];
     const auto it = missing.find(tensor.name());
     if (it == missing.end()) {
-      return FieldError(absl::StrCat(field, "[", i, "].name"),
-                        absl::StrCat("must be the name of a tensor of this model and occur only once, got ",
-                                     base::Quote(tensor.name())));
+      return FieldError(
+          absl::StrCat(field, "[", i, "].name"),
+          absl::StrCat("must be the name of a tensor of this model and occur only once, got ",
+                       base::Quote(tensor.name())));
     }
     const Place& place = *it->second;
     MatrixRules rules;
@@ -91,8 +92,9 @@ absl::Status Decode(const NamedTensors& tensors, const std::string& field,
   if (!require_all || missing.empty()) return absl::OkStatus();
   for (const Place& place : places) {
     if (missing.contains(place.name)) {
-      return FieldError(field, absl::StrCat("expected all ", places.size(),
-                                            " tensors of the model, but ", place.name, " is missing"));
+      return FieldError(field,
+                        absl::StrCat("expected all ", places.size(), " tensors of the model, but ",
+                                     place.name, " is missing"));
     }
   }
   return absl::OkStatus();
@@ -203,9 +205,10 @@ int64_t EncodedParametersBytes(const engine::Network& network, v1::TensorEncodin
 
 absl::Status CheckParametersSize(const engine::Network& network, v1::TensorEncoding encoding,
                                  bool with_optimizer_state, const base::Limits& limits) {
-  return CheckReplyBytes(
-      "model", EncodedParametersBytes(network, encoding, with_optimizer_state), limits,
-      with_optimizer_state ? "set encoding to RAW and omit_optimizer_state" : "set encoding to RAW");
+  return CheckReplyBytes("model", EncodedParametersBytes(network, encoding, with_optimizer_state),
+                         limits,
+                         with_optimizer_state ? "set encoding to RAW and omit_optimizer_state"
+                                              : "set encoding to RAW");
 }
 
 absl::Status CheckEncoding(v1::TensorEncoding encoding) {

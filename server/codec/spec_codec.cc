@@ -78,13 +78,16 @@ void DecodeLayerOptions(const v1::Layer& layer, const std::string& field, bool l
   if (layer.has_alpha()) {
     out->alpha = layer.alpha();
     check.Positive(field + ".alpha", out->alpha);
-    if (out->activation != Activation::kElu) fields->Add(field + ".alpha", "is allowed only with ELU");
+    if (out->activation != Activation::kElu) {
+      fields->Add(field + ".alpha", "is allowed only with ELU");
+    }
   }
   if (layer.has_dropout()) {
     out->dropout = layer.dropout();
     check.Fraction(field + ".dropout", out->dropout);
     if (last && out->dropout != 0) {
-      fields->Add(field + ".dropout", absl::StrCat("must be 0 in the last layer, got ", out->dropout));
+      fields->Add(field + ".dropout",
+                  absl::StrCat("must be 0 in the last layer, got ", out->dropout));
     }
   }
   out->initial_value = layer.initial_value();
@@ -175,7 +178,8 @@ absl::StatusOr<engine::NetworkSpec> DecodeSpec(const v1::ModelSpec& message,
     const bool binary = spec.loss.kind == Loss::kBinaryCrossEntropy && outputs == 1;
     CheckNames(message.class_names(), "spec.class_names", binary ? 2 : outputs, &fields);
     if (!engine::Classifies(spec.loss.kind) && !message.class_names().empty()) {
-      fields.Add("spec.class_names", absl::StrCat("must be empty for a regression model, got ", message.class_names_size(), " names"));
+      fields.Add("spec.class_names", absl::StrCat("must be empty for a regression model, got ",
+                                                  message.class_names_size(), " names"));
     }
     CheckNames(message.feature_names(), "spec.feature_names", spec.input_size, &fields);
   }

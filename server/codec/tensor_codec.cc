@@ -61,8 +61,8 @@ absl::StatusOr<int64_t> CountElements(const v1::Tensor& tensor, absl::string_vie
   }
   if (typed && tensor.byte_order() != v1::BYTE_ORDER_UNSPECIFIED) {
     return FieldError(absl::StrCat(field, ".byte_order"),
-                      absl::StrCat("is allowed only with raw, got ", v1::ByteOrder_Name(tensor.byte_order()),
-                                   " with values"));
+                      absl::StrCat("is allowed only with raw, got ",
+                                   v1::ByteOrder_Name(tensor.byte_order()), " with values"));
   }
   if (typed) return tensor.values_size();
   const v1::DataType type = tensor.data_type();

@@ -19,7 +19,7 @@ constexpr size_t kFrameBytes = 1 + sizeof(uint64_t);
 
 absl::Status Damaged(absl::string_view what, absl::string_view why) {
   return base::ReasonError(absl::StatusCode::kDataLoss,
-                           absl::StrCat(what, ": its record in the store is damaged: ", why),
+                           absl::StrCat(what, ": the stored record is damaged: ", why),
                            {"RECORD_DAMAGED", {{"record", std::string(what)}}});
 }
 
@@ -39,10 +39,10 @@ absl::Status Open(absl::string_view value, absl::string_view what,
   std::memcpy(&checksum, value.data() + 1, sizeof checksum);
   value.remove_prefix(kFrameBytes);
   if (XXH3_64bits(value.data(), value.size()) != checksum) {
-    return Damaged(what, "its checksum is wrong");
+    return Damaged(what, "its checksum does not match");
   }
   if (!message->ParseFromArray(value.data(), static_cast<int>(value.size()))) {
-    return Damaged(what, "it cannot be read");
+    return Damaged(what, "it cannot be parsed");
   }
   return absl::OkStatus();
 }

@@ -120,7 +120,7 @@ absl::StatusOr<engine::Dataset> DecodeRows(const v1::Rows& message, engine::Data
       !ReadBytes(message.targets(), type, targets ? rows.rows * rows.targets_per_row : 0,
                  &rows.targets) ||
       !ReadBytes(message.sample_weights(), type, weights ? rows.rows : 0, &rows.sample_weights)) {
-    return Damaged(what, "its rows are not what they say");
+    return Damaged(what, "its rows do not match their declared sizes");
   }
   return rows;
 }
@@ -129,7 +129,7 @@ absl::StatusOr<engine::Dataset> DecodeRowsFor(const v1::Rows& message,
                                               const engine::Network& network,
                                               absl::string_view what) {
   if (message.inputs_per_row() != network.inputs()) {
-    return Damaged(what, "its rows do not fit the model");
+    return Damaged(what, "its rows do not match the model");
   }
   return DecodeRows(message, network.spec().data_type, what);
 }

@@ -69,7 +69,7 @@ absl::StatusOr<std::shared_ptr<engine::State>> DecodeState(absl::string_view val
   if (!ReadBytes(message.values(), network.spec().data_type,
                  network.parameter_count() * (1 + network.slot_count()), &state->values) ||
       message.mean_size() != message.std_size() || (standardizes && message.mean_size() != d)) {
-    return Damaged(model, "its numbers do not fit its network");
+    return Damaged(model, "its parameters do not match its spec");
   }
   state->step = message.step();
   state->optimizer_step = message.optimizer_step();

@@ -52,7 +52,7 @@ absl::StatusOr<StoredResponse> DecodeResponse(absl::string_view value, absl::str
     case v1::Response::RESPONSE_NOT_SET:
       break;
   }
-  return Damaged(model, "a recorded response is of no known kind");
+  return Damaged(model, "a recorded response has an unknown kind");
 }
 
 std::string EncodeRegistryResponse(const RegistryResponse& response) {

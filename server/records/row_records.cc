@@ -39,7 +39,7 @@ absl::StatusOr<LoggedStep> DecodeLoggedStep(absl::string_view value, const engin
     engine::Buffer gradients;
     if (!ReadBytes(message.gradients(), network.spec().data_type, network.parameter_count(),
                    &gradients)) {
-      return Damaged(model, "logged gradients do not fit its network");
+      return Damaged(model, "logged gradients do not match its spec");
     }
     return LoggedStep{std::move(gradients), message.instruction_set()};
   }
@@ -106,7 +106,7 @@ absl::StatusOr<engine::Dataset> DecodeRows(const std::vector<std::string>& piece
     if (part.classes.empty() != all.classes.empty() ||
         (part.targets.count() == 0) != (all.targets.count() == 0) ||
         (part.sample_weights.count() == 0) != (all.sample_weights.count() == 0)) {
-      return Damaged(model, "pieces of the rows of its run do not fit each other");
+      return Damaged(model, "the chunks of the rows of its run do not match each other");
     }
     append(part.inputs, &all.inputs, all.inputs_per_row);
     append(part.targets, &all.targets, all.targets_per_row);

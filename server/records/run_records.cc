@@ -226,7 +226,9 @@ absl::StatusOr<StoredMark> DecodeMark(absl::string_view value, absl::string_view
   v1::Mark message;
   const absl::Status opened = Open(value, model, &message);
   if (!opened.ok()) return opened;
-  if (message.phase() < 1 || message.phase() > 3) return Damaged(model, "a mark of no known kind");
+  if (message.phase() < 1 || message.phase() > 3) {
+    return Damaged(model, "a progress mark has an unknown kind");
+  }
   StoredMark stored;
   stored.mark.next = static_cast<TrainerMark::Next>(message.phase());
   stored.mark.iteration = message.iteration();
@@ -264,7 +266,7 @@ absl::StatusOr<FinishedRun> DecodeFinishedRun(absl::string_view value, absl::str
   run.config = Decode(message.config());
   run.log = Decode(message.log());
   if (run.log.newest.empty() || !std::holds_alternative<RunSummary>(run.log.newest.back())) {
-    return Damaged(model, "a run that has ended has no summary");
+    return Damaged(model, "a finished run has no summary");
   }
   run.summary = std::get<RunSummary>(run.log.newest.back());
   run.log.newest.pop_back();

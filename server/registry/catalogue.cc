@@ -65,16 +65,17 @@ int64_t ValueCount(const engine::Network& network) {
 absl::Status Catalogue::Reserve(int64_t value_count) {
   if (!AddWithin(&models_, 1, limits_->max_models)) {
     return base::ReasonError(absl::StatusCode::kResourceExhausted,
-                             absl::StrCat("the server holds ", limits_->max_models,
-                                          " models already, which is its limit"),
+                             absl::StrCat("the server already holds ", limits_->max_models,
+                                          " models, the limit (max_models)"),
                              {"LIMIT_EXCEEDED", {{"limit", "max_models"}}});
   }
   if (!AddWithin(&values_, value_count, limits_->max_total_parameters)) {
     models_.fetch_sub(1);
     return base::ReasonError(
         absl::StatusCode::kResourceExhausted,
-        absl::StrCat("the model's ", value_count, " numbers would exceed the server's limit of ",
-                     limits_->max_total_parameters, " over all models"),
+        absl::StrCat("the model's ", value_count,
+                     " parameters and optimiser values would exceed the limit of ",
+                     limits_->max_total_parameters, " for all models (max_total_parameters)"),
         {"LIMIT_EXCEEDED", {{"limit", "max_total_parameters"}}});
   }
   return absl::OkStatus();

@@ -30,7 +30,7 @@ std::string UnguessableId() {
 
 absl::Status AlreadyExists(const std::string& id) {
   return base::ReasonError(absl::StatusCode::kAlreadyExists,
-                           absl::StrCat("models/", id, ": exists already"),
+                           absl::StrCat("models/", id, ": already exists"),
                            {"MODEL_EXISTS", {{"model", absl::StrCat("models/", id)}}});
 }
 

@@ -19,8 +19,7 @@ namespace {
 absl::Status CheckStores(const Context& context) {
   if (context.environment->store != nullptr) return absl::OkStatus();
   return base::ReasonError(absl::StatusCode::kFailedPrecondition,
-                           "the server was started without --data-dir: there is nothing to back "
-                           "up, and nowhere to restore to",
+                           "backup and restore require a server with --data-dir",
                            {"NO_DATA_DIR", {}});
 }
 
@@ -96,7 +95,7 @@ class RestoreReceiver final : public Receiver<v1::RestoreBackupRequest> {
     }
     environment()->restoring = false;
     return base::ReasonError(absl::StatusCode::kFailedPrecondition,
-                             "the server holds models or datasets already; restore into an empty "
+                             "the server already holds models or datasets; restore to an empty "
                              "data directory",
                              {"NOT_EMPTY", {}});
   }

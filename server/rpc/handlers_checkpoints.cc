@@ -68,9 +68,10 @@ void HandleCreateCheckpoint(Context* context, UnaryCall* call,
   const std::string& id = request.checkpoint_id();
   if (!codec::IsModelId(id) || absl::StartsWith(id, kRunPrefix)) {
     return call->Done(base::FieldError(
-        "checkpoint_id", absl::StrCat("expected 1 to 63 of [a-z0-9_-], starting with a letter or "
-                                      "digit but not with run-, got ",
-                                      base::Quote(id))));
+        "checkpoint_id",
+        absl::StrCat("expected 1 to 63 characters of [a-z0-9_-], starting with a letter or "
+                     "digit but not with run-, got ",
+                     base::Quote(id))));
   }
   const auto model = FindModel(context, "model", request.model());
   if (!model.ok()) return call->Done(model.status());

@@ -29,10 +29,10 @@ class DatasetReceiver final : public Receiver<v1::UploadDatasetRequest> {
     if (!begun_ && !is_header) {
       return next(FieldError("header", "is required in the first message"));
     }
-    if (committed_) return next(FieldError("part", "nothing may follow the commit"));
+    if (committed_) return next(FieldError("part", "must not follow the commit"));
     switch (message.part_case()) {
       case v1::UploadDatasetRequest::kHeader:
-        if (begun_) return next(FieldError("header", "belongs into the first message"));
+        if (begun_) return next(FieldError("header", "is allowed only in the first message"));
         return next(Begin(message.header()));
       case v1::UploadDatasetRequest::kChunk:
         // On the pool: to check and write rows takes longer than to switch threads.

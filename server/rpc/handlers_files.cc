@@ -36,7 +36,7 @@ class ModelSource final : public PieceSource {
                               /*with_optimizer_state=*/true, file.mutable_parameters());
       file.set_writer("backpropd");
       if (!file.SerializeToString(&content_)) {
-        return base::LimitError("model", "its file would exceed 2 GiB");
+        return base::LimitError("model", "the exported file would exceed 2 GiB");
       }
       state_ = nullptr;
       return transfer::FrameWriter::Begin(kMagic);
@@ -81,7 +81,7 @@ class ModelReceiver final : public Receiver<v1::ImportModelRequest> {
       const char* const field = !message.model_id().empty()     ? "model_id"
                                 : !message.request_id().empty() ? "request_id"
                                                                 : "durability";
-      return next(base::FieldError(field, "belongs into the first message"));
+      return next(base::FieldError(field, "is allowed only in the first message"));
     }
     next(Add(message.data()));
   }
@@ -93,7 +93,7 @@ class ModelReceiver final : public Receiver<v1::ImportModelRequest> {
     if (!room.ok()) return done(room);
     v1::ModelFile file;
     if (!file.ParseFromString(content_) || !file.has_parameters()) {
-      return done(base::FieldError("data", "does not hold a model"));
+      return done(base::FieldError("data", "does not contain a model"));
     }
     content_ = std::string();
     create_.mutable_spec()->Swap(file.mutable_model()->mutable_spec());
@@ -111,9 +111,9 @@ class ModelReceiver final : public Receiver<v1::ImportModelRequest> {
   }
   absl::Status Add(absl::string_view data) {
     if (content_.size() + data.size() > most_bytes_) {
-      return base::LimitError("data", absl::StrCat("the file is larger than a model within the "
-                                                   "server's limits can be, ",
-                                                   most_bytes_, " bytes"));
+      return base::LimitError(
+          "data", absl::StrCat("the file exceeds ", most_bytes_,
+                               " bytes, the maximum for a model within the server's limits"));
     }
     const absl::Status added = reader_.Add(data, [&](absl::string_view payload) {
       content_.append(payload.data(), payload.size());

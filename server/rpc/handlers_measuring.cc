@@ -142,10 +142,10 @@ absl::StatusOr<int64_t> DecodeTopK(const v1::EvaluateRequest& request,
         "data",
         absl::StrCat("detailed metrics of ", rows, " rows and ", network.outputs(),
                      " outputs need ", bytes, " bytes, more than the limit of ",
-                     limits.max_workspace_bytes, " (max_workspace_bytes); ask with summary_only"));
+                     limits.max_workspace_bytes, " (max_workspace_bytes); set summary_only"));
   }
   const absl::Status fits =
-      codec::CheckReplyBytes("model", DetailsBytes(model), limits, "ask with summary_only");
+      codec::CheckReplyBytes("model", DetailsBytes(model), limits, "set summary_only");
   if (!fits.ok()) return fits;
   return request.has_top_k() ? request.top_k() : kDefaultTopK;
 }
@@ -199,7 +199,7 @@ void HandleGradCheck(Context* context, UnaryCall* call, const v1::GradCheckReque
   constexpr int64_t kTensorReportBytes = 768;  // of one tensor, with its explanation
   fits = codec::CheckReplyBytes(
       "model", 2 * static_cast<int64_t>(network.spec().layers.size()) * kTensorReportBytes,
-      context->limits(), "the model has too many layers");
+      context->limits(), "check a model with fewer layers");
   if (!fits.ok()) return call->Done(fits);
   auto state = (*model)->ReadFitted();
   if (!state.ok()) return call->Done(state.status());

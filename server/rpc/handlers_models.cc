@@ -34,9 +34,10 @@ absl::StatusOr<registry::Registry::CreateArgs> DecodeCreate(const Context& conte
   args.key = *std::move(key);
   args.info.id = request.model_id();
   if (!request.model_id().empty() && !codec::IsModelId(request.model_id())) {
-    fields.Add("model_id", absl::StrCat("expected 1 to 63 of [a-z0-9_-], starting with a letter or "
-                                        "digit, got ",
-                                        base::Quote(request.model_id())));
+    fields.Add("model_id",
+               absl::StrCat("expected 1 to 63 characters of [a-z0-9_-], starting with a letter or "
+                            "digit, got ",
+                            base::Quote(request.model_id())));
   }
   codec::DecodeLabels(request.labels(), &args.info.labels, &fields);
   if (request.has_ttl()) codec::DecodeTtl(request.ttl(), &args.info.ttl, &fields);
@@ -52,7 +53,7 @@ absl::StatusOr<registry::Registry::CreateArgs> DecodeCreate(const Context& conte
       codec::CheckReplyBytes("spec",
                              static_cast<int64_t>(request.spec().ByteSizeLong()) +
                                  kLayerBytes * request.spec().layers_size(),
-                             context.limits(), "name fewer features and classes");
+                             context.limits(), "use fewer or shorter class and feature names");
   if (!fits.ok()) return fits;
   auto spec = codec::DecodeSpec(request.spec(), context.limits());
   if (!spec.ok()) return spec.status();
@@ -109,7 +110,7 @@ void HandleGetModel(Context* context, UnaryCall* call, const v1::GetModelRequest
   // The model may have been created with larger limits.
   call->Done(codec::CheckReplyBytes(
       "name", static_cast<int64_t>(response->ByteSizeLong()) - codec::kEnvelopeBytes,
-      context->limits(), "raise the limit"));
+      context->limits(), "raise --max-message-bytes"));
 }
 
 void HandleListModels(Context* context, UnaryCall* call, const v1::ListModelsRequest& request,

@@ -43,15 +43,16 @@ absl::StatusOr<Outputs> DecodeOutputs(const v1::PredictRequest& request,
         break;
       case v1::PREDICT_OUTPUT_PROBABILITIES:
         outputs.probabilities = true;
-        if (!classifies) fields.Add(field, "a regression has no probabilities");
+        if (!classifies) fields.Add(field, "a regression model has no probabilities");
         break;
       case v1::PREDICT_OUTPUT_CLASSES:
         outputs.classes = true;
         if (!one_class) {
-          fields.Add(field, classifies
-                                ? "a model with several binary outputs has no single class; ask "
-                                  "for PROBABILITIES"
-                                : "a regression has no classes");
+          fields.Add(
+              field,
+              classifies
+                  ? "a model with several binary outputs has no single class; request PROBABILITIES"
+                  : "a regression model has no classes");
         }
         break;
       default:
@@ -162,7 +163,7 @@ void HandlePredict(Context* context, UnaryCall* call, const v1::PredictRequest& 
   const auto encoding = codec::EncodingOf(request.inputs());
   const absl::Status fits =
       codec::CheckReplyBytes("inputs", data->rows * RowBytes(*outputs, encoding, **model),
-                             context->limits(), "ask in parts");
+                             context->limits(), "send fewer rows per request");
   if (!fits.ok()) return call->Done(fits);
   const int64_t cost = engine::ForwardCost(network, data->rows);
   auto state = (*model)->ReadFitted();

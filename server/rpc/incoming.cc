@@ -61,7 +61,7 @@ absl::Status AboutMessage(int64_t number, const absl::Status& error) {
 }
 
 absl::Status ParseMessage(grpc::ByteBuffer* bytes, google::protobuf::Message* message) {
-  if (!bytes->Valid()) return Malformed(*message, "the call brought none");
+  if (!bytes->Valid()) return Malformed(*message, "the call contains no message");
   const size_t size = bytes->Length();
   bool parsed = false;
   std::string field;
@@ -74,7 +74,8 @@ absl::Status ParseMessage(grpc::ByteBuffer* bytes, google::protobuf::Message* me
   bytes->Clear();
   if (parsed) return absl::OkStatus();
   if (!field.empty()) return Malformed(*message, absl::StrCat(field, " is not valid UTF-8"));
-  return Malformed(*message, absl::StrCat("its ", size, " bytes are not in protobuf's format"));
+  return Malformed(*message,
+                   absl::StrCat("its ", size, " bytes are not a valid protobuf encoding"));
 }
 
 }  // namespace backprop::rpc

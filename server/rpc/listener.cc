@@ -30,9 +30,9 @@ constexpr int kSweepShare = 20;
 // Maximum number of connections that are accepted from one socket before the others are served.
 constexpr int kTurn = 64;
 
-constexpr char kTooMany[] = "as many are open as --max-connections allows";
+constexpr char kTooMany[] = "the limit --max-connections is reached";
 constexpr char kNoDescriptors[] =
-    "the limit of open files is reached (ulimit -n); a part of it is kept for the store";
+    "the limit of open files is reached (ulimit -n); some descriptors are reserved for the store";
 
 int Accept(int listening_fd) {
   return accept4(listening_fd, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
@@ -199,7 +199,7 @@ void Listener::ReportRefusals() {
   }
   if (refused_ == 0 && now >= last_refusal_ + kReportPeriod) {
     refusing_ = false;
-    on_warning_("connections are served again");
+    on_warning_("connections are accepted again");
   }
 }
 

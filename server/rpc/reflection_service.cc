@@ -56,7 +56,7 @@ class ReflectionStream final : public grpc::ServerBidiReactor<Incoming<Request>,
 
   void OnWriteDone(bool ok) override {
     TakeOver(this);
-    if (!ok) return End(absl::CancelledError("the caller has gone"));
+    if (!ok) return End(absl::CancelledError("the client cancelled the call or disconnected"));
     Read();
   }
 
@@ -102,7 +102,7 @@ class ReflectionStream final : public grpc::ServerBidiReactor<Incoming<Request>,
       case Request::MESSAGE_REQUEST_NOT_SET:
         break;
     }
-    Error(grpc::StatusCode::INVALID_ARGUMENT, "message_request: one of its fields is required");
+    Error(grpc::StatusCode::INVALID_ARGUMENT, "message_request: is required");
   }
 
   // Adds the file, and its dependencies unless this stream has sent them already.

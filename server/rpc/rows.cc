@@ -17,7 +17,7 @@ void GetRows(Context* context, const std::shared_ptr<session::Session>& model,
   const bool has_dataset = !asked.dataset.empty();
   if (asked.batch != nullptr && has_dataset) {
     return done(base::FieldError(
-        asked.dataset_field, absl::StrCat("must be left out, because ", asked.field, " is given")));
+        asked.dataset_field, absl::StrCat("must not be set, because ", asked.field, " is given")));
   }
   if (has_dataset) {
     const auto id = codec::ParseDatasetName(asked.dataset_field, asked.dataset);

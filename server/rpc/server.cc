@@ -112,9 +112,9 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerOptions& optio
       limits, [context](const std::string& line) {
         if (context->environment->on_warning) context->environment->on_warning(line);
       });
-  if (!server->listener_->ready()) return absl::UnavailableError("no descriptor is left");
+  if (!server->listener_->ready()) return absl::UnavailableError("no file descriptor is available");
   server->server_ = builder.BuildAndStart();
-  if (server->server_ == nullptr) return absl::UnavailableError("the server could not start");
+  if (server->server_ == nullptr) return absl::UnavailableError("gRPC could not start the server");
   server->server_->GetHealthCheckService()->SetServingStatus(
       v1::TrainingService::service_full_name(), true);
   server->SetWritable(true);

@@ -23,14 +23,14 @@ constexpr int kSocketFlags = SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK;
 constexpr int kBacklog = 65535;
 
 absl::Status CannotListen(const std::string& address, const std::string& why) {
-  return absl::UnavailableError(
-      absl::StrCat("--listen ", address, ": cannot listen there (", why,
-                   "); is the address host:port, and the port free? Port 0 takes a free one"));
+  return absl::UnavailableError(absl::StrCat("--listen ", address, ": cannot listen (", why,
+                                             "); check that the address is host:port and that the "
+                                             "port is free; port 0 selects a free port"));
 }
 
 absl::Status CannotListenOnUnixSocket(const std::string& path, const std::string& why) {
-  return absl::UnavailableError(absl::StrCat("--unix-socket ", path, ": cannot listen there (", why,
-                                             "); is its folder writable?"));
+  return absl::UnavailableError(absl::StrCat("--unix-socket ", path, ": cannot listen (", why,
+                                             "); check that its directory is writable"));
 }
 
 struct HostPort {
@@ -132,7 +132,7 @@ void Descriptor::Close() {
 absl::StatusOr<ListeningSockets> ListenOn(const std::string& address) {
   if (absl::StartsWith(address, "unix:")) return ListenOnUnixSocket(address.substr(5));
   const HostPort at = Split(address);
-  if (at.host.empty()) return CannotListen(address, "it is not host:port");
+  if (at.host.empty()) return CannotListen(address, "not host:port");
   std::string why = "no such address";
   uint16_t port = 0;
   ListeningSockets listening;
@@ -161,14 +161,15 @@ absl::StatusOr<ListeningSockets> ListenOnUnixSocket(const std::string& path) {
   sockaddr_un address = {};
   address.sun_family = AF_UNIX;
   if (path.empty() || path.size() >= sizeof(address.sun_path)) {
-    return absl::InvalidArgumentError(absl::StrCat("--unix-socket ", path,
-                                                   ": a path must have 1 to ",
-                                                   sizeof(address.sun_path) - 1, " bytes"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("--unix-socket ", path, ": the path must have 1 to ",
+                     sizeof(address.sun_path) - 1, " bytes, got ", path.size()));
   }
   std::memcpy(address.sun_path, path.data(), path.size());
   if (AnotherServerListens(address)) {
-    return absl::UnavailableError(absl::StrCat(
-        "--unix-socket ", path, ": another server listens there; stop it or choose another path"));
+    return absl::UnavailableError(
+        absl::StrCat("--unix-socket ", path,
+                     ": another server listens on this path; stop it or choose another path"));
   }
   struct stat file = {};
   if (lstat(path.c_str(), &file) == 0 && S_ISSOCK(file.st_mode)) unlink(path.c_str());

@@ -74,7 +74,9 @@ inline absl::StatusOr<session::MemoryBudget::Claim> MemoryOfRequest(Context* con
 }
 
 // The error of an operation whose caller no longer waits.
-inline absl::Status CallerGone() { return absl::CancelledError("the caller has gone"); }
+inline absl::Status CallerGone() {
+  return absl::CancelledError("the client cancelled the call or disconnected");
+}
 
 }  // namespace backprop::rpc
 

@@ -20,18 +20,19 @@ absl::Status CheckTargets(const records::DatasetInfo& info, const engine::Networ
   const Loss loss = network.spec().loss.kind;
   if (info.targets_per_row != network.outputs()) {
     return base::FieldError(
-        field, absl::StrCat("expected ", network.outputs(), " targets in a row, ", info.name(),
+        field, absl::StrCat("expected ", network.outputs(), " targets per row, but ", info.name(),
                             " has ", info.targets_per_row));
   }
   if (!engine::Classifies(loss)) return absl::OkStatus();
   if (info.least_target < 0 || info.largest_target > 1) {
     return base::FieldError(
-        field, absl::StrCat("expected targets in [0, 1], those of ", info.name(), " are in [",
+        field, absl::StrCat("expected targets in [0, 1], but those of ", info.name(), " are in [",
                             info.least_target, ", ", info.largest_target, "]"));
   }
   if (loss == Loss::kSoftmaxCrossEntropy && info.row_sum_error > base::kRowSumTolerance) {
-    return base::FieldError(field, absl::StrCat("expected targets whose rows sum to 1, one of ",
-                                                info.name(), " is off by ", info.row_sum_error));
+    return base::FieldError(
+        field, absl::StrCat("expected rows of targets that sum to 1, but a row of ", info.name(),
+                            " differs by ", info.row_sum_error));
   }
   return absl::OkStatus();
 }
@@ -41,14 +42,15 @@ absl::Status CheckFeatureNames(const records::DatasetInfo& info, const records::
                                absl::string_view field) {
   if (info.feature_names.empty() || model.feature_names.empty()) return absl::OkStatus();
   if (info.feature_names.size() != model.feature_names.size()) {  // only in a forged record
-    return base::FieldError(field, absl::StrCat(info.name(), " does not name each of its inputs"));
+    return base::FieldError(field,
+                            absl::StrCat(info.name(), " does not have one feature name per input"));
   }
   for (size_t i = 0; i < info.feature_names.size(); ++i) {
     if (info.feature_names[i] == model.feature_names[i]) continue;
     return base::FieldError(
         field, absl::StrCat("expected the model's feature ", base::Quote(model.feature_names[i]),
-                            " in column ", i, ", ", info.name(), " has ",
-                            base::Quote(info.feature_names[i]), " there"));
+                            " in column ", i, ", but ", info.name(), " has ",
+                            base::Quote(info.feature_names[i])));
   }
   return absl::OkStatus();
 }
@@ -82,8 +84,9 @@ absl::StatusOr<std::vector<int32_t>> FitClasses(const records::DatasetInfo& info
                                                 const records::ModelInfo& model,
                                                 absl::string_view field) {
   if (info.inputs_per_row != network.inputs()) {
-    return base::FieldError(field, absl::StrCat("expected ", network.inputs(), " inputs in a row, ",
-                                                info.name(), " has ", info.inputs_per_row));
+    return base::FieldError(
+        field, absl::StrCat("expected ", network.inputs(), " inputs per row, but ", info.name(),
+                            " has ", info.inputs_per_row));
   }
   const absl::Status named = CheckFeatureNames(info, model, field);
   if (!named.ok()) return named;
@@ -96,18 +99,18 @@ absl::StatusOr<std::vector<int32_t>> FitClasses(const records::DatasetInfo& info
   const int64_t count = engine::ClassesOf(network.spec().loss.kind, network.outputs());
   if (count == 0) {
     return base::FieldError(
-        field, absl::StrCat("the model takes targets, rows of ", info.name(), " carry classes"));
+        field, absl::StrCat("the model takes targets, but ", info.name(), " has classes"));
   }
   if (info.class_names.empty()) {
     if (info.largest_class < count) return classes;
-    return base::FieldError(field, absl::StrCat("expected classes in [0, ", count, "), ",
-                                                info.name(), " has ", info.largest_class));
+    return base::FieldError(field, absl::StrCat("expected classes in [0, ", count, "), but ",
+                                                info.name(), " has class ", info.largest_class));
   }
   for (const std::string& name : info.class_names) {
     const auto it = std::find(model.class_names.begin(), model.class_names.end(), name);
     if (it == model.class_names.end()) {
       return base::FieldError(field, absl::StrCat("the model has no class ", base::Quote(name),
-                                                  ", which ", info.name(), " has"));
+                                                  ", but ", info.name(), " has it"));
     }
     classes.push_back(static_cast<int32_t>(it - model.class_names.begin()));
   }

@@ -27,7 +27,8 @@ absl::Status ScratchError(const std::string& directory, int error) {
   const bool full = error == ENOSPC || error == EDQUOT;
   return base::ReasonError(
       full ? absl::StatusCode::kResourceExhausted : absl::StatusCode::kUnavailable,
-      absl::StrCat("rows are read into a file in ", directory, ": ", std::strerror(error)),
+      absl::StrCat("cannot create a temporary file for rows in ", directory, ": ",
+                   std::strerror(error)),
       {"NO_SCRATCH_FILE", {{"directory", directory}}});
 }
 
@@ -88,7 +89,9 @@ class Reader {
     const bool mapped = !args_.scratch_dir.empty() && bytes > kMostHeapBytes;
     if (mapped) {
       const absl::Status room = args_.store->CheckRoom(bytes);
-      if (!room.ok()) return NoRoom(absl::StrCat(info_.name(), ": its rows in a file"), room);
+      if (!room.ok()) {
+        return NoRoom(absl::StrCat(info_.name(), ": a temporary file for its rows"), room);
+      }
     }
     if (args_.memory != nullptr) {
       auto memory = args_.memory->AskForWork(
@@ -146,7 +149,7 @@ class Reader {
         piece->targets_per_row != info_.targets_per_row ||
         piece->classes.empty() != (info_.targets_per_row > 0) ||
         (piece->sample_weights.count() > 0) != info_.sample_weights) {
-      return records::Damaged(info_.name(), "its rows do not fit each other");
+      return records::Damaged(info_.name(), "its rows do not match its description");
     }
     Copy(piece->inputs, info_.inputs_per_row, &rows_.inputs);
     Copy(piece->targets, info_.targets_per_row, &rows_.targets);
@@ -155,7 +158,7 @@ class Reader {
       int32_t c = piece->classes[i];
       if (!args_.classes.empty()) {
         if (c < 0 || static_cast<size_t>(c) >= args_.classes.size()) {
-          return records::Damaged(info_.name(), "a class has no name");
+          return records::Damaged(info_.name(), "a row has a class without a name");
         }
         c = args_.classes[static_cast<size_t>(c)];
       }

@@ -19,7 +19,7 @@ namespace {
 absl::Status RowsMissing(const records::DatasetInfo& info, absl::string_view field, int64_t got) {
   return base::ReasonError(
       absl::StatusCode::kFailedPrecondition,
-      absl::StrCat(field, ": expected ", info.rows, ", the rows that have come, got ", got),
+      absl::StrCat(field, ": expected ", info.rows, ", the number of received rows, got ", got),
       {"ROWS_MISSING", {{"dataset", info.name()}, {"expected_row", absl::StrCat(info.rows)}}});
 }
 
@@ -42,9 +42,9 @@ absl::StatusOr<records::DatasetInfo> Datasets::BeginUpload(records::NewDataset a
     if (environment_->restoring) return Restoring();
     entry = Find(args.id);
     if (entry == nullptr && entries_.size() >= base::kMaxDatasets) {
-      return base::LimitError("header.dataset_id",
-                              absl::StrCat("the server holds ", base::kMaxDatasets,
-                                           " datasets already, which is the limit"));
+      return base::LimitError(
+          "header.dataset_id",
+          absl::StrCat("the server already holds ", base::kMaxDatasets, " datasets, the limit"));
     }
     if (entry == nullptr && !room.ok()) return NoRoom(absl::StrCat("datasets/", args.id), room);
     if (entry == nullptr) {
@@ -73,7 +73,9 @@ absl::StatusOr<records::DatasetInfo> Datasets::BeginUpload(records::NewDataset a
   }
   return base::ReasonError(
       absl::StatusCode::kAlreadyExists,
-      absl::StrCat(entry->info.name(), ": exists already, by another request_id"),
+      absl::StrCat(
+          entry->info.name(),
+          ": already exists with a different request_id, data type, labels or feature names"),
       {"DATASET_EXISTS", {{"dataset", entry->info.name()}}});
 }
 
@@ -123,7 +125,8 @@ void Datasets::DoAppend(const EntryPtr& entry, AppendArgs args,
   }
   if (args.rows.rows - skipped > base::kMaxDatasetRows - next.rows) {
     return refuse(base::LimitError(
-        "chunk.rows", absl::StrCat("a dataset has at most ", base::kMaxDatasetRows, " rows")));
+        "chunk.rows", absl::StrCat("the dataset would have more rows than the limit of ",
+                                   base::kMaxDatasetRows)));
   }
   const engine::Dataset rows = skipped > 0 ? Behind(args.rows, skipped) : std::move(args.rows);
   store::WriteBatch batch;
@@ -174,8 +177,9 @@ void Datasets::DoComplete(const EntryPtr& entry, int64_t rows,
     if (entry->removed && status.ok()) status = DatasetNotFound(next.name());
   }
   if (status.ok() && (rows < 1 || rows < next.rows)) {
-    status = base::FieldError("commit.rows", absl::StrCat("expected ", next.rows,
-                                                          ", the rows that have come, got ", rows));
+    status = base::FieldError(
+        "commit.rows",
+        absl::StrCat("expected ", next.rows, ", the number of received rows, got ", rows));
   } else if (status.ok() && rows > next.rows) {
     status = RowsMissing(next, "commit.rows", rows);
   } else if (status.ok() && !(next.weight_sum > 0)) {

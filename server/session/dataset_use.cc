@@ -71,7 +71,7 @@ absl::Status Datasets::CheckUsable(const Entry& entry, User user) const {
   if (entry.removed) return DatasetNotFound(entry.info.name());
   if (!entry.deleting || user == User::kGoesOn) return absl::OkStatus();
   return base::ReasonError(absl::StatusCode::kUnavailable,
-                           absl::StrCat(entry.info.name(), ": is about to be deleted"),
+                           absl::StrCat(entry.info.name(), ": is being deleted"),
                            {"DATASET_BEING_DELETED", {{"dataset", entry.info.name()}}});
 }
 
@@ -86,10 +86,10 @@ void Datasets::Read(const EntryPtr& entry, const records::ModelInfo& model,
     reading.info = entry->info;
   }
   if (!reading.info.ready) {
-    return done(
-        base::ReasonError(absl::StatusCode::kFailedPrecondition,
-                          absl::StrCat(field, ": ", reading.info.name(), " is not complete"),
-                          {"DATASET_UPLOADING", {{"dataset", reading.info.name()}}}));
+    return done(base::ReasonError(
+        absl::StatusCode::kFailedPrecondition,
+        absl::StrCat(field, ": ", reading.info.name(), ": the upload is not complete"),
+        {"DATASET_UPLOADING", {{"dataset", reading.info.name()}}}));
   }
   auto classes = FitClasses(reading.info, network, model, field);
   if (!classes.ok()) return done(classes.status());

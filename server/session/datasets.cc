@@ -25,7 +25,7 @@ constexpr auto kReleasePatience = std::chrono::milliseconds(500);
 
 absl::Status DatasetInUse(const records::DatasetInfo& info, const std::string& user) {
   return base::ReasonError(absl::StatusCode::kFailedPrecondition,
-                           absl::StrCat(info.name(), ": ", user, " uses it"),
+                           absl::StrCat(info.name(), ": is in use by ", user),
                            {"DATASET_IN_USE", {{"dataset", info.name()}, {"user", user}}});
 }
 

@@ -32,7 +32,7 @@ absl::Status CheckpointNotFound(absl::string_view checkpoint) {
 
 absl::Status RunUnderWay(absl::string_view run) {
   return base::ReasonError(absl::StatusCode::kFailedPrecondition,
-                           absl::StrCat(run, " is under way; wait for it or stop it first"),
+                           absl::StrCat(run, " is under way; wait for it to end or stop it"),
                            {"RUN_UNDER_WAY", {{"run", std::string(run)}}});
 }
 
@@ -59,7 +59,7 @@ const char* NameOf(engine::NotFinite what) {
 absl::Status NotFiniteError(engine::NotFinite what) {
   return base::ReasonError(
       absl::StatusCode::kFailedPrecondition,
-      absl::StrCat(NameOf(what), " would not be finite; the model is as it was"),
+      absl::StrCat(NameOf(what), " would not be finite; the model is unchanged"),
       {"NOT_FINITE", {}});
 }
 
@@ -67,15 +67,16 @@ absl::Status NotFitted(absl::string_view model) {
   return base::ReasonError(
       absl::StatusCode::kFailedPrecondition,
       absl::StrCat(model,
-                   ": input_standardization is fitted by the first Train; call Train "
-                   "first, or set mean and std"),
+                   ": the first Train fits input_standardization; call Train first, or set mean "
+                   "and std"),
       {"NOT_FITTED", {{"model", std::string(model)}}});
 }
 
 absl::Status NotStored(absl::string_view model, const absl::Status& cause) {
   const bool gone = store::HasReason(cause, store::kDirectoryGone);
-  const std::string why = cause.ok() ? "an earlier change was not stored; the model is loaded again"
-                                     : std::string(cause.message());
+  const std::string why = cause.ok()
+                              ? "an earlier change was not stored; the model is being reloaded"
+                              : std::string(cause.message());
   const auto code = cause.code() == absl::StatusCode::kResourceExhausted
                         ? absl::StatusCode::kResourceExhausted
                         : absl::StatusCode::kUnavailable;

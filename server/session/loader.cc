@@ -62,7 +62,8 @@ class Loader {
   absl::Status ReadModel(const records::StoredModel& model) {
     auto decoded = codec::DecodeSpecRecord(model.spec);
     if (!decoded.ok()) {
-      return records::Damaged(name_, absl::StrCat("its spec: ", decoded.status().message()));
+      return records::Damaged(name_,
+                              absl::StrCat("its spec is invalid: ", decoded.status().message()));
     }
     start_.info.id = id_;
     start_.info.labels = model.labels;
@@ -123,10 +124,9 @@ class Loader {
     if (!scanned.ok()) return scanned;
     if (!status.ok()) return status;
     if (!made_by_.empty() && environment_->on_warning) {
-      environment_->on_warning(absl::StrCat(name_, ": steps that were made by the engine for ",
-                                            made_by_, " are repeated by that for ",
-                                            engine::InstructionSet(),
-                                            ": its parameters may differ in their last bits"));
+      environment_->on_warning(absl::StrCat(
+          name_, ": logged steps of the engine for ", made_by_, " are replayed by the engine for ",
+          engine::InstructionSet(), "; the parameters may differ in their last bits"));
     }
     start_.journal->Restore(steps, bytes, state_->step);
     start_.state = state_;
@@ -157,7 +157,7 @@ class Loader {
     for (uint32_t piece = 0; piece < pieces; ++piece) {
       auto value = store()->Get(records::kChunks, records::ChunkKey(uid_, run, which, piece));
       if (!value.ok()) return value.status();
-      if (!value->has_value()) return records::Damaged(name_, "rows of its run are missing");
+      if (!value->has_value()) return records::Damaged(name_, "the rows of its run are missing");
       values.push_back(**std::move(value));
     }
     auto rows = records::DecodeRows(values, network(), name_);

@@ -21,8 +21,8 @@ absl::Status MemoryBudget::CheckModel(int64_t bytes, absl::string_view what) con
 absl::Status MemoryBudget::Refusal(int64_t bytes, int64_t in_use, absl::string_view what) const {
   return base::ReasonError(
       absl::StatusCode::kResourceExhausted,
-      absl::StrCat(what, ": needs ", bytes, " bytes of memory; ", in_use, " of the ", room(),
-                   " that --memory-limit leaves are in use and cannot be evicted"),
+      absl::StrCat(what, ": needs ", bytes, " bytes of memory, but ", in_use, " of the ", room(),
+                   " bytes available under --memory-limit are in use and cannot be evicted"),
       {"LIMIT_EXCEEDED", {{"limit", "memory_limit"}}});
 }
 

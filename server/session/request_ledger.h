@@ -82,7 +82,7 @@ class RequestLedger {
       return nullptr;
     }
     if (entry.key.fingerprint != key.fingerprint) {
-      return base::FieldError("request_id", "was used for another request");
+      return base::FieldError("request_id", "was already used for a different request");
     }
     return &entry;
   }

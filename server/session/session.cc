@@ -32,7 +32,7 @@ int64_t ReferencedBytes(const MutationResponse& response) {
 absl::Status StepMismatch(int64_t expected, int64_t current) {
   return base::ReasonError(
       absl::StatusCode::kAborted,
-      absl::StrCat("expected_step: expected ", expected, ", the model is at step ", current),
+      absl::StrCat("expected_step: expected ", expected, ", but the model is at step ", current),
       {"STEP_MISMATCH", {{"current_step", absl::StrCat(current)}}});
 }
 
@@ -127,7 +127,7 @@ RecordedResponse Session::Remember(RecordedResponse recorded) {
 }
 
 absl::Status Session::CheckOpen(const IsCancelled& cancelled) const {
-  if (cancelled()) return absl::CancelledError("the caller has gone");
+  if (cancelled()) return absl::CancelledError("the client cancelled the call or disconnected");
   if (closed_) return ModelDeleted(name());
   if (journal_.has_value() && journal_->broken()) return NotStored(name(), absl::OkStatus());
   return absl::OkStatus();

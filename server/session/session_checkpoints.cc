@@ -41,13 +41,13 @@ absl::Status Session::CheckNewCheckpoint(const CheckpointArgs& args) const {
   if (checkpoints_.Find(args.id) != nullptr) {
     const std::string checkpoint = absl::StrCat(name(), "/checkpoints/", args.id);
     return base::ReasonError(absl::StatusCode::kAlreadyExists,
-                             absl::StrCat(checkpoint, ": exists already"),
+                             absl::StrCat(checkpoint, ": already exists"),
                              {"CHECKPOINT_EXISTS", {{"checkpoint", checkpoint}}});
   }
   if (checkpoints_.lasting() >= base::kMaxCheckpoints) {
     return base::LimitError("checkpoint_id",
-                            absl::StrCat(name(), " has ", base::kMaxCheckpoints,
-                                         " checkpoints already, which is the limit; delete some"));
+                            absl::StrCat(name(), " already has ", base::kMaxCheckpoints,
+                                         " checkpoints, the limit; delete some"));
   }
   return absl::OkStatus();
 }
@@ -166,9 +166,9 @@ absl::StatusOr<std::shared_ptr<engine::State>> Session::ReadCheckpoint(
   const auto record = environment_->archive->Get(
       records::kCheckpoints, records::CheckpointStateKey(uid_, checkpoint->state_hash));
   if (!record.ok()) return record.status();
-  if (!record->has_value()) return records::Damaged(checkpoint_name, "its numbers are missing");
+  if (!record->has_value()) return records::Damaged(checkpoint_name, "its parameters are missing");
   if (records::HashOfState(**record) != checkpoint->state_hash) {
-    return records::Damaged(checkpoint_name, "its numbers are others");
+    return records::Damaged(checkpoint_name, "its parameters do not match its hash");
   }
   return records::DecodeState(**record, *network_, checkpoint_name);
 }

@@ -19,7 +19,7 @@ namespace backprop::session {
 namespace {
 
 absl::Status RunNotFound(const std::string& model, int64_t number) {
-  const std::string message = number == 0 ? absl::StrCat(model, ": has had no run")
+  const std::string message = number == 0 ? absl::StrCat(model, ": has no runs")
                                           : absl::StrCat(model, "/runs/", number, ": no such run");
   return base::ReasonError(absl::StatusCode::kNotFound, message,
                            {"RUN_NOT_FOUND", {{"model", model}}});
@@ -46,7 +46,8 @@ void Session::DoTrain(TrainArgs& args, Callback<std::shared_ptr<Run>> done) {
           return;
         }
         run = base::LimitError(
-            "wait", absl::StrCat(base::kMaxWaitingRuns, " runs wait for ", name(), " already"));
+            "wait",
+            absl::StrCat(base::kMaxWaitingRuns, " runs already wait for ", name(), ", the limit"));
       } else {
         store::WriteBatch batch;
         const bool behind = run_ == nullptr && !excluded_.empty() && !args.wait;
@@ -113,8 +114,8 @@ absl::StatusOr<std::shared_ptr<Run>> Session::StartRun(TrainArgs& args, store::W
   if (environment_->draining) return ShuttingDown();
   if (args.config.checkpoints.keep_best && checkpoints_.lasting() >= base::kMaxCheckpoints) {
     return base::LimitError("config.checkpoints.keep_best",
-                            absl::StrCat(name(), " has ", base::kMaxCheckpoints,
-                                         " checkpoints already, which is the limit; delete some"));
+                            absl::StrCat(name(), " already has ", base::kMaxCheckpoints,
+                                         " checkpoints, the limit; delete some"));
   }
   args.memory = {};
   auto memory = environment_->memory.AskForWork(RunBytes(args.config, args.data, args.validation),
@@ -123,9 +124,10 @@ absl::StatusOr<std::shared_ptr<Run>> Session::StartRun(TrainArgs& args, store::W
   const int64_t limit = environment_->limits.max_concurrent_runs;
   if (environment_->runs_under_way.fetch_add(1) >= limit) {
     environment_->runs_under_way.fetch_sub(1);
-    return base::ReasonError(absl::StatusCode::kResourceExhausted,
-                             absl::StrCat(limit, " runs are under way already, which is the limit"),
-                             {"LIMIT_EXCEEDED", {{"limit", "max_concurrent_runs"}}});
+    return base::ReasonError(
+        absl::StatusCode::kResourceExhausted,
+        absl::StrCat(limit, " runs are already under way, the limit (max_concurrent_runs)"),
+        {"LIMIT_EXCEEDED", {{"limit", "max_concurrent_runs"}}});
   }
   run_memory_ = *std::move(memory);
   ++run_count_;

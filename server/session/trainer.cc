@@ -131,7 +131,7 @@ Trainer::Phase Trainer::Prepare() {
     auto fitted = engine::FitStandardization(training_);
     if (fitted == nullptr) {
       message_ =
-          "mean or standard deviation of the inputs was not finite; the model stays as it was";
+          "the mean or standard deviation of the inputs was not finite; the model is unchanged";
       End(records::StopReason::kDiverged);
       return Phase::kEnd;
     }

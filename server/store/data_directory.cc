@@ -38,8 +38,8 @@ DataDirectory::~DataDirectory() { close(fd_); }
 absl::Status DataDirectory::Gone(const std::string& what) const {
   absl::Status status = absl::UnavailableError(
       absl::StrCat(path_, ": ", what,
-                   "; changes are rejected, because they would be lost at a restart. Put the "
-                   "directory back, or stop the server and restore a backup"));
+                   "; changes are rejected, because a restart would lose them; put the directory "
+                   "back, or stop the server and restore a backup"));
   status.SetPayload(kReasonType, absl::Cord(kDirectoryGone));
   return status;
 }

@@ -18,8 +18,9 @@ absl::Status MemoryStore::Write(const std::vector<const WriteBatch*>& batches) {
     for (const WriteBatch::Op& op : batch->ops()) more += op.value.size();
   }
   if (limit_ > 0 && more > 0 && bytes_ + more > limit_) {
-    return absl::ResourceExhaustedError(
-        absl::StrCat("data kept in memory, ", bytes_, " bytes, must not exceed ", limit_));
+    return absl::ResourceExhaustedError(absl::StrCat("the data in memory would have ",
+                                                     bytes_ + more,
+                                                     " bytes, more than the limit of ", limit_));
   }
   for (const WriteBatch* batch : batches) Apply(*batch);
   return absl::OkStatus();

@@ -108,7 +108,7 @@ bool IsLocked(const std::string& text) {
 
 absl::Status AnotherServer(const std::string& directory) {
   return absl::UnavailableError(absl::StrCat(
-      directory, ": another server has it open; stop that one or choose another directory"));
+      directory, ": is in use by another server; stop that server or choose another directory"));
 }
 
 absl::Status OpenError(const rocksdb::Status& status, const std::string& directory) {
@@ -117,7 +117,7 @@ absl::Status OpenError(const rocksdb::Status& status, const std::string& directo
   if (status.IsCorruption()) {
     return absl::DataLossError(
         absl::StrCat(directory, ": is damaged (", text,
-                     "). Restore a backup; docs/durability.md says what can be saved"));
+                     "); restore a backup, or see docs/durability.md for what can be recovered"));
   }
   return FromRocks(status, directory);
 }

@@ -146,13 +146,13 @@ class RocksStore final : public Store {
     const bool few_files = space->most_files > 0 && space->free_files < kMinFreeFiles;
     if (now.ok() && free - bytes >= min_free_bytes_ && !few_files) return absl::OkStatus();
     absl::Status low = absl::ResourceExhaustedError(
-        few_files ? absl::StrCat(options_.directory, ": the disk has room for ", space->free_files,
-                                 " more files; uploads, imports and restores need ", kMinFreeFiles)
-                  : absl::StrCat(options_.directory, ": ", free, " bytes of the disk are free, ",
-                                 bytes, " are needed; uploads, imports and restores must leave ",
-                                 min_free_bytes_,
-                                 " (--min-free-bytes). Delete something, or make "
-                                 "the disk larger"));
+        few_files
+            ? absl::StrCat(options_.directory, ": the disk has room for ", space->free_files,
+                           " more files; uploads, imports and restores require ", kMinFreeFiles)
+            : absl::StrCat(options_.directory, ": ", free, " bytes of the disk are free, ", bytes,
+                           " bytes are required; uploads, imports and restores must leave ",
+                           min_free_bytes_,
+                           " bytes free (--min-free-bytes); delete data or enlarge the disk"));
     low.SetPayload(kReasonType, absl::Cord(kLowDiskSpace));
     return low;
   }
@@ -214,12 +214,12 @@ class RocksStore final : public Store {
         return absl::OkStatus();
       }
       return absl::FailedPreconditionError(
-          absl::StrCat(options_.directory, ": was written in format ", **format,
-                       ", this server knows formats up to ", options_.schema.format_version,
-                       "; start the version that wrote it, or a later one"));
+          absl::StrCat(options_.directory, ": is in format ", **format,
+                       ", but this server supports formats up to ", options_.schema.format_version,
+                       "; use the version that wrote it or a later one"));
     }
     if (database_->access() == Access::kReadOnly) {
-      return absl::UnavailableError(absl::StrCat(options_.directory, ": holds no store yet"));
+      return absl::UnavailableError(absl::StrCat(options_.directory, ": contains no store"));
     }
     rocksdb::WriteOptions sync;
     sync.sync = true;
@@ -238,11 +238,11 @@ class RocksStore final : public Store {
       std::memcpy(&group_, (*group)->data(), sizeof group_);
     }
     if (group_ >= watermark_->value()) return absl::OkStatus();
-    return absl::DataLossError(
-        absl::StrCat(options_.directory, ": the log ends with group ", group_, ", but group ",
-                     watermark_->value(),
-                     " had been acknowledged: its end is damaged or missing. Restore a backup, or "
-                     "remove the file `acknowledged` to continue without the lost changes"));
+    return absl::DataLossError(absl::StrCat(
+        options_.directory, ": the log ends with group ", group_, ", but group ",
+        watermark_->value(),
+        " was acknowledged; its end is damaged or missing. Restore a backup, or remove "
+        "the file `acknowledged` to continue without the lost changes"));
   }
 
   void Add(const WriteBatch::Op& op, rocksdb::WriteBatch* group) const {

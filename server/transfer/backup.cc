@@ -98,12 +98,12 @@ absl::Status BackupWriter::TakeRecords(absl::string_view payload) {
   if (!std::exchange(has_format_, true)) {
     uint32_t format = 0;
     if (!absl::ConsumePrefix(&payload, kFormatPrefix) || !absl::SimpleAtoi(payload, &format)) {
-      return absl::InvalidArgumentError("does not say its format");
+      return absl::InvalidArgumentError("does not contain the format of the backup");
     }
     if (format <= records::kFormatVersion) return absl::OkStatus();
     return absl::FailedPreconditionError(absl::StrCat(
-        "the backup is of format ", format, ", this server knows formats up to ",
-        records::kFormatVersion, "; restore it with the version that made it, or a later one"));
+        "the backup is in format ", format, ", but this server supports formats up to ",
+        records::kFormatVersion, "; use the version that created it or a later one"));
   }
   rest_.append(payload.data(), payload.size());
   absl::string_view left = rest_;
@@ -115,7 +115,7 @@ absl::Status BackupWriter::TakeRecords(absl::string_view payload) {
     std::memcpy(&value_bytes, left.data() + 5, sizeof value_bytes);
     if (number < 1 || number > std::size(records::kTables) || value_bytes > kMaxRecordBytes ||
         key_bytes > kMaxRecordBytes) {
-      return absl::InvalidArgumentError("holds a record of no known kind");
+      return absl::InvalidArgumentError("contains a record of an unknown kind");
     }
     if (left.size() - kRecordHeaderBytes < key_bytes + value_bytes) break;
     left.remove_prefix(kRecordHeaderBytes);
@@ -144,7 +144,7 @@ void BackupWriter::Add(absl::string_view bytes, Done done) {
 void BackupWriter::Finish(Done done) {
   absl::Status complete = frames_.CheckComplete();
   if (complete.ok() && !rest_.empty()) {
-    complete = absl::InvalidArgumentError("ends within a record");
+    complete = absl::InvalidArgumentError("ends inside a record");
   }
   if (!complete.ok()) return done(std::move(complete));
   store::WriteBatch batch;

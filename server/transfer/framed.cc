@@ -57,21 +57,24 @@ absl::Status FrameReader::Add(absl::string_view bytes, Visitor visit) {
   };
   if (!begun_) {
     if (left.substr(0, kMagicBytes) != absl::string_view(magic_).substr(0, left.size())) {
-      return wrong("the file does not begin as one of this kind and version does");
+      return wrong("the file does not start with the magic bytes of this kind and version");
     }
     if (left.size() < kMagicBytes) return absl::OkStatus();
     take(kMagicBytes);
     begun_ = true;
   }
   while (left.size() >= kHeaderBytes) {
-    if (ended_) return wrong("the file goes on behind its end");
+    if (ended_) return wrong("unexpected data after the end of the file");
     uint32_t length = 0;
     uint64_t checksum = 0;
     std::memcpy(&length, left.data(), sizeof length);
     std::memcpy(&checksum, left.data() + sizeof length, sizeof checksum);
-    if (length > kMaxFrameBytes) return wrong("a frame is longer than a frame can be");
+    if (length > kMaxFrameBytes) {
+      return wrong(absl::StrCat("a frame has ", length, " bytes, more than the maximum of ",
+                                kMaxFrameBytes));
+    }
     if (length == 0) {
-      if (checksum != checksum_.value()) return wrong("the checksum of the whole is wrong");
+      if (checksum != checksum_.value()) return wrong("the checksum of the file does not match");
       take(kHeaderBytes);
       ended_ = true;
       continue;
@@ -79,14 +82,14 @@ absl::Status FrameReader::Add(absl::string_view bytes, Visitor visit) {
     if (left.size() < kHeaderBytes + length) break;
     const absl::string_view payload = left.substr(kHeaderBytes, length);
     if (XXH3_64bits(payload.data(), payload.size()) != checksum) {
-      return wrong("the checksum of the frame is wrong");
+      return wrong("the checksum of the frame does not match");
     }
     checksum_.Add(payload);
     absl::Status visited = visit(payload);
     if (!visited.ok()) return visited;
     take(kHeaderBytes + length);
   }
-  if (ended_ && !left.empty()) return wrong("the file goes on behind its end");
+  if (ended_ && !left.empty()) return wrong("unexpected data after the end of the file");
   rest_.erase(0, rest_.size() - left.size());
   return absl::OkStatus();
 }
@@ -94,7 +97,7 @@ absl::Status FrameReader::Add(absl::string_view bytes, Visitor visit) {
 absl::Status FrameReader::CheckComplete() const {
   if (ended_) return absl::OkStatus();
   return absl::InvalidArgumentError(absl::StrCat(
-      "byte ", offset_ + static_cast<int64_t>(rest_.size()), ": the file is cut short here"));
+      "byte ", offset_ + static_cast<int64_t>(rest_.size()), ": the file is truncated"));
 }
 
 }  // namespace backprop::transfer

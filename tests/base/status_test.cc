@@ -45,7 +45,7 @@ TEST(StatusTest, ManyAndLongViolationsFitIntoTrailers) {
       ASSERT_EQ(violations.size(), 2U) << "the first one, and how many there are besides";
       EXPECT_EQ(violations[1].field, "");
       EXPECT_EQ(violations[1].description,
-                absl::StrCat(count - 1 + 100, " violations are left out"));
+                absl::StrCat(count - 1 + 100, " more violations are omitted"));
     }
     const absl::Status reason = ReasonError(absl::StatusCode::kAborted, text, {"R", {{"k", text}}});
     EXPECT_LE(HeaderBytes(reason.message()), kMaxErrorBytes);
@@ -53,7 +53,7 @@ TEST(StatusTest, ManyAndLongViolationsFitIntoTrailers) {
   }
   const absl::Status short_ones = FieldErrors(std::vector<FieldViolation>(16, {"a.b", "is bad"}));
   EXPECT_EQ(FieldViolationsOf(short_ones).size(), 16U);
-  EXPECT_EQ(FieldErrors({{"a", "is bad"}}, 1).message(), "a: is bad; 1 violation is left out");
+  EXPECT_EQ(FieldErrors({{"a", "is bad"}}, 1).message(), "a: is bad; 1 more violation is omitted");
 }
 
 TEST(StatusTest, ReasonsCarryTheirMetadata) {

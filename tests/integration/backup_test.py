@@ -61,7 +61,7 @@ class BackupTest(unittest.TestCase):
             self.assertEqual(parameters(one, "a"), parameters(other, "a"))
             whole = (self.path / "a.model").read_bytes()
             (self.path / "cut.model").write_bytes(whole[:-5])
-            self.assertIn("cut short", self.fails(other, "import", "cut.model", "b"))
+            self.assertIn("the file is truncated", self.fails(other, "import", "cut.model", "b"))
             (self.path / "bad.model").write_bytes(whole[:200] + bytes([whole[200] ^ 1]) + whole[201:])
             self.assertIn("checksum", self.fails(other, "import", "bad.model", "b"))
             self.assertIn("no such model", self.fails(one, "export", "none", "none.model"))
@@ -122,20 +122,20 @@ class BackupTest(unittest.TestCase):
         with self.server("one") as server:
             self.fill(server)
             self.ok(server, "backup", "all.backup")
-            self.assertIn("holds models or datasets already", self.fails(server, "restore", "all.backup"))
+            self.assertIn("already holds models or datasets", self.fails(server, "restore", "all.backup"))
             expected = parameters(server, "a")
         whole = (self.path / "all.backup").read_bytes()
         (self.path / "cut.backup").write_bytes(whole[:len(whole) // 2])
         (self.path / "bad.backup").write_bytes(whole[:-40] + bytes([whole[-40] ^ 1]) + whole[-39:])
         with self.server("two") as server:
-            self.assertIn("cut short", self.fails(server, "restore", "cut.backup"))
+            self.assertIn("the file is truncated", self.fails(server, "restore", "cut.backup"))
             self.assertIn("checksum", self.fails(server, "restore", "bad.backup"))
             self.assertEqual(self.ok(server, "list"), "")
             self.ok(server, "restore", "all.backup")
             self.assertEqual(parameters(server, "a"), expected)
         with Server() as server:
             for command in ("backup", "restore"):
-                self.assertIn("without --data-dir", self.fails(server, command, "all.backup"))
+                self.assertIn("server with --data-dir", self.fails(server, command, "all.backup"))
 
     def test_a_server_killed_while_it_restores_starts_empty(self):
         with self.server("one") as server:

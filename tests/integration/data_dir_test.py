@@ -111,7 +111,7 @@ class DataDirTest(unittest.TestCase):
             second = subprocess.run([BIN / "backpropd", "--listen", "127.0.0.1:0", "--data-dir", self.data],
                                     capture_output=True, text=True, timeout=30)
             self.assertEqual(second.returncode, 1)
-            self.assertIn("another server has it open", second.stderr)
+            self.assertIn("is in use by another server", second.stderr)
             self.assertEqual(len(second.stderr.strip().splitlines()), 1, second.stderr)
 
     def test_a_directory_that_cannot_be_is_refused(self):

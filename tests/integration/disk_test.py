@@ -219,7 +219,7 @@ class DiskTest(unittest.TestCase):
             self.refused(lambda: step(stub, "m"), FULL, "not stored")
             second = self.start()
             self.assertEqual(second.returncode, 1, "it holds the lock although it only reads")
-            self.assertIn("another server has it open", second.stderr)
+            self.assertIn("is in use by another server", second.stderr)
             self.filler.unlink()
             self.step_again(server, stub, "m")
             within(5, lambda: len(list(self.data.glob("reserve.*"))) == 8, "the reserve is made again")

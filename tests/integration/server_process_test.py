@@ -40,10 +40,10 @@ class ServerProcessTest(unittest.TestCase):
             port_in_use = run("--listen", server.address)
             self.assertEqual(port_in_use.returncode, 1)
             self.assertEqual(len(port_in_use.stderr.strip().splitlines()), 1, port_in_use.stderr)
-            self.assertIn("the port free? Port 0 takes a free one", port_in_use.stderr)
+            self.assertIn("the port is free; port 0 selects a free port", port_in_use.stderr)
         unwritable = run("--listen", "127.0.0.1:0", "--unix-socket", "/nonexistent/x.sock")
         self.assertEqual(unwritable.returncode, 1)
-        self.assertIn("is its folder writable?", unwritable.stderr)
+        self.assertIn("check that its directory is writable", unwritable.stderr)
         port_file = run("--listen", "127.0.0.1:0", "--port-file", "/nonexistent/port")
         self.assertEqual(port_file.returncode, 1)
         self.assertIn("--port-file /nonexistent/port", port_file.stderr)
@@ -81,7 +81,7 @@ class ServerProcessTest(unittest.TestCase):
                 self.assertIn(f"no server has written its address to {port_file}", gone.stderr)
         unset = run("--health-check")
         self.assertEqual(unset.returncode, 1)
-        self.assertIn("--port-file, which is not set", unset.stderr)
+        self.assertIn("--health-check: requires an address or --port-file", unset.stderr)
 
     def test_environment_and_config_file(self):
         with tempfile.TemporaryDirectory() as folder:
@@ -91,7 +91,7 @@ class ServerProcessTest(unittest.TestCase):
                 for name, status in (("a", 0), ("b", 0), ("c", 1)):
                     made = cli("create", name, "--inputs", 1, "--layers", "2", server=server.address)
                     self.assertEqual(made.returncode, status, made.stderr)
-                self.assertIn("RESOURCE_EXHAUSTED: the server holds 2 models", made.stderr)
+                self.assertIn("RESOURCE_EXHAUSTED: the server already holds 2 models", made.stderr)
                 self.assertIn("debug CreateModel a OK", server.log())
             config.write_text("no-such-flag = 1\n")
             self.assertEqual(run("--config", str(config)).returncode, 2)
@@ -163,7 +163,7 @@ class ServerProcessTest(unittest.TestCase):
             while "User defined signal 2: ignored" not in server.log():
                 self.assertLess(time.monotonic(), deadline, server.log())
                 time.sleep(0.01)
-            self.assertIn("Hangup: there is nothing to reload", server.log())
+            self.assertIn("Hangup: ignored; the server does not reload its configuration", server.log())
             self.assertIn("User defined signal 1: ignored", server.log())
             self.assertEqual(cli("health", server=server.address).stdout, "SERVING\n")
             self.assertEqual(server.terminate_and_wait(), 0)

@@ -198,20 +198,21 @@ TEST_F(ByteOrderTest, RefusalsNameTheField) {
     EXPECT_EQ(Violations(status).size(), 1U);
   };
   refused(Raw(kInputs, false, static_cast<v1::ByteOrder>(7)),
-          "inputs.byte_order: is not a known order, got 7");
+          "inputs.byte_order: expected a known byte order, got 7");
   v1::Tensor typed;
   for (const double x : kDoubles) typed.add_values(x);
   typed.set_byte_order(v1::BYTE_ORDER_LITTLE_ENDIAN);
-  refused(typed, "inputs.byte_order: belongs to raw, got BYTE_ORDER_LITTLE_ENDIAN with values");
+  refused(typed,
+          "inputs.byte_order: is allowed only with raw, got BYTE_ORDER_LITTLE_ENDIAN with values");
   refused(Raw(kInputs, true),
-          "inputs.byte_order: must be said, since the bytes of raw look big-endian: the first "
+          "inputs.byte_order: must be set, because the bytes of raw look big-endian: the first "
           "number is 4.6006e-41 as little-endian and 1 as big-endian; set "
-          "BYTE_ORDER_BIG_ENDIAN, or BYTE_ORDER_LITTLE_ENDIAN if little-endian is right");
+          "BYTE_ORDER_BIG_ENDIAN, or BYTE_ORDER_LITTLE_ENDIAN if the bytes are little-endian");
   // Two numbers are too few for a suspicion, but enough for a hint if they are rejected for another
   // reason.
   refused(Raw<float>({std::bit_cast<float>(0x3f80c07f), 1}, true),
-          "inputs[0][0]: must be finite, got nan; as big-endian bytes this tensor begins with "
-          "1.00587: see byte_order");
+          "inputs[0][0]: must be finite, got nan; read as big-endian, the first element is "
+          "1.00587; see byte_order");
   refused(Raw<float>({1, std::numeric_limits<float>::quiet_NaN()}, false),
           "inputs[0][1]: must be finite, got nan");
 }
@@ -219,7 +220,7 @@ TEST_F(ByteOrderTest, RefusalsNameTheField) {
 TEST_F(ByteOrderTest, LabelsOutOfRangeHint) {
   const std::string message = "batch.labels[1]: must be a class index in [0, 2), got 16777216";
   EXPECT_EQ(Step(Raw<int32_t>({0, 1, 1, 0}, true)).error_message(),
-            message + "; as big-endian bytes all of them would be in that range: see byte_order");
+            message + "; read as big-endian, all elements are in that range; see byte_order");
   EXPECT_EQ(Step(Raw<int32_t>({0, 1, 2, 0}, true)).error_message(), message);
   EXPECT_EQ(
       Step(Raw<int32_t>({0, 16777216, 0, 0}, true, v1::BYTE_ORDER_BIG_ENDIAN)).error_message(),

@@ -18,7 +18,8 @@ TEST_F(CheckpointsTest, Rules) {
   changes_ = true;
   const auto bad = StatusCode::INVALID_ARGUMENT;
   const std::string id =
-      "checkpoint_id: expected 1 to 63 of [a-z0-9_-], starting with a letter or digit but not with "
+      "checkpoint_id: expected 1 to 63 characters of [a-z0-9_-], starting with a letter or digit "
+      "but not with "
       "run-, got ";
   const std::string long_id(64, 'a');
   Check(&Stub::CreateCheckpoint,
@@ -33,7 +34,7 @@ TEST_F(CheckpointsTest, Rules) {
             {R"({"model":"xor","checkpointId":"b"})", bad,
              R"(model: expected models/{id}, got "xor")"},
             {R"({"model":"models/xor","checkpointId":"a"})", StatusCode::ALREADY_EXISTS,
-             "models/xor/checkpoints/a: exists already"},
+             "models/xor/checkpoints/a: already exists"},
             {R"({"model":"models/none","checkpointId":"a"})", StatusCode::NOT_FOUND,
              "models/none: no such model"},
         });
@@ -52,7 +53,7 @@ TEST_F(CheckpointsTest, Rules) {
   Check(&Stub::RestoreCheckpoint,
         std::vector<Rule>{{R"({"name":"models/xor/checkpoints/a","expectedStep":1})",
                            StatusCode::ABORTED,
-                           "expected_step: expected 1, the model is at step 0"}});
+                           "expected_step: expected 1, but the model is at step 0"}});
   Check(&Stub::DeleteCheckpoint, names);
   Check(&Stub::ListCheckpoints,
         std::vector<Rule>{
@@ -60,7 +61,7 @@ TEST_F(CheckpointsTest, Rules) {
             {R"({"model":"models/xor","pageSize":1001})", bad,
              "page_size: must be in [0, 1000], got 1001"},
             {R"({"model":"models/xor","pageToken":"!"})", bad,
-             "page_token: is not a next_page_token of ListCheckpoints"},
+             "page_token: must be a next_page_token of ListCheckpoints, got \"!\""},
         });
 }
 
@@ -80,7 +81,7 @@ TEST_F(CheckpointsTest, RulesOfARunsOwn) {
   EXPECT_EQ(refused(R"({"everyIterations":1,"keepLast":0})"),
             "config.checkpoints.keep_last: must be in [1, 50], got 0");
   EXPECT_EQ(refused(R"({"keepBest":true,"keepLast":1})"),
-            "config.checkpoints.keep_last: needs every_iterations");
+            "config.checkpoints.keep_last: requires every_iterations");
   EXPECT_EQ(refused(R"({"everyIterations":1,"keepLast":50,"keepBest":true})"), "");
   v1::ListCheckpointsResponse list;
   ASSERT_TRUE(Call(&Stub::ListCheckpoints,

@@ -144,7 +144,7 @@ TEST_F(DatasetsTest, NamesOfClassesAreThoseOfTheModel) {
       Call(&Stub::Evaluate,
            Json<v1::EvaluateRequest>(R"({"model":"models/xor","dataset":"datasets/d"})"), &by_name);
   EXPECT_EQ(refused.error_message(),
-            "dataset: the model has no class \"owl\", which datasets/d has");
+            "dataset: the model has no class \"owl\", but datasets/d has it");
 }
 
 TEST_F(DatasetsTest, AChecksumIsOfTheRowsAsTheyAreKept) {
@@ -201,13 +201,13 @@ TEST_F(DatasetsTest, ChunksAreChecked) {
       {{Chunk(R"("firstRow":-1,"rows":{)" + inputs + "," + labels + "}")},
        "chunk.first_row: must be at least 0, got -1"},
       {{first, next(R"("inputs":{"shape":[1,3],"values":[1,2,3]},)" + labels)},
-       "chunk.rows.inputs.shape[1]: expected 2 as in the first chunk, got 3"},
+       "chunk.rows.inputs.shape[1]: expected 2 columns as in the first chunk, got 3"},
       {{first, next(inputs + R"(,"targets":{"shape":[1,1],"values":[1]})")},
-       "chunk.rows: expected 0 targets in a row as in the first chunk, got 1"},
+       "chunk.rows: expected 0 targets per row as in the first chunk, got 1"},
       {{first, next(inputs + R"(,"labelNames":["a"])")},
-       "chunk.rows: expected labels as in the first chunk"},
+       "chunk.rows: expected labels as in the first chunk, got label_names"},
       {{first, next(inputs + "," + labels + R"(,"sampleWeights":{"values":[1]})")},
-       "chunk.rows.sample_weights: must be left out, as the first chunk has none"},
+       "chunk.rows.sample_weights: must not be set, because the first chunk has none"},
   };
   for (const Case& c : cases) {
     SCOPED_TRACE(c.message);
@@ -230,16 +230,16 @@ TEST_F(DatasetsTest, TheOrderOfMessagesIsChecked) {
   };
   EXPECT_EQ(message({kChunk}), "header: is required in the first message");
   EXPECT_EQ(message({}), "header: is required");
-  EXPECT_EQ(message({Header("d"), Header("d")}), "header: belongs into the first message");
+  EXPECT_EQ(message({Header("d"), Header("d")}), "header: is allowed only in the first message");
   EXPECT_EQ(message({Header("d"), "{}"}), "part: expected header, chunk or commit, got none");
-  EXPECT_EQ(message({Header("d"), kChunk, kCommit, kChunk}), "part: nothing may follow the commit");
-  EXPECT_EQ(
-      message({R"({"header":{"datasetId":"D","dataType":"DATA_TYPE_INT32"}})"}),
-      "header.dataset_id: expected 1 to 63 of [a-z0-9_-], starting with a letter or digit, got "
-      "\"D\"; header.request_id: is required; header.data_type: expected FLOAT32 or FLOAT64, "
-      "got 3");
+  EXPECT_EQ(message({Header("d"), kChunk, kCommit, kChunk}), "part: must not follow the commit");
+  EXPECT_EQ(message({R"({"header":{"datasetId":"D","dataType":"DATA_TYPE_INT32"}})"}),
+            "header.dataset_id: expected 1 to 63 characters of [a-z0-9_-], starting with a letter "
+            "or digit, got "
+            "\"D\"; header.request_id: is required; header.data_type: expected FLOAT32 or FLOAT64, "
+            "got 3");
   EXPECT_EQ(message({Header("e"), kChunk, R"({"commit":{"rows":5}})"}),
-            "commit.rows: expected 4, the rows that have come, got 5");
+            "commit.rows: expected 4, the number of received rows, got 5");
   const auto gap = Upload(
       {Header("f"),
        Chunk(
@@ -261,16 +261,16 @@ TEST_F(DatasetsTest, WhatDoesNotFitTheModelIsRefused) {
         .error_message();
   };
   EXPECT_EQ(train(R"("model":"models/line","dataset":"datasets/d")"),
-            "dataset: expected 1 inputs in a row, datasets/d has 2");
+            "dataset: expected 1 inputs per row, but datasets/d has 2");
   EXPECT_EQ(train(R"("model":"models/multi","dataset":"datasets/d")"),
-            "dataset: the model takes targets, rows of datasets/d carry classes");
+            "dataset: the model takes targets, but datasets/d has classes");
   EXPECT_EQ(train(R"("model":"models/xor","dataset":"d")"),
             "dataset: expected datasets/{id}, got \"d\"");
   EXPECT_EQ(train(R"("model":"models/xor","dataset":"datasets/none")"),
             "datasets/none: no such dataset");
   EXPECT_EQ(
       train(R"("model":"models/xor","dataset":"datasets/d","data":)" + std::string(kXorBatch)),
-      "dataset: must be left out, because data is given");
+      "dataset: must not be set, because data is given");
   EXPECT_EQ(train(R"("model":"models/xor")"), "data.inputs: expected values or raw, got neither");
   EXPECT_EQ(
       train(R"("model":"models/xor","dataset":"datasets/d","validationDataset":"datasets/none")"),
@@ -291,7 +291,7 @@ TEST_F(DatasetsTest, NamesOfFeaturesAreThoseOfTheModel) {
     return Call(&Stub::Evaluate, request, &response).error_message();
   };
   const std::string refusal =
-      R"(dataset: expected the model's feature "width" in column 0, datasets/swapped has "height" there)";
+      R"(dataset: expected the model's feature "width" in column 0, but datasets/swapped has "height")";
   EXPECT_EQ(evaluate("named", "same"), "");
   EXPECT_EQ(evaluate("named", "unnamed"), "");
   EXPECT_EQ(evaluate("named", "swapped"), refusal);
@@ -305,20 +305,22 @@ TEST_F(DatasetsTest, NamesOfFeaturesAreThoseOfTheModel) {
   EXPECT_EQ(trained.error_message(), refusal);
 
   EXPECT_EQ(Upload({Header("x", names(R"("a","a","")")), kChunk, kCommit}).error_message(),
-            "header.feature_names[1]: is there twice; header.feature_names[2]: must not be empty");
+            "header.feature_names[1]: must be unique, got \"a\" twice; header.feature_names[2]: "
+            "must not be empty");
   EXPECT_EQ(Upload({Header("x", names(R"("a")")), kChunk, kCommit}).error_message(),
-            "chunk.rows.inputs.shape[1]: expected 1, the number of header.feature_names, got 2");
+            "chunk.rows.inputs.shape[1]: expected 1 columns, one per name in header.feature_names, "
+            "got 2");
   std::string many = R"("0")";
   for (int i = 1; i < 65537; ++i) many += R"(,")" + std::to_string(i) + R"(")";
   EXPECT_EQ(Upload({Header("x", names(many))}).error_message(),
-            "header.feature_names: must be at most 65536, got 65537");
+            "header.feature_names: must have at most 65536 names, got 65537");
   std::string large = R"("0")";
   for (int i = 1; i < 4200; ++i) {
     large += R"(,")" + std::string(250, 'x') + std::to_string(i) + R"(")";
   }
   EXPECT_THAT(
       Upload({Header("x", names(large))}).error_message(),
-      testing::StartsWith("header.feature_names: must have at most 1048576 bytes together"));
+      testing::StartsWith("header.feature_names: must have at most 1048576 bytes in total"));
   EXPECT_FALSE(Exists("x"));
   // Another description is not the same upload.
   EXPECT_EQ(Upload({Header("same"), kChunk, kCommit}).error_code(), StatusCode::ALREADY_EXISTS);

@@ -40,8 +40,8 @@ TEST_F(ErrorsTest, SixtyFourLabelsOfLongKeysAndValuesFitIntoTheTrailers) {
       v1::CreateModelResponse response;
       const grpc::Status status = Call(&Stub::CreateModel, request, &response);
       ExpectWhole(status, "labels");
-      EXPECT_NE(status.error_message().find("violations are left out"), std::string::npos);
-      EXPECT_NE(Violations(status).back().description().find("violations are left out"),
+      EXPECT_NE(status.error_message().find("more violations are omitted"), std::string::npos);
+      EXPECT_NE(Violations(status).back().description().find("more violations are omitted"),
                 std::string::npos);
     }
   }

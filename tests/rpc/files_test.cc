@@ -94,7 +94,7 @@ TEST_F(FilesTest, WhatIsDamagedIsRefused) {
     ASSERT_EQ(cut.error_code(), grpc::StatusCode::INVALID_ARGUMENT) << cut.error_message();
   }
   const auto longer = Import("bad", file + "x", &response, 1000);
-  EXPECT_NE(longer.error_message().find("goes on behind its end"), std::string::npos);
+  EXPECT_NE(longer.error_message().find("unexpected data after the end"), std::string::npos);
   v1::GetModelRequest get;
   get.set_name("models/bad");
   v1::GetModelResponse got;

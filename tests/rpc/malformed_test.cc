@@ -97,7 +97,7 @@ TEST_F(MalformedTest, EveryMethodSaysThatTheMessageCouldNotBeParsed) {
     EXPECT_EQ(status.error_message(),
               std::string(method->client_streaming() ? "message 1 of the stream: " : "") +
                   "the message could not be parsed as " + method->input_type()->full_name() +
-                  ": its 3 bytes are not in protobuf's format");
+                  ": its 3 bytes are not a valid protobuf encoding");
     EXPECT_EQ(Info(status).reason(), "MALFORMED_REQUEST");
   }
   EXPECT_EQ(GetModel("m").step(), 0) << "and the server goes on";
@@ -110,7 +110,7 @@ TEST_F(MalformedTest, ACallWithoutItsMessageSaysSo) {
     EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT) << method->full_name();
     EXPECT_EQ(status.error_message(), "the message could not be parsed as " +
                                           method->input_type()->full_name() +
-                                          ": the call brought none");
+                                          ": the call contains no message");
   }
 }
 
@@ -143,7 +143,7 @@ TEST_F(MalformedTest, AStepStreamAnswersWhatCameBeforeAndEndsWithAnError) {
   EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
   EXPECT_EQ(status.error_message(),
             "message 2 of the stream: the message could not be parsed as "
-            "backprop.v1.StepStreamRequest: its 3 bytes are not in protobuf's format");
+            "backprop.v1.StepStreamRequest: its 3 bytes are not a valid protobuf encoding");
   EXPECT_EQ(Info(status).reason(), "MALFORMED_REQUEST");
   EXPECT_EQ(GetModel("m").step(), 1);
 }

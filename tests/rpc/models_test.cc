@@ -207,17 +207,18 @@ TEST_F(ModelsTest, APortOrSocketInUseIsRefusedWithAdvice) {
   registry::Registry registry(&environment);
   Context context{&environment, &registry, {}, {}, {}};
   const auto same_port = Server::Start({{server->address}, "", {}}, &context);
-  EXPECT_NE(same_port.status().message().find("cannot listen there"), absl::string_view::npos);
+  EXPECT_NE(same_port.status().message().find("cannot listen"), absl::string_view::npos);
   const std::string path = testing::TempDir() + "bp_models_test.sock";
   const auto first = Server::Start({{}, path, {}}, &context);
   ASSERT_TRUE(first.ok()) << first.status();
   registry::Registry other(&environment);
   Context other_context{&environment, &other, {}, {}, {}};
   const auto second = Server::Start({{}, path, {}}, &other_context);
-  EXPECT_NE(second.status().message().find("another server listens there"),
+  EXPECT_NE(second.status().message().find("another server listens on this path"),
             absl::string_view::npos);
   const auto missing = Server::Start({{}, "/nonexistent/x.sock", {}}, &other_context);
-  EXPECT_NE(missing.status().message().find("is its folder writable?"), absl::string_view::npos);
+  EXPECT_NE(missing.status().message().find("check that its directory is writable"),
+            absl::string_view::npos);
 }
 
 }  // namespace

@@ -58,7 +58,7 @@ TEST_F(ReplySizeTest, PredictCountsTensorsClassesAndTheirNames) {
     EXPECT_TRUE(fits.ok()) << test.model << ": " << fits.error_message();
     *request.mutable_inputs() = Rows(most + 1);
     ExpectRefused(Call(&Stub::Predict, request, &response),
-                  "inputs: the reply would have " + std::to_string((most + 1) * test.row_bytes));
+                  "inputs: the response would have " + std::to_string((most + 1) * test.row_bytes));
   }
 }
 
@@ -78,7 +78,7 @@ TEST_F(ReplySizeTest, EvaluateCountsTheConfusionMatrixAndTheClasses) {
       EXPECT_TRUE(status.ok()) << status.error_message();
       EXPECT_LE(response.ByteSizeLong(), 8U * 349 * 349 + 64 * 349 + 200);
     } else {
-      ExpectRefused(status, "model: the reply would have 1002400 bytes");
+      ExpectRefused(status, "model: the response would have 1002400 bytes");
       request.set_summary_only(true);
       EXPECT_TRUE(Call(&Stub::Evaluate, request, &response).ok());
     }
@@ -93,7 +93,7 @@ TEST_F(ReplySizeTest, ParametersCountWhatSurroundsTheirTensorsAndTheStandardisat
   request.set_encoding(v1::TENSOR_ENCODING_RAW);
   request.set_omit_optimizer_state(true);
   v1::GetParametersResponse response;
-  ExpectRefused(Call(&Stub::GetParameters, request, &response), "model: the reply would have");
+  ExpectRefused(Call(&Stub::GetParameters, request, &response), "model: the response would have");
 }
 
 TEST_F(ReplySizeTest, APageEndsWhereTheReplyIsFull) {
@@ -139,7 +139,7 @@ TEST_F(ReplySizeTest, ASpecWhoseAnswerWouldNotFitIsRefused) {
   }
   spec->set_input_size(spec->feature_names_size());
   v1::CreateModelResponse response;
-  ExpectRefused(Call(&Stub::CreateModel, request, &response), "spec: the reply would have");
+  ExpectRefused(Call(&Stub::CreateModel, request, &response), "spec: the response would have");
   spec->mutable_feature_names()->RemoveLast();
   spec->set_input_size(spec->feature_names_size());
   const grpc::Status status = Call(&Stub::CreateModel, request, &response);

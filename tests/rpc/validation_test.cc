@@ -11,25 +11,25 @@ TEST_F(ValidationTest, InputStandardization) {
     return Spec(R"("inputSize":2,"layers":[{"units":2}],"inputStandardization":{)" + fields + "}");
   };
   const std::string at = "spec.input_standardization";
-  Check(
-      &Stub::CreateModel,
-      std::vector<Rule>{
-          {with(""), StatusCode::OK, ""},
-          {with(R"("mean":[0,1],"std":[1,2])"), StatusCode::OK, ""},
-          {with(R"("mean":[0],"std":[1,2])"), bad,
-           at + ".mean: expected 2 numbers, one per feature, or none, got 1"},
-          {with(R"("mean":[0,0],"std":[1,0])"), bad,
-           at + ".std[1]: must be positive and finite in the model's precision, got 0"},
-          {with(R"("mean":[0,"NaN"],"std":[1,1])"), bad,
-           at + ".mean[1]: must be finite in the model's precision, got nan"},
-          {with(R"("mean":[0,0])"), bad,
-           at + ": expected mean and std, or neither, got mean alone"},
-          {with(R"("std":[1,1])"), bad, at + ": expected mean and std, or neither, got std alone"},
-      });
+  Check(&Stub::CreateModel,
+        std::vector<Rule>{
+            {with(""), StatusCode::OK, ""},
+            {with(R"("mean":[0,1],"std":[1,2])"), StatusCode::OK, ""},
+            {with(R"("mean":[0],"std":[1,2])"), bad,
+             at + ".mean: expected 2 numbers, one per feature, or none, got 1"},
+            {with(R"("mean":[0,0],"std":[1,0])"), bad,
+             at + ".std[1]: must be positive and finite in the model's precision, got 0"},
+            {with(R"("mean":[0,"NaN"],"std":[1,1])"), bad,
+             at + ".mean[1]: must be finite in the model's precision, got nan"},
+            {with(R"("mean":[0,0])"), bad,
+             at + ": expected both mean and std or neither, got only mean"},
+            {with(R"("std":[1,1])"), bad,
+             at + ": expected both mean and std or neither, got only std"},
+        });
   CreateModel("fits", R"({"inputSize":2,"layers":[{"units":2}],"inputStandardization":{}})");
   const std::string rows = R"({"model":"models/fits","batch":)" + std::string(kXorBatch) + "}";
   const std::string refusal =
-      "models/fits: input_standardization is fitted by the first Train; call Train first, or set "
+      "models/fits: the first Train fits input_standardization; call Train first, or set "
       "mean and std";
   const auto unfitted = StatusCode::FAILED_PRECONDITION;
   Check(&Stub::Step, std::vector<Rule>{{rows, unfitted, refusal}});
@@ -44,13 +44,15 @@ TEST_F(ValidationTest, InputStandardization) {
       &Stub::SetParameters,
       std::vector<Rule>{
           {R"({"model":"models/line","parameters":{"inputStandardization":{}}})", bad,
-           "parameters.input_standardization: the model does not standardise its inputs"},
+           "parameters.input_standardization: must not be set, because the model does not "
+           "standardise its inputs"},
           {R"({"model":"models/fits","parameters":{"inputStandardization":{}}})", bad,
            "parameters.input_standardization: expected mean and std, got neither"},
           {R"({"model":"models/fits","parameters":{"inputStandardization":{"mean":[1,1],"std":[1,2]}}})",
            StatusCode::OK, ""},
           {R"({"model":"models/fits","parameters":{"plateau":{"learningRate":1,"best":1}}})", bad,
-           "parameters.plateau: the model's schedule is not reduce_on_plateau"},
+           "parameters.plateau: must not be set, because the model's schedule is not "
+           "reduce_on_plateau"},
       });
   changes_ = true;
   Check(&Stub::Step, std::vector<Rule>{{rows, StatusCode::OK, ""}});
@@ -93,14 +95,14 @@ TEST_F(ValidationTest, Gradients) {
       std::vector<Rule>{
           {on(weights + "," + bias), StatusCode::OK, ""},
           {on(weights), bad,
-           "gradients: expected all 2 tensors of the model, layers[0].bias is missing"},
+           "gradients: expected all 2 tensors of the model, but layers[0].bias is missing"},
           {on(weights + "," + weights), bad,
-           "gradients[1].name: is not a tensor of this model, or is there twice, got "
+           "gradients[1].name: must be the name of a tensor of this model and occur only once, got "
            "\"layers[0].weights\""},
           {on(weights + R"(,{"name":"layers[0].bias","tensor":{"values":["NaN"]}})"), bad,
            "gradients[1].tensor[0]: must be finite, got nan"},
           {R"({"model":"models/line","expectedStep":7,"gradients":[)" + weights + "," + bias + "]}",
-           StatusCode::ABORTED, "expected_step: expected 7, the model is at step 1"},
+           StatusCode::ABORTED, "expected_step: expected 7, but the model is at step 1"},
           {on(R"({"name":"layers[0].weights","tensor":{"values":[1e38]}})" + std::string(",") +
               R"({"name":"layers[0].bias","tensor":{"values":[3e38]}})"),
            StatusCode::OK, ""},
@@ -128,10 +130,10 @@ TEST_F(ValidationTest, LabelsTtlAndRequestId) {
         std::vector<Rule>{
             {"{" + spec + R"("labels":{"tenant.a-b_c":"x"}})", StatusCode::OK, ""},
             {"{" + spec + R"("labels":{"A":"x"}})", bad,
-             "labels: a key must be 1 to 63 of [a-z0-9_.-], got \"A\""},
+             "labels: a key must have 1 to 63 characters of [a-z0-9_.-], got \"A\""},
             {"{" + spec + R"("labels":{)" + labels64 + "}}", StatusCode::OK, ""},
             {"{" + spec + R"("labels":{)" + labels65 + "}}", bad,
-             "labels: must be at most 64, got 65"},
+             "labels: must have at most 64 entries, got 65"},
             {"{" + spec + R"("labels":{"a":")" + std::string(255, 'v') + R"("}})", StatusCode::OK,
              ""},
             {"{" + spec + R"("labels":{"a":")" + std::string(256, 'v') + R"("}})", bad,
@@ -205,7 +207,7 @@ TEST_F(ValidationTest, Batches) {
                      R"({"values":[0]})"),
            bad, "batch.inputs.data_type: must be FLOAT32 or FLOAT64 with raw, got int32"},
           {xor_batch(R"({"shape":[1,2],"raw":"AAAAAAAAAAA=","dataType":77})", R"({"values":[0]})"),
-           bad, "batch.inputs.data_type: is not a known type, got 77"},
+           bad, "batch.inputs.data_type: expected a known data type, got 77"},
           {xor_batch(R"({"shape":[1,2],"raw":"AAAAAAAAAA==","dataType":"DATA_TYPE_FLOAT32"})",
                      R"({"values":[0]})"),
            bad,
@@ -238,7 +240,8 @@ TEST_F(ValidationTest, Batches) {
                   R"({"inputs":)" + two + R"(,"labels":)" + labels + R"(,"labelNames":["a"]})"),
            bad, "batch: expected one of labels, label_names and targets, got several"},
           {StepOn("xor", R"({"inputs":)" + two + R"(,"labelNames":["a","b"]})"), bad,
-           "batch.label_names: the model has no class_names; give labels"},
+           "batch.label_names: must not be set, because the model has no class_names; set labels "
+           "instead"},
           // Names.
           {StepOn("named", R"({"inputs":)" + two + R"(,"labelNames":["dog","owl"]})"),
            StatusCode::OK, ""},
@@ -264,9 +267,10 @@ TEST_F(ValidationTest, Batches) {
           {StepOn("binary", R"({"inputs":)" + two + R"(,"targets":{"values":[0,1.5]}})"), bad,
            "batch.targets[1][0]: must be in [0, 1], got 1.5"},
           {StepOn("multi", R"({"inputs":)" + two + R"(,"labels":)" + labels + "}"), bad,
-           "batch.labels: a model with several binary outputs takes targets"},
+           "batch.labels: must not be set, because a model with several binary outputs takes "
+           "targets"},
           {StepOn("line", R"({"inputs":{"values":[1,2]},"labels":)" + labels + "}"), bad,
-           "batch.labels: a regression takes targets"},
+           "batch.labels: must not be set, because a regression model takes targets"},
           {StepOn("line", R"({"inputs":{"values":[1,2]},"targets":{"values":[-5,1e6]}})"),
            StatusCode::OK, ""},
       });
@@ -275,17 +279,18 @@ TEST_F(ValidationTest, Batches) {
 TEST_F(ValidationTest, StepKeys) {
   const std::string step = R"({"model":"models/xor","batch":)" + std::string(kXorBatch);
   changes_ = true;
-  Check(&Stub::Step, std::vector<Rule>{
-                         {step + R"(,"expectedStep":0})", StatusCode::OK, ""},
-                         {step + R"(,"expectedStep":0})", StatusCode::ABORTED,
-                          "expected_step: expected 0, the model is at step 1"},
-                         {step + R"(,"expectedStep":2})", StatusCode::ABORTED,
-                          "expected_step: expected 2, the model is at step 1"},
-                         {step + R"(,"requestId":"a"})", StatusCode::OK, ""},
-                         {step + R"(,"requestId":"a"})", StatusCode::OK, ""},
-                         {step + R"(,"requestId":"a","expectedStep":1})",
-                          StatusCode::INVALID_ARGUMENT, "request_id: was used for another request"},
-                     });
+  Check(&Stub::Step,
+        std::vector<Rule>{
+            {step + R"(,"expectedStep":0})", StatusCode::OK, ""},
+            {step + R"(,"expectedStep":0})", StatusCode::ABORTED,
+             "expected_step: expected 0, but the model is at step 1"},
+            {step + R"(,"expectedStep":2})", StatusCode::ABORTED,
+             "expected_step: expected 2, but the model is at step 1"},
+            {step + R"(,"requestId":"a"})", StatusCode::OK, ""},
+            {step + R"(,"requestId":"a"})", StatusCode::OK, ""},
+            {step + R"(,"requestId":"a","expectedStep":1})", StatusCode::INVALID_ARGUMENT,
+             "request_id: was already used for a different request"},
+        });
   EXPECT_EQ(GetModel("xor").step(), 2);
 }
 
@@ -303,11 +308,11 @@ TEST_F(ValidationTest, Predict) {
             {on("xor", "0"), bad, "outputs[0]: expected LOGITS, PROBABILITIES or CLASSES, got 0"},
             {on("xor", "1,9"), bad, "outputs[1]: expected LOGITS, PROBABILITIES or CLASSES, got 9"},
             {on("line", "1"), StatusCode::OK, ""},
-            {on("line", "2"), bad, "outputs[0]: a regression has no probabilities"},
-            {on("line", "3"), bad, "outputs[0]: a regression has no classes"},
+            {on("line", "2"), bad, "outputs[0]: a regression model has no probabilities"},
+            {on("line", "3"), bad, "outputs[0]: a regression model has no classes"},
             {on("multi", "2"), StatusCode::OK, ""},
             {on("multi", "3"), bad,
-             "outputs[0]: a model with several binary outputs has no single class; ask for "
+             "outputs[0]: a model with several binary outputs has no single class; request "
              "PROBABILITIES"},
         });
 }
@@ -358,10 +363,12 @@ TEST_F(ValidationTest, Parameters) {
             {R"({"model":"models/line"})", bad, "parameters: is required"},
             {set(R"("tensors":[)" + weights + "]"), StatusCode::OK, ""},
             {set(R"("tensors":[)" + weights + "," + weights + "]"), bad,
-             "parameters.tensors[1].name: is not a tensor of this model, or is there twice, got "
+             "parameters.tensors[1].name: must be the name of a tensor of this model and occur "
+             "only once, got "
              "\"layers[0].weights\""},
             {set(R"("tensors":[{"name":"layers[1].weights","tensor":{"values":[2]}}])"), bad,
-             "parameters.tensors[0].name: is not a tensor of this model, or is there twice, got "
+             "parameters.tensors[0].name: must be the name of a tensor of this model and occur "
+             "only once, got "
              "\"layers[1].weights\""},
             {set(R"("tensors":[{"name":"layers[0].bias","tensor":{"values":[2,3]}}])"), bad,
              "parameters.tensors[0].tensor.values: expected 1 values for shape [1], got 2"},
@@ -374,14 +381,15 @@ TEST_F(ValidationTest, Parameters) {
         });
   Check(&Stub::GetParameters, std::vector<Rule>{{R"({"model":"models/line","encoding":9})", bad,
                                                  "encoding: expected VALUES or RAW, got 9"}});
-  Check(&Stub::CreateModel,
-        std::vector<Rule>{
-            {R"({"spec":{"inputSize":1,"layers":[{"units":1}],"loss":{"meanSquaredError":{}}},
+  Check(
+      &Stub::CreateModel,
+      std::vector<Rule>{
+          {R"({"spec":{"inputSize":1,"layers":[{"units":1}],"loss":{"meanSquaredError":{}}},
                  "initialParameters":{"tensors":[)" +
-                 weights + "]}}",
-             bad,
-             "initial_parameters.tensors: expected all 2 tensors of the model, layers[0].bias is "
-             "missing"}});
+               weights + "]}}",
+           bad,
+           "initial_parameters.tensors: expected all 2 tensors of the model, but layers[0].bias is "
+           "missing"}});
 }
 
 TEST_F(ValidationTest, AdamsStateIsWholeAndNotNegative) {
@@ -408,7 +416,7 @@ TEST_F(ValidationTest, AdamsStateIsWholeAndNotNegative) {
           {R"({"model":"models/adam","parameters":{"optimizerState":[{"name":"layers[0].bias/exp_avg",
                  "tensor":{"values":[0]}}]}})",
            StatusCode::INVALID_ARGUMENT,
-           "parameters.optimizer_state: expected all 4 tensors of the model, "
+           "parameters.optimizer_state: expected all 4 tensors of the model, but "
            "layers[0].weights/exp_avg is missing"},
       });
 }
@@ -422,12 +430,13 @@ TEST_F(ValidationTest, NamesOfModels) {
         std::vector<Rule>{
             {R"({"name":"x\n"})", bad, "name: expected models/{id}, got \"x\\n\""},
             {R"({"name":"models/none"})", StatusCode::NOT_FOUND, "models/none: no such model"}});
-  Check(&Stub::ListModels,
-        std::vector<Rule>{
-            {R"({"pageSize":1000})", StatusCode::OK, ""},
-            {R"({"pageSize":1001})", bad, "page_size: must be in [0, 1000], got 1001"},
-            {R"({"pageSize":-1})", bad, "page_size: must be in [0, 1000], got -1"},
-            {R"({"pageToken":"!"})", bad, "page_token: is not a next_page_token of ListModels"}});
+  Check(
+      &Stub::ListModels,
+      std::vector<Rule>{{R"({"pageSize":1000})", StatusCode::OK, ""},
+                        {R"({"pageSize":1001})", bad, "page_size: must be in [0, 1000], got 1001"},
+                        {R"({"pageSize":-1})", bad, "page_size: must be in [0, 1000], got -1"},
+                        {R"({"pageToken":"!"})", bad,
+                         "page_token: must be a next_page_token of ListModels, got \"!\""}});
   Check(&Stub::StopTraining,
         std::vector<Rule>{
             {R"({"model":"models/none"})", StatusCode::NOT_FOUND, "models/none: no such model"},
@@ -464,7 +473,7 @@ TEST_F(ValidationTest, TrainAndWatch) {
            {with(R"("epochs":1,"validationSplit":0.25)"), StatusCode::OK, ""},
            {with(R"("epochs":1,"validationSplit":0.75)"), StatusCode::OK, ""},
            {with(R"("epochs":1,"validationSplit":0.76)"), bad,
-            "config.validation_split: must leave rows to train on, got 0.76 of 4 rows"},
+            "config.validation_split: must leave rows for training, got 0.76 of 4 rows"},
            {with(R"("epochs":1,"validationSplit":0)"), bad,
             "config.validation_split: must be in (0, 1), got 0"},
            {with(R"("epochs":1,"validationSplit":1)"), bad,
@@ -472,7 +481,7 @@ TEST_F(ValidationTest, TrainAndWatch) {
            {with(R"("epochs":1,"validationSplit":0.25,"batchSize":4)"), StatusCode::OK, ""},
            {R"({"model":"models/xor","config":{"epochs":1,"validationSplit":0.5},"data":)" +
                 std::string(kXorBatch) + R"(,"validation":)" + kXorBatch + "}",
-            bad, "config.validation_split: must be left out, because validation data are given"},
+            bad, "config.validation_split: must not be set, because validation data is given"},
            {R"({"model":"models/xor","config":{"epochs":1},"data":)" + std::string(kXorBatch) +
                 R"(,"validation":{"inputs":{"values":[1]}}})",
             bad, "validation.inputs: expected a multiple of 2 values, as no shape is given, got 1"},
@@ -501,7 +510,7 @@ TEST_F(ValidationTest, TrainAndWatch) {
     EXPECT_EQ(events.empty(), rule.code != StatusCode::OK);
   }
   for (const Rule& rule : std::vector<Rule>{
-           {R"({"model":"models/line"})", StatusCode::NOT_FOUND, "models/line: has had no run"},
+           {R"({"model":"models/line"})", StatusCode::NOT_FOUND, "models/line: has no runs"},
            {R"({"model":"models/xor","run":"models/xor/runs/99"})", StatusCode::NOT_FOUND,
             "models/xor/runs/99: no such run"},
            {R"({"model":"models/xor","fromSequence":-1})", bad,
@@ -538,7 +547,7 @@ TEST_F(ValidationTest, WorkspacesAndMessagesAreLimited) {
   status = Call(&Stub::GetParameters, Json<v1::GetParametersRequest>(R"({"model":"models/wide"})"),
                 &parameters);
   EXPECT_EQ(status.error_code(), StatusCode::RESOURCE_EXHAUSTED);
-  EXPECT_NE(status.error_message().find("try encoding RAW"), std::string::npos);
+  EXPECT_NE(status.error_message().find("set encoding to RAW"), std::string::npos);
   // Larger than the transport's limit: rejected by gRPC before it is read.
   v1::PredictRequest predict;
   predict.set_model("models/wide");
@@ -553,7 +562,7 @@ TEST_F(ValidationTest, WorkspacesAndMessagesAreLimited) {
   predict.mutable_inputs()->set_raw(std::string(4 * 300, '\0'));
   status = Call(&Stub::Predict, predict, &prediction);
   EXPECT_EQ(status.error_code(), StatusCode::RESOURCE_EXHAUSTED);
-  EXPECT_NE(status.error_message().find("inputs: the reply would have 120300 bytes"),
+  EXPECT_NE(status.error_message().find("inputs: the response would have 120300 bytes"),
             std::string::npos)
       << status.error_message();
 }

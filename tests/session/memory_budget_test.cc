@@ -27,8 +27,9 @@ TEST_F(MemoryBudgetTest, WorkIsRefusedOneByteBeyondTheRoom) {
   ASSERT_TRUE(most.ok());
   const auto more = budget.AskForWork(1, "a run of models/m");
   EXPECT_EQ(more.status().code(), absl::StatusCode::kResourceExhausted);
-  EXPECT_THAT(more.status().message(), HasSubstr("a run of models/m: needs 1 bytes of memory; 800 "
-                                                 "of the 800 that --memory-limit leaves"));
+  EXPECT_THAT(more.status().message(),
+              HasSubstr("a run of models/m: needs 1 bytes of memory, but 800 "
+                        "of the 800 bytes available under --memory-limit"));
   EXPECT_EQ(budget.work(), 800) << "what was refused is not counted";
 }
 

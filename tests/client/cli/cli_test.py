@@ -119,7 +119,7 @@ class CliTest(unittest.TestCase):
                          f"200 rows at step 3000: {out[5].split(': ')[1]}\n")
         step = self.ok("step", "rows", "--data", "xor", "--expected-step", 3000)
         self.assertRegex(step, r"^step 3001: loss 0\.\d{6}, accuracy 0\.\d{4}, gradient norm \S+\n$")
-        self.assertIn("ABORTED: expected_step: expected 3000, the model is at step 3001",
+        self.assertIn("ABORTED: expected_step: expected 3000, but the model is at step 3001",
                       self.fails(1, "step", "rows", "--data", "xor", "--expected-step", 3000))
 
     def test_an_epoch_that_was_cut_is_continued(self):
@@ -172,7 +172,7 @@ class CliTest(unittest.TestCase):
         self.assertIn("2 rows of 1 inputs and 1 targets, weighted, float64",
                       self.ok("dataset", "upload", "line", "--data", "line.csv", "--target-columns", 1,
                               "--weight-column", "w", "--float64"))
-        self.assertIn("exists already",
+        self.assertIn("already exists",
                       self.fails(1, "dataset", "upload", "line", "--data", "xor"))
         self.assertEqual(len(self.ok("dataset", "list").splitlines()), 3)
         self.assertIn("no such dataset", self.fails(1, "dataset", "get", "none"))
@@ -212,7 +212,7 @@ class CliTest(unittest.TestCase):
         # One that was uploaded for no model keeps its own order and names, which the model compares.
         self.file("swapped.csv", "height,width,kind\n5,1,yes\n")
         self.ok("dataset", "upload", "swapped", "--data", "swapped.csv")
-        self.assertIn('expected the model\'s feature "width" in column 0, datasets/swapped has "height" there',
+        self.assertIn('expected the model\'s feature "width" in column 0, but datasets/swapped has "height"',
                       self.fails(1, "evaluate", "names", "--dataset", "swapped"))
         self.ok("evaluate", "names", "--dataset", "plain")
         for name in ("mixed", "plain", "swapped"):
@@ -483,13 +483,13 @@ class CliTest(unittest.TestCase):
                 (("--initial-value", 1), "--initial-value: requires --initializer constant")):
             with self.subTest(flags):
                 if message is None:
-                    self.assertIn("needs a momentum above 0", self.fails(1, *base, *flags))
+                    self.assertIn("requires a momentum above 0", self.fails(1, *base, *flags))
                 else:
                     self.assertIn(message, self.fails(2, *base, *flags))
 
     def test_validation_and_early_stopping(self):
         self.create("early", "--standardize")
-        self.assertIn("fitted by the first Train",
+        self.assertIn("the first Train fits",
                       self.fails(1, "predict", "early", "--row", "0,0"))
         out = self.ok("train", "early", "--data", "xor", "--epochs", 500, "--validation-split", 0.25,
                       "--early-stopping", "--patience", 3, "--min-delta", 1000)
