@@ -121,7 +121,7 @@ class Janitor {
       }
       registry_->EvictBeyondLimit();  // new work may need the memory
       if (const int64_t resumed = registry_->ResumeParked(); resumed > 0) {
-        spdlog::info("{} runs resume, because changes can be stored again", resumed);
+        spdlog::info("{} runs resume: changes can be stored again", resumed);
       }
     }
   }
@@ -162,8 +162,9 @@ int WaitForEnd(const sigset_t& signals) {
     int signal = 0;
     sigwait(&signals, &signal);
     if (EndsTheServer(signal)) return signal;
-    spdlog::info("{}: {}", strsignal(signal),
-                 signal == SIGHUP ? "there is nothing to reload" : "ignored");
+    spdlog::info(
+        "{}: {}", strsignal(signal),
+        signal == SIGHUP ? "ignored; the server does not reload its configuration" : "ignored");
   }
 }
 
@@ -173,7 +174,7 @@ void WaitForSignal(const sigset_t& signals) {
   spdlog::info("{}: stopping", strsignal(WaitForEnd(signals)));
   std::thread([signals] {
     const int second = WaitForEnd(signals);
-    spdlog::warn("{} again: stopping at once", strsignal(second));
+    spdlog::warn("second {}: stopping at once", strsignal(second));
     _exit(128 + second);
   }).detach();
 }
@@ -284,7 +285,7 @@ int Serve(const ops::Config& config, const sigset_t& signals) {
       config.max_connections.value_or(descriptors.max_connections), descriptors.for_connections);
   options.connections.max_descriptor = static_cast<int>(descriptors.for_connections);
   if (config.max_connections.value_or(0) > descriptors.for_connections) {
-    spdlog::warn("--max-connections {}: the limit of open files ({}) leaves room for {}",
+    spdlog::warn("--max-connections {}: the limit of open files ({}) allows only {}",
                  *config.max_connections, descriptors.allowed, descriptors.for_connections);
   }
   auto server = rpc::Server::Start(options, &context);

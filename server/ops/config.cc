@@ -124,8 +124,9 @@ std::string AddressIn(const std::string& port_file) {
   std::string address;
   std::getline(file, address);
   if (address.empty()) {
-    std::fprintf(stderr, "backpropd: --health-check: no server has written its address to %s\n",
-                 port_file.empty() ? "--port-file, which is not set" : port_file.c_str());
+    const std::string why = port_file.empty() ? "requires an address or --port-file"
+                                              : "no server has written its address to " + port_file;
+    std::fprintf(stderr, "backpropd: --health-check: %s\n", why.c_str());
   }
   return absl::StrReplaceAll(address, {{"0.0.0.0:", "127.0.0.1:"}, {"[::]:", "[::1]:"}});
 }
@@ -168,15 +169,16 @@ Parsed ParseCommandLine(int argc, char** argv, const std::string& version) {
   app.allow_config_extras(CLI::config_extras_mode::error);
 
   Add(app.add_option("--listen", config.listen,
-                     "TCP address to listen on, host:port; port 0: any free port; may be repeated"),
+                     "TCP address to listen on, host:port. Port 0: any free port. May be repeated"),
       "--listen", "Listening")
       ->type_name("ADDRESS")
       ->capture_default_str();
-  Add(app.add_option("--unix-socket", config.unix_socket, "Unix socket to listen on as well"),
+  Add(app.add_option("--unix-socket", config.unix_socket,
+                     "Unix socket to listen on, in addition to --listen"),
       "--unix-socket", "Listening")
       ->type_name("PATH");
   Add(app.add_option("--port-file", config.port_file,
-                     "File for the first bound address, written once the server accepts calls"),
+                     "File to which the server writes its first address once it accepts calls"),
       "--port-file", "Listening")
       ->type_name("PATH");
   AddConnectionFlags(&app, &config);

@@ -103,7 +103,7 @@ class LimitedSink final : public spdlog::sinks::base_sink<std::mutex> {
   void Tell(Site* site) {
     if (site->left_out == 0) return;
     const std::string text =
-        absl::StrCat("left out ", site->left_out, " lines like: ", site->first);
+        absl::StrCat("omitted ", site->left_out, " similar lines, such as: ", site->first);
     out_->log(spdlog::details::log_msg(site->name, site->level, text));
     site->left_out = 0;
   }

@@ -93,23 +93,23 @@ Descriptors RaiseDescriptorLimit() {
 
 absl::Status CheckSystemLimits(const Descriptors& descriptors, int compute_threads) {
   if (descriptors.allowed < kFewestDescriptors) {
-    return absl::UnavailableError(absl::StrCat("the limit of open files is ", descriptors.allowed,
-                                               ", and a server needs at least ", kFewestDescriptors,
-                                               ": raise it (ulimit -n, LimitNOFILE=)"));
+    return absl::UnavailableError(absl::StrCat(
+        "the limit of open files is ", descriptors.allowed, ", but the server needs at least ",
+        kFewestDescriptors, "; raise it (ulimit -n, LimitNOFILE=)"));
   }
   if (const int64_t space = LimitOf(RLIMIT_AS); space < kLeastAddressSpace) {
     return absl::UnavailableError(absl::StrCat(
-        "the limit of address space is ", space >> 20, " MB, and a server needs at least ",
+        "the limit of address space is ", space >> 20, " MB, but the server needs at least ",
         kLeastAddressSpace >> 20,
-        " MB: raise it (ulimit -v, LimitAS=); to bound memory use --memory-limit or a cgroup"));
+        " MB; raise it (ulimit -v, LimitAS=), and limit memory with --memory-limit or a cgroup"));
   }
   const int cores = static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
   const int needed = compute_threads + 2 * std::min(cores, 32) + kOtherThreads;
   if (const int started = StartThreads(needed); started < needed) {
     return absl::UnavailableError(absl::StrCat(
-        "the system allows ", started, " more threads, and a server with --threads ",
+        "the system allows ", started, " more threads, but the server with --threads ",
         compute_threads, " needs ", needed,
-        ": raise the limit of processes (ulimit -u, LimitNPROC=, TasksMax=, --pids-limit)"));
+        "; raise the limit of processes (ulimit -u, LimitNPROC=, TasksMax=, --pids-limit)"));
   }
   return absl::OkStatus();
 }

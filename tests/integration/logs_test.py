@@ -82,7 +82,7 @@ class LogsTest(unittest.TestCase):
             self.assertEqual(server.terminate_and_wait(), 0)
             log = server.log()
         told = len(re.findall(r"debug GetModel nonsense INVALID_ARGUMENT", log))
-        left_out = [int(n) for n in re.findall(r"debug left out (\d+) lines like: GetModel nonsense", log)]
+        left_out = [int(n) for n in re.findall(r"debug omitted (\d+) similar lines, such as: GetModel nonsense", log)]
         self.assertEqual(told + sum(left_out), 2000)
         self.assertTrue(left_out)
         self.assertLess(told, 2000)

@@ -37,7 +37,7 @@ class SystemLimitsTest(unittest.TestCase):
         for allowed in (8, 20, 47):
             with self.subTest(allowed):
                 self.expect_one_line(start(f"--nofile={allowed}:{allowed}"),
-                                     f"the limit of open files is {allowed}, and a server needs at "
+                                     f"the limit of open files is {allowed}, but the server needs at "
                                      "least 48", "ulimit -n")
         with Server(wrapper=("prlimit", "--nofile=48:48")) as server:
             made = cli("create", "--inputs", 1, "--layers", "2", server=server.address)
