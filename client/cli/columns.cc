@@ -20,7 +20,7 @@ bool Has(const std::vector<size_t>& columns, size_t column) {
 }
 
 DataError TwoColumns(const CsvTable& table, const std::string& name, const std::string& what) {
-  return {table.file + ": has two columns \"" + name + "\"" + what};
+  return {table.file + ": has two columns named \"" + name + "\"" + what};
 }
 
 size_t ColumnIndex(const CsvTable& table, const std::string& column) {

@@ -46,13 +46,13 @@ std::vector<std::string> NamesToStore(const DataSource& source) {
   std::string reason;
   for (const std::string& name : names) {
     bytes += name.size();
-    if (name.size() > kMaxNameBytes) reason = "one has more than 255 bytes";
-    if (!IsUtf8(name)) reason = "one is not text in UTF-8";
+    if (name.size() > kMaxNameBytes) reason = "a name has more than 255 bytes";
+    if (!IsUtf8(name)) reason = "a name is not UTF-8";
   }
-  if (bytes > kMaxAllNamesBytes) reason = "together they have more than 1 MiB";
-  if (names.size() > kMaxNames) reason = "there are more than 65536";
+  if (bytes > kMaxAllNamesBytes) reason = "the names have more than 1 MiB in total";
+  if (names.size() > kMaxNames) reason = "there are more than 65536 names";
   if (reason.empty()) return names;
-  PrintNote("the dataset does not keep the names of the columns: " + reason);
+  PrintNote("the dataset is stored without column names: " + reason);
   return {};
 }
 

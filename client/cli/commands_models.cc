@@ -167,7 +167,7 @@ void AddModelCommands(CLI::App* app, Globals* globals, Command* chosen) {
     };
   });
 
-  auto* remove = app->add_subcommand("delete", "Delete models, by id or by label");
+  auto* remove = app->add_subcommand("delete", "Delete models by id or by label");
   auto delete_options = std::make_shared<DeleteOptions>();
   auto* ids = remove->add_option("models", delete_options->ids, "Ids of the models");
   remove->add_option("--label", *wanted, "Delete all models with this label; may be repeated")

@@ -148,14 +148,15 @@ void AddReadingCommands(CLI::App* app, Globals* globals, Command* chosen) {
     *chosen = [=] { return Evaluate(*globals, *model, *source, *evaluate_options); };
   });
 
-  auto* check = app->add_subcommand("grad-check", "Prove the gradients by finite differences");
+  auto* check = app->add_subcommand("grad-check", "Compare the gradients with finite differences");
   auto options = std::make_shared<GradCheckOptions>();
   check->add_option("model", *model, "Id of the model")->required();
   check->add_option("--tolerance", options->tolerance,
                     "Largest accepted relative error; default 1e-4");
-  check->add_option("--kernel-tolerance", options->kernel_tolerance,
-                    "Largest accepted error of the training kernels in excess of rounding; default "
-                    "1e-4, for float64 1e-9");
+  check->add_option(
+      "--kernel-tolerance", options->kernel_tolerance,
+      "Largest accepted error of the training kernels in addition to the rounding bound; default "
+      "1e-4, for float64 1e-9");
   check->add_option("--max-entries", options->max_entries_per_tensor,
                     "Maximum number of entries checked per tensor; default 256");
   check->add_option("--sample-seed", options->seed, "Seed of the sampling");

@@ -86,7 +86,7 @@ int Stream(const Globals& globals, const std::string& model, const DataSource& s
   const double seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   if (!globals.json) {
-    std::printf("%lld steps in %.2f s, %.0f a second", static_cast<long long>(tally.answered),
+    std::printf("%lld steps in %.2f s, %.0f steps/s", static_cast<long long>(tally.answered),
                 seconds, static_cast<double>(tally.answered) / seconds);
     if (tally.last.has_value()) {
       std::printf("; step %lld: ", static_cast<long long>(tally.last->step));

@@ -92,7 +92,7 @@ class Reader {
         throw Error(begin_line, column, "text after the closing quote");
       }
     }
-    throw Error(begin_line, column, "the quote is never closed");
+    throw Error(begin_line, column, "the quote is not closed");
   }
 
   DataError Error(int64_t line, size_t column, const std::string& message) const {
@@ -139,7 +139,7 @@ std::string OtherSeparator(const std::vector<std::string>& fields) {
 }
 
 DataError OtherSeparatorError(const std::string& file, const std::string& separator) {
-  return {file + ":1: has no commas but " + separator + "; separate the fields by commas"};
+  return {file + ":1: the fields are separated by " + separator + "; separate them by commas"};
 }
 
 }  // namespace

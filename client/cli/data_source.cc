@@ -189,7 +189,7 @@ Batch DataSource::FromCsv(const CsvTable& table, const std::string& model,
 
 Tensor DataSource::LoadInputs(const ModelInfo& model) const {
   if (!rows.empty()) return FromRows(rows);
-  if (data.empty()) throw DataError{"give --data or --row"};
+  if (data.empty()) throw DataError{"requires --data or --row"};
   if (auto batch = MakeDataset(data, DatasetOptions{n, noise, seed})) return batch->inputs;
   if (EndsWith(data, ".npy")) return FromNpy(ReadNpy(data));
   const CsvTable table = ReadCsv(data, header);

@@ -110,7 +110,7 @@ int Demo(const Globals& globals, const DemoOptions& options) {
 }  // namespace
 
 void AddDemoCommand(CLI::App* app, Globals* globals, Command* chosen) {
-  auto* demo = app->add_subcommand("demo", "Train XOR, plot the result and prove the gradients");
+  auto* demo = app->add_subcommand("demo", "Train XOR, plot the result and check the gradients");
   auto options = std::make_shared<DemoOptions>();
   demo->add_option("--model", options->model, "Id of the model; an existing one is replaced")
       ->capture_default_str();

@@ -193,7 +193,8 @@ Header ParseHeader(const std::string& file, const std::string& bytes, size_t* el
   }
   const int version = static_cast<unsigned char>(bytes[6]);
   if (version < 1 || version > 3) {
-    throw fail("has version " + std::to_string(version) + " of the format; 1, 2 and 3 are known");
+    throw fail("has version " + std::to_string(version) +
+               " of the format; versions 1, 2 and 3 are supported");
   }
   size_t size = 0;
   const size_t width = version == 1 ? 2 : 4;
@@ -205,10 +206,10 @@ Header ParseHeader(const std::string& file, const std::string& bytes, size_t* el
     throw fail("has a header of " + std::to_string(size) + " bytes, more than " +
                std::to_string(kMaxHeader));
   }
-  if (bytes.size() - begin < size) throw fail("the header is cut off");
+  if (bytes.size() - begin < size) throw fail("the header is truncated");
   Header header;
   if (!HeaderParser(std::string_view(bytes).substr(begin, size)).Parse(&header)) {
-    throw fail("the header is not one that NumPy writes");
+    throw fail("the header is not in the format that NumPy writes");
   }
   *elements_begin = begin + size;
   return header;
@@ -220,14 +221,15 @@ NpyArray ParseNpy(const std::string& file, const std::string& bytes) {
   const auto fail = [&](const std::string& message) { return DataError{file + ": " + message}; };
   size_t begin = 0;
   const Header header = ParseHeader(file, bytes, &begin);
-  if (header.is_structured) throw fail("has elements of several fields; save each field alone");
+  if (header.is_structured)
+    throw fail("has elements of several fields; save each field separately");
   Type type;
   if (!ParseType(header.type, &type)) {
     throw fail("elements are " + NameOf(header.type) + " (" + header.type.substr(0, 40) +
                "); save them as float32, float64 or integers");
   }
   if (header.shape.empty() || header.shape.size() > 2) {
-    throw fail("must have one or two dimensions, has " + std::to_string(header.shape.size()));
+    throw fail("must have one or two dimensions, got " + std::to_string(header.shape.size()));
   }
   NpyArray array;
   array.file = file;
@@ -239,8 +241,8 @@ NpyArray ParseNpy(const std::string& file, const std::string& bytes) {
   const auto cols = static_cast<size_t>(array.cols);
   const size_t available = (bytes.size() - begin) / type.size;
   if (rows > available / cols) {
-    throw fail("is cut off: shape (" + std::to_string(rows) + ", " + std::to_string(cols) +
-               ") needs more than the " + std::to_string(available) + " elements there are");
+    throw fail("is truncated: shape (" + std::to_string(rows) + ", " + std::to_string(cols) +
+               ") requires more elements than the " + std::to_string(available) + " in the file");
   }
   array.is_float32 = type.kind == 'f' && type.size <= 4;
   array.values.resize(rows * cols);

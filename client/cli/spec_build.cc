@@ -75,7 +75,7 @@ std::vector<Layer> SpecFlags::BuildLayers() const {
     built.push_back(layer);
   }
   const auto needs = [](bool given, bool there, const char* flag, const char* what) {
-    if (given && !there) throw CLI::ValidationError(flag, std::string("needs ") + what);
+    if (given && !there) throw CLI::ValidationError(flag, std::string("requires ") + what);
   };
   needs(negative_slope_.has_value(), leaky, "--negative-slope", "a leaky_relu layer");
   needs(alpha_.has_value(), elu, "--elu-alpha", "an elu layer");

@@ -179,7 +179,7 @@ void SpecFlags::AddTo(CLI::App* command) {
                                         "Standard deviations of the inputs, comma-separated");
   deviation->delimiter(',')->needs(mean)->group("Model");
   mean->needs(deviation);
-  command->add_option("--seed", spec_.seed, "Seed of everything random in the model")
+  command->add_option("--seed", spec_.seed, "Seed of the model's random numbers")
       ->capture_default_str()
       ->group("Model");
   command->add_option("--dtype", data_type_, "Precision of the model")

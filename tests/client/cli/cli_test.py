@@ -219,10 +219,10 @@ class CliTest(unittest.TestCase):
             self.ok("dataset", "delete", name)
 
     def test_a_dataset_is_stored_without_names_that_cannot_be_stored(self):
-        note = "note: the dataset does not keep the names of the columns: "
+        note = "note: the dataset is stored without column names: "
         for name, header, reason in (
-                ("latin", b"gr\xf6\xdfe \x1b[31m,b", "one is not text in UTF-8"),
-                ("long", b"x" * 256 + b",b", "one has more than 255 bytes")):
+                ("latin", b"gr\xf6\xdfe \x1b[31m,b", "a name is not UTF-8"),
+                ("long", b"x" * 256 + b",b", "a name has more than 255 bytes")):
             self.file(f"{name}.csv", header + b",label\n1,2,0\n3,4,1\n")
             result = self.run_cli("dataset", "upload", name, "--data", f"{name}.csv")
             self.assertEqual(result.returncode, 0, result.stderr)
@@ -238,7 +238,7 @@ class CliTest(unittest.TestCase):
         self.file("wide.csv", ",".join(f"f{i}" for i in range(65537)) + ",label\n" + "1," * 65537 + "0\n")
         result = self.run_cli("dataset", "upload", "wide", "--data", "wide.csv")
         self.assertEqual(result.returncode, 0, result.stderr)
-        self.assertIn(note + "there are more than 65536", result.stderr)
+        self.assertIn(note + "there are more than 65536 names", result.stderr)
         self.ok("dataset", "delete", "wide")
         # A label is part of the rows.
         self.file("labels.csv", b"a,b,label\n1,2,caf\xe9\n3,4,tea\n")
@@ -299,7 +299,7 @@ class CliTest(unittest.TestCase):
         for array, named in ((rows.astype("c16"), "complex numbers (<c16)"), (rows.astype("U3"), "text (<U3)"),
                              (np.zeros(2, "M8[s]"), "dates or times (<M8[s])"),
                              (np.zeros(2, [("a", "f4" )]), "elements of several fields"),
-                             (np.zeros((1, 1, 2)), "must have one or two dimensions, has 3")):
+                             (np.zeros((1, 1, 2)), "must have one or two dimensions, got 3")):
             np.save(self.path / "x.npy", array)
             self.assertIn(named, self.fails(1, "predict", "numpy", "--data", "x.npy"))
         np.savez(self.path / "z.npz", rows)
@@ -477,7 +477,7 @@ class CliTest(unittest.TestCase):
                 (("--delta", 1), "--delta: requires --loss huber, got softmax_cross_entropy"),
                 (("--gamma", 0.5), "--gamma: requires --schedule step, exponential, got constant"),
                 (("--schedule", "cosine"), "--total-steps is required"),
-                (("--negative-slope", 0.1), "--negative-slope: needs a leaky_relu layer"),
+                (("--negative-slope", 0.1), "--negative-slope: requires a leaky_relu layer"),
                 (("--clip-norm", 1, "--clip-value", 1), "--clip-norm excludes --clip-value"),
                 (("--input-mean", "0,0"), "--input-mean requires --input-std"),
                 (("--initial-value", 1), "--initial-value: requires --initializer constant")):
@@ -525,7 +525,7 @@ class CliTest(unittest.TestCase):
             self.create(name)
         out = self.ok("step-stream", "stream", "--data", "xor", "--n", 40, "--batch-size", 20, "--steps", 9,
                       "--in-flight", 4)
-        self.assertRegex(out, r"^9 steps in \d+\.\d\d s, \d+ a second; step 9: loss 0\.\d+, accuracy ")
+        self.assertRegex(out, r"^9 steps in \d+\.\d\d s, \d+ steps/s; step 9: loss 0\.\d+, accuracy ")
         self.ok("gradients", "compute", "halves", "--data", "xor", "--output", "g.json")
         self.assertRegex(self.ok("gradients", "apply", "halves", "--input", "g.json", "--input", "g.json"),
                          r"^step 1: gradient norm \S+, learning rate 0.1\n$")

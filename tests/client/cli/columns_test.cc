@@ -97,7 +97,7 @@ TEST(ColumnsTest, WhatIsMissingIsNamed) {
 
 TEST(ColumnsTest, AmbiguityIsRefused) {
   EXPECT_EQ(ErrorOf("width,height,width,kind", kNamed),
-            "f.csv: has two columns \"width\", a feature of models/m");
+            "f.csv: has two columns named \"width\", a feature of models/m");
   EXPECT_EQ(ErrorOf("width,height,kind", kNamed, {"width", ""}),
             "f.csv: width cannot be both the label and a feature");
   EXPECT_EQ(ErrorOf("width,height,kind", kNamed, {"", "width"}),
@@ -105,7 +105,7 @@ TEST(ColumnsTest, AmbiguityIsRefused) {
   EXPECT_EQ(ErrorOf("width,height,kind", kNamed, {"kind", "kind"}),
             "f.csv: kind cannot be both the label and the weight");
   EXPECT_EQ(ErrorOf("width,height,kind,kind", kNamed, {"kind", ""}),
-            "f.csv: has two columns \"kind\"");
+            "f.csv: has two columns named \"kind\"");
 }
 
 TEST(ColumnsTest, WithoutNamesTheOrderCounts) {

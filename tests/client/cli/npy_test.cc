@@ -120,7 +120,7 @@ TEST(NpyTest, OtherTypesAreNamed) {
     EXPECT_NE(error(type), "none") << type;
   }
   EXPECT_EQ(ErrorOf(Npy("{'descr': [('a', '<f8')], 'fortran_order': False, 'shape': (1,), }", "")),
-            "f.npy: has elements of several fields; save each field alone");
+            "f.npy: has elements of several fields; save each field separately");
 }
 
 TEST(NpyTest, EveryVersion) {
@@ -129,7 +129,7 @@ TEST(NpyTest, EveryVersion) {
     EXPECT_EQ(ParseNpy("f.npy", Npy(header, Doubles({1, 2}), version)).cols, 2);
   }
   EXPECT_EQ(ErrorOf(Npy(header, Doubles({1, 2}), 4)),
-            "f.npy: has version 4 of the format; 1, 2 and 3 are known");
+            "f.npy: has version 4 of the format; versions 1, 2 and 3 are supported");
   EXPECT_NE(ErrorOf(Npy(header, Doubles({1, 2}), 0)).find("version 0"), std::string::npos);
 }
 
@@ -148,7 +148,7 @@ TEST(NpyTest, HeadersOfAnySize) {
   EXPECT_EQ(ErrorOf(huge), "f.npy: has a header of 4294967295 bytes, more than 1048576");
   // This input made a regular expression recurse.
   EXPECT_EQ(ErrorOf(Npy("{'descr': '" + std::string(60000, 'x') + "'", "")),
-            "f.npy: the header is not one that NumPy writes");
+            "f.npy: the header is not in the format that NumPy writes");
   EXPECT_NE(ErrorOf(Npy(HeaderOf("<f8", "(" + std::string(60000, '1') + ",)"), Doubles({1}))),
             "none");
   EXPECT_NE(ErrorOf(Npy(std::string(60000, '{'), "")), "none");
@@ -159,17 +159,17 @@ TEST(NpyTest, WhatIsWrongIsSaid) {
   const std::string ok = HeaderOf("<f8", "(2, 3)");
   EXPECT_EQ(ErrorOf("hello world"), "f.npy: is not a .npy file");
   EXPECT_EQ(ErrorOf("\x93NUMPY"), "f.npy: is not a .npy file");
-  EXPECT_NE(ErrorOf(Npy(ok, Doubles({1}))).find("is cut off"), std::string::npos);
-  EXPECT_EQ(ErrorOf(Npy(ok, "").substr(0, 30)), "f.npy: the header is cut off");
+  EXPECT_NE(ErrorOf(Npy(ok, Doubles({1}))).find("is truncated"), std::string::npos);
+  EXPECT_EQ(ErrorOf(Npy(ok, "").substr(0, 30)), "f.npy: the header is truncated");
   EXPECT_EQ(ErrorOf(Npy(HeaderOf("<f8", "(1, 1, 1)"), Doubles({1}))),
-            "f.npy: must have one or two dimensions, has 3");
+            "f.npy: must have one or two dimensions, got 3");
   EXPECT_EQ(ErrorOf(Npy(HeaderOf("<f8", "()"), Doubles({1}))),
-            "f.npy: must have one or two dimensions, has 0");
+            "f.npy: must have one or two dimensions, got 0");
   EXPECT_EQ(ErrorOf(Npy(HeaderOf("<f8", "(0, 3)"), "")), "f.npy: has no rows of data");
   EXPECT_EQ(ErrorOf(Npy(HeaderOf("<f8", "(99999999999999999999, 1)"), Doubles({1}))),
             "f.npy: the shape is too large");
   EXPECT_NE(ErrorOf(Npy(HeaderOf("<f8", "(999999999999999999, 999999999999999999)"), Doubles({1})))
-                .find("is cut off"),
+                .find("is truncated"),
             std::string::npos);
   for (const char* header :
        {"", "{}", "{'descr': '<f8'", "{'descr': '<f8', }", "{'shape': (1,), }",

@@ -109,8 +109,9 @@ TEST(CsvTest, AFirstLineThatMayNameTheColumnsIsPointedOut) {
 
 TEST(CsvTest, OtherSeparatorsAndBytesAreNamed) {
   EXPECT_EQ(ErrorOf("a;b\n1;2\n"),
-            "f.csv:1: has no commas but semicolons; separate the fields by commas");
-  EXPECT_EQ(ErrorOf("1\t2\n"), "f.csv:1: has no commas but tabs; separate the fields by commas");
+            "f.csv:1: the fields are separated by semicolons; separate them by commas");
+  EXPECT_EQ(ErrorOf("1\t2\n"),
+            "f.csv:1: the fields are separated by tabs; separate them by commas");
   EXPECT_EQ(ErrorOf(std::string("1,\0002\n", 5)), "f.csv: is not text");
   EXPECT_EQ(ErrorOf("\x93NUMPY\x01"), "f.csv: is a .npy file; give it a name that ends in .npy");
 }
@@ -156,7 +157,7 @@ TEST(CsvTest, ErrorsSayWhere) {
   EXPECT_EQ(ErrorOf("1,2\n\n3,\n"), "f.csv:3:2: expected a number, got \"\"");
   EXPECT_EQ(ErrorOf("1,inf\n"), "f.csv:1:2: expected a finite number, got \"inf\"");
   EXPECT_EQ(ErrorOf("1,2\n3,4,5\n"), "f.csv:2: expected 2 columns, got 3");
-  EXPECT_EQ(ErrorOf("1,\"2\n"), "f.csv:1:2: the quote is never closed");
+  EXPECT_EQ(ErrorOf("1,\"2\n"), "f.csv:1:2: the quote is not closed");
   EXPECT_EQ(ErrorOf("1,\"2\"x\n"), "f.csv:1:2: text after the closing quote");
   EXPECT_EQ(ErrorOf(""), "f.csv: has no rows of data");
   EXPECT_EQ(ErrorOf("a,b\n"), "f.csv: has no rows of data");
