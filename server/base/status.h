@@ -39,6 +39,9 @@ absl::Status FieldError(absl::string_view field, absl::string_view description);
 // RESOURCE_EXHAUSTED (LIMIT_EXCEEDED): a field exceeds a limit of the server.
 absl::Status LimitError(absl::string_view field, absl::string_view description);
 
+// CANCELLED: the caller no longer waits for the result.
+absl::Status CallerGone();
+
 absl::Status ReasonError(absl::StatusCode code, absl::string_view message, const Reason& reason);
 
 // Return the details that the functions above attached.

@@ -2,8 +2,10 @@
 #ifndef BACKPROP_SERVER_EXEC_COMPUTE_POOL_H_
 #define BACKPROP_SERVER_EXEC_COMPUTE_POOL_H_
 
+#include <cstdint>
 #include <deque>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
@@ -24,6 +26,8 @@ class ComputePool {
   using Task = absl::AnyInvocable<void()>;
   static constexpr absl::Duration kSlice = absl::Milliseconds(1);
   static constexpr int kInteractiveInARow = 16;
+  // Work of at most this many floating-point operations takes less than a hand-over to the pool.
+  static constexpr int64_t kInlineCost = 500'000;
 
   explicit ComputePool(int threads);
   // Runs all posted tasks, and the tasks that these post, before it returns.
@@ -32,6 +36,13 @@ class ComputePool {
   ComputePool& operator=(const ComputePool&) = delete;
 
   void Post(Priority priority, Task task);
+  // Runs `task`, a void(), on the calling thread if it is cheap (kInlineCost); otherwise posts it
+  // as interactive. `cost` is in floating-point operations.
+  template <class Callable>
+  void RunOrPost(int64_t cost, Callable task) {
+    if (cost <= kInlineCost) return task();
+    Post(Priority::kInteractive, std::move(task));
+  }
   int threads() const { return static_cast<int>(threads_.size()); }
   // Number of threads without a running or waiting task, at some moment during the call.
   int idle() const;

@@ -16,7 +16,7 @@ void Strand::Post(int64_t cost, Task task) {
     }
     busy_ = true;
   }
-  if (cost <= kInlineCost) {
+  if (cost <= ComputePool::kInlineCost) {
     RunCheap({cost, std::move(task)});
   } else {
     PostDrain({cost, std::move(task)});
@@ -41,7 +41,7 @@ void Strand::RunCheap(Entry entry) {
       next = std::move(queue_.front());
       queue_.erase(queue_.begin());
     }
-    if (cost + next.cost > kInlineCost) return PostDrain(std::move(next));
+    if (cost + next.cost > ComputePool::kInlineCost) return PostDrain(std::move(next));
     entry = std::move(next);
   }
 }

@@ -18,15 +18,13 @@ namespace backprop::exec {
 class Strand {
  public:
   using Task = absl::AnyInvocable<void()>;
-  // Work of at most this many floating-point operations takes less than a hand-over to the pool.
-  static constexpr int64_t kInlineCost = 500'000;
 
   explicit Strand(ComputePool* pool) : pool_(pool) {}
 
-  // `cost` is in floating-point operations. Runs `task` on the calling thread if it is cheap and no
-  // other task of the strand is running or queued. A thread that runs a cheap task also runs the
-  // cheap tasks queued meanwhile, until their total cost exceeds kInlineCost; the pool runs all
-  // others.
+  // `cost` is in floating-point operations. Runs `task` on the calling thread if it is cheap
+  // (ComputePool::kInlineCost) and no other task of the strand is running or queued. A thread that
+  // runs a cheap task also runs the cheap tasks queued meanwhile, until their total cost exceeds
+  // kInlineCost; the pool runs all others.
   void Post(int64_t cost, Task task);
 
  private:

@@ -13,6 +13,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/clock.h"
 #include "server/base/mutex.h"
+#include "server/base/status.h"
 #include "server/exec/compute_pool.h"
 #include "server/rpc/context.h"
 #include "server/rpc/hand_over.h"
@@ -62,13 +63,13 @@ class DownloadStream final : public grpc::ServerWriteReactor<Response>,
   void OnWriteDone(bool ok) override {
     TakeOver(this);
     const auto self = this->shared_from_this();
-    if (!ok) return End(CallerGone());
+    if (!ok) return End(base::CallerGone());
     Fetch();
   }
   void OnCancel() override {
     TakeOver(this);
     const base::MutexLock lock(&mu_);
-    interrupted_ = CallerGone();
+    interrupted_ = base::CallerGone();
   }
   void OnServerStop() override {
     const base::MutexLock lock(&mu_);

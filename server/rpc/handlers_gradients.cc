@@ -2,15 +2,15 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "server/base/status.h"
 #include "server/codec/batch_codec.h"
 #include "server/codec/parameters_codec.h"
 #include "server/codec/tensor_codec.h"
 #include "server/codec/training_codec.h"
 #include "server/engine/step.h"
 #include "server/exec/compute_pool.h"
-#include "server/exec/strand.h"
-#include "server/records/metrics.h"
 #include "server/records/response_records.h"
+#include "server/records/metrics.h"
 #include "server/rpc/handlers.h"
 #include "server/session/errors.h"
 
@@ -46,10 +46,12 @@ void HandleComputeGradients(Context* context, UnaryCall* call,
                                       context->limits());
   }
   if (!fits.ok()) return call->Done(fits);
+  auto state = (*model)->ReadFitted();
+  if (!state.ok()) return call->Done(state.status());
   const int64_t cost = 3 * engine::ForwardCost(network, batch->rows);
-  auto compute = [call, response, model = *model, encoding = *encoding,
-                  batch = *std::move(batch)](const session::Session::StatePtr& state) {
-    if (call->cancelled()) return call->Done(CallerGone());
+  auto compute = [call, response, model = *model, state = *std::move(state), encoding = *encoding,
+                  batch = *std::move(batch)] {
+    if (call->cancelled()) return call->Done(base::CallerGone());
     engine::Workspace workspace;
     const engine::StepResult result =
         engine::ComputeGradients(model->network(), *state, batch.All(), &workspace);
@@ -65,12 +67,7 @@ void HandleComputeGradients(Context* context, UnaryCall* call,
     response->set_step(state->step);
     call->Done(absl::OkStatus());
   };
-  auto state = (*model)->ReadFitted();
-  if (!state.ok()) return call->Done(state.status());
-  if (cost <= exec::Strand::kInlineCost) return compute(*state);
-  context->environment->pool->Post(
-      exec::Priority::kInteractive,
-      [compute = std::move(compute), state = *std::move(state)] { compute(state); });
+  context->environment->pool->RunOrPost(cost, std::move(compute));
 }
 
 void HandleApplyGradients(Context* context, UnaryCall* call,

@@ -15,10 +15,10 @@
 #include "server/engine/metrics.h"
 #include "server/engine/step.h"
 #include "server/exec/compute_pool.h"
+#include "server/exec/sliced_work.h"
 #include "server/records/metrics.h"
 #include "server/rpc/handlers.h"
 #include "server/rpc/rows.h"
-#include "server/rpc/sliced_work.h"
 #include "server/session/rows_in_use.h"
 #include "server/session/session.h"
 
@@ -33,9 +33,11 @@ constexpr int64_t kDefaultTopK = 2;  // as in scikit-learn
 class EvaluateWork {
  public:
   // `top_k` 0: the summary only.
-  EvaluateWork(ModelPtr model, StatePtr state, std::shared_ptr<const engine::Dataset> data,
-               int64_t top_k, v1::EvaluateResponse* response)
-      : model_(std::move(model)),
+  EvaluateWork(UnaryCall* call, ModelPtr model, StatePtr state,
+               std::shared_ptr<const engine::Dataset> data, int64_t top_k,
+               v1::EvaluateResponse* response)
+      : call_(call),
+        model_(std::move(model)),
         state_(std::move(state)),
         data_(std::move(data)),
         top_k_(top_k),
@@ -43,6 +45,8 @@ class EvaluateWork {
         at_once_(engine::Workspace::RowsAtOnce(network())) {
     if (top_k_ > 0) collector_.emplace(network(), *data_, top_k_);
   }
+
+  bool cancelled() const { return call_->cancelled(); }
 
   bool Advance() {
     if (done_ == data_->rows) return collector_->AdvanceCurves();
@@ -55,7 +59,8 @@ class EvaluateWork {
     return done_ < data_->rows || collector_.has_value();
   }
 
-  void Answer(UnaryCall* call) {
+  void Finish(const absl::Status& status) {
+    if (!status.ok()) return call_->Done(status);
     codec::EncodeMetrics(records::MetricsOf(network(), sum_, data_->rows),
                          response_->mutable_metrics());
     response_->set_step(state_->step);
@@ -69,12 +74,13 @@ class EvaluateWork {
       }
     }
     data_ = nullptr;  // before the response: the caller may delete the dataset when it arrives
-    call->Done(absl::OkStatus());
+    call_->Done(absl::OkStatus());
   }
 
  private:
   const engine::Network& network() const { return model_->network(); }
 
+  UnaryCall* const call_;
   const ModelPtr model_;
   const StatePtr state_;
   std::shared_ptr<const engine::Dataset> data_;
@@ -89,23 +95,27 @@ class EvaluateWork {
 
 class GradCheckWork {
  public:
-  GradCheckWork(ModelPtr model, StatePtr state, const engine::Dataset& data,
+  GradCheckWork(UnaryCall* call, ModelPtr model, StatePtr state, const engine::Dataset& data,
                 const engine::GradCheckOptions& options, v1::GradCheckResponse* response)
-      : model_(std::move(model)),
+      : call_(call),
+        model_(std::move(model)),
         state_(std::move(state)),
         options_(options),
         response_(response),
         checker_(model_->network(), *state_, data, options) {}
 
+  bool cancelled() const { return call_->cancelled(); }
   bool Advance() { return checker_.Advance(1); }
 
-  void Answer(UnaryCall* call) {
+  void Finish(const absl::Status& status) {
+    if (!status.ok()) return call_->Done(status);
     codec::EncodeGradCheck(checker_.report(), options_, response_->mutable_result());
     response_->set_step(state_->step);
-    call->Done(absl::OkStatus());
+    call_->Done(absl::OkStatus());
   }
 
  private:
+  UnaryCall* const call_;
   const ModelPtr model_;
   const StatePtr state_;
   const engine::GradCheckOptions options_;
@@ -161,10 +171,9 @@ void EvaluateRows(Context* context, UnaryCall* call, const ModelPtr& model,
                        (*top_k > 0 ? 200 * rows->rows * network.outputs() : 0);
   auto state = model->ReadFitted();
   if (!state.ok()) return call->Done(state.status());
-  RunSliced(
-      context->environment->pool, call,
-      std::make_shared<EvaluateWork>(model, *std::move(state), std::move(rows), *top_k, response),
-      cost);
+  exec::RunSliced(context->environment->pool, cost,
+                  std::make_shared<EvaluateWork>(call, model, *std::move(state), std::move(rows),
+                                                 *top_k, response));
 }
 
 }  // namespace
@@ -208,9 +217,9 @@ void HandleGradCheck(Context* context, UnaryCall* call, const v1::GradCheckReque
   pool->Post(exec::Priority::kInteractive,
              [=, model = *model, data = *std::move(data), state = *std::move(state),
               options = *options]() mutable {
-               auto work = std::make_shared<GradCheckWork>(std::move(model), std::move(state), data,
-                                                           options, response);
-               ContinueSliced(pool, call, std::move(work));
+               auto work = std::make_shared<GradCheckWork>(call, std::move(model), std::move(state),
+                                                           data, options, response);
+               exec::ContinueSliced(pool, std::move(work));
              });
 }
 

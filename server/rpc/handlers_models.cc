@@ -12,7 +12,6 @@
 #include "server/codec/spec_codec.h"
 #include "server/engine/network.h"
 #include "server/exec/compute_pool.h"
-#include "server/exec/strand.h"
 #include "server/registry/registry.h"
 #include "server/rpc/describe_model.h"
 #include "server/rpc/handlers.h"
@@ -80,7 +79,7 @@ void CreateFrom(Context* context, const char* method, const v1::CreateModelReque
   };
   auto create = [context, args = *std::move(decoded), cancelled = std::move(cancelled), model,
                  done = std::move(done)]() mutable {
-    if (cancelled()) return done(CallerGone());
+    if (cancelled()) return done(base::CallerGone());
     context->registry->Create(
         std::move(args),
         [model, done = std::move(done)](
@@ -91,8 +90,8 @@ void CreateFrom(Context* context, const char* method, const v1::CreateModelReque
           done(absl::OkStatus());
         });
   };
-  if (network->parameter_count() * kInitialCost <= exec::Strand::kInlineCost) return create();
-  context->environment->pool->Post(exec::Priority::kInteractive, std::move(create));
+  context->environment->pool->RunOrPost(network->parameter_count() * kInitialCost,
+                                        std::move(create));
 }
 
 void HandleCreateModel(Context* context, UnaryCall* call, const v1::CreateModelRequest& request,

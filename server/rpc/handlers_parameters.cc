@@ -5,7 +5,6 @@
 #include "server/codec/parameters_codec.h"
 #include "server/engine/network.h"
 #include "server/exec/compute_pool.h"
-#include "server/exec/strand.h"
 #include "server/rpc/handlers.h"
 #include "server/session/session.h"
 
@@ -24,13 +23,12 @@ void HandleGetParameters(Context* context, UnaryCall* call, const v1::GetParamet
   if (!status.ok()) return call->Done(status);
   const int64_t bytes =
       codec::EncodedParametersBytes((*model)->network(), request.encoding(), with_state);
-  const auto encode = [=, model = *model, encoding = request.encoding(), state = (*model)->Read()] {
+  auto encode = [=, model = *model, encoding = request.encoding(), state = (*model)->Read()] {
     codec::EncodeParameters(model->network(), *state, encoding, with_state,
                             response->mutable_parameters());
     call->Done(absl::OkStatus());
   };
-  if (bytes <= exec::Strand::kInlineCost) return encode();
-  context->environment->pool->Post(exec::Priority::kInteractive, encode);
+  context->environment->pool->RunOrPost(bytes, std::move(encode));
 }
 
 void HandleSetParameters(Context* context, UnaryCall* call, const v1::SetParametersRequest& request,

@@ -9,8 +9,8 @@
 #include "server/codec/tensor_codec.h"
 #include "server/engine/loss.h"
 #include "server/engine/step.h"
+#include "server/exec/sliced_work.h"
 #include "server/rpc/handlers.h"
-#include "server/rpc/sliced_work.h"
 #include "server/session/session.h"
 
 namespace backprop::rpc {
@@ -66,9 +66,10 @@ absl::StatusOr<Outputs> DecodeOutputs(const v1::PredictRequest& request,
 
 class PredictWork {
  public:
-  PredictWork(ModelPtr model, StatePtr state, engine::Dataset data, Outputs outputs,
-              v1::TensorEncoding encoding, v1::PredictResponse* response)
-      : model_(std::move(model)),
+  PredictWork(UnaryCall* call, ModelPtr model, StatePtr state, engine::Dataset data,
+              Outputs outputs, v1::TensorEncoding encoding, v1::PredictResponse* response)
+      : call_(call),
+        model_(std::move(model)),
         state_(std::move(state)),
         data_(std::move(data)),
         encoding_(encoding),
@@ -81,6 +82,8 @@ class PredictWork {
     }
     if (outputs.classes) response_->mutable_classes()->Resize(static_cast<int>(data_.rows), 0);
   }
+
+  bool cancelled() const { return call_->cancelled(); }
 
   bool Advance() {
     const int64_t count = std::min(at_once_, data_.rows - done_);
@@ -98,7 +101,8 @@ class PredictWork {
     return done_ < data_.rows;
   }
 
-  void Answer(UnaryCall* call) {
+  void Finish(const absl::Status& status) {
+    if (!status.ok()) return call_->Done(status);
     const engine::DataType type = network().spec().data_type;
     const std::vector<int64_t> shape = {data_.rows, network().outputs()};
     if (logits_.count() > 0) {
@@ -115,12 +119,13 @@ class PredictWork {
       }
     }
     response_->set_step(state_->step);
-    call->Done(absl::OkStatus());
+    call_->Done(absl::OkStatus());
   }
 
  private:
   const engine::Network& network() const { return model_->network(); }
 
+  UnaryCall* const call_;
   const ModelPtr model_;
   const StatePtr state_;
   const engine::Dataset data_;
@@ -168,10 +173,9 @@ void HandlePredict(Context* context, UnaryCall* call, const v1::PredictRequest& 
   const int64_t cost = engine::ForwardCost(network, data->rows);
   auto state = (*model)->ReadFitted();
   if (!state.ok()) return call->Done(state.status());
-  RunSliced(context->environment->pool, call,
-            std::make_shared<PredictWork>(*model, *std::move(state), *std::move(data), *outputs,
-                                          encoding, response),
-            cost);
+  exec::RunSliced(context->environment->pool, cost,
+                  std::make_shared<PredictWork>(call, *model, *std::move(state), *std::move(data),
+                                                *outputs, encoding, response));
 }
 
 }  // namespace backprop::rpc

@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "backprop/v1/admin_service.grpc.pb.h"
 #include "backprop/v1/training_service.grpc.pb.h"
+#include "server/base/status.h"
 #include "server/rpc/hand_over.h"
 #include "server/rpc/incoming.h"
 #include "server/rpc/status.h"
@@ -56,7 +57,7 @@ class ReflectionStream final : public grpc::ServerBidiReactor<Incoming<Request>,
 
   void OnWriteDone(bool ok) override {
     TakeOver(this);
-    if (!ok) return End(absl::CancelledError("the client cancelled the call or disconnected"));
+    if (!ok) return End(base::CallerGone());
     Read();
   }
 

@@ -13,6 +13,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/clock.h"
 #include "server/base/mutex.h"
+#include "server/base/status.h"
 #include "server/codec/training_codec.h"
 #include "server/records/run_events.h"
 #include "server/rpc/context.h"
@@ -164,7 +165,7 @@ class RunStream final : public grpc::ServerWriteReactor<Response>,
   }
 
   std::optional<absl::Status> EndStatus() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
-    if (cancelled_ || broken_) return CallerGone();
+    if (cancelled_ || broken_) return base::CallerGone();
     if (!error_.ok()) return error_;
     return std::nullopt;
   }

@@ -86,7 +86,7 @@ bool StepStream::MayRead() const {
 
 std::optional<absl::Status> StepStream::EndStatus() const {
   if (writing_) return std::nullopt;
-  if (cancelled_) return CallerGone();
+  if (cancelled_) return base::CallerGone();
   if (!slots_.empty()) return std::nullopt;
   if (stopping_) return session::ShuttingDown();
   if (half_closed_) return last_;

@@ -73,11 +73,6 @@ inline absl::StatusOr<session::MemoryBudget::Claim> MemoryOfRequest(Context* con
   return context->environment->memory.AskForWork(2 * bytes, "the request");
 }
 
-// The error of an operation whose caller no longer waits.
-inline absl::Status CallerGone() {
-  return absl::CancelledError("the client cancelled the call or disconnected");
-}
-
 }  // namespace backprop::rpc
 
 #endif  // BACKPROP_SERVER_RPC_UNARY_CALL_H_

@@ -14,6 +14,7 @@
 #include "absl/status/status.h"
 #include "absl/time/clock.h"
 #include "server/base/mutex.h"
+#include "server/base/status.h"
 #include "server/rpc/context.h"
 #include "server/rpc/hand_over.h"
 #include "server/rpc/incoming.h"
@@ -129,7 +130,7 @@ class UploadStream final : public grpc::ServerReadReactor<Incoming<Request>>,
   enum class Action { kNothing, kRead, kEnd, kFinish };
   Action Decide() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
     if (finished_ || busy_) return Action::kNothing;
-    if (!end_.has_value() && cancelled_) end_ = CallerGone();
+    if (!end_.has_value() && cancelled_) end_ = base::CallerGone();
     if (!end_.has_value() && stopping_) end_ = session::ShuttingDown();
     if (end_.has_value()) {
       finished_ = true;

@@ -5,6 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "server/base/mutex.h"
 #include "server/base/status.h"
+#include "server/exec/compute_pool.h"
 #include "server/records/model_records.h"
 #include "server/records/tables.h"
 #include "server/session/errors.h"
@@ -127,7 +128,7 @@ RecordedResponse Session::Remember(RecordedResponse recorded) {
 }
 
 absl::Status Session::CheckOpen(const IsCancelled& cancelled) const {
-  if (cancelled()) return absl::CancelledError("the client cancelled the call or disconnected");
+  if (cancelled()) return base::CallerGone();
   if (closed_) return ModelDeleted(name());
   if (journal_.has_value() && journal_->broken()) return NotStored(name(), absl::OkStatus());
   return absl::OkStatus();
@@ -222,7 +223,7 @@ void Session::DoStep(StepArgs& args, Callback<records::StepOutcome> done) {
 void Session::Edit(EditArgs args, Callback<int64_t> done) {
   // An edit writes the whole state: about one operation per number.
   const int64_t cost = args.reads_store
-                           ? exec::Strand::kInlineCost + 1
+                           ? exec::ComputePool::kInlineCost + 1
                            : network_->parameter_count() * (1 + network_->slot_count());
   strand_.Post(cost, [self = shared_from_this(), args = std::move(args),
                       done = std::move(done)]() mutable { self->DoEdit(args, std::move(done)); });

@@ -11,7 +11,7 @@
 #include <utility>
 
 #include "server/base/mutex.h"
-#include "server/exec/strand.h"
+#include "server/exec/compute_pool.h"
 #include "server/session/session_impl.h"
 
 namespace backprop::session {
@@ -50,7 +50,7 @@ std::optional<SteadyClock::time_point> Session::MayTryUntil(ExcludedSince* since
 // Does not run the operations here, under the lock: the strand runs expensive tasks on the pool.
 void Session::PostRetry() {
   if (std::exchange(retry_posted_, true)) return;
-  strand_.Post(exec::Strand::kInlineCost + 1,
+  strand_.Post(exec::ComputePool::kInlineCost + 1,
                [self = shared_from_this()] { self->RetryExcluded(); });
 }
 

@@ -70,7 +70,7 @@ TEST(StrandTest, CheapWorkOnAnIdleStrandRunsOnTheCallersThread) {
   strand->Post(0, [&, strand] { thread = std::this_thread::get_id(); });
   EXPECT_EQ(thread, std::this_thread::get_id());
   Notification done;
-  strand->Post(Strand::kInlineCost + 1, [&, strand] {
+  strand->Post(ComputePool::kInlineCost + 1, [&, strand] {
     thread = std::this_thread::get_id();
     done.Notify();
   });
@@ -93,7 +93,7 @@ TEST(StrandTest, AThreadThatRunsACheapTaskRunsTheCheapOnesBehindIt) {
   });
   first_runs.WaitForNotification();
   strand->Post(1, [&, strand] { record(); });
-  strand->Post(Strand::kInlineCost - 2,
+  strand->Post(ComputePool::kInlineCost - 2,
                [&, strand] { record(); });     // together with the earlier ones: cheap
   strand->Post(1, [&, strand] { record(); });  // not with this one
   strand->Post(1, [&, strand] {
@@ -123,7 +123,7 @@ TEST(StrandTest, TasksRunOneAtATimeInTheirOrder) {
     for (size_t caller = 0; caller < seen.size(); ++caller) {
       callers.emplace_back([&, caller] {
         for (int i = 0; i < 500; ++i) {
-          strand->Post(i % 3 == 0 ? Strand::kInlineCost + 1 : 0, [&, strand, caller, i] {
+          strand->Post(i % 3 == 0 ? ComputePool::kInlineCost + 1 : 0, [&, strand, caller, i] {
             EXPECT_EQ(inside.fetch_add(1), 0);
             seen[caller].push_back(i);  // no lock needed: the strand serializes
             inside.fetch_sub(1);
