@@ -7,8 +7,8 @@
 
 #include "server/base/status.h"
 #include "server/exec/compute_pool.h"
-#include "server/rpc/download_stream.h"
-#include "server/rpc/upload_stream.h"
+#include "server/rpc/call/download_stream.h"
+#include "server/rpc/call/upload_stream.h"
 #include "server/session/datasets.h"
 #include "server/session/errors.h"
 #include "server/transfer/backup.h"

@@ -11,11 +11,11 @@
 #include "absl/status/statusor.h"
 #include "backprop/v1/training_service.pb.h"
 #include "server/records/request_key.h"
+#include "server/rpc/call/download_stream.h"
+#include "server/rpc/call/unary_call.h"
+#include "server/rpc/call/upload_stream.h"
 #include "server/rpc/context.h"
-#include "server/rpc/download_stream.h"
 #include "server/rpc/run_stream.h"
-#include "server/rpc/unary_call.h"
-#include "server/rpc/upload_stream.h"
 #include "server/session/session.h"
 
 namespace backprop::rpc {

@@ -11,9 +11,9 @@
 #include "backprop/v1/admin_service.grpc.pb.h"
 #include "backprop/v1/training_service.grpc.pb.h"
 #include "server/base/status.h"
-#include "server/rpc/hand_over.h"
-#include "server/rpc/incoming.h"
-#include "server/rpc/status.h"
+#include "server/rpc/call/hand_over.h"
+#include "server/rpc/call/incoming.h"
+#include "server/rpc/call/status.h"
 
 namespace backprop::rpc {
 namespace {

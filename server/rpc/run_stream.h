@@ -16,10 +16,10 @@
 #include "server/base/status.h"
 #include "server/codec/training_codec.h"
 #include "server/records/run_events.h"
+#include "server/rpc/call/hand_over.h"
+#include "server/rpc/call/status.h"
+#include "server/rpc/call/unary_call.h"
 #include "server/rpc/context.h"
-#include "server/rpc/hand_over.h"
-#include "server/rpc/status.h"
-#include "server/rpc/unary_call.h"
 #include "server/session/errors.h"
 #include "server/session/run.h"
 

@@ -14,7 +14,7 @@
 #include "absl/synchronization/mutex.h"
 #include "absl/time/clock.h"
 #include "server/codec/reply_size.h"
-#include "server/rpc/incoming.h"
+#include "server/rpc/call/incoming.h"
 #include "server/rpc/sockets.h"
 
 namespace backprop::rpc {

@@ -10,10 +10,10 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "server/rpc/call/hand_over.h"
+#include "server/rpc/call/incoming.h"
+#include "server/rpc/call/unary_call.h"
 #include "server/rpc/context.h"
-#include "server/rpc/hand_over.h"
-#include "server/rpc/incoming.h"
-#include "server/rpc/unary_call.h"
 
 namespace backprop::rpc {
 

@@ -4,9 +4,9 @@
 
 #include "server/base/status.h"
 #include "server/codec/training_codec.h"
-#include "server/rpc/hand_over.h"
+#include "server/rpc/call/hand_over.h"
+#include "server/rpc/call/status.h"
 #include "server/rpc/handlers.h"
-#include "server/rpc/status.h"
 #include "server/session/errors.h"
 
 namespace backprop::rpc {

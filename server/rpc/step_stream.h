@@ -15,8 +15,8 @@
 #include "backprop/v1/training_service.pb.h"
 #include "server/base/mutex.h"
 #include "server/records/response_records.h"
+#include "server/rpc/call/incoming.h"
 #include "server/rpc/context.h"
-#include "server/rpc/incoming.h"
 #include "server/session/session.h"
 
 namespace backprop::rpc {

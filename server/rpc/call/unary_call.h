@@ -1,6 +1,6 @@
 // One unary call.
-#ifndef BACKPROP_SERVER_RPC_UNARY_CALL_H_
-#define BACKPROP_SERVER_RPC_UNARY_CALL_H_
+#ifndef BACKPROP_SERVER_RPC_CALL_UNARY_CALL_H_
+#define BACKPROP_SERVER_RPC_CALL_UNARY_CALL_H_
 
 #include <grpcpp/grpcpp.h>
 
@@ -10,8 +10,8 @@
 #include "absl/status/status.h"
 #include "absl/time/clock.h"
 #include "server/base/limits.h"
+#include "server/rpc/call/status.h"
 #include "server/rpc/context.h"
-#include "server/rpc/status.h"
 #include "server/session/memory_budget.h"
 
 namespace backprop::rpc {
@@ -75,4 +75,4 @@ inline absl::StatusOr<session::MemoryBudget::Claim> MemoryOfRequest(Context* con
 
 }  // namespace backprop::rpc
 
-#endif  // BACKPROP_SERVER_RPC_UNARY_CALL_H_
+#endif  // BACKPROP_SERVER_RPC_CALL_UNARY_CALL_H_

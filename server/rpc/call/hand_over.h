@@ -1,8 +1,8 @@
 // Annotations for ThreadSanitizer. gRPC runs the reactions of a call after the operations that
 // cause them, but ThreadSanitizer cannot see this order because gRPC's libraries are not
 // instrumented. Both functions do nothing in other builds.
-#ifndef BACKPROP_SERVER_RPC_HAND_OVER_H_
-#define BACKPROP_SERVER_RPC_HAND_OVER_H_
+#ifndef BACKPROP_SERVER_RPC_CALL_HAND_OVER_H_
+#define BACKPROP_SERVER_RPC_CALL_HAND_OVER_H_
 
 #ifdef __SANITIZE_THREAD__
 extern "C" void __tsan_acquire(void* address);
@@ -27,4 +27,4 @@ inline void TakeOver([[maybe_unused]] void* reactor) {
 
 }  // namespace backprop::rpc
 
-#endif  // BACKPROP_SERVER_RPC_HAND_OVER_H_
+#endif  // BACKPROP_SERVER_RPC_CALL_HAND_OVER_H_

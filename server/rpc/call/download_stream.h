@@ -1,6 +1,6 @@
 // The reactor of calls that stream a file to the caller.
-#ifndef BACKPROP_SERVER_RPC_DOWNLOAD_STREAM_H_
-#define BACKPROP_SERVER_RPC_DOWNLOAD_STREAM_H_
+#ifndef BACKPROP_SERVER_RPC_CALL_DOWNLOAD_STREAM_H_
+#define BACKPROP_SERVER_RPC_CALL_DOWNLOAD_STREAM_H_
 
 #include <grpcpp/grpcpp.h>
 
@@ -15,10 +15,10 @@
 #include "server/base/mutex.h"
 #include "server/base/status.h"
 #include "server/exec/compute_pool.h"
+#include "server/rpc/call/hand_over.h"
+#include "server/rpc/call/status.h"
+#include "server/rpc/call/unary_call.h"
 #include "server/rpc/context.h"
-#include "server/rpc/hand_over.h"
-#include "server/rpc/status.h"
-#include "server/rpc/unary_call.h"
 #include "server/session/errors.h"
 
 namespace backprop::rpc {
@@ -124,4 +124,4 @@ class DownloadStream final : public grpc::ServerWriteReactor<Response>,
 
 }  // namespace backprop::rpc
 
-#endif  // BACKPROP_SERVER_RPC_DOWNLOAD_STREAM_H_
+#endif  // BACKPROP_SERVER_RPC_CALL_DOWNLOAD_STREAM_H_

@@ -1,4 +1,4 @@
-#include "server/rpc/incoming.h"
+#include "server/rpc/call/incoming.h"
 
 #include <grpcpp/support/proto_buffer_reader.h>
 

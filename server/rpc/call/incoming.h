@@ -1,6 +1,6 @@
 // A request as it arrives: bytes that are not parsed yet.
-#ifndef BACKPROP_SERVER_RPC_INCOMING_H_
-#define BACKPROP_SERVER_RPC_INCOMING_H_
+#ifndef BACKPROP_SERVER_RPC_CALL_INCOMING_H_
+#define BACKPROP_SERVER_RPC_CALL_INCOMING_H_
 
 #include <google/protobuf/message.h>
 #include <grpcpp/support/byte_buffer.h>
@@ -63,4 +63,4 @@ class SerializationTraits<backprop::rpc::Incoming<Message>, void> {
 
 }  // namespace grpc
 
-#endif  // BACKPROP_SERVER_RPC_INCOMING_H_
+#endif  // BACKPROP_SERVER_RPC_CALL_INCOMING_H_

@@ -1,6 +1,6 @@
 // Converts errors of this server to errors of gRPC.
-#ifndef BACKPROP_SERVER_RPC_STATUS_H_
-#define BACKPROP_SERVER_RPC_STATUS_H_
+#ifndef BACKPROP_SERVER_RPC_CALL_STATUS_H_
+#define BACKPROP_SERVER_RPC_CALL_STATUS_H_
 
 #include <grpcpp/support/status.h>
 
@@ -18,4 +18,4 @@ grpc::Status ToGrpc(const absl::Status& status);
 
 }  // namespace backprop::rpc
 
-#endif  // BACKPROP_SERVER_RPC_STATUS_H_
+#endif  // BACKPROP_SERVER_RPC_CALL_STATUS_H_

@@ -1,6 +1,6 @@
 // The reactor of calls in which the caller sends many messages and gets one response.
-#ifndef BACKPROP_SERVER_RPC_UPLOAD_STREAM_H_
-#define BACKPROP_SERVER_RPC_UPLOAD_STREAM_H_
+#ifndef BACKPROP_SERVER_RPC_CALL_UPLOAD_STREAM_H_
+#define BACKPROP_SERVER_RPC_CALL_UPLOAD_STREAM_H_
 
 #include <grpcpp/grpcpp.h>
 
@@ -15,11 +15,11 @@
 #include "absl/time/clock.h"
 #include "server/base/mutex.h"
 #include "server/base/status.h"
+#include "server/rpc/call/hand_over.h"
+#include "server/rpc/call/incoming.h"
+#include "server/rpc/call/status.h"
+#include "server/rpc/call/unary_call.h"
 #include "server/rpc/context.h"
-#include "server/rpc/hand_over.h"
-#include "server/rpc/incoming.h"
-#include "server/rpc/status.h"
-#include "server/rpc/unary_call.h"
 #include "server/session/errors.h"
 
 namespace backprop::rpc {
@@ -206,4 +206,4 @@ class UploadStream final : public grpc::ServerReadReactor<Incoming<Request>>,
 
 }  // namespace backprop::rpc
 
-#endif  // BACKPROP_SERVER_RPC_UPLOAD_STREAM_H_
+#endif  // BACKPROP_SERVER_RPC_CALL_UPLOAD_STREAM_H_
