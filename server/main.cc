@@ -273,8 +273,9 @@ int Serve(const ops::Config& config, const sigset_t& signals) {
     ops::LogLine("store", spdlog::level::warn, line);
   };
   registry::Registry registry(&environment);
-  rpc::Context context{&environment, &registry, {}, {}, {}};
-  if (spdlog::should_log(spdlog::level::debug)) context.observer = ops::LogCall;
+  const bool log_calls = spdlog::should_log(spdlog::level::debug);
+  rpc::Context context{&environment, &registry,
+                       rpc::Calls(log_calls ? ops::LogCall : rpc::CallObserver())};
   if (const auto opened = datasets.Open(); !opened.ok()) return Fail(opened.status());
   const auto found = registry.Open();
   if (!found.ok()) return Fail(found.status());

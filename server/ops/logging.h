@@ -13,7 +13,7 @@
 
 #include "server/ops/config.h"
 #include "server/records/run_events.h"
-#include "server/rpc/context.h"
+#include "server/rpc/call/calls.h"
 #include "server/session/run.h"
 
 namespace backprop::ops {

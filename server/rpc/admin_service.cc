@@ -134,18 +134,17 @@ class RestoreReceiver final : public Receiver<v1::RestoreBackupRequest> {
 };
 
 grpc::ServerWriteReactor<v1::CreateBackupResponse>* StartBackup(Context* context,
+                                                                const CallInfo& info,
                                                                 const v1::CreateBackupRequest&,
                                                                 const absl::Status& parsed) {
-  using Stream = DownloadStream<v1::CreateBackupResponse>;
-  if (!parsed.ok()) return Stream::Start(context, "CreateBackup", "", parsed).get();
-  return Stream::Start(context, "CreateBackup", "", BackupOf(context)).get();
+  return DownloadStream<v1::CreateBackupResponse>::Start(info, "", context->environment->pool,
+                                                         parsed.ok() ? BackupOf(context) : parsed);
 }
 
 grpc::ServerReadReactor<Incoming<v1::RestoreBackupRequest>>* StartRestore(
-    Context* context, v1::RestoreBackupResponse* response) {
+    Context* context, const CallInfo& info, v1::RestoreBackupResponse* response) {
   return UploadStream<v1::RestoreBackupRequest>::Start(
-             context, "RestoreBackup", std::make_unique<RestoreReceiver>(context, response))
-      .get();
+      info, std::make_unique<RestoreReceiver>(context, response));
 }
 
 }  // namespace

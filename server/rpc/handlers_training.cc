@@ -68,7 +68,7 @@ void HandleTrain(Context* context, const std::shared_ptr<TrainStream>& stream,
       stream->Attach(run);
     });
   }
-  auto memory = MemoryOfRequest(context, static_cast<int64_t>(request.ByteSizeLong()));
+  auto memory = context->MemoryOfRequest(static_cast<int64_t>(request.ByteSizeLong()));
   if (!memory.ok()) return stream->Attach(memory.status());
   auto train = std::make_shared<PendingTrain>();
   train->args.memory = *std::move(memory);

@@ -146,7 +146,8 @@ class ReflectionStream final : public grpc::ServerBidiReactor<Incoming<Request>,
   std::set<std::string> sent_;  // names of files; there are approximately 20
 };
 
-grpc::ServerBidiReactor<Incoming<Request>, Response>* StartReflection(Context* /*context*/) {
+grpc::ServerBidiReactor<Incoming<Request>, Response>* StartReflection(Context* /*context*/,
+                                                                      const CallInfo& /*info*/) {
   return new ReflectionStream;
 }
 

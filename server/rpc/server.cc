@@ -136,7 +136,7 @@ bool Server::Stop(absl::Duration grace) {
   if (std::exchange(stopped_, true)) return true;
   server_->GetHealthCheckService()->Shutdown();
   context_->registry->Drain();
-  context_->open_calls.TellAll();
+  context_->calls.NotifyStop();
   const bool finished = context_->calls.WaitForNone(grace);
   // Still open now: calls that did not finish within `grace`; connections with last messages that a
   // slow reader has not received; streams of health and reflection, which end only with their

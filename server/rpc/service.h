@@ -34,10 +34,10 @@ class ServiceBase : public Generated::Service {
                            grpc::CallbackServerContext* calling, const Incoming<Request>* incoming,
                            Response* response) {
       TakeOver(Registration());
-      auto memory = MemoryOfRequest(context, incoming->size_bytes());
+      auto memory = context->MemoryOfRequest(incoming->size_bytes());
       const absl::Status parsed = memory.ok() ? incoming->Parse() : memory.status();
       const Request& request = incoming->message();
-      auto* call = new UnaryCall(context, calling, method, (request.*model)());
+      auto* call = new UnaryCall({&context->calls, method, calling}, (request.*model)());
       grpc::ServerUnaryReactor* const reactor = call->reactor();  // `call` may be deleted below
       if (parsed.ok()) {
         call->Hold(*std::move(memory));
@@ -57,43 +57,46 @@ class ServiceBase : public Generated::Service {
   // end the call with `parsed`. The request may be freed as soon as `start` returns.
   template <class Request, class Response>
   void ServerStreaming(const char* method,
-                       grpc::ServerWriteReactor<Response>* (*start)(Context*, const Request&,
+                       grpc::ServerWriteReactor<Response>* (*start)(Context*, const CallInfo&,
+                                                                    const Request&,
                                                                     const absl::Status& parsed)) {
     this->MarkMethodCallback(
         IndexOf(method),
         new grpc::internal::CallbackServerStreamingHandler<Incoming<Request>, Response>(
-            [context = context_, start](grpc::CallbackServerContext*,
-                                        const Incoming<Request>* incoming) {
+            [context = context_, method, start](grpc::CallbackServerContext* calling,
+                                                const Incoming<Request>* incoming) {
               TakeOver(Registration());
               const absl::Status parsed = incoming->Parse();
-              return start(context, parsed.ok() ? incoming->message() : Request::default_instance(),
-                           parsed);
+              return start(context, {&context->calls, method, calling},
+                           parsed.ok() ? incoming->message() : Request::default_instance(), parsed);
             }));
     HandOver(Registration());
   }
 
   template <class Request, class Response>
-  void ClientStreaming(const char* method,
-                       grpc::ServerReadReactor<Incoming<Request>>* (*start)(Context*, Response*)) {
+  void ClientStreaming(const char* method, grpc::ServerReadReactor<Incoming<Request>>* (*start)(
+                                               Context*, const CallInfo&, Response*)) {
     this->MarkMethodCallback(
         IndexOf(method),
         new grpc::internal::CallbackClientStreamingHandler<Incoming<Request>, Response>(
-            [context = context_, start](grpc::CallbackServerContext*, Response* response) {
+            [context = context_, method, start](grpc::CallbackServerContext* calling,
+                                                Response* response) {
               TakeOver(Registration());
-              return start(context, response);
+              return start(context, {&context->calls, method, calling}, response);
             }));
     HandOver(Registration());
   }
 
   template <class Request, class Response>
-  void BidiStreaming(const char* method,
-                     grpc::ServerBidiReactor<Incoming<Request>, Response>* (*start)(Context*)) {
-    this->MarkMethodCallback(IndexOf(method),
-                             new grpc::internal::CallbackBidiHandler<Incoming<Request>, Response>(
-                                 [context = context_, start](grpc::CallbackServerContext*) {
-                                   TakeOver(Registration());
-                                   return start(context);
-                                 }));
+  void BidiStreaming(const char* method, grpc::ServerBidiReactor<Incoming<Request>, Response>* (
+                                             *start)(Context*, const CallInfo&)) {
+    this->MarkMethodCallback(
+        IndexOf(method),
+        new grpc::internal::CallbackBidiHandler<Incoming<Request>, Response>(
+            [context = context_, method, start](grpc::CallbackServerContext* calling) {
+              TakeOver(Registration());
+              return start(context, {&context->calls, method, calling});
+            }));
     HandOver(Registration());
   }
 

@@ -39,12 +39,12 @@ absl::StatusOr<records::RequestKey> RequestKeyOf(const char* method, const std::
 
 namespace {
 
-grpc::ServerWriteReactor<v1::TrainResponse>* StartTrain(Context* context,
+grpc::ServerWriteReactor<v1::TrainResponse>* StartTrain(Context* context, const CallInfo& info,
                                                         const v1::TrainRequest& request,
                                                         const absl::Status& parsed) {
   const auto ownership =
       request.detach() ? TrainStream::Ownership::kWatches : TrainStream::Ownership::kOwns;
-  const auto stream = TrainStream::Make(context, "Train", request.model(), ownership, 1);
+  const auto stream = TrainStream::Make(info, request.model(), ownership, 1);
   if (parsed.ok()) {
     HandleTrain(context, stream, request);
   } else {
@@ -54,9 +54,10 @@ grpc::ServerWriteReactor<v1::TrainResponse>* StartTrain(Context* context,
 }
 
 grpc::ServerWriteReactor<v1::WatchTrainingResponse>* StartWatch(
-    Context* context, const v1::WatchTrainingRequest& request, const absl::Status& parsed) {
-  const auto stream = WatchStream::Make(context, "WatchTraining", request.model(),
-                                        WatchStream::Ownership::kWatches, request.from_sequence());
+    Context* context, const CallInfo& info, const v1::WatchTrainingRequest& request,
+    const absl::Status& parsed) {
+  const auto stream = WatchStream::Make(info, request.model(), WatchStream::Ownership::kWatches,
+                                        request.from_sequence());
   if (parsed.ok()) {
     HandleWatchTraining(context, stream, request);
   } else {
@@ -66,29 +67,26 @@ grpc::ServerWriteReactor<v1::WatchTrainingResponse>* StartWatch(
 }
 
 grpc::ServerWriteReactor<v1::ExportModelResponse>* StartExport(
-    Context* context, const v1::ExportModelRequest& request, const absl::Status& parsed) {
-  using Stream = DownloadStream<v1::ExportModelResponse>;
-  if (!parsed.ok()) return Stream::Start(context, "ExportModel", "", parsed).get();
-  return Stream::Start(context, "ExportModel", request.model(), ExportOf(context, request)).get();
+    Context* context, const CallInfo& info, const v1::ExportModelRequest& request,
+    const absl::Status& parsed) {
+  return DownloadStream<v1::ExportModelResponse>::Start(
+      info, request.model(), context->environment->pool,
+      parsed.ok() ? ExportOf(context, request) : parsed);
 }
 
 grpc::ServerReadReactor<Incoming<v1::ImportModelRequest>>* StartImport(
-    Context* context, v1::ImportModelResponse* response) {
-  return UploadStream<v1::ImportModelRequest>::Start(context, "ImportModel",
-                                                     ImportInto(context, response))
-      .get();
+    Context* context, const CallInfo& info, v1::ImportModelResponse* response) {
+  return UploadStream<v1::ImportModelRequest>::Start(info, ImportInto(context, response));
 }
 
 grpc::ServerReadReactor<Incoming<v1::UploadDatasetRequest>>* StartUpload(
-    Context* context, v1::UploadDatasetResponse* response) {
-  return UploadStream<v1::UploadDatasetRequest>::Start(context, "UploadDataset",
-                                                       UploadInto(context, response))
-      .get();
+    Context* context, const CallInfo& info, v1::UploadDatasetResponse* response) {
+  return UploadStream<v1::UploadDatasetRequest>::Start(info, UploadInto(context, response));
 }
 
 grpc::ServerBidiReactor<Incoming<v1::StepStreamRequest>, v1::StepStreamResponse>* StartSteps(
-    Context* context) {
-  return StepStream::Start(context).get();
+    Context* context, const CallInfo& info) {
+  return StepStream::Start(context, info);
 }
 
 }  // namespace

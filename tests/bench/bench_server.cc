@@ -94,7 +94,7 @@ int Serve(const std::string& data_dir, int64_t memory_limit) {
     std::fprintf(stderr, "%s\n", found.status().ToString().c_str());
     return 1;
   }
-  rpc::Context context{&environment, &registry, {}, {}, {}};
+  rpc::Context context{&environment, &registry, {}};
   EchoService echo;
   const std::string path = "/tmp/bp_bench_" + std::to_string(getpid()) + ".sock";
   const auto server = rpc::Server::Start({{"127.0.0.1:0"}, path, {&echo}}, &context);

@@ -41,12 +41,6 @@ struct PiecesOfWork {
   int finishes = 0;
   Notification done;
 };
-std::atomic<bool> is_cancelled{false};
-std::vector<std::thread::id> threads = {};  // one for each piece
-absl::Status status = absl::UnknownError("not finished");
-int finishes = 0;
-Notification done = {};
-};
 
 TEST(RunOrPostTest, TheLimitOfCheapTasksRunsInlineAndOneMoreOnThePool) {
   ComputePool pool(1);

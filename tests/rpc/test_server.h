@@ -38,7 +38,7 @@ struct TestServer {
         environment{pool.get(), &clock, limits, {}, {}, &archive, {}},
         datasets(&environment, testing::TempDir()),
         registry(&environment),
-        context{&environment, &registry, {}, {}, {}} {
+        context{&environment, &registry, {}} {
     environment.datasets = &datasets;
     auto started = Server::Start({{"127.0.0.1:0"}, std::move(unix_socket), {}}, &context);
     if (!started.ok()) throw std::runtime_error(started.status().ToString());

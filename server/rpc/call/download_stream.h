@@ -1,8 +1,6 @@
-// The reactor of calls that stream a file to the caller.
+// Calls that stream a file to the caller.
 #ifndef BACKPROP_SERVER_RPC_CALL_DOWNLOAD_STREAM_H_
 #define BACKPROP_SERVER_RPC_CALL_DOWNLOAD_STREAM_H_
-
-#include <grpcpp/grpcpp.h>
 
 #include <memory>
 #include <optional>
@@ -10,15 +8,12 @@
 #include <utility>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "absl/time/clock.h"
 #include "server/base/mutex.h"
 #include "server/base/status.h"
 #include "server/exec/compute_pool.h"
-#include "server/rpc/call/hand_over.h"
-#include "server/rpc/call/status.h"
-#include "server/rpc/call/unary_call.h"
-#include "server/rpc/context.h"
+#include "server/rpc/call/stream.h"
 #include "server/session/errors.h"
 
 namespace backprop::rpc {
@@ -32,94 +27,67 @@ class PieceSource {
 };
 
 // Fetches a piece on the compute pool, writes it, and fetches the next piece when gRPC has taken
-// this one. Keeps itself alive until OnDone.
+// this one. A server that stops ends the call before the next piece is fetched.
 template <class Response>
-class DownloadStream final : public grpc::ServerWriteReactor<Response>,
-                             public OpenCall,
-                             public std::enable_shared_from_this<DownloadStream<Response>> {
+class DownloadStream final : public Stream<NoStream, Response> {
  public:
-  // `method` must be a literal. If `source` is an error, the call ends with it.
-  static std::shared_ptr<DownloadStream> Start(
-      Context* context, const char* method, const std::string& model,
-      absl::StatusOr<std::unique_ptr<PieceSource>> source) {
-    auto stream = std::make_shared<DownloadStream>(context, method, model);
-    stream->self_ = stream;
-    context->open_calls.Add(stream);
-    HandOver(stream.get());
-    if (source.ok()) {
-      stream->source_ = *std::move(source);
-      stream->Fetch();
-    } else {
-      stream->End(source.status());
-    }
-    return stream;
+  // If `source` is an error, the call ends with it.
+  static DownloadStream* Start(const CallInfo& info, const std::string& model,
+                               exec::ComputePool* pool,
+                               absl::StatusOr<std::unique_ptr<PieceSource>> source) {
+    const auto stream = MakeStream<DownloadStream>(info, model, pool, std::move(source));
+    info.calls->AddOpen(stream);
+    stream->Pump();
+    return stream.get();
   }
-  DownloadStream(Context* context, const char* method, std::string model)
-      : context_(context), method_(method), model_(std::move(model)) {
-    context_->calls.Enter();
+  DownloadStream(const CallInfo& info, const std::string& model, exec::ComputePool* pool,
+                 absl::StatusOr<std::unique_ptr<PieceSource>> source)
+      : Stream<NoStream, Response>(info, model), pool_(pool) {
+    if (source.ok()) {
+      source_ = *std::move(source);
+    } else {
+      end_ = source.status();
+    }
   }
 
-  // gRPC has taken the piece. No other operation is pending, so no other thread starts one.
-  void OnWriteDone(bool ok) override {
-    TakeOver(this);
-    const auto self = this->shared_from_this();
-    if (!ok) return End(base::CallerGone());
-    Fetch();
-  }
-  void OnCancel() override {
-    TakeOver(this);
-    const base::MutexLock lock(&mu_);
-    interrupted_ = base::CallerGone();
-  }
-  void OnServerStop() override {
-    const base::MutexLock lock(&mu_);
-    if (interrupted_.ok()) interrupted_ = session::ShuttingDown();
-  }
-  void OnDone() override {
-    TakeOver(this);
-    context_->calls.Leave();
-    self_.reset();
-  }
+  void OnWriteDone(bool ok) override { this->HasWritten(ok); }
 
  private:
-  absl::Status interrupted() const {
-    const base::MutexLock lock(&mu_);
-    return interrupted_;
-  }
-
-  void Fetch() {
-    context_->environment->pool->Post(exec::Priority::kInteractive,
-                                      [self = this->shared_from_this()] { self->WriteNext(); });
-  }
-
-  void WriteNext() {
-    const absl::Status stopped = interrupted();
-    if (!stopped.ok()) return End(stopped);
-    auto piece = source_->Next();
-    if (!piece.ok()) return End(piece.status());
-    if (!piece->has_value()) return End(absl::OkStatus());
-    response_.set_data(**std::move(piece));
-    HandOver(this);
-    this->StartWrite(&response_);
-  }
-
-  void End(const absl::Status& status) {
-    if (context_->observer) {
-      context_->observer({method_, model_, status.code(), status.message(), absl::Now() - begin_});
+  Due Next() override ABSL_EXCLUSIVE_LOCKS_REQUIRED(this->mu_) {
+    if (fetching_ || this->writing()) return {};
+    if (this->cancelled()) return {.end = base::CallerGone()};
+    if (end_.has_value()) return {.end = end_};
+    if (fetched_) {
+      fetched_ = false;
+      return {.write = true};
     }
-    HandOver(this);
-    this->Finish(ToGrpc(status));
+    if (this->stopping()) return {.end = session::ShuttingDown()};
+    fetching_ = true;
+    return {.work = true};
   }
 
-  Context* const context_;
-  const char* const method_;
-  const std::string model_;
-  const absl::Time begin_ = absl::Now();
-  std::shared_ptr<DownloadStream> self_;
-  std::unique_ptr<PieceSource> source_;
-  Response response_;
-  mutable base::Mutex mu_;
-  absl::Status interrupted_ ABSL_GUARDED_BY(mu_);
+  void Work() override {
+    pool_->Post(exec::Priority::kInteractive, [this, self = this->shared_from_this()] {
+      auto piece = source_->Next();
+      {
+        const base::MutexLock lock(&this->mu_);
+        fetching_ = false;
+        if (piece.ok() && piece->has_value()) {
+          this->response_.set_data(**std::move(piece));
+          fetched_ = true;
+        } else {
+          end_ = piece.status();
+        }
+      }
+      this->Pump();
+    });
+  }
+
+  exec::ComputePool* const pool_;
+  std::unique_ptr<PieceSource> source_;  // used by the task that fetches
+  bool fetching_ ABSL_GUARDED_BY(this->mu_) = false;
+  bool fetched_ ABSL_GUARDED_BY(this->mu_) = false;  // response_ holds a piece
+  std::optional<absl::Status> end_ ABSL_GUARDED_BY(this->mu_);
 };
 
 }  // namespace backprop::rpc

@@ -4,14 +4,12 @@
 
 #include <grpcpp/grpcpp.h>
 
-#include <string>
 #include <utility>
 
 #include "absl/status/status.h"
-#include "absl/time/clock.h"
-#include "server/base/limits.h"
-#include "server/rpc/call/status.h"
-#include "server/rpc/context.h"
+#include "absl/strings/string_view.h"
+#include "absl/time/time.h"
+#include "server/rpc/call/call_scope.h"
 #include "server/session/memory_budget.h"
 
 namespace backprop::rpc {
@@ -24,16 +22,10 @@ namespace backprop::rpc {
 // another thread, which costs one thread switch per call.
 class UnaryCall final {
  public:
-  // `method` must be a literal. `model` must live as long as the request.
-  UnaryCall(Context* context, grpc::CallbackServerContext* call, const char* method,
-            const std::string& model)
-      : context_(context),
-        call_(call),
-        reactor_(call->DefaultReactor()),
-        method_(method),
-        model_(model) {
-    context_->calls.Enter();
-  }
+  // `model` must live as long as the request.
+  UnaryCall(const CallInfo& info, absl::string_view model)
+      : scope_(info, model, CallScope::Cancellation::kAsked),
+        reactor_(info.grpc->DefaultReactor()) {}
 
   grpc::ServerUnaryReactor* reactor() const { return reactor_; }
 
@@ -41,37 +33,32 @@ class UnaryCall final {
   void Hold(session::MemoryBudget::Claim memory) { memory_ = std::move(memory); }
 
   // Whether the caller no longer waits: it cancelled, its connection broke, or its deadline passed.
-  bool cancelled() const { return call_->IsCancelled(); }
+  bool cancelled() const { return scope_.cancelled(); }
+  absl::Time deadline() const { return scope_.deadline(); }
 
   void Done(const absl::Status& status) {
-    if (context_->observer) {
-      context_->observer({method_, model_, status.code(), status.message(), absl::Now() - begin_});
-    }
-    reactor_->Finish(ToGrpc(status));
-    context_->calls.Leave();
+    reactor_->Finish(scope_.End(status));
+    scope_.Leave();
     delete this;
+  }
+
+  // Returns a callback for an operation with a result: void(const absl::StatusOr<T>&). It is Done
+  // with the error, or, after `encode(const T&)` has written the result into the response, with OK.
+  template <class Encode>
+  auto Answer(Encode encode) {
+    return [this, encode = std::move(encode)](const auto& result) {
+      if (result.ok()) encode(*result);
+      Done(result.status());
+    };
   }
 
  private:
   ~UnaryCall() = default;
 
-  Context* const context_;
-  grpc::CallbackServerContext* const call_;
+  CallScope scope_;
   grpc::ServerUnaryReactor* const reactor_;
-  const char* const method_;
-  const std::string& model_;
-  const absl::Time begin_ = absl::Now();
   session::MemoryBudget::Claim memory_;
 };
-
-// Counts the memory of a request of `bytes` bytes: twice its size, for the message and its decoded
-// form. Requests below base::kUncountedBytes are not counted. RESOURCE_EXHAUSTED if the memory
-// limit is reached.
-inline absl::StatusOr<session::MemoryBudget::Claim> MemoryOfRequest(Context* context,
-                                                                    int64_t bytes) {
-  if (bytes < base::kUncountedBytes) return session::MemoryBudget::Claim();
-  return context->environment->memory.AskForWork(2 * bytes, "the request");
-}
 
 }  // namespace backprop::rpc
 

@@ -1,25 +1,18 @@
-// The reactor of calls in which the caller sends many messages and gets one response.
+// Calls in which the caller sends many messages and gets one response.
 #ifndef BACKPROP_SERVER_RPC_CALL_UPLOAD_STREAM_H_
 #define BACKPROP_SERVER_RPC_CALL_UPLOAD_STREAM_H_
 
-#include <grpcpp/grpcpp.h>
-
+#include <cstdint>
 #include <memory>
 #include <optional>
-#include <string>
 #include <utility>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
-#include "absl/time/clock.h"
 #include "server/base/mutex.h"
 #include "server/base/status.h"
-#include "server/rpc/call/hand_over.h"
-#include "server/rpc/call/incoming.h"
-#include "server/rpc/call/status.h"
-#include "server/rpc/call/unary_call.h"
-#include "server/rpc/context.h"
+#include "server/rpc/call/stream.h"
 #include "server/session/errors.h"
 
 namespace backprop::rpc {
@@ -42,166 +35,70 @@ class Receiver {
 };
 
 // Reads one message at a time, and the next one when the receiver has processed it, so gRPC applies
-// back-pressure to a caller that sends faster. Keeps itself alive until OnDone. One thread at a
-// time starts gRPC's operations. Thread-safe.
+// back-pressure to a caller that sends faster. A server that stops ends the call when the receiver
+// has processed its message.
 template <class Request>
-class UploadStream final : public grpc::ServerReadReactor<Incoming<Request>>,
-                           public OpenCall,
-                           public std::enable_shared_from_this<UploadStream<Request>> {
+class UploadStream final : public Stream<Request, NoStream> {
  public:
-  // `method` must be a literal.
-  static std::shared_ptr<UploadStream> Start(Context* context, const char* method,
-                                             std::unique_ptr<Receiver<Request>> receiver) {
-    auto stream = std::make_shared<UploadStream>(context, method, std::move(receiver));
-    stream->self_ = stream;
-    context->open_calls.Add(stream);
-    HandOver(stream.get());
+  static UploadStream* Start(const CallInfo& info, std::unique_ptr<Receiver<Request>> receiver) {
+    const auto stream = MakeStream<UploadStream>(info, std::move(receiver));
+    info.calls->AddOpen(stream);
     stream->Pump();
-    return stream;
+    return stream.get();
   }
-  UploadStream(Context* context, const char* method, std::unique_ptr<Receiver<Request>> receiver)
-      : context_(context), method_(method), receiver_(std::move(receiver)) {
-    context_->calls.Enter();
-  }
+  UploadStream(const CallInfo& info, std::unique_ptr<Receiver<Request>> receiver)
+      : Stream<Request, NoStream>(info, ""), receiver_(std::move(receiver)) {}
 
-  void OnReadDone(bool ok) override {
-    TakeOver(this);
-    const auto self = this->shared_from_this();
-    {
-      const base::MutexLock lock(&mu_);
-      reading_ = false;
-      if (finished_) return;
-      if (ok) {
-        busy_ = true;
-      } else {
-        half_closed_ = true;
-      }
-    }
-    if (!ok) return Pump();
-    const absl::Status parsed = AboutMessage(++messages_, request_.Parse());
-    if (!parsed.ok()) return Taken(parsed);
-    receiver_->Take(request_.message(),
-                    [self](const absl::Status& status) { self->Taken(status); });
-  }
-
-  void OnCancel() override {
-    TakeOver(this);
-    const auto self = this->shared_from_this();
-    {
-      const base::MutexLock lock(&mu_);
-      cancelled_ = true;
-    }
-    Pump();
-  }
-
-  void OnServerStop() override {
-    {
-      const base::MutexLock lock(&mu_);
-      stopping_ = true;
-    }
-    Pump();
-  }
-
-  void OnDone() override {
-    TakeOver(this);
-    context_->calls.Leave();
-    self_.reset();
-  }
+  void OnReadDone(bool ok) override { this->HasRead(ok); }
 
  private:
-  void Taken(const absl::Status& status) {
-    {
-      const base::MutexLock lock(&mu_);
-      busy_ = false;
-      if (!status.ok()) end_ = status;
-    }
-    Pump();
-  }
-
-  void Ended(const absl::Status& status) {
-    {
-      const base::MutexLock lock(&mu_);
-      busy_ = false;
-      end_ = status;
-    }
-    Pump();
-  }
-
-  enum class Action { kNothing, kRead, kEnd, kFinish };
-  Action Decide() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
-    if (finished_ || busy_) return Action::kNothing;
-    if (!end_.has_value() && cancelled_) end_ = base::CallerGone();
-    if (!end_.has_value() && stopping_) end_ = session::ShuttingDown();
-    if (end_.has_value()) {
-      finished_ = true;
-      return Action::kFinish;
-    }
-    if (half_closed_) {
+  Due Next() override ABSL_EXCLUSIVE_LOCKS_REQUIRED(this->mu_) {
+    if (busy_) return {};
+    if (!end_.has_value()) end_ = Interruption();
+    if (end_.has_value()) return {.end = end_};
+    if (this->half_closed()) {
       busy_ = true;
-      return Action::kEnd;
+      return {.work = true};
     }
-    if (reading_) return Action::kNothing;
-    reading_ = true;
-    return Action::kRead;
+    return {.read = !this->reading()};
   }
 
-  void Pump() {
-    const auto self = this->shared_from_this();
+  std::optional<absl::Status> Interruption() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(this->mu_) {
+    if (!this->malformed().ok()) return this->malformed();
+    if (this->cancelled()) return base::CallerGone();
+    if (this->stopping()) return session::ShuttingDown();
+    return std::nullopt;
+  }
+
+  void Admit(const Request& /*message*/) override ABSL_EXCLUSIVE_LOCKS_REQUIRED(this->mu_) {
+    busy_ = true;
+  }
+
+  void Process(const Request& message, int64_t /*number*/) override {
+    receiver_->Take(message, [this, self = this->shared_from_this()](const absl::Status& status) {
+      Continue(status.ok() ? std::nullopt : std::make_optional(status));
+    });
+  }
+
+  void Work() override {
+    receiver_->End(
+        [this, self = this->shared_from_this()](const absl::Status& status) { Continue(status); });
+  }
+
+  // The receiver has called back. With `end` the call ends.
+  void Continue(std::optional<absl::Status> end) {
     {
-      const base::MutexLock lock(&mu_);
-      if (std::exchange(pumping_, true)) {
-        pump_again_ = true;
-        return;
-      }
+      const base::MutexLock lock(&this->mu_);
+      busy_ = false;
+      end_ = std::move(end);
     }
-    for (;;) {
-      Action action = Action::kNothing;
-      absl::Status end;
-      {
-        const base::MutexLock lock(&mu_);
-        pump_again_ = false;
-        action = Decide();
-        if (action == Action::kFinish) end = *end_;
-      }
-      HandOver(this);
-      if (action == Action::kFinish) return Finish(end);
-      if (action == Action::kRead) this->StartRead(&request_);
-      if (action == Action::kEnd) {
-        receiver_->End([self](const absl::Status& status) { self->Ended(status); });
-      }
-      const base::MutexLock lock(&mu_);
-      if (pump_again_) continue;
-      pumping_ = false;
-      return;
-    }
+    this->Pump();
   }
 
-  void Finish(const absl::Status& status) {
-    if (context_->observer) {
-      const std::string nothing;
-      context_->observer({method_, nothing, status.code(), status.message(), absl::Now() - begin_});
-    }
-    grpc::ServerReadReactor<Incoming<Request>>::Finish(ToGrpc(status));
-  }
-
-  Context* const context_;
-  const char* const method_;
   const std::unique_ptr<Receiver<Request>> receiver_;
-  const absl::Time begin_ = absl::Now();
-  std::shared_ptr<UploadStream> self_;
-  int64_t messages_ = 0;       // read so far; used only by OnReadDone
-  Incoming<Request> request_;  // owned by gRPC while reading_, by the receiver while busy_
-
-  base::Mutex mu_;
-  bool reading_ ABSL_GUARDED_BY(mu_) = false;
-  bool busy_ ABSL_GUARDED_BY(mu_) = false;  // the receiver has not called back yet
-  bool half_closed_ ABSL_GUARDED_BY(mu_) = false;
-  bool cancelled_ ABSL_GUARDED_BY(mu_) = false;
-  bool stopping_ ABSL_GUARDED_BY(mu_) = false;
-  bool finished_ ABSL_GUARDED_BY(mu_) = false;
-  bool pumping_ ABSL_GUARDED_BY(mu_) = false;
-  bool pump_again_ ABSL_GUARDED_BY(mu_) = false;
-  std::optional<absl::Status> end_ ABSL_GUARDED_BY(mu_);
+  // The receiver has not called back yet.
+  bool busy_ ABSL_GUARDED_BY(this->mu_) = false;
+  std::optional<absl::Status> end_ ABSL_GUARDED_BY(this->mu_);
 };
 
 }  // namespace backprop::rpc

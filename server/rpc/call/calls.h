@@ -1,0 +1,92 @@
+// The calls of a server that have not finished: counts them, logs their end, and notifies those
+// that would stay open when the server stops.
+#ifndef BACKPROP_SERVER_RPC_CALL_CALLS_H_
+#define BACKPROP_SERVER_RPC_CALL_CALLS_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/strings/string_view.h"
+#include "absl/time/time.h"
+#include "server/base/mutex.h"
+
+namespace backprop::rpc {
+
+// One finished call, for the log. Valid while the observer runs.
+struct CallRecord {
+  const char* method;       // "Step"
+  absl::string_view model;  // the name in the request, not checked
+  absl::StatusCode code;
+  absl::string_view message;
+  absl::Duration elapsed;
+};
+// Called by any thread.
+using CallObserver = std::function<void(const CallRecord&)>;
+
+// A call that stays open until its caller ends it, so it must be notified when the server stops.
+class OpenCall {
+ public:
+  virtual ~OpenCall() = default;
+  // Called at most once, by the thread that stops the server.
+  virtual void OnServerStop() = 0;
+};
+
+// Thread-safe.
+class Calls {
+ public:
+  Calls() = default;
+  // `observer` may be empty.
+  explicit Calls(CallObserver observer) : observer_(std::move(observer)) {}
+
+  // For CallScope.
+  void Enter() {
+    const base::MutexLock lock(&mu_);
+    ++count_;
+  }
+  void Leave() {
+    const base::MutexLock lock(&mu_);
+    if (--count_ == 0) none_.NotifyAll();
+  }
+  const CallObserver& observer() const { return observer_; }
+
+  // Waits until no call is left. Returns false after `timeout`.
+  bool WaitForNone(absl::Duration timeout) {
+    const base::MutexLock lock(&mu_);
+    return none_.WaitFor(&mu_, timeout,
+                         [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) { return count_ == 0; });
+  }
+
+  // NotifyStop will notify `call` if it still exists.
+  void AddOpen(std::weak_ptr<OpenCall> call) {
+    const base::MutexLock lock(&mu_);
+    std::erase_if(open_, [](const auto& known) { return known.expired(); });
+    open_.push_back(std::move(call));
+  }
+  // Notifies all calls added so far, without holding a lock.
+  void NotifyStop() {
+    std::vector<std::weak_ptr<OpenCall>> open;
+    {
+      const base::MutexLock lock(&mu_);
+      open.swap(open_);
+    }
+    for (const auto& weak : open) {
+      if (const auto call = weak.lock()) call->OnServerStop();
+    }
+  }
+
+ private:
+  const CallObserver observer_;
+  base::Mutex mu_;
+  base::CondVar none_;
+  int64_t count_ ABSL_GUARDED_BY(mu_) = 0;
+  std::vector<std::weak_ptr<OpenCall>> open_ ABSL_GUARDED_BY(mu_);
+};
+
+}  // namespace backprop::rpc
+
+#endif  // BACKPROP_SERVER_RPC_CALL_CALLS_H_

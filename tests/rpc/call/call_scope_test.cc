@@ -1,0 +1,204 @@
+#include "server/rpc/call/call_scope.h"
+
+#include <grpcpp/test/default_reactor_test_peer.h>
+#include <gtest/gtest.h>
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/time/clock.h"
+#include "google/rpc/error_details.pb.h"
+#include "google/rpc/status.pb.h"
+#include "server/base/limits.h"
+#include "server/base/status.h"
+#include "server/rpc/call/calls.h"
+#include "server/rpc/call/unary_call.h"
+#include "server/session/memory_budget.h"
+
+namespace backprop::rpc {
+namespace {
+
+class CallScopeTest : public testing::Test {
+ protected:
+  struct Logged {
+    std::string method;
+    std::string model;
+    absl::StatusCode code;
+    std::string message;
+    absl::Duration elapsed;
+  };
+
+  CallInfo Info() { return {&calls, "Step", grpc.get()}; }
+  bool NoneIsLeft() { return calls.WaitForNone(absl::ZeroDuration()); }
+
+  std::unique_ptr<grpc::CallbackServerContext> grpc =
+      std::make_unique<grpc::CallbackServerContext>();
+  std::vector<Logged> logged;
+  Calls calls{[this](const CallRecord& call) {
+    logged.push_back(
+        {call.method, std::string(call.model), call.code, std::string(call.message), call.elapsed});
+  }};
+};
+using CallScopeDeathTest = CallScopeTest;
+using UnaryCallTest = CallScopeTest;
+using CallsTest = CallScopeTest;
+
+TEST_F(CallScopeTest, IsWaitedForUntilItLeaves) {
+  EXPECT_TRUE(NoneIsLeft());
+  CallScope scope(Info(), "models/m", CallScope::Cancellation::kTold);
+  EXPECT_FALSE(NoneIsLeft());
+  scope.End(absl::OkStatus());
+  EXPECT_FALSE(NoneIsLeft()) << "gRPC has not taken the status yet";
+  scope.Leave();
+  EXPECT_TRUE(NoneIsLeft());
+}
+
+TEST_F(CallScopeTest, EveryCallIsWaitedFor) {
+  CallScope one(Info(), "", CallScope::Cancellation::kTold);
+  CallScope other(Info(), "", CallScope::Cancellation::kTold);
+  one.End(absl::OkStatus());
+  one.Leave();
+  EXPECT_FALSE(NoneIsLeft());
+  other.End(absl::OkStatus());
+  other.Leave();
+  EXPECT_TRUE(NoneIsLeft());
+}
+
+TEST_F(CallScopeTest, TheEndIsLogged) {
+  const std::string model = "models/m";
+  CallScope scope(Info(), model, CallScope::Cancellation::kTold);
+  absl::SleepFor(absl::Milliseconds(2));
+  EXPECT_TRUE(logged.empty());
+  scope.End(absl::NotFoundError("there is none"));
+  scope.Leave();
+  ASSERT_EQ(logged.size(), 1U);
+  EXPECT_EQ(logged[0].method, "Step");
+  EXPECT_EQ(logged[0].model, "models/m");
+  EXPECT_EQ(logged[0].code, absl::StatusCode::kNotFound);
+  EXPECT_EQ(logged[0].message, "there is none");
+  EXPECT_GE(logged[0].elapsed, absl::Milliseconds(2));
+}
+
+TEST_F(CallScopeTest, TheEndReturnsTheStatusForGrpcWithItsDetails) {
+  CallScope scope(Info(), "", CallScope::Cancellation::kTold);
+  const grpc::Status status = scope.End(base::FieldError("batch", "is required"));
+  scope.Leave();
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_EQ(status.error_message(), "batch: is required");
+  google::rpc::Status details;
+  ASSERT_TRUE(details.ParseFromString(status.error_details()));
+  google::rpc::BadRequest bad_request;
+  ASSERT_TRUE(details.details(0).UnpackTo(&bad_request));
+  EXPECT_EQ(bad_request.field_violations(0).field(), "batch");
+}
+
+TEST_F(CallScopeTest, AReactorTellsThatTheCallerHasGoneAlsoWhenGrpcsContextHas) {
+  CallScope scope(Info(), "", CallScope::Cancellation::kTold);
+  EXPECT_FALSE(scope.cancelled());
+  scope.End(absl::OkStatus());
+  scope.Leave();
+  grpc = nullptr;  // a step that was not answered may still ask
+  EXPECT_FALSE(scope.cancelled());
+  scope.Cancel();
+  EXPECT_TRUE(scope.cancelled());
+}
+
+TEST_F(CallScopeTest, WithoutADeadlineItIsInfinite) {
+  CallScope scope(Info(), "", CallScope::Cancellation::kTold);
+  EXPECT_EQ(scope.deadline(), absl::InfiniteFuture());
+  scope.End(absl::OkStatus());
+  scope.Leave();
+}
+
+TEST_F(CallScopeDeathTest, TheOrderOfItsPhasesIsChecked) {
+  const auto ended = [this](int ends) {
+    CallScope scope(Info(), "", CallScope::Cancellation::kTold);
+    for (int i = 0; i < ends; ++i) scope.End(absl::OkStatus());
+    scope.Leave();
+  };
+  ended(1);
+  EXPECT_DEATH(ended(0), "");
+  EXPECT_DEATH(ended(2), "");
+  EXPECT_DEATH(
+      {
+        CallScope scope(Info(), "", CallScope::Cancellation::kTold);
+        scope.End(absl::OkStatus());
+      },
+      "");
+}
+
+TEST_F(UnaryCallTest, DoneFinishesTheReactorAndLeaves) {
+  grpc::testing::DefaultReactorTestPeer peer(grpc.get());
+  const std::string model = "models/m";
+  auto* const call = new UnaryCall(Info(), model);
+  EXPECT_EQ(call->reactor(), peer.reactor());
+  EXPECT_FALSE(NoneIsLeft());
+  EXPECT_FALSE(peer.test_status_set());
+  call->Done(absl::AbortedError("again"));
+  ASSERT_TRUE(peer.test_status_set());
+  EXPECT_EQ(peer.test_status().error_code(), grpc::StatusCode::ABORTED);
+  EXPECT_EQ(peer.test_status().error_message(), "again");
+  EXPECT_TRUE(NoneIsLeft());
+  ASSERT_EQ(logged.size(), 1U);
+  EXPECT_EQ(logged[0].model, "models/m");
+}
+
+TEST_F(UnaryCallTest, HoldsMemoryUntilItIsDone) {
+  grpc::testing::DefaultReactorTestPeer peer(grpc.get());
+  const base::Limits limits;
+  session::MemoryBudget budget(&limits);
+  auto* const call = new UnaryCall(Info(), "");
+  call->Hold(budget.CountWork(1000));
+  EXPECT_EQ(budget.work(), 1000);
+  call->Done(absl::OkStatus());
+  EXPECT_EQ(budget.work(), 0);
+}
+
+TEST_F(UnaryCallTest, AnswersWithAnEncodedResultOrAnError) {
+  for (const absl::StatusOr<int>& result :
+       {absl::StatusOr<int>(7), absl::StatusOr<int>(absl::DataLossError("damaged"))}) {
+    grpc = std::make_unique<grpc::CallbackServerContext>();
+    grpc::testing::DefaultReactorTestPeer peer(grpc.get());
+    std::optional<int> encoded;
+    auto* const call = new UnaryCall(Info(), "");
+    auto answer = call->Answer([&](int value) { encoded = value; });
+    EXPECT_FALSE(peer.test_status_set());
+    answer(result);
+    ASSERT_TRUE(peer.test_status_set());
+    EXPECT_EQ(peer.test_status().error_code(),
+              static_cast<grpc::StatusCode>(result.status().code()));
+    EXPECT_EQ(encoded, result.ok() ? std::make_optional(7) : std::nullopt);
+  }
+  EXPECT_TRUE(NoneIsLeft());
+}
+
+class Told final : public OpenCall {
+ public:
+  explicit Told(Calls* calls) : calls_(calls) {}
+  void OnServerStop() override {
+    ++times;
+    calls_->AddOpen(std::weak_ptr<OpenCall>());  // needs the lock
+  }
+  int times = 0;
+
+ private:
+  Calls* const calls_;
+};
+
+TEST_F(CallsTest, AStopIsToldOnceToTheCallsThatStillExist) {
+  const auto open = std::make_shared<Told>(&calls);
+  auto gone = std::make_shared<Told>(&calls);
+  calls.AddOpen(gone);
+  calls.AddOpen(open);
+  gone = nullptr;
+  calls.NotifyStop();
+  EXPECT_EQ(open->times, 1);
+  calls.NotifyStop();
+  EXPECT_EQ(open->times, 1);
+}
+
+}  // namespace
+}  // namespace backprop::rpc
