@@ -7,6 +7,7 @@
 
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "absl/status/statusor.h"
 #include "backprop/v1/training_service.pb.h"
@@ -106,6 +107,26 @@ absl::StatusOr<std::shared_ptr<session::Session>> FindModel(Context* context,
 // INVALID_ARGUMENT about `request_id` if it is not valid.
 absl::StatusOr<records::RequestKey> RequestKeyOf(const char* method, const std::string& request_id,
                                                  const google::protobuf::Message& request);
+
+// What a request that changes a model begins with: the model, and the key that detects a retry.
+struct Target {
+  std::shared_ptr<session::Session> model;
+  records::RequestKey key;
+};
+// `method` is the name of the RPC. Errors of FindModel and RequestKeyOf.
+template <class Request>
+absl::StatusOr<Target> FindTarget(Context* context, const char* method, const Request& request,
+                                  const std::string& model_name) {
+  auto model = FindModel(context, "model", model_name);
+  if (!model.ok()) return model.status();
+  auto key = RequestKeyOf(method, request.request_id(), request);
+  if (!key.ok()) return key.status();
+  return Target{*std::move(model), *std::move(key)};
+}
+template <class Request>
+absl::StatusOr<Target> FindTarget(Context* context, const char* method, const Request& request) {
+  return FindTarget(context, method, request, request.model());
+}
 
 }  // namespace backprop::rpc
 

@@ -41,14 +41,14 @@ void EncodeCheckpoint(const std::string& model, const records::Checkpoint& check
 }
 
 // The model of a request that names a checkpoint, and the arguments of the operation.
-struct Target {
+struct NamedCheckpoint {
   ModelPtr model;
   session::Session::CheckpointArgs args;
 };
 template <class Request>
-absl::StatusOr<Target> DecodeTarget(Context* context, UnaryCall* call, const char* method,
-                                    const Request& request) {
-  Target target;
+absl::StatusOr<NamedCheckpoint> DecodeNamed(Context* context, UnaryCall* call, const char* method,
+                                            const Request& request) {
+  NamedCheckpoint target;
   const auto name = codec::ParseCheckpointName("name", request.name());
   if (!name.ok()) return name.status();
   auto key = RequestKeyOf(method, request.request_id(), request);
@@ -73,17 +73,14 @@ void HandleCreateCheckpoint(Context* context, UnaryCall* call,
                      "digit but not with run-, got ",
                      base::Quote(id))));
   }
-  const auto model = FindModel(context, "model", request.model());
-  if (!model.ok()) return call->Done(model.status());
-  auto key = RequestKeyOf("CreateCheckpoint", request.request_id(), request);
-  if (!key.ok()) return call->Done(key.status());
-  (*model)->CreateCheckpoint({id, *std::move(key), [call] { return call->cancelled(); }},
-                             [call, response, name = (*model)->name()](
-                                 const absl::StatusOr<records::CheckpointPtr>& checkpoint) {
-                               if (!checkpoint.ok()) return call->Done(checkpoint.status());
-                               EncodeCheckpoint(name, **checkpoint, response->mutable_checkpoint());
-                               call->Done(absl::OkStatus());
-                             });
+  auto target = FindTarget(context, "CreateCheckpoint", request);
+  if (!target.ok()) return call->Done(target.status());
+  target->model->CreateCheckpoint(
+      {id, std::move(target->key), [call] { return call->cancelled(); }},
+      call->Answer(
+          [response, name = target->model->name()](const records::CheckpointPtr& checkpoint) {
+            EncodeCheckpoint(name, *checkpoint, response->mutable_checkpoint());
+          }));
 }
 
 void HandleListCheckpoints(Context* context, UnaryCall* call,
@@ -106,26 +103,21 @@ void HandleListCheckpoints(Context* context, UnaryCall* call,
 void HandleRestoreCheckpoint(Context* context, UnaryCall* call,
                              const v1::RestoreCheckpointRequest& request,
                              v1::RestoreCheckpointResponse* response) {
-  auto target = DecodeTarget(context, call, "RestoreCheckpoint", request);
+  auto target = DecodeNamed(context, call, "RestoreCheckpoint", request);
   if (!target.ok()) return call->Done(target.status());
   std::optional<int64_t> expected_step;
   if (request.has_expected_step()) expected_step = request.expected_step();
-  target->model->RestoreCheckpoint(std::move(target->args), expected_step,
-                                   [call, response](const absl::StatusOr<int64_t>& step) {
-                                     if (!step.ok()) return call->Done(step.status());
-                                     response->set_step(*step);
-                                     call->Done(absl::OkStatus());
-                                   });
+  target->model->RestoreCheckpoint(
+      std::move(target->args), expected_step,
+      call->Answer([response](int64_t step) { response->set_step(step); }));
 }
 
 void HandleDeleteCheckpoint(Context* context, UnaryCall* call,
                             const v1::DeleteCheckpointRequest& request,
                             v1::DeleteCheckpointResponse*) {
-  auto target = DecodeTarget(context, call, "DeleteCheckpoint", request);
+  auto target = DecodeNamed(context, call, "DeleteCheckpoint", request);
   if (!target.ok()) return call->Done(target.status());
-  target->model->DeleteCheckpoint(
-      std::move(target->args),
-      [call](const absl::StatusOr<int64_t>& deleted) { call->Done(deleted.status()); });
+  target->model->DeleteCheckpoint(std::move(target->args), call->Answer([](int64_t) {}));
 }
 
 }  // namespace backprop::rpc

@@ -33,27 +33,22 @@ void HandleGetParameters(Context* context, UnaryCall* call, const v1::GetParamet
 
 void HandleSetParameters(Context* context, UnaryCall* call, const v1::SetParametersRequest& request,
                          v1::SetParametersResponse* response) {
-  const auto model = FindModel(context, "model", request.model());
-  if (!model.ok()) return call->Done(model.status());
-  auto key = RequestKeyOf("SetParameters", request.request_id(), request);
-  if (!key.ok()) return call->Done(key.status());
+  auto target = FindTarget(context, "SetParameters", request);
+  if (!target.ok()) return call->Done(target.status());
   if (!request.has_parameters()) {
     return call->Done(base::FieldError("parameters", "is required"));
   }
   session::Session::EditArgs args;
   // The session keeps itself, and so the network, alive during the edit.
-  args.edit = [&request, network = &(*model)->network()](const engine::State& current) {
+  args.edit = [&request, network = &target->model->network()](const engine::State& current) {
     return codec::DecodeParameters(request.parameters(), "parameters", *network, current,
                                    /*require_all=*/false);
   };
   if (request.has_expected_step()) args.expected_step = request.expected_step();
-  args.key = *std::move(key);
+  args.key = std::move(target->key);
   args.cancelled = [call] { return call->cancelled(); };
-  (*model)->Edit(std::move(args), [call, response](absl::StatusOr<int64_t> step) {
-    if (!step.ok()) return call->Done(step.status());
-    response->set_step(*step);
-    call->Done(absl::OkStatus());
-  });
+  target->model->Edit(std::move(args),
+                      call->Answer([response](int64_t step) { response->set_step(step); }));
 }
 
 }  // namespace backprop::rpc

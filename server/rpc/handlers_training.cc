@@ -51,57 +51,66 @@ void FetchValidation(const std::shared_ptr<PendingTrain>& train, const RowsAsked
           });
 }
 
-}  // namespace
-
-void HandleTrain(Context* context, const std::shared_ptr<TrainStream>& stream,
-                 const v1::TrainRequest& request) {
-  auto model = FindModel(context, "model", request.model());
-  if (!model.ok()) return stream->Attach(model.status());
-  auto key = RequestKeyOf("Train", request.request_id(), request);
-  if (!key.ok()) return stream->Attach(key.status());
-  // The response to a retry does not need the rows.
-  auto known = (*model)->FindRunOf(*key);
-  if (!known.ok()) return stream->Attach(known.status());
-  if (*known != nullptr) {
-    return (*model)->WhenStored([stream, model = *model, run = *known](const absl::Status& status) {
-      if (!status.ok()) return stream->Attach(session::NotStored(model->name(), status));
-      stream->Attach(run);
-    });
-  }
-  auto memory = context->MemoryOfRequest(static_cast<int64_t>(request.ByteSizeLong()));
-  if (!memory.ok()) return stream->Attach(memory.status());
-  auto train = std::make_shared<PendingTrain>();
-  train->args.memory = *std::move(memory);
-  train->context = context;
-  train->stream = stream;
-  train->model = *std::move(model);
-  train->config = request.config();
-  train->args.wait = request.wait();
-  // A run resumes after a restart if its caller can find it then: detached, or by request id.
-  train->args.resumes = request.detach() || !request.request_id().empty();
-  train->args.owned = !request.detach();
-  train->args.key = *std::move(key);
-  train->args.cancelled = [stream] { return stream->cancelled(); };
-  const RowsAsked data{request.has_data() ? &request.data() : nullptr, request.dataset(), "data",
-                       "dataset"};
-  RowsAsked validation{request.has_validation() ? &request.validation() : nullptr,
-                       request.validation_dataset(), "validation", "validation_dataset", false};
-  // A batch must be decoded before this function returns, because the request may be freed then.
-  if (validation.batch != nullptr) {
-    absl::Status decoded;
-    GetRows(context, train->model, validation, [&](absl::StatusOr<session::RowsInUse> rows) {
-      decoded = rows.status();
-      if (rows.ok()) train->args.validation = *std::move(rows);
-    });
-    if (!decoded.ok()) return stream->Attach(decoded);
-  }
-  GetRows(context, train->model, data,
+// Gets the rows for training, then those for validation unless the request has them, and starts.
+void FetchRows(const std::shared_ptr<PendingTrain>& train, const RowsAsked& data,
+               const RowsAsked& validation) {
+  GetRows(train->context, train->model, data,
           [train, validation](absl::StatusOr<session::RowsInUse> rows) {
             if (!rows.ok()) return train->stream->Attach(rows.status());
             train->args.data = *std::move(rows);
             if (train->args.validation.rows != nullptr) return StartTrain(train);
             FetchValidation(train, validation);
           });
+}
+
+// Decodes rows for validation that are in the request, because it may be freed when the handler
+// returns.
+absl::Status DecodeValidation(const std::shared_ptr<PendingTrain>& train,
+                              const RowsAsked& validation) {
+  if (validation.batch == nullptr) return absl::OkStatus();
+  absl::Status decoded;
+  GetRows(train->context, train->model, validation, [&](absl::StatusOr<session::RowsInUse> rows) {
+    decoded = rows.status();
+    if (rows.ok()) train->args.validation = *std::move(rows);
+  });
+  return decoded;
+}
+
+}  // namespace
+
+void HandleTrain(Context* context, const std::shared_ptr<TrainStream>& stream,
+                 const v1::TrainRequest& request) {
+  auto target = FindTarget(context, "Train", request);
+  if (!target.ok()) return stream->Attach(target.status());
+  const auto& model = target->model;
+  // The response to a retry does not need the rows.
+  auto known = model->FindRunOf(target->key);
+  if (!known.ok()) return stream->Attach(known.status());
+  if (*known != nullptr) {
+    return model->WhenStored([stream, model, run = *known](const absl::Status& status) {
+      if (!status.ok()) return stream->Attach(session::NotStored(model->name(), status));
+      stream->Attach(run);
+    });
+  }
+  auto memory = context->MemoryOfRequest(static_cast<int64_t>(request.ByteSizeLong()));
+  if (!memory.ok()) return stream->Attach(memory.status());
+  const auto train =
+      std::make_shared<PendingTrain>(PendingTrain{context, stream, model, request.config(), {}});
+  train->args.memory = *std::move(memory);
+  train->args.wait = request.wait();
+  // A run resumes after a restart if its caller can find it then: detached, or by request id.
+  train->args.resumes = request.detach() || !request.request_id().empty();
+  train->args.owned = !request.detach();
+  train->args.key = std::move(target->key);
+  train->args.cancelled = [stream] { return stream->cancelled(); };
+  const RowsAsked data{request.has_data() ? &request.data() : nullptr, request.dataset(), "data",
+                       "dataset"};
+  const RowsAsked validation{request.has_validation() ? &request.validation() : nullptr,
+                             request.validation_dataset(), "validation", "validation_dataset",
+                             false};
+  const absl::Status decoded = DecodeValidation(train, validation);
+  if (!decoded.ok()) return stream->Attach(decoded);
+  FetchRows(train, data, validation);
 }
 
 void HandleWatchTraining(Context* context, const std::shared_ptr<WatchStream>& stream,
@@ -126,26 +135,22 @@ void HandleStopTraining(Context* context, UnaryCall* call, const v1::StopTrainin
   const auto key = RequestKeyOf("StopTraining", request.request_id(), request);
   if (!key.ok()) return call->Done(key.status());
   (*model)->StopTraining(*number, *key,
-                         [call, response](absl::StatusOr<std::shared_ptr<session::Run>> run) {
-                           if (!run.ok()) return call->Done(run.status());
-                           response->set_run((*run)->name());
+                         call->Answer([response](const std::shared_ptr<session::Run>& run) {
+                           response->set_run(run->name());
                            // The run has ended, so OnFinish calls this before it returns.
-                           (*run)->OnFinish([&](const absl::StatusOr<records::RunSummary>& end) {
+                           run->OnFinish([&](const absl::StatusOr<records::RunSummary>& end) {
                              codec::EncodeSummary(*end, response->mutable_summary());
                            });
-                           call->Done(absl::OkStatus());
-                         });
+                         }));
 }
 
 absl::StatusOr<DecodedStep> DecodeStep(Context* context, const v1::StepRequest& request,
                                        const std::string& model_name) {
+  auto target = FindTarget(context, "Step", request, model_name);
+  if (!target.ok()) return target.status();
   DecodedStep work;
-  auto model = FindModel(context, "model", model_name);
-  if (!model.ok()) return model.status();
-  work.model = *std::move(model);
-  auto key = RequestKeyOf("Step", request.request_id(), request);
-  if (!key.ok()) return key.status();
-  work.args.key = *std::move(key);
+  work.model = std::move(target->model);
+  work.args.key = std::move(target->key);
   auto batch = codec::DecodeBatch(request.batch(), "batch", work.model->network(),
                                   work.model->info(), context->limits());
   if (!batch.ok()) return batch.status();
@@ -165,11 +170,9 @@ void HandleStep(Context* context, UnaryCall* call, const v1::StepRequest& reques
   work->args.cancelled = [call] { return call->cancelled(); };
   const auto model = work->model;
   model->Step(std::move(work->args),
-              [call, response, model](const absl::StatusOr<records::StepOutcome>& outcome) {
-                if (!outcome.ok()) return call->Done(outcome.status());
-                codec::EncodeStep(*outcome, model->network(), response);
-                call->Done(absl::OkStatus());
-              });
+              call->Answer([response, model](const records::StepOutcome& outcome) {
+                codec::EncodeStep(outcome, model->network(), response);
+              }));
 }
 
 }  // namespace backprop::rpc
