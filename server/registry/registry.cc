@@ -55,15 +55,6 @@ void Registry::Find(absl::string_view id, Found found) {
   });
 }
 
-MaybeSession Registry::FindAndWait(absl::string_view id) {
-  if (auto resident = FindResident(id); resident.has_value()) return *std::move(resident);
-  auto session = cache_.FindOrLoad(id);
-  if (!session.ok()) return session;
-  if (*session == nullptr) return session::ModelNotFound(absl::StrCat("models/", id));
-  (*session)->Touch();
-  return session;
-}
-
 std::vector<Description> Registry::ListResident(absl::string_view after, size_t count,
                                                 const Labels& labels) {
   std::vector<Description> list;

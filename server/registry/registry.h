@@ -77,9 +77,6 @@ class Registry {
   // thread. Errors: those of FindResident and session::LoadSession. Counts as a use of the model.
   void Find(absl::string_view id, Found found);
 
-  // The same for a caller that may block.
-  MaybeSession FindAndWait(absl::string_view id);
-
   // `done` is called once, when the deletion is stored.
   void Delete(absl::string_view id, const records::RequestKey& key, Done done);
 

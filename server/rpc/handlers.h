@@ -1,7 +1,8 @@
 // The handlers of the RPCs: each decodes and checks the request, calls the session, encodes the
 // result, and responds to its call exactly once, from any thread. The request and the response of a
 // unary call live until then; the request of a streaming call may be freed as soon as the handler
-// returns. Handlers do not block. Thread-safe.
+// returns. Handlers do not block. Handlers that
+// take a model are called when it is in memory. Thread-safe.
 #ifndef BACKPROP_SERVER_RPC_HANDLERS_H_
 #define BACKPROP_SERVER_RPC_HANDLERS_H_
 
@@ -11,7 +12,9 @@
 
 #include "absl/status/statusor.h"
 #include "backprop/v1/training_service.pb.h"
+#include "server/codec/names.h"
 #include "server/records/request_key.h"
+#include "server/registry/registry.h"
 #include "server/rpc/call/download_stream.h"
 #include "server/rpc/call/unary_call.h"
 #include "server/rpc/call/upload_stream.h"
@@ -21,10 +24,13 @@
 
 namespace backprop::rpc {
 
+using ModelPtr = registry::SessionPtr;
+
 // handlers_models.cc
 void HandleCreateModel(Context*, UnaryCall*, const v1::CreateModelRequest&,
                        v1::CreateModelResponse*);
-void HandleGetModel(Context*, UnaryCall*, const v1::GetModelRequest&, v1::GetModelResponse*);
+void HandleGetModel(Context*, UnaryCall*, const ModelPtr&, const v1::GetModelRequest&,
+                    v1::GetModelResponse*);
 void HandleListModels(Context*, UnaryCall*, const v1::ListModelsRequest&, v1::ListModelsResponse*);
 void HandleDeleteModel(Context*, UnaryCall*, const v1::DeleteModelRequest&,
                        v1::DeleteModelResponse*);
@@ -46,87 +52,85 @@ void HandleDeleteDataset(Context*, UnaryCall*, const v1::DeleteDatasetRequest&,
                          v1::DeleteDatasetResponse*);
 
 // handlers_files.cc
-absl::StatusOr<std::unique_ptr<PieceSource>> ExportOf(Context*, const v1::ExportModelRequest&);
+std::unique_ptr<PieceSource> ExportOf(const ModelPtr&);
 std::unique_ptr<Receiver<v1::ImportModelRequest>> ImportInto(Context*, v1::ImportModelResponse*);
 
 // handlers_training.cc
 using TrainStream = RunStream<v1::TrainResponse>;
 using WatchStream = RunStream<v1::WatchTrainingResponse>;
-void HandleTrain(Context*, const std::shared_ptr<TrainStream>&, const v1::TrainRequest&);
-void HandleWatchTraining(Context*, const std::shared_ptr<WatchStream>&,
+void HandleTrain(Context*, const std::shared_ptr<TrainStream>&, const ModelPtr&,
+                 const v1::TrainRequest&);
+void HandleWatchTraining(const std::shared_ptr<WatchStream>&, const ModelPtr&,
                          const v1::WatchTrainingRequest&);
-void HandleStopTraining(Context*, UnaryCall*, const v1::StopTrainingRequest&,
+void HandleStopTraining(Context*, UnaryCall*, const ModelPtr&, const v1::StopTrainingRequest&,
                         v1::StopTrainingResponse*);
-void HandleStep(Context*, UnaryCall*, const v1::StepRequest&, v1::StepResponse*);
+void HandleStep(Context*, UnaryCall*, const ModelPtr&, const v1::StepRequest&, v1::StepResponse*);
 
-// A step whose request passed all checks. The caller must set args.cancelled.
-struct DecodedStep {
-  std::shared_ptr<session::Session> model;
-  session::Session::StepArgs args;
-};
-// Uses `model_name` instead of request.model().
-absl::StatusOr<DecodedStep> DecodeStep(Context* context, const v1::StepRequest& request,
-                                       const std::string& model_name);
+// Decodes and checks a step. The caller must set `cancelled` of the result.
+absl::StatusOr<session::Session::StepArgs> DecodeStep(Context* context, const ModelPtr& model,
+                                                      const v1::StepRequest& request);
 
 // handlers_gradients.cc
-void HandleComputeGradients(Context*, UnaryCall*, const v1::ComputeGradientsRequest&,
-                            v1::ComputeGradientsResponse*);
-void HandleApplyGradients(Context*, UnaryCall*, const v1::ApplyGradientsRequest&,
+void HandleComputeGradients(Context*, UnaryCall*, const ModelPtr&,
+                            const v1::ComputeGradientsRequest&, v1::ComputeGradientsResponse*);
+void HandleApplyGradients(Context*, UnaryCall*, const ModelPtr&, const v1::ApplyGradientsRequest&,
                           v1::ApplyGradientsResponse*);
 
 // handlers_reading.cc
-void HandlePredict(Context*, UnaryCall*, const v1::PredictRequest&, v1::PredictResponse*);
+void HandlePredict(Context*, UnaryCall*, const ModelPtr&, const v1::PredictRequest&,
+                   v1::PredictResponse*);
 
 // handlers_measuring.cc
-void HandleEvaluate(Context*, UnaryCall*, const v1::EvaluateRequest&, v1::EvaluateResponse*);
-void HandleGradCheck(Context*, UnaryCall*, const v1::GradCheckRequest&, v1::GradCheckResponse*);
+void HandleEvaluate(Context*, UnaryCall*, const ModelPtr&, const v1::EvaluateRequest&,
+                    v1::EvaluateResponse*);
+void HandleGradCheck(Context*, UnaryCall*, const ModelPtr&, const v1::GradCheckRequest&,
+                     v1::GradCheckResponse*);
 
 // handlers_parameters.cc
-void HandleGetParameters(Context*, UnaryCall*, const v1::GetParametersRequest&,
+void HandleGetParameters(Context*, UnaryCall*, const ModelPtr&, const v1::GetParametersRequest&,
                          v1::GetParametersResponse*);
-void HandleSetParameters(Context*, UnaryCall*, const v1::SetParametersRequest&,
+void HandleSetParameters(Context*, UnaryCall*, const ModelPtr&, const v1::SetParametersRequest&,
                          v1::SetParametersResponse*);
 
 // handlers_checkpoints.cc
-void HandleCreateCheckpoint(Context*, UnaryCall*, const v1::CreateCheckpointRequest&,
-                            v1::CreateCheckpointResponse*);
-void HandleListCheckpoints(Context*, UnaryCall*, const v1::ListCheckpointsRequest&,
+void HandleCreateCheckpoint(Context*, UnaryCall*, const ModelPtr&,
+                            const v1::CreateCheckpointRequest&, v1::CreateCheckpointResponse*);
+void HandleListCheckpoints(Context*, UnaryCall*, const ModelPtr&, const v1::ListCheckpointsRequest&,
                            v1::ListCheckpointsResponse*);
 void HandleRestoreCheckpoint(Context*, UnaryCall*, const v1::RestoreCheckpointRequest&,
                              v1::RestoreCheckpointResponse*);
 void HandleDeleteCheckpoint(Context*, UnaryCall*, const v1::DeleteCheckpointRequest&,
                             v1::DeleteCheckpointResponse*);
 
-// The session of the model `name`, models/{id}. INVALID_ARGUMENT about `field` if `name` is not of
-// this form; errors of Registry::Find.
-absl::StatusOr<std::shared_ptr<session::Session>> FindModel(Context* context,
-                                                            absl::string_view field,
-                                                            absl::string_view name);
+// Finds a model, and calls `then` with its session or an error (Registry::Find): before this
+// returns if the model is in memory, otherwise from a thread that loads models.
+template <class Then>
+void FindModelById(Context* context, const std::string& id, Then then) {
+  if (auto resident = context->registry->FindResident(id)) return then(*std::move(resident));
+  context->registry->Find(id, std::move(then));
+}
+// The same for a name, models/{id}. INVALID_ARGUMENT about `field` if it is not of this form.
+template <class Then>
+void FindModel(Context* context, absl::string_view field, absl::string_view name, Then then) {
+  const auto id = codec::ParseModelName(field, name);
+  if (!id.ok()) return then(registry::MaybeSession(id.status()));
+  FindModelById(context, *id, std::move(then));
+}
+// The same for a request that may be freed when this returns: `then` is called with the session and
+// with the request or a copy of it.
+template <class Request, class Then>
+void FindModelOf(Context* context, const Request& request, Then then) {
+  const auto id = codec::ParseModelName("model", request.model());
+  if (!id.ok()) return then(registry::MaybeSession(id.status()), request);
+  if (auto resident = context->registry->FindResident(*id)) return then(*resident, request);
+  context->registry->Find(*id, [then = std::move(then), copy = std::make_shared<Request>(request)](
+                                   const registry::MaybeSession& model) { then(model, *copy); });
+}
 
 // The request id with a hash of the method and the content; empty without a request id.
 // INVALID_ARGUMENT about `request_id` if it is not valid.
 absl::StatusOr<records::RequestKey> RequestKeyOf(const char* method, const std::string& request_id,
                                                  const google::protobuf::Message& request);
-
-// What a request that changes a model begins with: the model, and the key that detects a retry.
-struct Target {
-  std::shared_ptr<session::Session> model;
-  records::RequestKey key;
-};
-// `method` is the name of the RPC. Errors of FindModel and RequestKeyOf.
-template <class Request>
-absl::StatusOr<Target> FindTarget(Context* context, const char* method, const Request& request,
-                                  const std::string& model_name) {
-  auto model = FindModel(context, "model", model_name);
-  if (!model.ok()) return model.status();
-  auto key = RequestKeyOf(method, request.request_id(), request);
-  if (!key.ok()) return key.status();
-  return Target{*std::move(model), *std::move(key)};
-}
-template <class Request>
-absl::StatusOr<Target> FindTarget(Context* context, const char* method, const Request& request) {
-  return FindTarget(context, method, request, request.model());
-}
 
 }  // namespace backprop::rpc
 

@@ -1,5 +1,5 @@
 // CreateCheckpoint, ListCheckpoints, RestoreCheckpoint, DeleteCheckpoint.
-#include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -18,8 +18,6 @@
 
 namespace backprop::rpc {
 namespace {
-
-using ModelPtr = std::shared_ptr<session::Session>;
 
 constexpr char kRunPrefix[] = "run-";  // ids with this prefix are for checkpoints of runs
 
@@ -40,29 +38,26 @@ void EncodeCheckpoint(const std::string& model, const records::Checkpoint& check
   }
 }
 
-// The model of a request that names a checkpoint, and the arguments of the operation.
-struct NamedCheckpoint {
-  ModelPtr model;
-  session::Session::CheckpointArgs args;
-};
-template <class Request>
-absl::StatusOr<NamedCheckpoint> DecodeNamed(Context* context, UnaryCall* call, const char* method,
-                                            const Request& request) {
-  NamedCheckpoint target;
+// Finds the model of a request that names a checkpoint, and calls `operation` with its session and
+// the arguments of the operation.
+template <class Request, class Operation>
+void WithCheckpoint(Context* context, UnaryCall* call, const char* method, const Request& request,
+                    Operation operation) {
   const auto name = codec::ParseCheckpointName("name", request.name());
-  if (!name.ok()) return name.status();
+  if (!name.ok()) return call->Done(name.status());
   auto key = RequestKeyOf(method, request.request_id(), request);
-  if (!key.ok()) return key.status();
-  auto model = context->registry->FindAndWait(name->model);
-  if (!model.ok()) return model.status();
-  target.model = *std::move(model);
-  target.args = {name->id, *std::move(key), [call] { return call->cancelled(); }};
-  return target;
+  if (!key.ok()) return call->Done(key.status());
+  FindModelById(context, name->model,
+                [=, id = name->id, key = *std::move(key)](const registry::MaybeSession& model) {
+                  if (!model.ok()) return call->Done(model.status());
+                  operation(**model, session::Session::CheckpointArgs{
+                                         id, key, [call] { return call->cancelled(); }});
+                });
 }
 
 }  // namespace
 
-void HandleCreateCheckpoint(Context* context, UnaryCall* call,
+void HandleCreateCheckpoint(Context*, UnaryCall* call, const ModelPtr& model,
                             const v1::CreateCheckpointRequest& request,
                             v1::CreateCheckpointResponse* response) {
   const std::string& id = request.checkpoint_id();
@@ -73,28 +68,25 @@ void HandleCreateCheckpoint(Context* context, UnaryCall* call,
                      "digit but not with run-, got ",
                      base::Quote(id))));
   }
-  auto target = FindTarget(context, "CreateCheckpoint", request);
-  if (!target.ok()) return call->Done(target.status());
-  target->model->CreateCheckpoint(
-      {id, std::move(target->key), [call] { return call->cancelled(); }},
-      call->Answer(
-          [response, name = target->model->name()](const records::CheckpointPtr& checkpoint) {
-            EncodeCheckpoint(name, *checkpoint, response->mutable_checkpoint());
-          }));
+  auto key = RequestKeyOf("CreateCheckpoint", request.request_id(), request);
+  if (!key.ok()) return call->Done(key.status());
+  model->CreateCheckpoint(
+      {id, *std::move(key), [call] { return call->cancelled(); }},
+      call->Answer([response, name = model->name()](const records::CheckpointPtr& checkpoint) {
+        EncodeCheckpoint(name, *checkpoint, response->mutable_checkpoint());
+      }));
 }
 
-void HandleListCheckpoints(Context* context, UnaryCall* call,
+void HandleListCheckpoints(Context* context, UnaryCall* call, const ModelPtr& model,
                            const v1::ListCheckpointsRequest& request,
                            v1::ListCheckpointsResponse* response) {
-  const auto model = FindModel(context, "model", request.model());
-  if (!model.ok()) return call->Done(model.status());
   base::Fields fields;
   const size_t page_size = codec::DecodePage(request, "ListCheckpoints", &fields);
   if (!fields.ok()) return call->Done(fields.status());
-  auto list = (*model)->ListCheckpoints(request.page_token(), page_size + 1);
+  auto list = model->ListCheckpoints(request.page_token(), page_size + 1);
   call->Done(codec::EncodePage(
       page_size, list, context->limits(), [](const auto& checkpoint) { return checkpoint->id; },
-      [name = (*model)->name()](const auto& checkpoint, v1::Checkpoint* message) {
+      [name = model->name()](const auto& checkpoint, v1::Checkpoint* message) {
         EncodeCheckpoint(name, *checkpoint, message);
       },
       response->mutable_checkpoints(), response->mutable_next_page_token()));
@@ -103,21 +95,23 @@ void HandleListCheckpoints(Context* context, UnaryCall* call,
 void HandleRestoreCheckpoint(Context* context, UnaryCall* call,
                              const v1::RestoreCheckpointRequest& request,
                              v1::RestoreCheckpointResponse* response) {
-  auto target = DecodeNamed(context, call, "RestoreCheckpoint", request);
-  if (!target.ok()) return call->Done(target.status());
   std::optional<int64_t> expected_step;
   if (request.has_expected_step()) expected_step = request.expected_step();
-  target->model->RestoreCheckpoint(
-      std::move(target->args), expected_step,
-      call->Answer([response](int64_t step) { response->set_step(step); }));
+  WithCheckpoint(context, call, "RestoreCheckpoint", request,
+                 [=](session::Session& model, session::Session::CheckpointArgs args) {
+                   model.RestoreCheckpoint(
+                       std::move(args), expected_step,
+                       call->Answer([response](int64_t step) { response->set_step(step); }));
+                 });
 }
 
 void HandleDeleteCheckpoint(Context* context, UnaryCall* call,
                             const v1::DeleteCheckpointRequest& request,
                             v1::DeleteCheckpointResponse*) {
-  auto target = DecodeNamed(context, call, "DeleteCheckpoint", request);
-  if (!target.ok()) return call->Done(target.status());
-  target->model->DeleteCheckpoint(std::move(target->args), call->Answer([](int64_t) {}));
+  WithCheckpoint(context, call, "DeleteCheckpoint", request,
+                 [=](session::Session& model, session::Session::CheckpointArgs args) {
+                   model.DeleteCheckpoint(std::move(args), call->Answer([](int64_t) {}));
+                 });
 }
 
 }  // namespace backprop::rpc

@@ -133,12 +133,8 @@ class ModelReceiver final : public Receiver<v1::ImportModelRequest> {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<PieceSource>> ExportOf(Context* context,
-                                                      const v1::ExportModelRequest& request) {
-  auto model = FindModel(context, "model", request.model());
-  if (!model.ok()) return model.status();
-  auto state = (*model)->Read();
-  return std::make_unique<ModelSource>(*std::move(model), std::move(state));
+std::unique_ptr<PieceSource> ExportOf(const ModelPtr& model) {
+  return std::make_unique<ModelSource>(model, model->Read());
 }
 
 std::unique_ptr<Receiver<v1::ImportModelRequest>> ImportInto(Context* context,

@@ -76,12 +76,10 @@ absl::Status ComputeInto(const GradientsAsked& asked, v1::ComputeGradientsRespon
 
 }  // namespace
 
-void HandleComputeGradients(Context* context, UnaryCall* call,
+void HandleComputeGradients(Context* context, UnaryCall* call, const ModelPtr& model,
                             const v1::ComputeGradientsRequest& request,
                             v1::ComputeGradientsResponse* response) {
-  const auto model = FindModel(context, "model", request.model());
-  if (!model.ok()) return call->Done(model.status());
-  auto asked = DecodeAsked(*context, *model, request);
+  auto asked = DecodeAsked(*context, model, request);
   if (!asked.ok()) return call->Done(asked.status());
   const int64_t cost = 3 * engine::ForwardCost(asked->model->network(), asked->batch.rows);
   context->environment->pool->RunOrPost(cost, [call, response, asked = *std::move(asked)] {
@@ -89,25 +87,23 @@ void HandleComputeGradients(Context* context, UnaryCall* call,
   });
 }
 
-void HandleApplyGradients(Context* context, UnaryCall* call,
+void HandleApplyGradients(Context*, UnaryCall* call, const ModelPtr& model,
                           const v1::ApplyGradientsRequest& request,
                           v1::ApplyGradientsResponse* response) {
-  auto target = FindTarget(context, "ApplyGradients", request);
-  if (!target.ok()) return call->Done(target.status());
-  auto gradients =
-      codec::DecodeGradients(request.gradients(), "gradients", target->model->network());
+  auto key = RequestKeyOf("ApplyGradients", request.request_id(), request);
+  if (!key.ok()) return call->Done(key.status());
+  auto gradients = codec::DecodeGradients(request.gradients(), "gradients", model->network());
   if (!gradients.ok()) return call->Done(gradients.status());
   session::Session::StepArgs args;
   args.work = *std::move(gradients);
   if (request.has_expected_step()) args.expected_step = request.expected_step();
-  args.key = std::move(target->key);
+  args.key = *std::move(key);
   args.cancelled = [call] { return call->cancelled(); };
-  target->model->Step(std::move(args),
-                      call->Answer([response](const records::StepOutcome& outcome) {
-                        response->set_step(outcome.step);
-                        response->set_gradient_norm(outcome.result.gradient_norm);
-                        response->set_learning_rate(outcome.result.learning_rate);
-                      }));
+  model->Step(std::move(args), call->Answer([response](const records::StepOutcome& outcome) {
+    response->set_step(outcome.step);
+    response->set_gradient_norm(outcome.result.gradient_norm);
+    response->set_learning_rate(outcome.result.learning_rate);
+  }));
 }
 
 }  // namespace backprop::rpc

@@ -25,7 +25,6 @@
 namespace backprop::rpc {
 namespace {
 
-using ModelPtr = std::shared_ptr<session::Session>;
 using StatePtr = session::Session::StatePtr;
 
 constexpr int64_t kDefaultTopK = 2;  // as in scikit-learn
@@ -178,25 +177,20 @@ void EvaluateRows(Context* context, UnaryCall* call, const ModelPtr& model,
 
 }  // namespace
 
-void HandleEvaluate(Context* context, UnaryCall* call, const v1::EvaluateRequest& request,
-                    v1::EvaluateResponse* response) {
-  const auto model = FindModel(context, "model", request.model());
-  if (!model.ok()) return call->Done(model.status());
+void HandleEvaluate(Context* context, UnaryCall* call, const ModelPtr& model,
+                    const v1::EvaluateRequest& request, v1::EvaluateResponse* response) {
   const RowsAsked asked{request.has_data() ? &request.data() : nullptr, request.dataset(), "data",
                         "dataset"};
-  GetRows(context, *model, asked,
-          [=, &request, model = *model](absl::StatusOr<session::RowsInUse> rows) {
-            if (!rows.ok()) return call->Done(rows.status());
-            EvaluateRows(context, call, model, std::move(rows->rows), request, response);
-          });
+  GetRows(context, model, asked, [=, &request](absl::StatusOr<session::RowsInUse> rows) {
+    if (!rows.ok()) return call->Done(rows.status());
+    EvaluateRows(context, call, model, std::move(rows->rows), request, response);
+  });
 }
 
-void HandleGradCheck(Context* context, UnaryCall* call, const v1::GradCheckRequest& request,
-                     v1::GradCheckResponse* response) {
-  const auto model = FindModel(context, "model", request.model());
-  if (!model.ok()) return call->Done(model.status());
-  const engine::Network& network = (*model)->network();
-  auto data = codec::DecodeBatch(request.batch(), "batch", (*model)->network(), (*model)->info(),
+void HandleGradCheck(Context* context, UnaryCall* call, const ModelPtr& model,
+                     const v1::GradCheckRequest& request, v1::GradCheckResponse* response) {
+  const engine::Network& network = model->network();
+  auto data = codec::DecodeBatch(request.batch(), "batch", model->network(), model->info(),
                                  context->limits());
   if (!data.ok()) return call->Done(data.status());
   const auto options = codec::DecodeGradCheckConfig(request.config(), network.spec().data_type);
@@ -210,13 +204,12 @@ void HandleGradCheck(Context* context, UnaryCall* call, const v1::GradCheckReque
       "model", 2 * static_cast<int64_t>(network.spec().layers.size()) * kTensorReportBytes,
       context->limits(), "check a model with fewer layers");
   if (!fits.ok()) return call->Done(fits);
-  auto state = (*model)->ReadFitted();
+  auto state = model->ReadFitted();
   if (!state.ok()) return call->Done(state.status());
   // The constructor of the work already makes two passes with gradients, so it runs on the pool.
   exec::ComputePool* const pool = context->environment->pool;
   pool->Post(exec::Priority::kInteractive,
-             [=, model = *model, data = *std::move(data), state = *std::move(state),
-              options = *options]() mutable {
+             [=, data = *std::move(data), state = *std::move(state), options = *options]() mutable {
                auto work = std::make_shared<GradCheckWork>(call, std::move(model), std::move(state),
                                                            data, options, response);
                exec::ContinueSliced(pool, std::move(work));

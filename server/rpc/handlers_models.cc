@@ -101,11 +101,9 @@ void HandleCreateModel(Context* context, UnaryCall* call, const v1::CreateModelR
       response->mutable_model(), [call](const absl::Status& status) { call->Done(status); });
 }
 
-void HandleGetModel(Context* context, UnaryCall* call, const v1::GetModelRequest& request,
-                    v1::GetModelResponse* response) {
-  const auto session = FindModel(context, "name", request.name());
-  if (!session.ok()) return call->Done(session.status());
-  DescribeModel(**session, (*session)->activity(), response->mutable_model());
+void HandleGetModel(Context* context, UnaryCall* call, const ModelPtr& model,
+                    const v1::GetModelRequest&, v1::GetModelResponse* response) {
+  DescribeModel(*model, model->activity(), response->mutable_model());
   // The model may have been created with larger limits.
   call->Done(codec::CheckReplyBytes(
       "name", static_cast<int64_t>(response->ByteSizeLong()) - codec::kEnvelopeBytes,

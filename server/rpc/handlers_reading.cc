@@ -16,7 +16,6 @@
 namespace backprop::rpc {
 namespace {
 
-using ModelPtr = std::shared_ptr<session::Session>;
 using StatePtr = session::Session::StatePtr;
 
 struct Outputs {
@@ -155,26 +154,24 @@ int64_t RowBytes(const Outputs& outputs, v1::TensorEncoding encoding,
 
 }  // namespace
 
-void HandlePredict(Context* context, UnaryCall* call, const v1::PredictRequest& request,
-                   v1::PredictResponse* response) {
-  const auto model = FindModel(context, "model", request.model());
-  if (!model.ok()) return call->Done(model.status());
-  const engine::Network& network = (*model)->network();
+void HandlePredict(Context* context, UnaryCall* call, const ModelPtr& model,
+                   const v1::PredictRequest& request, v1::PredictResponse* response) {
+  const engine::Network& network = model->network();
   const auto outputs = DecodeOutputs(request, network);
   if (!outputs.ok()) return call->Done(outputs.status());
-  auto data = codec::DecodeInputs(request.inputs(), "inputs", (*model)->network(), (*model)->info(),
+  auto data = codec::DecodeInputs(request.inputs(), "inputs", model->network(), model->info(),
                                   context->limits());
   if (!data.ok()) return call->Done(data.status());
   const auto encoding = codec::EncodingOf(request.inputs());
   const absl::Status fits =
-      codec::CheckReplyBytes("inputs", data->rows * RowBytes(*outputs, encoding, **model),
-                             context->limits(), "send fewer rows per request");
+      codec::CheckReplyBytes("inputs", data->rows * RowBytes(*outputs, encoding, *model),
+                             context->limits(), "ask in parts");
   if (!fits.ok()) return call->Done(fits);
   const int64_t cost = engine::ForwardCost(network, data->rows);
-  auto state = (*model)->ReadFitted();
+  auto state = model->ReadFitted();
   if (!state.ok()) return call->Done(state.status());
   exec::RunSliced(context->environment->pool, cost,
-                  std::make_shared<PredictWork>(call, *model, *std::move(state), *std::move(data),
+                  std::make_shared<PredictWork>(call, model, *std::move(state), *std::move(data),
                                                 *outputs, encoding, response));
 }
 

@@ -79,12 +79,11 @@ absl::Status DecodeValidation(const std::shared_ptr<PendingTrain>& train,
 }  // namespace
 
 void HandleTrain(Context* context, const std::shared_ptr<TrainStream>& stream,
-                 const v1::TrainRequest& request) {
-  auto target = FindTarget(context, "Train", request);
-  if (!target.ok()) return stream->Attach(target.status());
-  const auto& model = target->model;
+                 const ModelPtr& model, const v1::TrainRequest& request) {
+  auto key = RequestKeyOf("Train", request.request_id(), request);
+  if (!key.ok()) return stream->Attach(key.status());
   // The response to a retry does not need the rows.
-  auto known = model->FindRunOf(target->key);
+  auto known = model->FindRunOf(*key);
   if (!known.ok()) return stream->Attach(known.status());
   if (*known != nullptr) {
     return model->WhenStored([stream, model, run = *known](const absl::Status& status) {
@@ -101,7 +100,7 @@ void HandleTrain(Context* context, const std::shared_ptr<TrainStream>& stream,
   // A run resumes after a restart if its caller can find it then: detached, or by request id.
   train->args.resumes = request.detach() || !request.request_id().empty();
   train->args.owned = !request.detach();
-  train->args.key = std::move(target->key);
+  train->args.key = *std::move(key);
   train->args.cancelled = [stream] { return stream->cancelled(); };
   const RowsAsked data{request.has_data() ? &request.data() : nullptr, request.dataset(), "data",
                        "dataset"};
@@ -113,63 +112,58 @@ void HandleTrain(Context* context, const std::shared_ptr<TrainStream>& stream,
   FetchRows(train, data, validation);
 }
 
-void HandleWatchTraining(Context* context, const std::shared_ptr<WatchStream>& stream,
+void HandleWatchTraining(const std::shared_ptr<WatchStream>& stream, const ModelPtr& model,
                          const v1::WatchTrainingRequest& request) {
-  const auto model = FindModel(context, "model", request.model());
-  if (!model.ok()) return stream->Attach(model.status());
   const auto number = codec::ParseRunName(request.model(), request.run());
   if (!number.ok()) return stream->Attach(number.status());
   if (request.from_sequence() < 0) {
     return stream->Attach(base::FieldError(
         "from_sequence", absl::StrCat("must be at least 0, got ", request.from_sequence())));
   }
-  stream->Attach((*model)->FindRun(*number));
+  stream->Attach(model->FindRun(*number));
 }
 
-void HandleStopTraining(Context* context, UnaryCall* call, const v1::StopTrainingRequest& request,
+void HandleStopTraining(Context*, UnaryCall* call, const ModelPtr& model,
+                        const v1::StopTrainingRequest& request,
                         v1::StopTrainingResponse* response) {
-  const auto model = FindModel(context, "model", request.model());
-  if (!model.ok()) return call->Done(model.status());
   const auto number = codec::ParseRunName(request.model(), request.run());
   if (!number.ok()) return call->Done(number.status());
   const auto key = RequestKeyOf("StopTraining", request.request_id(), request);
   if (!key.ok()) return call->Done(key.status());
-  (*model)->StopTraining(*number, *key,
-                         call->Answer([response](const std::shared_ptr<session::Run>& run) {
-                           response->set_run(run->name());
-                           // The run has ended, so OnFinish calls this before it returns.
-                           run->OnFinish([&](const absl::StatusOr<records::RunSummary>& end) {
-                             codec::EncodeSummary(*end, response->mutable_summary());
-                           });
-                         }));
+  model->StopTraining(*number, *key,
+                      call->Answer([response](const std::shared_ptr<session::Run>& run) {
+                        response->set_run(run->name());
+                        // The run has ended, so OnFinish calls this before it returns.
+                        run->OnFinish([&](const absl::StatusOr<records::RunSummary>& end) {
+                          codec::EncodeSummary(*end, response->mutable_summary());
+                        });
+                      }));
 }
 
-absl::StatusOr<DecodedStep> DecodeStep(Context* context, const v1::StepRequest& request,
-                                       const std::string& model_name) {
-  auto target = FindTarget(context, "Step", request, model_name);
-  if (!target.ok()) return target.status();
-  DecodedStep work;
-  work.model = std::move(target->model);
-  work.args.key = std::move(target->key);
-  auto batch = codec::DecodeBatch(request.batch(), "batch", work.model->network(),
-                                  work.model->info(), context->limits());
+absl::StatusOr<session::Session::StepArgs> DecodeStep(Context* context, const ModelPtr& model,
+                                                      const v1::StepRequest& request) {
+  session::Session::StepArgs args;
+  auto key = RequestKeyOf("Step", request.request_id(), request);
+  if (!key.ok()) return key.status();
+  args.key = *std::move(key);
+  auto batch = codec::DecodeBatch(request.batch(), "batch", model->network(), model->info(),
+                                  context->limits());
   if (!batch.ok()) return batch.status();
   const absl::Status fits =
-      codec::CheckWorkspace(work.model->network(), batch->rows, engine::PassKind::kForwardBackward,
+      codec::CheckWorkspace(model->network(), batch->rows, engine::PassKind::kForwardBackward,
                             "batch.inputs", context->limits());
   if (!fits.ok()) return fits;
-  work.args.work = *std::move(batch);
-  if (request.has_expected_step()) work.args.expected_step = request.expected_step();
-  return work;
+  args.work = *std::move(batch);
+  if (request.has_expected_step()) args.expected_step = request.expected_step();
+  return args;
 }
 
-void HandleStep(Context* context, UnaryCall* call, const v1::StepRequest& request,
-                v1::StepResponse* response) {
-  auto work = DecodeStep(context, request, request.model());
-  if (!work.ok()) return call->Done(work.status());
-  work->args.cancelled = [call] { return call->cancelled(); };
-  const auto model = work->model;
-  model->Step(std::move(work->args),
+void HandleStep(Context* context, UnaryCall* call, const ModelPtr& model,
+                const v1::StepRequest& request, v1::StepResponse* response) {
+  auto args = DecodeStep(context, model, request);
+  if (!args.ok()) return call->Done(args.status());
+  args->cancelled = [call] { return call->cancelled(); };
+  model->Step(*std::move(args),
               call->Answer([response, model](const records::StepOutcome& outcome) {
                 codec::EncodeStep(outcome, model->network(), response);
               }));

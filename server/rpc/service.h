@@ -30,6 +30,12 @@ class ServiceBase : public Generated::Service {
   template <class Request, class Response>
   void Unary(const char* method, void (*handler)(Context*, UnaryCall*, const Request&, Response*),
              const std::string& (Request::*model)() const) {
+    UnaryWith<Request, Response>(method, handler, model);
+  }
+  // The same for a handler of any type.
+  template <class Request, class Response, class Handler>
+  void UnaryWith(const char* method, Handler handler,
+                 const std::string& (Request::*model)() const) {
     const auto start = [context = context_, method, handler, model](
                            grpc::CallbackServerContext* calling, const Incoming<Request>* incoming,
                            Response* response) {

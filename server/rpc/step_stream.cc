@@ -4,7 +4,9 @@
 
 #include "server/base/mutex.h"
 #include "server/base/status.h"
+#include "server/codec/names.h"
 #include "server/codec/training_codec.h"
+#include "server/registry/registry.h"
 #include "server/rpc/call/status.h"
 #include "server/rpc/handlers.h"
 #include "server/session/errors.h"
@@ -30,12 +32,34 @@ void StepStream::Process(const v1::StepStreamRequest& request, int64_t sequence)
   }
   const v1::StepRequest& step = request.step();
   if (!step.model().empty()) model_ = step.model();
-  auto work = DecodeStep(context_, step, model_);
-  if (!work.ok()) return Answer(sequence, nullptr, work.status());
-  work->args.cancelled = [this, self = shared_from_this()] { return cancelled(); };
-  const auto model = work->model;
-  model->Step(std::move(work->args), [this, self = shared_from_this(), model, sequence](
-                                         const absl::StatusOr<records::StepOutcome>& outcome) {
+  const auto id = codec::ParseModelName("model", model_);
+  if (!id.ok()) return Answer(sequence, nullptr, id.status());
+  if (const auto resident = context_->registry->FindResident(*id)) {
+    return StartStep(*resident, step, sequence);
+  }
+  {
+    const base::MutexLock lock(&mu_);
+    loading_ = true;  // so that no message is read, and `request` stays as it is
+  }
+  context_->registry->Find(
+      *id, [this, self = shared_from_this(), &step, sequence](const registry::MaybeSession& model) {
+        StartStep(model, step, sequence);
+        {
+          const base::MutexLock lock(&mu_);
+          loading_ = false;
+        }
+        Pump();
+      });
+}
+
+void StepStream::StartStep(const registry::MaybeSession& model, const v1::StepRequest& step,
+                           int64_t sequence) {
+  if (!model.ok()) return Answer(sequence, nullptr, model.status());
+  auto args = DecodeStep(context_, *model, step);
+  if (!args.ok()) return Answer(sequence, nullptr, args.status());
+  args->cancelled = [this, self = shared_from_this()] { return cancelled(); };
+  (*model)->Step(*std::move(args), [this, self = shared_from_this(), model = *model,
+                                    sequence](const absl::StatusOr<records::StepOutcome>& outcome) {
     Answer(sequence, model.get(), outcome);
     Pump();
   });
@@ -55,8 +79,8 @@ void StepStream::Answer(int64_t sequence, const session::Session* model,
 }
 
 bool StepStream::MayRead() const {
-  return !reading() && !half_closed() && !stopping() && slots_.size() < kMaxUnanswered &&
-         unanswered_bytes_ < context_->limits().max_message_bytes;
+  return !reading() && !loading_ && !half_closed() && !stopping() &&
+         slots_.size() < kMaxUnanswered && unanswered_bytes_ < context_->limits().max_message_bytes;
 }
 
 std::optional<absl::Status> StepStream::EndStatus() const {

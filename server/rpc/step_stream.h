@@ -13,6 +13,7 @@
 #include "absl/status/statusor.h"
 #include "backprop/v1/training_service.pb.h"
 #include "server/records/response_records.h"
+#include "server/registry/session_cache.h"
 #include "server/rpc/call/stream.h"
 #include "server/rpc/context.h"
 #include "server/session/session.h"
@@ -48,6 +49,9 @@ class StepStream final : public Stream<v1::StepStreamRequest, v1::StepStreamResp
   // Passes the step to its model. The number of the message is the sequence of its slot.
   void Process(const v1::StepStreamRequest& request, int64_t sequence) override;
 
+  // The same when the model was found.
+  void StartStep(const registry::MaybeSession& model, const v1::StepRequest& step,
+                 int64_t sequence);
   void Answer(int64_t sequence, const session::Session* model,
               const absl::StatusOr<records::StepOutcome>& outcome);
   bool MayRead() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
@@ -57,6 +61,9 @@ class StepStream final : public Stream<v1::StepStreamRequest, v1::StepStreamResp
   Context* const context_;
   std::string model_;  // of the last request; used only by Process
 
+  // The model of the last request is being loaded. The next one is read afterwards, which keeps the
+  // order.
+  bool loading_ ABSL_GUARDED_BY(mu_) = false;
   std::deque<Slot> slots_ ABSL_GUARDED_BY(mu_);  // in the order of the requests
   int64_t first_ ABSL_GUARDED_BY(mu_) = 1;       // sequence of the first slot
   int64_t unanswered_bytes_ ABSL_GUARDED_BY(mu_) = 0;

@@ -14,14 +14,6 @@
 
 namespace backprop::rpc {
 
-absl::StatusOr<std::shared_ptr<session::Session>> FindModel(Context* context,
-                                                            absl::string_view field,
-                                                            absl::string_view name) {
-  const auto id = codec::ParseModelName(field, name);
-  if (!id.ok()) return id.status();
-  return context->registry->FindAndWait(*id);
-}
-
 absl::StatusOr<records::RequestKey> RequestKeyOf(const char* method, const std::string& request_id,
                                                  const google::protobuf::Message& request) {
   if (request_id.empty()) return records::RequestKey();
@@ -45,11 +37,15 @@ grpc::ServerWriteReactor<v1::TrainResponse>* StartTrain(Context* context, const 
   const auto ownership =
       request.detach() ? TrainStream::Ownership::kWatches : TrainStream::Ownership::kOwns;
   const auto stream = TrainStream::Make(info, request.model(), ownership, 1);
-  if (parsed.ok()) {
-    HandleTrain(context, stream, request);
-  } else {
+  if (!parsed.ok()) {
     stream->Attach(parsed);
+    return stream.get();
   }
+  FindModelOf(context, request,
+              [context, stream](const registry::MaybeSession& model, const v1::TrainRequest& kept) {
+                if (!model.ok()) return stream->Attach(model.status());
+                HandleTrain(context, stream, *model, kept);
+              });
   return stream.get();
 }
 
@@ -58,20 +54,32 @@ grpc::ServerWriteReactor<v1::WatchTrainingResponse>* StartWatch(
     const absl::Status& parsed) {
   const auto stream = WatchStream::Make(info, request.model(), WatchStream::Ownership::kWatches,
                                         request.from_sequence());
-  if (parsed.ok()) {
-    HandleWatchTraining(context, stream, request);
-  } else {
+  if (!parsed.ok()) {
     stream->Attach(parsed);
+    return stream.get();
   }
+  FindModelOf(context, request,
+              [stream](const registry::MaybeSession& model, const v1::WatchTrainingRequest& kept) {
+                if (!model.ok()) return stream->Attach(model.status());
+                HandleWatchTraining(stream, *model, kept);
+              });
   return stream.get();
 }
 
 grpc::ServerWriteReactor<v1::ExportModelResponse>* StartExport(
     Context* context, const CallInfo& info, const v1::ExportModelRequest& request,
     const absl::Status& parsed) {
-  return DownloadStream<v1::ExportModelResponse>::Start(
-      info, request.model(), context->environment->pool,
-      parsed.ok() ? ExportOf(context, request) : parsed);
+  const auto stream = DownloadStream<v1::ExportModelResponse>::Make(info, request.model(),
+                                                                    context->environment->pool);
+  if (!parsed.ok()) {
+    stream->Attach(parsed);
+    return stream.get();
+  }
+  FindModel(context, "model", request.model(), [stream](const registry::MaybeSession& model) {
+    if (!model.ok()) return stream->Attach(model.status());
+    stream->Attach(ExportOf(*model));
+  });
+  return stream.get();
 }
 
 grpc::ServerReadReactor<Incoming<v1::ImportModelRequest>>* StartImport(
@@ -91,25 +99,41 @@ grpc::ServerBidiReactor<Incoming<v1::StepStreamRequest>, v1::StepStreamResponse>
 
 }  // namespace
 
+template <class Request, class Response>
+void TrainingService::OfModel(const char* method,
+                              void (*handler)(Context*, UnaryCall*, const registry::SessionPtr&,
+                                              const Request&, Response*),
+                              const std::string& (Request::*name)() const, const char* field) {
+  const auto find = [handler, name, field](Context* context, UnaryCall* call,
+                                           const Request& request, Response* response) {
+    FindModel(context, field, (request.*name)(),
+              [=, &request](const registry::MaybeSession& model) {
+                if (!model.ok()) return call->Done(model.status());
+                handler(context, call, *model, request, response);
+              });
+  };
+  UnaryWith<Request, Response>(method, find, name);
+}
+
 TrainingService::TrainingService(Context* context) : ServiceBase(context) {
   Unary("CreateModel", HandleCreateModel, &v1::CreateModelRequest::model_id);
-  Unary("GetModel", HandleGetModel, &v1::GetModelRequest::name);
+  OfModel("GetModel", HandleGetModel, &v1::GetModelRequest::name, "name");
   Unary("ListModels", HandleListModels, &v1::ListModelsRequest::page_token);
   Unary("DeleteModel", HandleDeleteModel, &v1::DeleteModelRequest::name);
   ServerStreaming("Train", StartTrain);
   ServerStreaming("WatchTraining", StartWatch);
-  Unary("StopTraining", HandleStopTraining, &v1::StopTrainingRequest::model);
-  Unary("Step", HandleStep, &v1::StepRequest::model);
+  OfModel("StopTraining", HandleStopTraining, &v1::StopTrainingRequest::model);
+  OfModel("Step", HandleStep, &v1::StepRequest::model);
   BidiStreaming("StepStream", StartSteps);
-  Unary("ComputeGradients", HandleComputeGradients, &v1::ComputeGradientsRequest::model);
-  Unary("ApplyGradients", HandleApplyGradients, &v1::ApplyGradientsRequest::model);
-  Unary("Predict", HandlePredict, &v1::PredictRequest::model);
-  Unary("Evaluate", HandleEvaluate, &v1::EvaluateRequest::model);
-  Unary("GradCheck", HandleGradCheck, &v1::GradCheckRequest::model);
-  Unary("GetParameters", HandleGetParameters, &v1::GetParametersRequest::model);
-  Unary("SetParameters", HandleSetParameters, &v1::SetParametersRequest::model);
-  Unary("CreateCheckpoint", HandleCreateCheckpoint, &v1::CreateCheckpointRequest::model);
-  Unary("ListCheckpoints", HandleListCheckpoints, &v1::ListCheckpointsRequest::model);
+  OfModel("ComputeGradients", HandleComputeGradients, &v1::ComputeGradientsRequest::model);
+  OfModel("ApplyGradients", HandleApplyGradients, &v1::ApplyGradientsRequest::model);
+  OfModel("Predict", HandlePredict, &v1::PredictRequest::model);
+  OfModel("Evaluate", HandleEvaluate, &v1::EvaluateRequest::model);
+  OfModel("GradCheck", HandleGradCheck, &v1::GradCheckRequest::model);
+  OfModel("GetParameters", HandleGetParameters, &v1::GetParametersRequest::model);
+  OfModel("SetParameters", HandleSetParameters, &v1::SetParametersRequest::model);
+  OfModel("CreateCheckpoint", HandleCreateCheckpoint, &v1::CreateCheckpointRequest::model);
+  OfModel("ListCheckpoints", HandleListCheckpoints, &v1::ListCheckpointsRequest::model);
   Unary("RestoreCheckpoint", HandleRestoreCheckpoint, &v1::RestoreCheckpointRequest::name);
   Unary("DeleteCheckpoint", HandleDeleteCheckpoint, &v1::DeleteCheckpointRequest::name);
   ServerStreaming("ExportModel", StartExport);

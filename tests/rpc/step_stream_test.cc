@@ -8,8 +8,11 @@
 
 #include "server/base/limits.h"
 #include "server/exec/compute_pool.h"
+#include "server/records/keys.h"
+#include "server/store/memory_store.h"
 #include "tests/notification.h"
 #include "tests/rpc/test_server.h"
+#include "tests/session/durable_fixture.h"
 
 namespace backprop::rpc {
 namespace {
@@ -189,6 +192,45 @@ TEST_F(StepStreamTest, AStoppingServerEndsAnIdleStreamWithUnavailable) {
   EXPECT_EQ(opened->stream->Finish().error_code(), grpc::StatusCode::UNAVAILABLE);
   stopper.join();
   EXPECT_LT(absl::Now() - begin, absl::Seconds(15)) << "it does not wait for the grace to pass";
+}
+
+TEST_F(StepStreamTest, StepsForAModelThatIsLoadedKeepTheirOrder) {
+  store::MemoryStore kept;
+  session::HeldStore store(&kept);
+  const auto restart = [&] {
+    server.reset();
+    server = std::make_unique<TestServer>(base::Limits(), "", 2, &store);
+  };
+  restart();
+  CreateModel("m", kXorSpec);
+  CreateModel("resident", kXorSpec);
+  const std::string key = records::UidKey((*server->registry.FindResident("m"))->get()->uid());
+  restart();
+  v1::StepResponse other;
+  ASSERT_TRUE(Call(&Stub::Step, StepOn("resident"), &other).ok());
+  store.HoldReads(key);
+  constexpr int kSteps = 20;
+  const auto opened = Open();
+  for (int i = 0; i < kSteps; ++i) {
+    auto step = StepOn(i % 2 == 0 ? "m" : "resident");
+    step.set_expected_step(i % 2 == 0 ? i / 2 : 1 + i / 2);
+    EXPECT_TRUE(opened->Send(step));
+  }
+  opened->stream->WritesDone();
+  std::this_thread::sleep_for(std::chrono::milliseconds(100));  // the steps arrive
+  ASSERT_TRUE(Call(&Stub::Step, StepOn("other"), &other).error_code() ==
+              grpc::StatusCode::NOT_FOUND)
+      << "other calls are answered meanwhile";
+  store.ReleaseReads();
+  v1::StepStreamResponse response;
+  for (int i = 0; i < kSteps; ++i) {
+    ASSERT_TRUE(opened->stream->Read(&response));
+    EXPECT_EQ(response.sequence(), i + 1);
+    EXPECT_EQ(response.step().step(), i % 2 == 0 ? 1 + i / 2 : 2 + i / 2)
+        << response.ShortDebugString();
+  }
+  EXPECT_TRUE(opened->stream->Finish().ok());
+  server.reset();  // before the store
 }
 
 }  // namespace

@@ -33,13 +33,18 @@ class TurnedClock final : public base::Clock {
 };
 
 struct TestServer {
-  explicit TestServer(base::Limits limits = {}, std::string unix_socket = "", int threads = 2)
+  // Without a `store` models are only in memory.
+  explicit TestServer(base::Limits limits = {}, std::string unix_socket = "", int threads = 2,
+                      store::Store* store = nullptr)
       : pool(std::make_unique<exec::ComputePool>(threads)),
-        environment{pool.get(), &clock, limits, {}, {}, &archive, {}},
+        environment{pool.get(), &clock, limits, {}, store, store != nullptr ? store : &archive, {}},
         datasets(&environment, testing::TempDir()),
         registry(&environment),
         context{&environment, &registry, {}} {
     environment.datasets = &datasets;
+    if (store != nullptr && !(datasets.Open().ok() && registry.Open().ok())) {
+      throw std::runtime_error("the store cannot be read");
+    }
     auto started = Server::Start({{"127.0.0.1:0"}, std::move(unix_socket), {}}, &context);
     if (!started.ok()) throw std::runtime_error(started.status().ToString());
     server = *std::move(started);
@@ -52,7 +57,7 @@ struct TestServer {
   ~TestServer() {
     server->Stop(absl::Seconds(10));
     pool.reset();
-    store::WaitForAnswers(&archive);
+    store::WaitForAnswers(environment.archive);
   }
 
   TurnedClock clock;

@@ -35,19 +35,32 @@ class DownloadStream final : public Stream<NoStream, Response> {
   static DownloadStream* Start(const CallInfo& info, const std::string& model,
                                exec::ComputePool* pool,
                                absl::StatusOr<std::unique_ptr<PieceSource>> source) {
-    const auto stream = MakeStream<DownloadStream>(info, model, pool, std::move(source));
-    info.calls->AddOpen(stream);
-    stream->Pump();
+    const auto stream = Make(info, model, pool);
+    stream->Attach(std::move(source));
     return stream.get();
   }
-  DownloadStream(const CallInfo& info, const std::string& model, exec::ComputePool* pool,
-                 absl::StatusOr<std::unique_ptr<PieceSource>> source)
-      : Stream<NoStream, Response>(info, model), pool_(pool) {
-    if (source.ok()) {
-      source_ = *std::move(source);
-    } else {
-      end_ = source.status();
+  // Attach must be called once for the result.
+  static std::shared_ptr<DownloadStream> Make(const CallInfo& info, const std::string& model,
+                                              exec::ComputePool* pool) {
+    const auto stream = MakeStream<DownloadStream>(info, model, pool);
+    info.calls->AddOpen(stream);
+    return stream;
+  }
+  DownloadStream(const CallInfo& info, const std::string& model, exec::ComputePool* pool)
+      : Stream<NoStream, Response>(info, model), pool_(pool) {}
+
+  // Starts to send a file, or ends the call with an error.
+  void Attach(absl::StatusOr<std::unique_ptr<PieceSource>> source) {
+    {
+      const base::MutexLock lock(&this->mu_);
+      fetching_ = false;
+      if (source.ok()) {
+        source_ = *std::move(source);
+      } else {
+        end_ = source.status();
+      }
     }
+    this->Pump();
   }
 
   void OnWriteDone(bool ok) override { this->HasWritten(ok); }
@@ -84,8 +97,8 @@ class DownloadStream final : public Stream<NoStream, Response> {
   }
 
   exec::ComputePool* const pool_;
-  std::unique_ptr<PieceSource> source_;  // used by the task that fetches
-  bool fetching_ ABSL_GUARDED_BY(this->mu_) = false;
+  std::unique_ptr<PieceSource> source_;              // used by the task that fetches
+  bool fetching_ ABSL_GUARDED_BY(this->mu_) = true;  // a piece, or before Attach the source
   bool fetched_ ABSL_GUARDED_BY(this->mu_) = false;  // response_ holds a piece
   std::optional<absl::Status> end_ ABSL_GUARDED_BY(this->mu_);
 };
