@@ -10,8 +10,8 @@
 #include "server/codec/training_codec.h"
 #include "server/engine/step.h"
 #include "server/exec/compute_pool.h"
-#include "server/records/response_records.h"
 #include "server/records/metrics.h"
+#include "server/records/response_records.h"
 #include "server/rpc/handlers.h"
 #include "server/session/errors.h"
 
