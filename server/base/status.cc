@@ -71,7 +71,9 @@ absl::Status LimitError(absl::string_view field, absl::string_view description) 
                      {"LIMIT_EXCEEDED", {{"field", std::string(field)}}});
 }
 
-absl::Status CallerGone() { return absl::CancelledError("the caller has gone"); }
+absl::Status CallerGone() {
+  return absl::CancelledError("the client cancelled the call or disconnected");
+}
 
 absl::Status ReasonError(absl::StatusCode code, absl::string_view message, const Reason& reason) {
   absl::Status status(code, FitHeader(message, kMaxErrorBytes));

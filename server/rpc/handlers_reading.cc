@@ -165,7 +165,7 @@ void HandlePredict(Context* context, UnaryCall* call, const ModelPtr& model,
   const auto encoding = codec::EncodingOf(request.inputs());
   const absl::Status fits =
       codec::CheckReplyBytes("inputs", data->rows * RowBytes(*outputs, encoding, *model),
-                             context->limits(), "ask in parts");
+                             context->limits(), "send fewer rows per request");
   if (!fits.ok()) return call->Done(fits);
   const int64_t cost = engine::ForwardCost(network, data->rows);
   auto state = model->ReadFitted();
