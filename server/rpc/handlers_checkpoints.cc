@@ -13,6 +13,7 @@
 #include "server/codec/time_codec.h"
 #include "server/codec/training_codec.h"
 #include "server/records/checkpoint.h"
+#include "server/registry/session_cache.h"
 #include "server/rpc/handlers.h"
 #include "server/session/session.h"
 
