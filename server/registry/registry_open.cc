@@ -57,7 +57,7 @@ absl::Status Registry::OpenModels(const std::vector<records::Uid>& with_runs, Op
   int64_t values = 0;
   std::vector<std::string> to_resume;
   const absl::Time now = environment_->clock->Now();
-  const absl::Status scanned = catalogue_.Scan(
+  absl::Status scanned = catalogue_.Scan(
       "", [&](absl::string_view id, const absl::StatusOr<records::StoredModel>& model) {
         ++opened->models;
         if (!model.ok()) {  // the number of its values is unknown and not counted

@@ -210,8 +210,8 @@ void HandleGradCheck(Context* context, UnaryCall* call, const ModelPtr& model,
   exec::ComputePool* const pool = context->environment->pool;
   pool->Post(exec::Priority::kInteractive,
              [=, data = *std::move(data), state = *std::move(state), options = *options]() mutable {
-               auto work = std::make_shared<GradCheckWork>(call, std::move(model), std::move(state),
-                                                           data, options, response);
+               auto work = std::make_shared<GradCheckWork>(call, model, std::move(state), data,
+                                                           options, response);
                exec::ContinueSliced(pool, std::move(work));
              });
 }

@@ -42,7 +42,7 @@ class DownloadStream final : public Stream<NoStream, Response> {
   // Attach must be called once for the result.
   static std::shared_ptr<DownloadStream> Make(const CallInfo& info, const std::string& model,
                                               exec::ComputePool* pool) {
-    const auto stream = MakeStream<DownloadStream>(info, model, pool);
+    auto stream = MakeStream<DownloadStream>(info, model, pool);
     info.calls->AddOpen(stream);
     return stream;
   }
