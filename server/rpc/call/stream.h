@@ -192,8 +192,12 @@ class Stream : public ReactorOf<Request, Response>::Type,
   }
 
   void Begin(const Due& due) {
+    if (due.end.has_value()) {
+      const grpc::Status status = scope_.End(*due.end);
+      HandOver(this);
+      return this->Finish(status);
+    }
     HandOver(this);
-    if (due.end.has_value()) return this->Finish(scope_.End(*due.end));
     if constexpr (!std::is_same_v<Response, NoStream>) {
       if (due.write) this->StartWrite(&response_);
     }
