@@ -40,8 +40,8 @@ struct Description {
   std::string active_run;  // empty: none
 };
 
-// Reads descriptions of models from the store, without their states, and counts models and their
-// values against the limits. Thread-safe.
+// Reads descriptions of models from the store, and counts models and their values against the
+// limits. Thread-safe.
 class Catalogue {
  public:
   // A null `store` has no models. `limits` and `store` must outlive the catalogue.
@@ -62,13 +62,13 @@ class Catalogue {
   absl::StatusOr<std::optional<records::StoredModel>> Find(absl::string_view id) const;
 
   // Calls `visit` with each model, in the order of the ids, after `after`, until it returns false.
-  // A damaged record is an error, DATA_LOSS.
+  // A model whose record is damaged is visited with an error, DATA_LOSS.
   using Visitor = absl::FunctionRef<bool(absl::string_view id,
                                          const absl::StatusOr<records::StoredModel>& model)>;
   absl::Status Scan(absl::string_view after, Visitor visit) const;
 
   // Describes a model as of its last stored change. DATA_LOSS if a record that this reads is
-  // damaged. Reads the last state, whose step count it needs, and the keys of the logged steps.
+  // damaged. Reads the logged steps, or the state if there are none, to find the step count.
   absl::StatusOr<Description> Describe(absl::string_view id,
                                        const records::StoredModel& model) const;
 

@@ -69,7 +69,7 @@ class Registry {
   // the model is stored, or with an error.
   void Create(CreateArgs args, Created done);
 
-  // Finds a model that is in memory. Nothing: Load must be called. Does not block. Errors:
+  // Finds a model that is in memory. Nothing: Find must be called. Does not block. Errors:
   // NOT_FOUND; UNAVAILABLE while draining. Counts as a use of the model.
   std::optional<MaybeSession> FindResident(absl::string_view id);
 
@@ -132,8 +132,10 @@ class Registry {
 
   // registry_create.cc
   absl::StatusOr<Reservation> Reserve(CreateArgs* args);
-  void CreateUnlessExists(CreateArgs args, const Reservation& reservation,
-                          const MaybeSession& existing, Created done);
+  void CreateUnlessExists(CreateArgs args, const Reservation& reservation, Created done);
+  void RespondExisting(const records::RequestKey& key, const Reservation& reservation,
+                       const SessionPtr& session, Created done);
+  void EndCreation(SessionPtr session, const absl::Status& status, Created done);
   void CreateNew(CreateArgs args, const Reservation& reservation, Created done);
   absl::StatusOr<session::MemoryBudget::Claim> AskForMemory(int64_t bytes,
                                                             const std::string& model);

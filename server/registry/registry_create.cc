@@ -34,18 +34,6 @@ absl::Status AlreadyExists(const std::string& id) {
                            {"MODEL_EXISTS", {{"model", absl::StrCat("models/", id)}}});
 }
 
-bool IsOf(const session::Session& session, const records::RequestKey& key) {
-  return !key.id.empty() && session.created_by().id == key.id;
-}
-
-// Calls `done` when the creation of a session that exists is stored.
-void RespondExisting(const SessionPtr& session, Registry::Created done) {
-  session->WhenStored([session, done = std::move(done)](const absl::Status& status) mutable {
-    if (!status.ok()) return done(session::NotStored(session->name(), status));
-    done(session);
-  });
-}
-
 }  // namespace
 
 // Sets the id, which is the same for all retries.
@@ -77,32 +65,54 @@ void Registry::Create(CreateArgs args, Created done) {
   if (environment_->draining) return done(session::ShuttingDown());
   const auto reservation = Reserve(&args);
   if (!reservation.ok()) return done(reservation.status());
+  CreateUnlessExists(std::move(args), *reservation, std::move(done));
+}
+
+// Claims the id and creates the model, or finds the one that has the id. If another thread loads or
+// creates a model with the id, waits for it and tries again.
+void Registry::CreateUnlessExists(CreateArgs args, const Reservation& reservation, Created done) {
   if (environment_->restoring) return done(session::Restoring());
   const std::string id = args.info.id;
-  if (const auto resident = cache_.FindResident(id); resident.has_value()) {
-    return CreateUnlessExists(std::move(args), *reservation, *resident, std::move(done));
+  if (const auto resident = cache_.FindResident(id); resident.has_value() && *resident != nullptr) {
+    return RespondExisting(args.key, reservation, *resident, std::move(done));
   }
-  const auto stored = catalogue_.Contains(id);
-  if (!stored.ok()) return done(stored.status());
-  if (!*stored && !cache_.Holds(id)) {
-    return CreateUnlessExists(std::move(args), *reservation, nullptr, std::move(done));
+  if (cache_.TryClaim(id)) {
+    // The records of a model that is being deleted are not those of an existing one. Asked first,
+    // because the deletion may end meanwhile.
+    const bool deleting = cache_.IsDeleting(id);
+    const absl::StatusOr<bool> stored = deleting ? false : catalogue_.Contains(id);
+    if (stored.ok() && !*stored) {
+      if (!reservation.done) return CreateNew(std::move(args), reservation, std::move(done));
+      cache_.EndClaim(id);
+      return done(session::ModelDeleted(absl::StrCat("models/", id)));
+    }
+    cache_.EndClaim(id);
+    if (!stored.ok()) return done(stored.status());
   }
-  cache_.Load(id, [this, args = std::move(args), reservation = *reservation,
+  cache_.Load(id, [this, args = std::move(args), reservation,
                    done = std::move(done)](const MaybeSession& existing) mutable {
-    CreateUnlessExists(std::move(args), reservation, existing, std::move(done));
+    if (!existing.ok()) return done(existing.status());
+    if (*existing != nullptr) {
+      return RespondExisting(args.key, reservation, *existing, std::move(done));
+    }
+    CreateUnlessExists(std::move(args), reservation, std::move(done));
   });
 }
 
-void Registry::CreateUnlessExists(CreateArgs args, const Reservation& reservation,
-                                  const MaybeSession& existing, Created done) {
-  if (!existing.ok()) return done(existing.status());
-  const bool is_ours = *existing != nullptr && IsOf(**existing, args.key);
-  if (is_ours) return RespondExisting(*existing, std::move(done));
-  if (reservation.done) {
-    return done(session::ModelDeleted(absl::StrCat("models/", args.info.id)));
+// The id belongs to `session`. If the same request created it, `done` is called when the creation
+// is stored.
+void Registry::RespondExisting(const records::RequestKey& key, const Reservation& reservation,
+                               const SessionPtr& session, Created done) {
+  const bool is_own = !key.id.empty() && session->created_by().id == key.id;
+  if (!is_own) {
+    // Another request created the model again after the deletion of the first one.
+    return done(reservation.done ? session::ModelDeleted(session->name())
+                                 : AlreadyExists(session->info().id));
   }
-  if (*existing != nullptr) return done(AlreadyExists(args.info.id));
-  CreateNew(std::move(args), reservation, std::move(done));
+  session->WhenStored([session, done = std::move(done)](const absl::Status& status) mutable {
+    if (!status.ok()) return done(session::NotStored(session->name(), status));
+    done(session);
+  });
 }
 
 // Claims memory for a new model of `bytes` bytes. Until it is stored its values are in memory
@@ -115,16 +125,22 @@ absl::StatusOr<session::MemoryBudget::Claim> Registry::AskForMemory(int64_t byte
   return session::MemoryBudget::Claim();
 }
 
+// The id must be claimed. Ends the claim.
 void Registry::CreateNew(CreateArgs args, const Reservation& reservation, Created done) {
+  const std::string id = args.info.id;
   const int64_t value_count = ValueCount(*args.network);
   const absl::Status room = catalogue_.Reserve(value_count);
-  if (!room.ok()) return done(room);
+  if (!room.ok()) {
+    cache_.EndClaim(id);
+    return done(room);
+  }
   const auto fail = [&](const absl::Status& status) {
+    cache_.EndClaim(id);
     catalogue_.Release(value_count);
     done(status);
   };
   const int64_t bytes = value_count * engine::SizeOf(args.network->spec().data_type);
-  auto memory = AskForMemory(bytes, absl::StrCat("models/", args.info.id));
+  auto memory = AskForMemory(bytes, absl::StrCat("models/", id));
   if (!memory.ok()) return fail(memory.status());
   // After Reserve: a restore sets this, then looks for models.
   if (environment_->restoring) return fail(session::Restoring());
@@ -137,40 +153,42 @@ void Registry::CreateNew(CreateArgs args, const Reservation& reservation, Create
                                    args.info.feature_names);
   }
   store::WriteBatch record = CreationRecord(args, reservation);
-  const records::RequestKey key = args.key;
   const SessionPtr session = MakeSession(&args, *std::move(initial));
   // Called before other threads can find the session, so that changes of it are stored later.
   const auto store_it = [&] {
     if (!stores) return;
     session->StoreCreation(
         std::move(spec), std::move(record),
-        [this, session = SessionPtr(session), key, memory = *std::move(memory),
+        [this, session = SessionPtr(session), memory = *std::move(memory),
          done = std::exchange(done, nullptr)](const absl::Status& status) mutable {
           memory = {};
-          if (status.ok()) {
-            SettleCreation(key, session->info().id);
-            done(session);
-            // Stored models can be evicted; this one can after its caller was answered.
-            session = nullptr;
-            return cache_.EvictBeyondLimit();
-          }
-          if (cache_.Remove(session, SessionCache::Removal::kNeverStored)) {
-            catalogue_.Release(ValueCount(session->network()));
-          }
-          session->StopRun(records::StopReason::kModelDeleted,
-                           session::ModelDeleted(session->name()));
-          done(session::NotStored(session->name(), status));
+          EndCreation(std::move(session), status, std::move(done));
         });
   };
   const SessionPtr resident = cache_.Insert(session, store_it);
-  if (resident != session) {  // another caller created it first
-    if (!IsOf(*resident, key)) return fail(AlreadyExists(resident->info().id));
-    catalogue_.Release(value_count);
-    return RespondExisting(resident, std::move(done));
-  }
   if (stores) return;
-  SettleCreation(key, session->info().id);
+  if (resident != session) {  // another caller created it first
+    catalogue_.Release(value_count);
+    return RespondExisting(args.key, reservation, resident, std::move(done));
+  }
+  SettleCreation(args.key, id);
   done(session);
+}
+
+// Called when the store has stored or rejected a new model.
+void Registry::EndCreation(SessionPtr session, const absl::Status& status, Created done) {
+  if (status.ok()) {
+    SettleCreation(session->created_by(), session->info().id);
+    done(session);
+    // Stored models can be evicted; this one can after its caller was answered.
+    session = nullptr;
+    return cache_.EvictBeyondLimit();
+  }
+  if (cache_.Remove(session, SessionCache::Removal::kNeverStored)) {
+    catalogue_.Release(ValueCount(session->network()));
+  }
+  session->StopRun(records::StopReason::kModelDeleted, session::ModelDeleted(session->name()));
+  done(session::NotStored(session->name(), status));
 }
 
 SessionPtr Registry::MakeSession(CreateArgs* args, std::shared_ptr<engine::State> initial) {

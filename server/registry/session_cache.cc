@@ -42,11 +42,16 @@ void SessionCache::Load(absl::string_view id, Found found) {
     load->second.push_back(std::move(found));
     if (!is_new) return;
   }
-  loaders_.Post(exec::Priority::kInteractive, [this, id = std::string(id)] { RunLoad(id); });
+  PostLoad(std::string(id));
+}
+
+void SessionCache::PostLoad(const std::string& id) {
+  loaders_.Post(exec::Priority::kInteractive, [this, id] { RunLoad(id); });
 }
 
 // The resident session if it is usable, else the stored model.
 MaybeSession SessionCache::ReadFromStore(const std::string& id) {
+  if (environment_->restoring) return session::Restoring();
   Shard& shard = ShardOf(id);
   {
     const base::MutexLock lock(&shard.mu);
@@ -58,12 +63,7 @@ MaybeSession SessionCache::ReadFromStore(const std::string& id) {
     if (shard.deleting.find(id) != shard.deleting.end()) return nullptr;
   }
   MaybeSession loaded = session::LoadSession(environment_, id);
-  if (!loaded.ok()) return loaded;
-  if (*loaded == nullptr) {  // it may have been created meanwhile
-    const base::MutexLock lock(&shard.mu);
-    const auto it = shard.sessions.find(id);
-    return it == shard.sessions.end() ? nullptr : it->second;
-  }
+  if (!loaded.ok() || *loaded == nullptr) return loaded;
   {
     const base::MutexLock lock(&shard.mu);
     shard.sessions.insert_or_assign(id, *loaded);
@@ -75,24 +75,19 @@ MaybeSession SessionCache::ReadFromStore(const std::string& id) {
   return loaded;
 }
 
-// Calls the waiting callers until there are none. One that comes later finds the session resident.
+// Answers the callers that wait when the reading begins. Those who come later are answered by the
+// next load: the model may be deleted between this reading and their calls.
 void SessionCache::RunLoad(const std::string& id) {
+  std::vector<Found> waiting;
+  {
+    Shard& shard = ShardOf(id);
+    const base::MutexLock lock(&shard.mu);
+    waiting.swap(shard.loading.find(id)->second);
+  }
   const MaybeSession loaded = ReadFromStore(id);
   EvictBeyondLimit();
-  Shard& shard = ShardOf(id);
-  for (;;) {
-    std::vector<Found> waiting;
-    {
-      const base::MutexLock lock(&shard.mu);
-      const auto load = shard.loading.find(id);
-      waiting.swap(load->second);
-      if (waiting.empty()) {
-        shard.loading.erase(load);
-        break;
-      }
-    }
-    for (Found& found : waiting) found(loaded);
-  }
+  EndClaim(id);
+  for (Found& found : waiting) found(loaded);
 }
 
 MaybeSession SessionCache::FindOrLoad(absl::string_view id) {
@@ -110,15 +105,46 @@ MaybeSession SessionCache::FindOrLoad(absl::string_view id) {
   return *std::move(result);
 }
 
-SessionPtr SessionCache::Insert(const SessionPtr& session, absl::FunctionRef<void()> inserted) {
-  Shard& shard = ShardOf(session->info().id);
+bool SessionCache::TryClaim(const std::string& id) {
+  if (environment_->store == nullptr) return true;
+  Shard& shard = ShardOf(id);
   const base::MutexLock lock(&shard.mu);
-  const auto [it, is_new] = shard.sessions.try_emplace(session->info().id, session);
-  if (is_new) {
-    TrackExpiry(&shard, session);
-    inserted();
+  if (shard.sessions.find(id) != shard.sessions.end()) return false;
+  return shard.loading.try_emplace(id).second;
+}
+
+// Ends a claim or a load. Those who wait find out what the store has.
+void SessionCache::EndClaim(const std::string& id) {
+  if (environment_->store == nullptr) return;
+  Shard& shard = ShardOf(id);
+  const base::MutexLock lock(&shard.mu);
+  const auto claim = shard.loading.find(id);
+  if (claim->second.empty()) {
+    shard.loading.erase(claim);
+  } else {
+    PostLoad(id);
   }
-  return it->second;
+}
+
+SessionPtr SessionCache::Insert(const SessionPtr& session, absl::FunctionRef<void()> inserted) {
+  SessionPtr resident;
+  std::vector<Found> waiting;
+  {
+    Shard& shard = ShardOf(session->info().id);
+    const base::MutexLock lock(&shard.mu);
+    const auto [it, is_new] = shard.sessions.try_emplace(session->info().id, session);
+    if (is_new) {
+      TrackExpiry(&shard, session);
+      inserted();
+    }
+    resident = it->second;
+    if (const auto claim = shard.loading.find(session->info().id); claim != shard.loading.end()) {
+      waiting.swap(claim->second);
+      shard.loading.erase(claim);
+    }
+  }
+  for (Found& found : waiting) found(resident);
+  return resident;
 }
 
 bool SessionCache::Remove(const SessionPtr& session, Removal removal) {
@@ -136,12 +162,6 @@ void SessionCache::EndDeletion(const std::string& id) {
   const base::MutexLock lock(&shard.mu);
   const auto it = shard.deleting.find(id);
   if (--it->second == 0) shard.deleting.erase(it);
-}
-
-bool SessionCache::Holds(absl::string_view id) {
-  Shard& shard = ShardOf(id);
-  const base::MutexLock lock(&shard.mu);
-  return shard.sessions.find(id) != shard.sessions.end();
 }
 
 bool SessionCache::IsDeleting(absl::string_view id) {

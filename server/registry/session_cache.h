@@ -45,20 +45,29 @@ class SessionCache {
   // `environment` must outlive the cache. The destructor waits for loads.
   explicit SessionCache(session::Environment* environment) : environment_(environment) {}
 
-  // Returns the session if it is resident, null if no model can have the id, or nothing if the
-  // model has to be loaded first. Does not block.
+  // Returns the session if it is resident and usable. Otherwise null without a store, where no
+  // other model has the id, and nothing with one: the model may have to be loaded. Does not block.
   std::optional<SessionPtr> FindResident(absl::string_view id);
 
   // Loads a session, or finds it if it is resident meanwhile. If the store rejected a change of the
-  // resident session, replaces that one by the stored model. `found` is called once: by a thread of
-  // the cache, or before Load returns. Requires a store.
+  // resident session, replaces that one by the stored model. If the id is claimed, waits for the
+  // creation. `found` is called once, by another thread. Requires a store.
   void Load(absl::string_view id, Found found);
 
   // The same for callers that may block. Must not be called by a `found`.
   MaybeSession FindOrLoad(absl::string_view id);
 
-  // Adds a session unless there is one with its id. Returns the one that is resident then.
-  // `inserted` is called with a new one under the lock, before other threads can find it.
+  // A creation: TryClaim, then Insert or EndClaim. Claims and loads of one id exclude each other.
+  // Otherwise a load that began before a creation could read its records, and replace the session
+  // that was created by a second one of the same model.
+  //
+  // Claims an id. Returns false if a session with the id is resident, usable or not, or if a load
+  // or another claim is under way. Without a store there are no loads, and it returns true.
+  bool TryClaim(const std::string& id);
+  void EndClaim(const std::string& id);
+  // Ends the claim. Adds a session unless there is one with its id, which can be without a store
+  // only. Returns the one that is resident then. `inserted` is called with a new one under the
+  // lock, before other threads can find it.
   SessionPtr Insert(const SessionPtr& session, absl::FunctionRef<void()> inserted);
 
   // Removes a session, and returns whether it was resident. kUntilDeleted: the model is not loaded
@@ -66,8 +75,6 @@ class SessionCache {
   enum class Removal { kNeverStored, kUntilDeleted };
   bool Remove(const SessionPtr& session, Removal removal);
   void EndDeletion(const std::string& id);
-  // Whether a session with the id is resident, usable or not.
-  bool Holds(absl::string_view id);
   // Whether the deletion of a model has begun and not ended.
   bool IsDeleting(absl::string_view id);
 
@@ -92,7 +99,8 @@ class SessionCache {
   struct Shard {
     base::Mutex mu;
     std::map<std::string, SessionPtr, std::less<>> sessions ABSL_GUARDED_BY(mu);
-    // Loads under way, and the callers that wait for them.
+    // Loads and claims under way, and the callers that wait for their end. No usable session with
+    // such an id is resident.
     std::map<std::string, std::vector<Found>, std::less<>> loading ABSL_GUARDED_BY(mu);
     // Models being deleted, whose records the store may still have; with the number of deletions.
     std::map<std::string, int, std::less<>> deleting ABSL_GUARDED_BY(mu);
@@ -108,6 +116,7 @@ class SessionCache {
   Shard& ShardOf(absl::string_view id);
   bool Usable(const session::Session& session) const;
   MaybeSession ReadFromStore(const std::string& id);
+  void PostLoad(const std::string& id);
   void RunLoad(const std::string& id);
   void TrackExpiry(Shard* shard, const SessionPtr& session)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(shard->mu);

@@ -117,14 +117,20 @@ void FindModel(Context* context, absl::string_view field, absl::string_view name
   FindModelById(context, *id, std::move(then));
 }
 // The same for a request that may be freed when this returns: `then` is called with the session and
-// with the request or a copy of it.
+// with the request or a copy of it. RESOURCE_EXHAUSTED if there is no memory for a copy.
 template <class Request, class Then>
 void FindModelOf(Context* context, const Request& request, Then then) {
   const auto id = codec::ParseModelName("model", request.model());
   if (!id.ok()) return then(registry::MaybeSession(id.status()), request);
   if (auto resident = context->registry->FindResident(*id)) return then(*resident, request);
-  context->registry->Find(*id, [then = std::move(then), copy = std::make_shared<Request>(request)](
-                                   const registry::MaybeSession& model) { then(model, *copy); });
+  auto memory = context->MemoryOfRequest(static_cast<int64_t>(request.ByteSizeLong()));
+  if (!memory.ok()) return then(registry::MaybeSession(memory.status()), request);
+  context->registry->Find(
+      *id, [then = std::move(then), copy = std::make_shared<Request>(request),
+            memory = *std::move(memory)](const registry::MaybeSession& model) mutable {
+        memory = {};  // the handler counts the request itself
+        then(model, *copy);
+      });
 }
 
 // The request id with a hash of the method and the content; empty without a request id.

@@ -1,11 +1,14 @@
 // Models that have to be loaded from the store.
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <memory>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "server/records/keys.h"
+#include "server/records/tables.h"
 #include "server/registry/registry.h"
 #include "tests/session/durable_fixture.h"
 
@@ -18,7 +21,7 @@ class LoadingTest : public DurableFixture {
   void RestartAndHold(const std::string& id) {
     const std::string key = records::UidKey((*Find(id))->uid());
     Restart();
-    held.HoldReads(key);
+    held.HoldNextRead(records::kStates, key);
   }
   ~LoadingTest() override { held.ReleaseReads(); }
 };
@@ -56,6 +59,53 @@ TEST_F(LoadingTest, CallersOfTheSameModelShareOneLoad) {
   EXPECT_EQ(*Find("m"), first) << "it is resident";
 }
 
+// The load begins before the creation and reads afterwards. Without the exclusion of claims and
+// loads it would find the new records and replace the session by a second one of the same model.
+TEST_F(LoadingTest, ACreationAndALoadOfTheSameIdExcludeEachOther) {
+  held.HoldNextRead(records::kModels, "m");
+  Waiter<registry::SessionPtr> found;
+  server->registry.Find("m", found.callback());
+  while (!held.reading()) std::this_thread::yield();
+  Registry::CreateArgs args;
+  args.info.id = "m";
+  args.network = std::make_shared<engine::Network>(Spec("m"));
+  args.initial = [network = args.network] { return engine::InitialState(*network); };
+  Waiter<registry::SessionPtr> created;
+  server->registry.Create(std::move(args), created.callback());
+  std::this_thread::sleep_for(std::chrono::milliseconds(50));  // enough to create and to store it
+  held.ReleaseReads();
+  ASSERT_TRUE(created.Wait().ok()) << created.Wait().status();
+  EXPECT_EQ(found.Wait().status().code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(*Find("m"), *created.Wait());
+  EXPECT_EQ(Step(created.Wait()->get())->step, 1);
+  EXPECT_EQ((*Find("m"))->activity().step, 1);
+}
+
+// Others wait for a creation that fails, and then find no model, or create it.
+TEST_F(LoadingTest, AClaimThatEndsWithoutAModelFreesTheId) {
+  Registry::CreateArgs args;
+  args.info.id = "m";
+  args.network = std::make_shared<engine::Network>(Spec("m"));
+  Waiter<registry::SessionPtr> found;
+  Waiter<registry::SessionPtr> second;
+  args.initial = [&]() -> absl::StatusOr<std::shared_ptr<engine::State>> {
+    server->registry.Find("m", found.callback());
+    Registry::CreateArgs again;
+    again.info.id = "m";
+    again.network = std::make_shared<engine::Network>(Spec("m"));
+    again.initial = [network = again.network] { return engine::InitialState(*network); };
+    server->registry.Create(std::move(again), second.callback());
+    return absl::InvalidArgumentError("no state");
+  };
+  Waiter<registry::SessionPtr> first;
+  server->registry.Create(std::move(args), first.callback());
+  EXPECT_EQ(first.Wait().status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(found.Wait().status().code(), absl::StatusCode::kNotFound);
+  ASSERT_TRUE(second.Wait().ok()) << second.Wait().status();
+  EXPECT_EQ(*Find("m"), *second.Wait());
+  EXPECT_EQ(server->registry.size(), 1);
+}
+
 TEST_F(LoadingTest, AModelThatIsNotResidentHasToBeLoaded) {
   const auto made = *Make("m");
   ASSERT_TRUE(server->registry.FindResident("m").has_value());
@@ -82,6 +132,25 @@ TEST_F(LoadingTest, CreationAndDeletionOfAStoredModelWaitForItsLoad) {
   EXPECT_EQ(Find("m").status().code(), absl::StatusCode::kNotFound);
   EXPECT_TRUE(absl::IsNotFound(Make("m", {"first", 1}).status())) << "the retry of a deleted one";
   EXPECT_TRUE(Find("n").ok());
+}
+
+// Asks for the model within the answer to its deletion, which a loading thread gives: that load
+// must not answer callers who came after it had read.
+TEST_F(LoadingTest, ALoadDoesNotAnswerThoseWhoComeAfterIt) {
+  const records::Uid uid = (*Make("damaged"))->uid();
+  ASSERT_TRUE(Make("m").ok());
+  store::WriteBatch damage;
+  damage.Put(records::kStates, records::UidKey(uid), "damaged");
+  store.Commit(std::move(damage), store::Durability::kSync, nullptr, [](const auto&) {});
+  for (const char* id : {"m", "damaged"}) {
+    Restart();
+    Waiter<registry::SessionPtr> found;
+    server->registry.Delete(id, {}, [&](const absl::Status& status) {
+      EXPECT_TRUE(status.ok()) << status;
+      server->registry.Find(id, found.callback());
+    });
+    EXPECT_EQ(found.Wait().status().code(), absl::StatusCode::kNotFound) << id;
+  }
 }
 
 TEST_F(LoadingTest, AListingDescribesModelsAndLoadsNone) {

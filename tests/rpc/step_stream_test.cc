@@ -9,6 +9,7 @@
 #include "server/base/limits.h"
 #include "server/exec/compute_pool.h"
 #include "server/records/keys.h"
+#include "server/records/tables.h"
 #include "server/store/memory_store.h"
 #include "tests/notification.h"
 #include "tests/rpc/test_server.h"
@@ -208,7 +209,7 @@ TEST_F(StepStreamTest, StepsForAModelThatIsLoadedKeepTheirOrder) {
   restart();
   v1::StepResponse other;
   ASSERT_TRUE(Call(&Stub::Step, StepOn("resident"), &other).ok());
-  store.HoldReads(key);
+  store.HoldNextRead(records::kStates, key);
   constexpr int kSteps = 20;
   const auto opened = Open();
   for (int i = 0; i < kSteps; ++i) {

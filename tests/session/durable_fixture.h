@@ -85,15 +85,22 @@ class HeldStore final : public store::Store {
     }
     kept_->Commit(std::move(batch), durability, std::move(chain), std::move(done));
   }
-  // From now on reads of one state wait.
-  void HoldReads(std::string uid_key) {
+  // The next read of the record waits for ReleaseReads.
+  void HoldNextRead(const store::Table& table, std::string key) {
     const base::MutexLock lock(&mu_);
-    held_state_ = std::move(uid_key);
+    held_table_ = table.number;
+    held_key_ = std::move(key);
   }
   void ReleaseReads() {
     const base::MutexLock lock(&mu_);
-    held_state_.clear();
+    held_table_ = 0;
+    reading_ = false;
     released_.NotifyAll();
+  }
+  // Whether a read waits.
+  bool reading() const {
+    const base::MutexLock lock(&mu_);
+    return reading_;
   }
   int64_t states_read() const {
     const base::MutexLock lock(&mu_);
@@ -101,10 +108,14 @@ class HeldStore final : public store::Store {
   }
   absl::StatusOr<std::optional<std::string>> Get(const store::Table& table,
                                                  absl::string_view key) override {
-    if (table.number == records::kStates.number) {
+    {
       const base::MutexLock lock(&mu_);
-      ++states_read_;
-      released_.Wait(&mu_, [&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) { return key != held_state_; });
+      if (table.number == records::kStates.number) ++states_read_;
+      if (table.number == held_table_ && key == held_key_) {
+        held_table_ = 0;
+        reading_ = true;
+        released_.Wait(&mu_, [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) { return !reading_; });
+      }
     }
     return kept_->Get(table, key);
   }
@@ -128,7 +139,9 @@ class HeldStore final : public store::Store {
   mutable base::Mutex mu_;
   bool held_ ABSL_GUARDED_BY(mu_) = false;
   base::CondVar released_;
-  std::string held_state_ ABSL_GUARDED_BY(mu_);
+  uint32_t held_table_ ABSL_GUARDED_BY(mu_) = 0;  // 0: none
+  std::string held_key_ ABSL_GUARDED_BY(mu_);
+  bool reading_ ABSL_GUARDED_BY(mu_) = false;
   int64_t states_read_ ABSL_GUARDED_BY(mu_) = 0;
   std::vector<Commission> commits_ ABSL_GUARDED_BY(mu_);
 };
