@@ -97,6 +97,11 @@ struct State {
   explicit State(Buffer numbers) : values(std::move(numbers)) {}
 };
 
+// Size of the values of one state in bytes.
+inline int64_t StateBytes(const Network& network) {
+  return network.parameter_count() * (1 + network.slot_count()) * SizeOf(network.spec().data_type);
+}
+
 // Whether the standardisation still has to be fitted by a run. Until then the model cannot compute.
 inline bool AwaitsFit(const Network& network, const State& state) {
   return network.spec().standardize != Standardize::kNo && state.standardization == nullptr;

@@ -9,7 +9,6 @@
 #include "server/records/run_events.h"
 #include "server/session/datasets.h"
 #include "server/session/errors.h"
-#include "server/session/journal.h"
 
 namespace backprop::registry {
 namespace {
@@ -19,7 +18,7 @@ Description DescribeSession(const SessionPtr& session) {
   description.info = session->info();
   description.network = {session, &session->network()};
   description.create_time = session->create_time();
-  if (session->journal() != nullptr) description.durability = session->journal()->durability();
+  description.durability = session->durability();
   description.expire_time = session->ExpireTime();
   session::Session::Activity activity = session->activity();
   description.step = activity.step;

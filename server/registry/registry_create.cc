@@ -14,7 +14,7 @@
 #include "server/records/tables.h"
 #include "server/registry/registry.h"
 #include "server/session/errors.h"
-#include "server/session/journal.h"
+#include "server/session/stored_model_log.h"
 #include "server/store/store.h"
 
 namespace backprop::registry {
@@ -201,7 +201,8 @@ SessionPtr Registry::MakeSession(CreateArgs* args, std::shared_ptr<engine::State
   start.created_by = args->key;
   start.uid = records::DrawUid();
   if (environment_->store != nullptr) {
-    start.journal.emplace(environment_->store, start.uid, args->durability);
+    start.log =
+        std::make_unique<session::StoredModelLog>(environment_->store, start.uid, args->durability);
   }
   return std::make_shared<session::Session>(environment_, std::move(start));
 }

@@ -9,7 +9,6 @@
 #include "server/records/tables.h"
 #include "server/registry/registry.h"
 #include "server/session/errors.h"
-#include "server/session/journal.h"
 #include "server/store/store.h"
 
 namespace backprop::registry {
@@ -49,7 +48,7 @@ void Registry::DeleteFound(const std::string& id, const records::RequestKey& key
 
 void Registry::RemoveStored(const SessionPtr& session, store::WriteBatch registry_part,
                             store::Store::Done done) {
-  const bool stored = session->journal() != nullptr;
+  const bool stored = session->stored();
   if (!cache_.Remove(session, stored ? SessionCache::Removal::kUntilDeleted
                                      : SessionCache::Removal::kNeverStored)) {
     return done(session::ModelNotFound(session->name()));

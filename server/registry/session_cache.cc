@@ -18,7 +18,7 @@ SessionCache::Shard& SessionCache::ShardOf(absl::string_view id) {
 // While the store does not work, it is unknown which of the rejected changes it holds. A session in
 // memory can still be read then.
 bool SessionCache::Usable(const session::Session& session) const {
-  return !session.broken() || !environment_->store->health().ok();
+  return session.phase() != session::Session::Phase::kBroken || !environment_->store->health().ok();
 }
 
 std::optional<SessionPtr> SessionCache::FindResident(absl::string_view id) {
@@ -75,8 +75,8 @@ MaybeSession SessionCache::ReadFromStore(const std::string& id) {
   return loaded;
 }
 
-// Answers the callers that wait when the reading begins. Those who come later are answered by the
-// next load: the model may be deleted between this reading and their calls.
+// Answers the callers that wait when the reading begins. Later ones are answered by the next load:
+// the model may be deleted between this reading and their calls.
 void SessionCache::RunLoad(const std::string& id) {
   std::vector<Found> waiting;
   {
@@ -113,7 +113,7 @@ bool SessionCache::TryClaim(const std::string& id) {
   return shard.loading.try_emplace(id).second;
 }
 
-// Ends a claim or a load. Those who wait find out what the store has.
+// Ends a claim or a load. The callers that wait find out what the store has.
 void SessionCache::EndClaim(const std::string& id) {
   if (environment_->store == nullptr) return;
   Shard& shard = ShardOf(id);

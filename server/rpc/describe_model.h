@@ -6,7 +6,6 @@
 #include "server/codec/model_codec.h"
 #include "server/records/model_info.h"
 #include "server/registry/catalogue.h"
-#include "server/session/journal.h"
 #include "server/session/session.h"
 
 namespace backprop::rpc {
@@ -15,8 +14,7 @@ namespace backprop::rpc {
 inline void DescribeModel(const session::Session& session,
                           const session::Session::Activity& activity, v1::Model* model) {
   codec::EncodeModel(
-      {session.info(), session.network(), session.create_time(),
-       session.journal() == nullptr ? records::Durability::kNone : session.journal()->durability(),
+      {session.info(), session.network(), session.create_time(), session.durability(),
        session.ExpireTime(), activity.step, activity.active_run},
       model);
 }

@@ -8,21 +8,16 @@
 
 #include "absl/strings/str_cat.h"
 #include "server/codec/spec_codec.h"
-#include "server/engine/buffer.h"
-#include "server/engine/data.h"
 #include "server/engine/network.h"
 #include "server/engine/step.h"
-#include "server/engine/workspace.h"
 #include "server/records/checkpoint.h"
 #include "server/records/frame.h"
-#include "server/records/keys.h"
 #include "server/records/model_records.h"
 #include "server/records/request_key.h"
 #include "server/records/response_records.h"
-#include "server/records/row_records.h"
-#include "server/records/run_events.h"
 #include "server/records/run_records.h"
 #include "server/records/tables.h"
+#include "server/session/stored_model_log.h"
 #include "server/store/store.h"
 
 namespace backprop::session {
@@ -42,11 +37,13 @@ class Loader {
     if (!model.ok()) return model.status();
     uid_ = model->uid;
     start_.uid = uid_;
-    start_.journal.emplace(store(), uid_, model->durability);
+    auto log = std::make_unique<StoredModelLog>(store(), uid_, model->durability);
+    log_ = log.get();
+    start_.log = std::move(log);
     using Part = absl::Status (Loader::*)();
     absl::Status read = ReadModel(*model);
-    for (const Part part : {&Loader::ReadState, &Loader::ReplayLog, &Loader::ReadFinishedRun,
-                            &Loader::ReadRun, &Loader::ReadResponses, &Loader::ReadCheckpoints}) {
+    for (const Part part : {&Loader::ReadState, &Loader::ReadFinishedRun, &Loader::ReadActiveRun,
+                            &Loader::ReadResponses, &Loader::ReadCheckpoints}) {
       if (read.ok()) read = (this->*part)();
     }
     if (!read.ok()) return read;
@@ -78,157 +75,58 @@ class Loader {
   }
 
   absl::Status ReadState() {
-    const auto value = store()->Get(records::kStates, records::UidKey(uid_));
-    if (!value.ok()) return value.status();
-    if (!value->has_value()) return records::Damaged(name_, "its state is missing");
-    auto state = records::DecodeState(**value, network(), name_);
+    std::string made_by;
+    auto state = log_->ReadState(network(), name_, &made_by);
     if (!state.ok()) return state.status();
-    state_ = *std::move(state);
-    return absl::OkStatus();
-  }
-
-  // Repeats the steps logged after that state, exactly as they were made the first time.
-  absl::Status ReplayLog() {
-    absl::Status status;
-    int64_t steps = 0, bytes = 0;
-    engine::Workspace workspace;
-    auto next = std::make_shared<engine::State>(network());
-    absl::Status scanned = store()->Scan(
-        records::kLog, records::LoggedStepKey(uid_, state_->step + 1),
-        store::EndOfPrefix(records::UidKey(uid_)),
-        [&](absl::string_view key, absl::string_view value) {
-          const int64_t step = state_->step + 1;
-          if (key != records::LoggedStepKey(uid_, step)) {
-            status = records::Damaged(name_, absl::StrCat("logged step ", step, " is missing"));
-            return false;
-          }
-          const auto logged = records::DecodeLoggedStep(value, network(), name_);
-          if (!logged.ok()) {
-            status = logged.status();
-            return false;
-          }
-          if (logged->instruction_set != engine::InstructionSet()) {
-            made_by_ = logged->instruction_set;
-          }
-          if (const auto* batch = std::get_if<engine::Dataset>(&logged->work)) {
-            engine::TrainStep(network(), *state_, batch->All(), &workspace, next.get());
-          } else {
-            engine::ApplyStep(network(), *state_, std::get<engine::Buffer>(logged->work),
-                              &workspace, next.get());
-          }
-          std::swap(state_, next);
-          ++steps;
-          bytes += records::BytesOf(logged->work);
-          return true;
-        });
-    if (!scanned.ok()) return scanned;
-    if (!status.ok()) return status;
-    if (!made_by_.empty() && environment_->on_warning) {
+    if (!made_by.empty() && environment_->on_warning) {
       environment_->on_warning(absl::StrCat(
-          name_, ": logged steps of the engine for ", made_by_, " are replayed by the engine for ",
+          name_, ": logged steps of the engine for ", made_by, " are replayed by the engine for ",
           engine::InstructionSet(), "; the parameters may differ in their last bits"));
     }
-    start_.journal->Restore(steps, bytes, state_->step);
-    start_.state = state_;
+    start_.state = *std::move(state);
     return absl::OkStatus();
   }
 
   absl::Status ReadFinishedRun() {
-    const auto value =
-        store()->Get(records::kRuns, records::RunKey(uid_, records::RunPart::kFinished));
-    if (!value.ok()) return value.status();
-    if (!value->has_value()) return absl::OkStatus();
-    auto finished = records::DecodeFinishedRun(**value, name_);
+    auto finished = log_->ReadFinishedRun(name_);
     if (!finished.ok()) return finished.status();
-    start_.run_count = finished->number;
-    start_.latest_run = std::make_shared<Run>(
-        absl::StrCat(name_, "/runs/", finished->number), finished->number, finished->config,
-        records::RequestKey(), false, std::move(finished->log));
-    start_.latest_run->Finish(finished->summary);
-    start_.unfinished = std::move(finished->unfinished);
+    if (!finished->has_value()) return absl::OkStatus();
+    records::FinishedRun& run = **finished;
+    start_.run_count = run.number;
+    start_.latest_run =
+        std::make_shared<Run>(absl::StrCat(name_, "/runs/", run.number), run.number, run.config,
+                              records::RequestKey(), false, std::move(run.log));
+    start_.latest_run->Finish(run.summary);
+    start_.unfinished = std::move(run.unfinished);
     return absl::OkStatus();
   }
 
-  absl::StatusOr<std::shared_ptr<const engine::Dataset>> ReadRows(int64_t run,
-                                                                  records::RowsOf which,
-                                                                  uint32_t pieces) {
-    if (pieces == 0) return nullptr;
-    std::vector<std::string> values;
-    for (uint32_t piece = 0; piece < pieces; ++piece) {
-      auto value = store()->Get(records::kChunks, records::ChunkKey(uid_, run, which, piece));
-      if (!value.ok()) return value.status();
-      if (!value->has_value()) return records::Damaged(name_, "the rows of its run are missing");
-      values.push_back(**std::move(value));
-    }
-    auto rows = records::DecodeRows(values, network(), name_);
-    if (!rows.ok()) return rows.status();
-    return std::make_shared<const engine::Dataset>(*std::move(rows));
-  }
-
-  absl::Status ReadRun() {
-    const auto value = store()->Get(records::kRuns, records::RunKey(uid_, records::RunPart::kRun));
-    if (!value.ok()) return value.status();
-    if (!value->has_value()) return absl::OkStatus();
-    const auto run = records::DecodeRun(**value, name_);
-    if (!run.ok()) return run.status();
-    start_.run_count = run->number;
-    start_.unfinished = nullptr;                 // this run has made later steps
-    if (!run->resumes) return absl::OkStatus();  // it ended with the server; its state is kept
-    auto training = ReadRows(run->number, records::RowsOf::kTraining, run->training_chunks);
-    if (!training.ok()) return training.status();
-    auto validation = ReadRows(run->number, records::RowsOf::kValidation, run->validation_chunks);
-    if (!validation.ok()) return validation.status();
-    records::RunLogImage log;
-    Session::ResumeArgs resume;
-    resume.data = {*std::move(training), *std::move(validation)};
-    resume.start_step = run->start_step;
-    resume.training_dataset = run->training_dataset;
-    resume.validation_dataset = run->validation_dataset;
-    absl::Status marked = ReadMark(&resume, &log);
-    if (!marked.ok()) return marked;
-    resume.run = std::make_shared<Run>(absl::StrCat(name_, "/runs/", run->number), run->number,
-                                       run->config, run->key, true, std::move(log));
+  absl::Status ReadActiveRun() {
+    auto read = log_->ReadActiveRun(network(), name_);
+    if (!read.ok()) return read.status();
+    if (!read->has_value()) return absl::OkStatus();
+    StoredModelLog::ActiveRun& active = **read;
+    start_.run_count = active.run.number;
+    start_.unfinished = nullptr;  // this run has made later steps
+    if (!active.run.resumes)
+      return absl::OkStatus();  // it ended with the server; its state is kept
+    ResumeArgs resume;
+    resume.data = std::move(active.rows);
+    resume.start_step = active.run.start_step;
+    resume.mark = std::move(active.mark);
+    resume.training_dataset = active.run.training_dataset;
+    resume.validation_dataset = active.run.validation_dataset;
+    resume.run =
+        std::make_shared<Run>(absl::StrCat(name_, "/runs/", active.run.number), active.run.number,
+                              active.run.config, active.run.key, true, std::move(active.log));
     resume_ = std::move(resume);
     return absl::OkStatus();
   }
 
-  absl::Status ReadMark(Session::ResumeArgs* resume, records::RunLogImage* log) {
-    const auto value = store()->Get(records::kRuns, records::RunKey(uid_, records::RunPart::kMark));
-    if (!value.ok()) return value.status();
-    if (!value->has_value()) return absl::OkStatus();
-    auto mark = records::DecodeMark(**value, name_);
-    if (!mark.ok()) return mark.status();
-    const auto best = store()->Get(records::kRuns, records::RunKey(uid_, records::RunPart::kBest));
-    if (!best.ok()) return best.status();
-    if (best->has_value()) {
-      auto state = records::DecodeState(**best, network(), name_);
-      if (!state.ok()) return state.status();
-      mark->mark.best_state = *std::move(state);
-    }
-    resume->mark = std::move(mark->mark);
-    *log = std::move(mark->log);
-    return absl::OkStatus();
-  }
-
   absl::Status ReadResponses() {
-    std::vector<records::StoredResponse> responses;
-    absl::Status status;
-    const std::string prefix = records::UidKey(uid_);
-    absl::Status scanned = store()->Scan(records::kRequests, prefix, store::EndOfPrefix(prefix),
-                                         [&](absl::string_view, absl::string_view value) {
-                                           auto response = records::DecodeResponse(value, name_);
-                                           if (!response.ok()) {
-                                             status = response.status();
-                                             return false;
-                                           }
-                                           responses.push_back(*std::move(response));
-                                           return true;
-                                         });
-    if (!scanned.ok()) return scanned;
-    if (!status.ok()) return status;
-    std::sort(responses.begin(), responses.end(),
-              [](const auto& a, const auto& b) { return a.sequence < b.sequence; });
-    for (const records::StoredResponse& stored : responses) {
+    const auto responses = log_->ReadResponses(name_);
+    if (!responses.ok()) return responses.status();
+    for (const records::StoredResponse& stored : *responses) {
       start_.responses.push_back({stored.key, stored.time, ResponseOf(stored), stored.sequence});
     }
     return absl::OkStatus();
@@ -259,9 +157,8 @@ class Loader {
   const std::string name_;
   records::Uid uid_ = 0;
   SessionStart start_;
-  std::shared_ptr<engine::State> state_;
-  std::string made_by_;  // instruction set of logged steps if it is not this machine's
-  std::optional<Session::ResumeArgs> resume_;
+  StoredModelLog* log_ = nullptr;  // of start_
+  std::optional<ResumeArgs> resume_;
 };
 
 }  // namespace

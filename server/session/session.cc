@@ -9,6 +9,7 @@
 #include "server/records/model_records.h"
 #include "server/records/tables.h"
 #include "server/session/errors.h"
+#include "server/session/memory_model_log.h"
 #include "server/session/session_impl.h"
 #include "server/store/store.h"
 
@@ -51,13 +52,13 @@ Session::Session(Environment* environment, SessionStart start)
       last_used_unix_nanos_(absl::ToUnixNanos(environment->clock->Now())),
       lent_threads_(environment->pool),
       strand_(environment->pool),
-      journal_(std::move(start.journal)),
+      log_(start.log != nullptr ? std::move(start.log)
+                                : std::make_unique<MemoryModelLog>(environment->archive, uid_)),
       state_(std::move(start.state)),
       step_(state_->step),
-      run_count_(start.run_count),
-      latest_run_(std::move(start.latest_run)),
-      unfinished_(std::move(start.unfinished)),
       checkpoints_(std::move(start.checkpoints)),
+      runs_(environment, {info_, uid_, network_, *log_, checkpoints_, lent_threads_},
+            std::move(start.latest_run), std::move(start.unfinished), start.run_count),
       memory_(environment->memory.CountModel(MemoryBytes())) {
   for (RecordedResponse& recorded : start.responses) {
     const int64_t bytes = ReferencedBytes(recorded.response);
@@ -86,7 +87,7 @@ int64_t Session::FixedBytes() const {
 void Session::CountMemory() {
   int64_t bytes = MemoryBytes() + checkpoints_.MemoryBytes();
   if (ledger_ != nullptr) bytes += ledger_->MemoryBytes();
-  if (latest_run_ != nullptr) bytes += latest_run_->MemoryBytes();
+  if (runs_.latest() != nullptr) bytes += runs_.latest()->MemoryBytes();
   memory_.Resize(bytes);
 }
 
@@ -98,20 +99,20 @@ void Session::Touch() {
 
 bool Session::Evictable() const {
   const base::MutexLock lock(&mu_);
-  return journal_.has_value() && !journal_->broken() && run_ == nullptr && waiting_.empty() &&
+  return log_->stored() && !log_->broken() && runs_.idle() && !runs_.has_waiting() &&
          excluded_.empty();
 }
 
 std::optional<absl::Time> Session::ExpireTime() const {
   if (!info_.ttl.has_value()) return std::nullopt;
   const base::MutexLock lock(&mu_);
-  if (run_ != nullptr) return std::nullopt;
+  if (!runs_.idle()) return std::nullopt;
   return absl::FromUnixNanos(last_used_unix_nanos_.load(std::memory_order_relaxed)) + *info_.ttl;
 }
 
 Session::Activity Session::activity() const {
   const base::MutexLock lock(&mu_);
-  return {step_, run_ == nullptr ? "" : run_->name()};
+  return {step_, runs_.idle() ? "" : runs_.active()->name()};
 }
 
 ModelLedger& Session::Ledger() {
@@ -127,10 +128,25 @@ RecordedResponse Session::Remember(RecordedResponse recorded) {
   return recorded;
 }
 
+Session::Phase Session::CurrentPhase() const {
+  return phase_ == Phase::kOpen && log_->broken() ? Phase::kBroken : phase_;
+}
+
+Session::Phase Session::phase() const {
+  const base::MutexLock lock(&mu_);
+  return CurrentPhase();
+}
+
 absl::Status Session::CheckOpen(const IsCancelled& cancelled) const {
   if (cancelled()) return base::CallerGone();
-  if (closed_) return ModelDeleted(name());
-  if (journal_.has_value() && journal_->broken()) return NotStored(name(), absl::OkStatus());
+  switch (CurrentPhase()) {
+    case Phase::kOpen:
+      return absl::OkStatus();
+    case Phase::kBroken:
+      return NotStored(name(), absl::OkStatus());
+    case Phase::kDeleted:
+      return ModelDeleted(name());
+  }
   return absl::OkStatus();
 }
 
@@ -138,7 +154,7 @@ absl::Status Session::CheckMutable(const IsCancelled& cancelled,
                                    const std::optional<int64_t>& expected_step) const {
   absl::Status open = CheckOpen(cancelled);
   if (!open.ok()) return open;
-  if (run_ != nullptr) return RunUnderWay(run_->name());
+  if (!runs_.idle()) return RunUnderWay(runs_.active()->name());
   if (expected_step.has_value() && *expected_step != state_->step) {
     return StepMismatch(*expected_step, state_->step);
   }
@@ -148,32 +164,27 @@ absl::Status Session::CheckMutable(const IsCancelled& cancelled,
 void Session::WhenStored(store::Store::Done done) {
   {
     const base::MutexLock lock(&mu_);
-    if (journal_.has_value()) return journal_->Response({}, std::move(done));
+    done = log_->Response({}, std::move(done));
   }
-  done(absl::OkStatus());
+  if (done) done(absl::OkStatus());
 }
 
 void Session::StoreCreation(std::string spec, store::WriteBatch registry_part,
                             store::Store::Done done) {
-  const base::MutexLock lock(&mu_);
-  records::StoredModel model;
-  model.uid = journal_->uid();
-  model.spec = std::move(spec);
-  model.labels = info_.labels;
-  model.ttl = info_.ttl;
-  model.create_time = create_time_;
-  model.created_by = created_by_;
-  model.created_at_step = created_at_step_;
-  model.value_count = state_->values.count();
-  model.durability = journal_->durability();
-  registry_part.Put(records::kModels, info_.id, records::EncodeModel(model));
-  journal_->AddState(*state_, &registry_part);
-  journal_->Commit(std::move(registry_part), std::move(done));
-}
-
-bool Session::broken() const {
-  const base::MutexLock lock(&mu_);
-  return journal_.has_value() && journal_->broken();
+  {
+    const base::MutexLock lock(&mu_);
+    records::StoredModel model;
+    model.spec = std::move(spec);
+    model.labels = info_.labels;
+    model.ttl = info_.ttl;
+    model.create_time = create_time_;
+    model.created_by = created_by_;
+    model.created_at_step = created_at_step_;
+    model.value_count = state_->values.count();
+    done = log_->Create(info_.id, std::move(model), *state_, std::move(registry_part),
+                        std::move(done));
+  }
+  if (done) done(absl::OkStatus());
 }
 
 void Session::Step(StepArgs args, Callback<records::StepOutcome> done) {
@@ -249,7 +260,8 @@ void Session::DoEdit(EditArgs& args, Callback<int64_t> done) {
 
 Session::StatePtr Session::Read() const {
   const base::MutexLock lock(&mu_);
-  return trainer_ != nullptr ? trainer_->Share() : state_;
+  StatePtr of_run = runs_.SharedState();
+  return of_run != nullptr ? of_run : state_;
 }
 
 absl::StatusOr<Session::StatePtr> Session::ReadFitted() const {
@@ -261,24 +273,12 @@ absl::StatusOr<Session::StatePtr> Session::ReadFitted() const {
 void Session::Close(store::WriteBatch registry_part, store::Store::Done done) {
   {
     const base::MutexLock lock(&mu_);
-    closed_ = true;
-    if (journal_.has_value()) {
-      registry_part.Delete(records::kModels, info_.id);
-      journal_->AddDeletion(ledger_ == nullptr ? 0 : ledger_->places(),
-                            run_ != nullptr && run_->resumes() ? run_->number() : 0,
-                            &registry_part);
-      if (!checkpoints_.empty()) {
-        registry_part.DeletePrefix(records::kCheckpoints, records::UidKey(uid_));
-      }
-      // Without the chain of the journal, because it does not depend on changes that may have been
-      // rejected.
-      journal_->store()->Commit(std::move(registry_part), journal_->durability(), nullptr,
-                                std::exchange(done, nullptr));
-    } else if (!checkpoints_.empty()) {
-      store::WriteBatch batch;
-      batch.DeletePrefix(records::kCheckpoints, records::UidKey(uid_));
-      CommitToArchive(std::move(batch), [](const absl::Status&) {});
-    }
+    phase_ = Phase::kDeleted;
+    ModelLog::Deletion deletion{info_.id};
+    deletion.response_places = ledger_ == nullptr ? 0 : ledger_->places();
+    if (!runs_.idle() && runs_.active()->resumes()) deletion.run = runs_.active()->number();
+    deletion.has_checkpoints = !checkpoints_.empty();
+    done = log_->Delete(deletion, std::move(registry_part), std::move(done));
   }
   StopRun(records::StopReason::kModelDeleted, ModelDeleted(name()));
   if (done) done(absl::OkStatus());
@@ -288,8 +288,8 @@ void Session::StopRun(records::StopReason reason, const absl::Status& refusal_of
   std::vector<WaitingTrain> waiting;
   {
     const base::MutexLock lock(&mu_);
-    waiting.swap(waiting_);
-    if (run_ != nullptr) run_->RequestStop(reason);
+    waiting = runs_.TakeWaiting();
+    if (!runs_.idle()) runs_.active()->RequestStop(reason);
   }
   for (WaitingTrain& train : waiting) train.done(refusal_of_waiting);
 }

@@ -34,20 +34,16 @@
 #include "server/records/unfinished_epoch.h"
 #include "server/session/checkpoints.h"
 #include "server/session/environment.h"
-#include "server/session/journal.h"
+#include "server/session/model_log.h"
+#include "server/session/operation.h"
 #include "server/session/recorded_response.h"
 #include "server/session/rows_in_use.h"
 #include "server/session/run.h"
+#include "server/session/run_control.h"
 #include "server/session/trainer.h"
 #include "server/store/store.h"
 
 namespace backprop::session {
-
-// Whether the caller of an operation has cancelled it. Asked before the operation changes anything.
-using IsCancelled = absl::AnyInvocable<bool() const>;
-
-// When a run first excluded an operation (session_excluded.cc); unset if none has.
-using ExcludedSince = std::optional<std::chrono::steady_clock::time_point>;
 
 // Initial contents of a session.
 struct SessionStart {
@@ -58,7 +54,7 @@ struct SessionStart {
   absl::Time create_time;
   records::RequestKey created_by;
   int64_t created_at_step = 0;
-  std::optional<Journal> journal;  // unset: the model is only in memory
+  std::unique_ptr<ModelLog> log;  // null: the model is only in memory
   std::vector<RecordedResponse> responses =
       {};                                // remembered responses, in the order of their numbers
   std::shared_ptr<Run> latest_run = {};  // the last one that has ended
@@ -67,12 +63,19 @@ struct SessionStart {
   Checkpoints checkpoints = {};
 };
 
-// Thread-safe. Operations that may take long return their results through a callback, which is
-// called exactly once, by any thread, possibly before the operation returns.
+// Thread-safe. Operations that may take long return their results through a callback.
+//
+// Phases:
+//
+//   kOpen          → kBroken   the store rejects a change; the registry then loads the model again,
+//                              in another session, and this one only responds to readers
+//   kOpen, kBroken → kDeleted  Close()
+//
+// The runs of the model have phases of their own (run_control.h).
 class Session : public std::enable_shared_from_this<Session> {
  public:
-  template <class T>
-  using Callback = absl::AnyInvocable<void(absl::StatusOr<T>)>;
+  enum class Phase { kOpen, kBroken, kDeleted };
+  using TrainArgs = session::TrainArgs;
   using StatePtr = std::shared_ptr<const engine::State>;
 
   Session(Environment* environment, SessionStart start);
@@ -95,10 +98,7 @@ class Session : public std::enable_shared_from_this<Session> {
   // the latest run, metadata of checkpoints. Environment::memory counts all of it.
   int64_t MemoryBytes() const { return fixed_bytes_; }
   // Size of one state of the model in bytes.
-  int64_t StateBytes() const {
-    return network_->parameter_count() * (1 + network_->slot_count()) *
-           engine::SizeOf(network_->spec().data_type);
-  }
+  int64_t StateBytes() const { return engine::StateBytes(*network_); }
   // Whether the session can be destroyed without loss when it is not referenced: the store has all
   // of it.
   bool Evictable() const;
@@ -137,18 +137,6 @@ class Session : public std::enable_shared_from_this<Session> {
 
   // Starts a run, or returns the run that the same request started earlier. With `wait`, the
   // request is queued if another run is active, otherwise it fails.
-  struct TrainArgs {
-    records::RunConfig config;
-    RowsInUse data;
-    RowsInUse validation;  // without rows: config.validation_split selects them
-    bool wait = false;
-    bool resumes = false;  // resumes automatically after a restart of the server
-    bool owned = false;    // stops when the call that requested it ends
-    records::RequestKey key;
-    IsCancelled cancelled;
-    MemoryBudget::Claim memory = {};  // of rows in the request, until the run counts them
-    ExcludedSince excluded_since = {};
-  };
   void Train(TrainArgs args, Callback<std::shared_ptr<Run>> done);
 
   // The run that a request started; null if the request is new. INVALID_ARGUMENT if its id was used
@@ -189,32 +177,17 @@ class Session : public std::enable_shared_from_this<Session> {
   // `done` gets the result of that commit.
   void Close(store::WriteBatch registry_part, store::Store::Done done);
 
-  // Stores a new model, which must have a journal, together with `registry_part`. `done` gets the
-  // result.
+  // Stores a new model together with `registry_part`. `done` gets the result.
   void StoreCreation(std::string spec, store::WriteBatch registry_part, store::Store::Done done);
   // Calls `done` when all earlier changes are stored.
   void WhenStored(store::Store::Done done);
-  // Whether the store rejected a change, so that the session must be loaded again.
-  bool broken() const;
-  // Null if the model is only in memory. Only its uid and its store, which do not change, may be
-  // used without the lock.
-  const Journal* journal() const ABSL_NO_THREAD_SAFETY_ANALYSIS {
-    return journal_.has_value() ? &*journal_ : nullptr;
-  }
+  Phase phase() const;
+  // kNone: the model is only in memory.
+  store::Durability durability() const { return log_->durability(); }
+  // Whether the model can be loaded from the store.
+  bool stored() const { return log_->stored(); }
 
   // Resumes a run from the store. Must be called before other threads know the session.
-  struct ResumeArgs {
-    std::shared_ptr<Run> run;
-    RunData data;
-    int64_t start_step = 0;
-    std::optional<records::TrainerMark> mark;  // unset: from the beginning
-    // Datasets whose rows must be read first, instead of rows in `data`; 0: none.
-    records::Uid training_dataset = 0;
-    records::Uid validation_dataset = 0;
-    // Datasets whose rows were read into `data`; 0: none.
-    records::Uid training_read = 0;
-    records::Uid validation_read = 0;
-  };
   void ResumeRun(ResumeArgs args);
 
   // Stops the run with `reason`, and rejects the requests that wait for it. Does not affect later
@@ -222,11 +195,6 @@ class Session : public std::enable_shared_from_this<Session> {
   void StopRun(records::StopReason reason, const absl::Status& refusal_of_waiting);
 
  private:
-  struct WaitingTrain {
-    TrainArgs args;
-    Callback<std::shared_ptr<Run>> done;
-  };
-
   // An operation that a run excludes. It is tried again when the run has ended, or at `deadline`,
   // when it may be rejected.
   struct ExcludedOperation {
@@ -244,8 +212,7 @@ class Session : public std::enable_shared_from_this<Session> {
   ModelLedger& Ledger() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   int64_t FixedBytes() const;
   void CountMemory() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  int64_t RunBytes(const records::RunConfig& config, const RowsInUse& data,
-                   const RowsInUse& validation) const;
+  Phase CurrentPhase() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // OK, or the reason why nothing can be changed now.
   absl::Status CheckOpen(const IsCancelled& cancelled) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // OK, or the reason why the state cannot be changed now.
@@ -262,13 +229,11 @@ class Session : public std::enable_shared_from_this<Session> {
   template <class T>
   void Commit(const records::RequestKey& key, StatePtr next, const records::StepInput* work,
               const T& response, Callback<T> done);
-  // Stores records other than the state, and calls `done` when they are stored. Without a journal,
-  // `undo` is called under the lock if the archive rejects the change.
+  // Stores changes of checkpoints, and calls `done` when they are stored. If they are rejected,
+  // `undo` is called under the lock.
   template <class T>
-  void CommitRecords(store::WriteBatch batch, const records::RequestKey& key, const T& response,
-                     absl::AnyInvocable<void()> undo, Callback<T> done)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  void CommitToArchive(store::WriteBatch batch, store::Store::Done done)
+  void CommitCheckpoints(store::WriteBatch changes, const records::RequestKey& key,
+                         const T& response, absl::AnyInvocable<void()> undo, Callback<T> done)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // Calls `done` with an earlier decision when the changes that led to it are stored.
   template <class T>
@@ -278,7 +243,7 @@ class Session : public std::enable_shared_from_this<Session> {
   template <class T>
   absl::Status CountUntilDone(int64_t bytes, const char* what, Callback<T>* done);
   // Memory for the next state, and for its record until that is stored.
-  int64_t ChangeBytes() const { return StateBytes() * (environment_->store != nullptr ? 2 : 1); }
+  int64_t ChangeBytes() const { return StateBytes() * (log_->stored() ? 2 : 1); }
 
   // Handles an operation that a run excluded. True if it will be tried again later; then `args` and
   // `done` are moved from.
@@ -289,7 +254,7 @@ class Session : public std::enable_shared_from_this<Session> {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void PostRetry() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void RetryExcluded();
-  void RetryDue(bool run_ended);
+  void RetryDue(bool run_ended) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
   void DoStep(StepArgs& args, Callback<records::StepOutcome> done);
   void DoEdit(EditArgs& args, Callback<int64_t> done);
@@ -301,33 +266,21 @@ class Session : public std::enable_shared_from_this<Session> {
   absl::Status CheckNewCheckpoint(const CheckpointArgs& args) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   absl::StatusOr<std::shared_ptr<engine::State>> ReadCheckpoint(const std::string& id) const;
-  void AddRunCheckpoint(const DueCheckpoint& due, std::string state, store::WriteBatch* batch)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  void AddBest(store::WriteBatch* batch) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  void KeepPeriodic();
-  bool WaitForCheckpoints();
   void DoTrain(TrainArgs& args, Callback<std::shared_ptr<Run>> done);
   absl::StatusOr<std::shared_ptr<Run>> LookUpRunOf(const records::RequestKey& key) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  void ReadRowsAndGoOn(ResumeArgs args);
-  void GoOn(ResumeArgs args);
-  void CannotGoOn(const absl::Status& why);
-  absl::StatusOr<std::shared_ptr<Run>> StartRun(TrainArgs& args, store::WriteBatch* batch)
+  absl::StatusOr<std::shared_ptr<Run>> StartRun(TrainArgs* args,
+                                                Callback<std::shared_ptr<Run>>* done,
+                                                ModelLog::Done* not_waiting)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  void AddRunRecords(const TrainArgs& args, store::WriteBatch* batch)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  records::RunConfig ConfigFor(const TrainArgs& args) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  void AddMark(store::WriteBatch* batch) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  void AddEnd(const records::RunSummary& summary, store::WriteBatch* batch)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  void MarkRun();
-  bool ParkRun();
-  std::shared_ptr<Run> TakeRun() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  std::vector<WaitingTrain> TakeReady(const records::RequestKey& key)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void ReadRowsOfRun(ResumeArgs args);
+  void ContinueRun(ResumeArgs args);
+  void FailToResume(const absl::Status& why);
   void PostSlice();
   void RunSlice();
+  bool StoreProgress(Trainer* trainer);
   void EndRun(const records::RunSummary& summary);
+  void ParkRun();
 
   Environment* const environment_;
   const records::ModelInfo info_;
@@ -342,27 +295,19 @@ class Session : public std::enable_shared_from_this<Session> {
   exec::LentThreads lent_threads_;
   exec::Strand strand_;
 
+  // The pointer does not change. Its functions are called with the lock, but durability() and
+  // stored().
+  const std::unique_ptr<ModelLog> log_;
+
   mutable base::Mutex mu_;
-  std::optional<Journal> journal_ ABSL_GUARDED_BY(mu_);
+  // kBroken is a phase of the log, which threads of the store break; it is never stored here.
+  Phase phase_ ABSL_GUARDED_BY(mu_) = Phase::kOpen;
   StatePtr state_ ABSL_GUARDED_BY(mu_);  // older than the trainer's, if there is one
   int64_t step_ ABSL_GUARDED_BY(mu_);    // step count at the last boundary between slices
-  bool closed_ ABSL_GUARDED_BY(mu_) = false;
   std::unique_ptr<ModelLedger> ledger_ ABSL_GUARDED_BY(mu_);  // created when first needed
-  int64_t run_count_ ABSL_GUARDED_BY(mu_) = 0;
-  std::shared_ptr<Run> run_ ABSL_GUARDED_BY(mu_);  // the active run
-  std::shared_ptr<Run> latest_run_ ABSL_GUARDED_BY(mu_);
-  records::UnfinishedEpochPtr unfinished_ ABSL_GUARDED_BY(mu_);  // of latest_run_, or null
-  // Null without run_. Changed under mu_; the thread that runs a slice uses it without the lock.
-  std::unique_ptr<Trainer> trainer_;
-  absl::Time last_mark_ ABSL_GUARDED_BY(mu_);  // when the run's state was last passed to the store
-  bool mark_pending_ ABSL_GUARDED_BY(mu_) = false;
-  std::shared_ptr<const engine::State> stored_best_ ABSL_GUARDED_BY(mu_);
   Checkpoints checkpoints_ ABSL_GUARDED_BY(mu_);
-  MemoryBudget::Claim memory_ ABSL_GUARDED_BY(mu_);      // of the session
-  MemoryBudget::Claim run_memory_ ABSL_GUARDED_BY(mu_);  // of run_
-  int pending_checkpoints_ ABSL_GUARDED_BY(mu_) = 0;     // periodic ones that are being stored
-  bool waits_for_checkpoints_ ABSL_GUARDED_BY(mu_) = false;
-  std::vector<WaitingTrain> waiting_ ABSL_GUARDED_BY(mu_);
+  RunControl runs_ ABSL_GUARDED_BY(mu_);
+  MemoryBudget::Claim memory_ ABSL_GUARDED_BY(mu_);
   std::vector<ExcludedOperation> excluded_ ABSL_GUARDED_BY(mu_);  // in the order of arrival
   bool retry_posted_ ABSL_GUARDED_BY(mu_) = false;
 };

@@ -1,4 +1,4 @@
-// Checkpoints of a session: those that callers request, and those that its runs make.
+// Checkpoints of a session that callers request. Those of runs: run_control.cc.
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -14,19 +14,6 @@
 #include "server/store/store.h"
 
 namespace backprop::session {
-namespace {
-
-// A run waits while this number of its periodic checkpoints are being stored.
-constexpr int kMostPendingCheckpoints = 4;
-
-}  // namespace
-
-void Session::CommitToArchive(store::WriteBatch batch, store::Store::Done done) {
-  if (journal_.has_value()) return journal_->Commit(std::move(batch), std::move(done));
-  environment_->archive->Commit(std::move(batch), store::Durability::kNone, nullptr,
-                                std::move(done));
-}
-
 void Session::CreateCheckpoint(CheckpointArgs args, Callback<records::CheckpointPtr> done) {
   const int64_t cost = network_->parameter_count() * (1 + network_->slot_count());
   strand_.Post(
@@ -60,7 +47,8 @@ absl::StatusOr<std::variant<records::CheckpointPtr, Session::StatePtr>> Session:
   if (recorded->has_value()) return **recorded;
   const absl::Status status = CheckNewCheckpoint(args);
   if (!status.ok()) return status;
-  return trainer_ != nullptr ? trainer_->Share() : state_;
+  StatePtr of_run = runs_.SharedState();
+  return of_run != nullptr ? of_run : state_;
 }
 
 void Session::DoCreateCheckpoint(const CheckpointArgs& args,
@@ -89,8 +77,8 @@ void Session::DoCreateCheckpoint(const CheckpointArgs& args,
       store::WriteBatch batch;
       const records::CheckpointPtr added =
           checkpoints_.Add(uid_, std::move(checkpoint), std::move(record), &batch);
-      CommitRecords<records::CheckpointPtr>(std::move(batch), args.key, added, Forget(args.id),
-                                            std::move(done));
+      CommitCheckpoints<records::CheckpointPtr>(std::move(batch), args.key, added, Forget(args.id),
+                                                std::move(done));
       return;
     }
   }
@@ -131,7 +119,7 @@ void Session::DoDeleteCheckpoint(const CheckpointArgs& args, Callback<int64_t> d
       store::WriteBatch batch;
       checkpoints_.Remove(uid_, args.id, &batch);
       // An archive in memory never rejects a deletion, so there is nothing to undo.
-      CommitRecords<int64_t>(
+      CommitCheckpoints<int64_t>(
           std::move(batch), args.key, 0, [] {}, std::move(done));
       return;
     }
@@ -177,60 +165,6 @@ std::vector<records::CheckpointPtr> Session::ListCheckpoints(const std::string& 
                                                              size_t count) const {
   const base::MutexLock lock(&mu_);
   return checkpoints_.List(after, count);
-}
-
-// Adds a checkpoint of the active run. If one with the same name exists from before a crash, it has
-// the same state.
-void Session::AddRunCheckpoint(const DueCheckpoint& due, std::string state,
-                               store::WriteBatch* batch) {
-  records::Checkpoint checkpoint;
-  const std::string prefix = absl::StrCat("run-", run_->number(), "-");
-  checkpoint.id =
-      due.best ? absl::StrCat(prefix, "best") : absl::StrCat(prefix, "iteration-", due.iteration);
-  checkpoint.step = due.state->step;
-  checkpoint.create_time = environment_->clock->Now();
-  checkpoint.run = run_->number();
-  checkpoint.iteration = due.iteration;
-  checkpoint.best = due.best;
-  checkpoint.metrics = due.metrics;
-  checkpoint.validation = due.validation;
-  checkpoints_.Add(uid_, std::move(checkpoint), std::move(state), batch);
-}
-
-// Adds the best epoch so far, if it is not stored yet.
-void Session::AddBest(store::WriteBatch* batch) {
-  if (const auto best = trainer_->TakeBest()) {
-    AddRunCheckpoint(*best, records::EncodeState(*best->state), batch);
-  }
-}
-
-// Passes the run's periodic checkpoint to the store, if one is due.
-void Session::KeepPeriodic() {
-  const auto due = trainer_->TakePeriodic();
-  if (!due.has_value()) return;
-  std::string state = records::EncodeState(*due->state);
-  const base::MutexLock lock(&mu_);
-  if (closed_) return;
-  store::WriteBatch batch;
-  AddRunCheckpoint(*due, std::move(state), &batch);
-  checkpoints_.KeepNewest(uid_, run_->config().checkpoints.keep_last, &batch);
-  ++pending_checkpoints_;
-  CommitToArchive(std::move(batch), [self = shared_from_this()](const absl::Status&) {
-    {
-      const base::MutexLock callback_lock(&self->mu_);
-      --self->pending_checkpoints_;
-      if (!std::exchange(self->waits_for_checkpoints_, false)) return;
-    }
-    self->PostSlice();
-  });
-}
-
-// Whether the run must wait because too many checkpoints are being stored. Then the callback of the
-// store posts its next slice.
-bool Session::WaitForCheckpoints() {
-  const base::MutexLock lock(&mu_);
-  waits_for_checkpoints_ = pending_checkpoints_ >= kMostPendingCheckpoints;
-  return waits_for_checkpoints_;
 }
 
 }  // namespace backprop::session

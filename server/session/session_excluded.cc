@@ -33,14 +33,14 @@ std::optional<SteadyClock::time_point> Session::MayTryUntil(ExcludedSince* since
   const SteadyClock::time_point now = SteadyClock::now();
   if (excluded_.size() >= kMaxExcluded) return std::nullopt;
   if (!since->has_value()) *since = now;
-  if (run_ == nullptr) {  // the run has ended meanwhile, or earlier operations wait
+  if (runs_.idle()) {  // the run has ended meanwhile, or earlier operations wait
     PostRetry();
     return now;
   }
   SteadyClock::time_point until = **since;
-  if (run_->stop_requested().has_value()) {
+  if (runs_.active()->stop_requested().has_value()) {
     until += kEndPatience;
-  } else if (run_->owned()) {
+  } else if (runs_.active()->owned()) {
     until += kCancelPatience;
   }
   if (until <= now) return std::nullopt;
@@ -65,7 +65,6 @@ void Session::RetryExcluded() {
 }
 
 void Session::RetryDue(bool run_ended) {
-  const base::MutexLock lock(&mu_);
   if (excluded_.empty()) return;
   const SteadyClock::time_point now = SteadyClock::now();
   const bool due = std::any_of(excluded_.begin(), excluded_.end(),

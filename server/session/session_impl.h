@@ -34,7 +34,7 @@ absl::StatusOr<std::variant<T, Session::StatePtr>> Session::Begin(
   if (!recorded.ok()) return recorded.status();
   if (recorded->has_value()) return **recorded;
   // Excluded operations are earlier, and must be made first.
-  if (run_ == nullptr && !excluded_.empty()) return RunUnderWay(latest_run_->name());
+  if (runs_.idle() && !excluded_.empty()) return RunUnderWay(runs_.latest()->name());
   const absl::Status status = CheckMutable(cancelled, expected_step);
   if (!status.ok()) return status;
   return state_;
@@ -65,51 +65,42 @@ absl::Status Session::CountUntilDone(int64_t bytes, const char* what, Callback<T
 template <class T>
 void Session::Commit(const records::RequestKey& key, StatePtr next, const records::StepInput* work,
                      const T& response, Callback<T> done) {
+  ModelLog::Done stored;
   {
     const base::MutexLock lock(&mu_);
-    if (closed_) {
-      next = nullptr;
-    } else {
+    if (phase_ != Phase::kDeleted) {
       state_.swap(next);
       step_ = state_->step;
-      const RecordedResponse keyed = Remember({key, environment_->clock->Now(), response});
-      if (journal_.has_value()) {
-        auto stored = [self = shared_from_this(), response,
-                       done = std::move(done)](const absl::Status& status) mutable {
-          if (status.ok()) return done(response);
-          done(NotStored(self->name(), status));
-        };
-        if (work != nullptr) {
-          journal_->Step(*state_, *work, keyed, std::move(stored));
-        } else {
-          journal_->State(*state_, keyed, std::move(stored));
-        }
-        return;
-      }
+      const RecordedResponse recorded = Remember({key, environment_->clock->Now(), response});
+      stored = [self = shared_from_this(), response,
+                done = std::exchange(done, nullptr)](const absl::Status& status) mutable {
+        if (status.ok()) return done(response);
+        done(NotStored(self->name(), status));
+      };
+      stored = work != nullptr ? log_->Step(*state_, *work, recorded, std::move(stored))
+                               : log_->State(*state_, recorded, std::move(stored));
     }
   }
-  if (next == nullptr) return done(ModelDeleted(name()));
-  done(response);
+  if (done) return done(ModelDeleted(name()));
+  if (stored) stored(absl::OkStatus());
 }
 
 template <class T>
-void Session::CommitRecords(store::WriteBatch batch, const records::RequestKey& key,
-                            const T& response, absl::AnyInvocable<void()> undo, Callback<T> done) {
-  const RecordedResponse keyed = Remember({key, environment_->clock->Now(), response});
-  if (journal_.has_value()) journal_->AddResponse(keyed, &batch);
-  CommitToArchive(std::move(batch),
-                  [self = shared_from_this(), key, response, undo = std::move(undo),
-                   done = std::move(done)](const absl::Status& status) mutable {
-                    if (status.ok()) return done(response);
-                    {
-                      const base::MutexLock lock(&self->mu_);
-                      if (!self->journal_.has_value()) {
+void Session::CommitCheckpoints(store::WriteBatch changes, const records::RequestKey& key,
+                                const T& response, absl::AnyInvocable<void()> undo,
+                                Callback<T> done) {
+  const RecordedResponse recorded = Remember({key, environment_->clock->Now(), response});
+  log_->Checkpoints(std::move(changes), recorded,
+                    [self = shared_from_this(), key, response, undo = std::move(undo),
+                     done = std::move(done)](const absl::Status& status) mutable {
+                      if (status.ok()) return done(response);
+                      {
+                        const base::MutexLock lock(&self->mu_);
                         if (!key.id.empty()) self->ledger_->Drop(key);
                         undo();
                       }
-                    }
-                    done(NotStored(self->name(), status));
-                  });
+                      done(NotStored(self->name(), status));
+                    });
 }
 
 template <class T>

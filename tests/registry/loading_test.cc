@@ -135,7 +135,7 @@ TEST_F(LoadingTest, CreationAndDeletionOfAStoredModelWaitForItsLoad) {
 }
 
 // Asks for the model within the answer to its deletion, which a loading thread gives: that load
-// must not answer callers who came after it had read.
+// must not answer callers that came after it had read.
 TEST_F(LoadingTest, ALoadDoesNotAnswerThoseWhoComeAfterIt) {
   const records::Uid uid = (*Make("damaged"))->uid();
   ASSERT_TRUE(Make("m").ok());

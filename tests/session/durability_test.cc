@@ -12,7 +12,6 @@
 #include "server/records/model_records.h"
 #include "server/records/records.pb.h"
 #include "server/records/tables.h"
-#include "server/session/journal.h"
 #include "tests/session/durable_fixture.h"
 
 namespace backprop::session {
@@ -461,7 +460,7 @@ TEST_F(DurabilityTest, AModelInUseIsNotEvicted) {
 
 // A damaged record is reported for its model only.
 TEST_F(DurabilityTest, ADamagedModelIsQuarantined) {
-  const records::Uid uid = (*Make("bad"))->journal()->uid();
+  const records::Uid uid = (*Make("bad"))->uid();
   ASSERT_TRUE(Make("good").ok());
   auto value = **store.Get(records::kStates, records::UidKey(uid));
   for (const size_t at : {size_t{0}, size_t{3}, size_t{20}, value.size() - 1}) {
