@@ -232,7 +232,7 @@ class Session : public std::enable_shared_from_this<Session> {
   // Stores changes of checkpoints, and calls `done` when they are stored. If they are rejected,
   // `undo` is called under the lock.
   template <class T>
-  void CommitCheckpoints(store::WriteBatch changes, const records::RequestKey& key,
+  void CommitCheckpoints(store::WriteBatch&& changes, const records::RequestKey& key,
                          const T& response, absl::AnyInvocable<void()> undo, Callback<T> done)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // Calls `done` with an earlier decision when the changes that led to it are stored.
@@ -269,6 +269,7 @@ class Session : public std::enable_shared_from_this<Session> {
   void DoTrain(TrainArgs& args, Callback<std::shared_ptr<Run>> done);
   absl::StatusOr<std::shared_ptr<Run>> LookUpRunOf(const records::RequestKey& key) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  absl::Status CheckMayStart(const TrainArgs& args) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   absl::StatusOr<std::shared_ptr<Run>> StartRun(TrainArgs* args,
                                                 Callback<std::shared_ptr<Run>>* done,
                                                 ModelLog::Done* not_waiting)

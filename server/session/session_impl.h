@@ -66,14 +66,17 @@ template <class T>
 void Session::Commit(const records::RequestKey& key, StatePtr next, const records::StepInput* work,
                      const T& response, Callback<T> done) {
   ModelLog::Done stored;
+  Callback<T> rejected;
   {
     const base::MutexLock lock(&mu_);
-    if (phase_ != Phase::kDeleted) {
+    if (phase_ == Phase::kDeleted) {
+      rejected = std::move(done);
+    } else {
       state_.swap(next);
       step_ = state_->step;
       const RecordedResponse recorded = Remember({key, environment_->clock->Now(), response});
       stored = [self = shared_from_this(), response,
-                done = std::exchange(done, nullptr)](const absl::Status& status) mutable {
+                done = std::move(done)](const absl::Status& status) mutable {
         if (status.ok()) return done(response);
         done(NotStored(self->name(), status));
       };
@@ -81,12 +84,12 @@ void Session::Commit(const records::RequestKey& key, StatePtr next, const record
                                : log_->State(*state_, recorded, std::move(stored));
     }
   }
-  if (done) return done(ModelDeleted(name()));
+  if (rejected) return rejected(ModelDeleted(name()));
   if (stored) stored(absl::OkStatus());
 }
 
 template <class T>
-void Session::CommitCheckpoints(store::WriteBatch changes, const records::RequestKey& key,
+void Session::CommitCheckpoints(store::WriteBatch&& changes, const records::RequestKey& key,
                                 const T& response, absl::AnyInvocable<void()> undo,
                                 Callback<T> done) {
   const RecordedResponse recorded = Remember({key, environment_->clock->Now(), response});

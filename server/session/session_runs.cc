@@ -32,8 +32,13 @@ void Session::DoTrain(TrainArgs& args, Callback<std::shared_ptr<Run>> done) {
         if (queued.ok()) return;
         run = queued;
       } else {
-        run = StartRun(&args, &done, &not_waiting);
-        if (IsRunUnderWay(run.status()) && TryLater(args, done, &Session::DoTrain)) return;
+        const absl::Status may_start = CheckMayStart(args);
+        if (IsRunUnderWay(may_start) && TryLater(args, done, &Session::DoTrain)) return;
+        if (may_start.ok()) {
+          run = StartRun(&args, &done, &not_waiting);
+        } else {
+          run = may_start;
+        }
         started = run.ok();
       }
     }
@@ -45,17 +50,19 @@ void Session::DoTrain(TrainArgs& args, Callback<std::shared_ptr<Run>> done) {
   PostSlice();
 }
 
+absl::Status Session::CheckMayStart(const TrainArgs& args) const {
+  // Excluded operations are earlier, and must be made first. A request that waits for runs is not
+  // excluded by them.
+  if (runs_.idle() && !excluded_.empty() && !args.wait) {
+    return RunUnderWay(runs_.latest()->name());
+  }
+  return CheckMutable(args.cancelled, std::nullopt);
+}
+
 // If a run starts, takes `done`, which is called when the start is stored.
 absl::StatusOr<std::shared_ptr<Run>> Session::StartRun(TrainArgs* args,
                                                        Callback<std::shared_ptr<Run>>* done,
                                                        ModelLog::Done* not_waiting) {
-  // Excluded operations are earlier, and must be made first. A request that waits for runs is not
-  // excluded by them.
-  if (runs_.idle() && !excluded_.empty() && !args->wait) {
-    return RunUnderWay(runs_.latest()->name());
-  }
-  absl::Status status = CheckMutable(args->cancelled, std::nullopt);
-  if (!status.ok()) return status;
   auto run = runs_.Start(args, state_);
   if (!run.ok()) return run;
   const RecordedResponse response =
