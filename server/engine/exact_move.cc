@@ -172,96 +172,124 @@ DoubleDouble ActivationMove(const LayerSpec& layer, const UnitPoint& point, Doub
   return DoubleDouble(ExactActivation(layer, (z + delta).quad()) - point.a.quad());
 }
 
-LossPoint LossPointOf(const LossSpec& loss, const RowTargets& wanted, const DoubleDouble* z,
-                      int64_t k) {
-  const auto outputs = static_cast<double>(k);
-  const auto size = static_cast<size_t>(k);
-  LossPoint point;
-  point.slope.resize(size);
-  point.magnitude.resize(size);
-  point.p.resize(size);
-  const auto target = [&](size_t j) {
-    if (wanted.targets != nullptr) return Quad(wanted.targets[j]);
-    if (loss.kind == Loss::kBinaryCrossEntropy) return Quad(wanted.label);
-    return Quad(j == static_cast<size_t>(wanted.label) ? 1 : 0);
-  };
-  if (loss.kind == Loss::kSoftmaxCrossEntropy) {
-    // −Σ_j q_j·log softmax(z)_j,  q_j = w_j·((1 − ε)·y_j + ε/k)
-    const Quad smoothing = loss.label_smoothing;
-    Quad largest = z[0].quad(), Q = 0, sum_exp = 0;
-    for (size_t j = 0; j < size; ++j) largest = std::max(largest, z[j].quad());
-    std::vector<Quad> q, e;
-    for (size_t j = 0; j < size; ++j) {
-      q.push_back(WeightAt(loss.class_weights, j) *
-                  ((1 - smoothing) * target(j) + smoothing / outputs));
-      e.push_back(Exp(z[j].quad() - largest));
-      Q += q[j];
-      sum_exp += e[j];
-      point.q.emplace_back(q[j]);
-    }
-    const Quad log_sum = Log(sum_exp);
-    for (size_t j = 0; j < size; ++j) {
-      if (q[j] != 0) point.loss += q[j] * (log_sum - (z[j].quad() - largest));
-      if (q[j] == Q && Q > 0) point.only = static_cast<int32_t>(j);
-    }
-    for (size_t j = 0; j < size; ++j) {
-      const Quad p = e[j] / sum_exp;
-      Quad slope = Q * p - q[j];
-      Quad magnitude = Q * p + q[j];
-      if (point.only == static_cast<int32_t>(j)) {
-        // −Q·(1 − p), computed as the sum of the other terms to avoid cancellation.
-        Quad others = 0;
-        for (size_t i = 0; i < size; ++i) others += i == j ? Quad(0) : e[i];
-        slope = -Q * others / sum_exp;
-        magnitude = -slope;
-      }
-      point.p[j] = DoubleDouble(p);
-      point.slope[j] = static_cast<double>(slope);
-      point.magnitude[j] = static_cast<double>(magnitude);
-    }
-    point.Q = DoubleDouble(Q);
-    return point;
+namespace {
+
+Quad TargetOf(const LossSpec& loss, const RowTargets& wanted, size_t j) {
+  if (wanted.targets != nullptr) return Quad(wanted.targets[j]);
+  if (loss.kind == Loss::kBinaryCrossEntropy) return Quad(wanted.label);
+  return Quad(j == static_cast<size_t>(wanted.label) ? 1 : 0);
+}
+
+// The next three functions require that slope, magnitude and p of the point have k zeros, and that
+// the rest of the point is empty; they fill it for the outputs z (k).
+
+// −Σ_j q_j·log softmax(z)_j,  q_j = w_j·((1 − ε)·y_j + ε/k)
+void FillSoftmaxCrossEntropy(const LossSpec& loss, const RowTargets& wanted, const DoubleDouble* z,
+                             LossPoint* point) {
+  const size_t size = point->p.size();
+  const auto outputs = static_cast<double>(size);
+  const Quad smoothing = loss.label_smoothing;
+  Quad largest = z[0].quad(), Q = 0, sum_exp = 0;
+  for (size_t j = 0; j < size; ++j) largest = std::max(largest, z[j].quad());
+  std::vector<Quad> q, e;
+  for (size_t j = 0; j < size; ++j) {
+    q.push_back(WeightAt(loss.class_weights, j) *
+                ((1 - smoothing) * TargetOf(loss, wanted, j) + smoothing / outputs));
+    e.push_back(Exp(z[j].quad() - largest));
+    Q += q[j];
+    sum_exp += e[j];
+    point->q.emplace_back(q[j]);
   }
-  if (loss.kind == Loss::kBinaryCrossEntropy) {
-    // mean_j w_j·(p_j·y_j·log(1 + e^−z_j) + (1 − y_j)·log(1 + e^z_j))
-    for (size_t j = 0; j < size; ++j) {
-      const Quad x = z[j].quad();
-      const Quad w = WeightAt(loss.class_weights, j) / Quad(outputs);
-      const Quad yes = w * WeightAt(loss.pos_weight, j) * target(j);
-      const Quad no = w * (1 - target(j));
-      const Quad tail = Log1p(Exp(-Abs(x)));
-      point.loss += yes * (tail + (x < 0 ? -x : Quad(0))) + no * (tail + (x > 0 ? x : Quad(0)));
-      point.q.emplace_back(no);
-      point.yes.emplace_back(yes);
-      point.p[j] = DoubleDouble(Sigmoid(x));
-      point.other.emplace_back(Sigmoid(-x));
-      point.slope[j] = static_cast<double>(no * Sigmoid(x) - yes * Sigmoid(-x));
-      point.magnitude[j] = static_cast<double>(no * Sigmoid(x) + yes * Sigmoid(-x));
-    }
-    return point;
+  const Quad log_sum = Log(sum_exp);
+  for (size_t j = 0; j < size; ++j) {
+    if (q[j] != 0) point->loss += q[j] * (log_sum - (z[j].quad() - largest));
+    if (q[j] == Q && Q > 0) point->only = static_cast<int32_t>(j);
   }
   for (size_t j = 0; j < size; ++j) {
-    const Quad d = z[j].quad() - target(j);
+    const Quad p = e[j] / sum_exp;
+    Quad slope = Q * p - q[j];
+    Quad magnitude = Q * p + q[j];
+    if (point->only == static_cast<int32_t>(j)) {
+      // −Q·(1 − p), computed as the sum of the other terms to avoid cancellation.
+      Quad others = 0;
+      for (size_t i = 0; i < size; ++i) others += i == j ? Quad(0) : e[i];
+      slope = -Q * others / sum_exp;
+      magnitude = -slope;
+    }
+    point->p[j] = DoubleDouble(p);
+    point->slope[j] = static_cast<double>(slope);
+    point->magnitude[j] = static_cast<double>(magnitude);
+  }
+  point->Q = DoubleDouble(Q);
+}
+
+// mean_j w_j·(p_j·y_j·log(1 + e^−z_j) + (1 − y_j)·log(1 + e^z_j))
+void FillBinaryCrossEntropy(const LossSpec& loss, const RowTargets& wanted, const DoubleDouble* z,
+                            LossPoint* point) {
+  const auto outputs = static_cast<double>(point->p.size());
+  for (size_t j = 0; j < point->p.size(); ++j) {
+    const Quad x = z[j].quad();
+    const Quad w = WeightAt(loss.class_weights, j) / Quad(outputs);
+    const Quad yes = w * WeightAt(loss.pos_weight, j) * TargetOf(loss, wanted, j);
+    const Quad no = w * (1 - TargetOf(loss, wanted, j));
+    const Quad tail = Log1p(Exp(-Abs(x)));
+    point->loss += yes * (tail + (x < 0 ? -x : Quad(0))) + no * (tail + (x > 0 ? x : Quad(0)));
+    point->q.emplace_back(no);
+    point->yes.emplace_back(yes);
+    point->p[j] = DoubleDouble(Sigmoid(x));
+    point->other.emplace_back(Sigmoid(-x));
+    point->slope[j] = static_cast<double>(no * Sigmoid(x) - yes * Sigmoid(-x));
+    point->magnitude[j] = static_cast<double>(no * Sigmoid(x) + yes * Sigmoid(-x));
+  }
+}
+
+// Mean squared error, mean absolute error or Huber loss: a mean over the outputs.
+void FillRegression(const LossSpec& loss, const RowTargets& wanted, const DoubleDouble* z,
+                    LossPoint* point) {
+  const auto outputs = static_cast<double>(point->p.size());
+  for (size_t j = 0; j < point->p.size(); ++j) {
+    const Quad d = z[j].quad() - TargetOf(loss, wanted, j);
     const Quad distance = Abs(d);
     const Quad sign = d > 0 ? 1 : d < 0 ? -1 : 0;
     const Quad delta = loss.delta;
     Quad slope;
     if (loss.kind == Loss::kMeanSquaredError) {
-      point.loss += d * d / outputs;
+      point->loss += d * d / outputs;
       slope = 2 * d / outputs;
     } else if (loss.kind == Loss::kMeanAbsoluteError) {
-      point.loss += distance / outputs;
+      point->loss += distance / outputs;
       slope = sign / outputs;
     } else if (distance <= delta) {
-      point.loss += d * d / 2 / outputs;
+      point->loss += d * d / 2 / outputs;
       slope = d / outputs;
     } else {
-      point.loss += delta * (distance - delta / 2) / outputs;
+      point->loss += delta * (distance - delta / 2) / outputs;
       slope = delta * sign / outputs;
     }
-    point.p[j] = DoubleDouble(d);
-    point.slope[j] = static_cast<double>(slope);
-    point.magnitude[j] = std::abs(point.slope[j]);
+    point->p[j] = DoubleDouble(d);
+    point->slope[j] = static_cast<double>(slope);
+    point->magnitude[j] = std::abs(point->slope[j]);
+  }
+}
+
+}  // namespace
+
+LossPoint LossPointOf(const LossSpec& loss, const RowTargets& wanted, const DoubleDouble* z,
+                      int64_t k) {
+  const auto size = static_cast<size_t>(k);
+  LossPoint point;
+  point.slope.resize(size);
+  point.magnitude.resize(size);
+  point.p.resize(size);
+  switch (loss.kind) {
+    case Loss::kSoftmaxCrossEntropy:
+      FillSoftmaxCrossEntropy(loss, wanted, z, &point);
+      break;
+    case Loss::kBinaryCrossEntropy:
+      FillBinaryCrossEntropy(loss, wanted, z, &point);
+      break;
+    default:
+      FillRegression(loss, wanted, z, &point);
   }
   return point;
 }

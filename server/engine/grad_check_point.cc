@@ -44,6 +44,52 @@ std::string Place(const TensorInfo& tensor, int64_t index) {
 // The largest power of two that is at most x.
 double PowerOfTwo(double x) { return std::ldexp(1, std::ilogb(x)); }
 
+// Whether a finite difference shows that g is correct within the tolerance.
+bool Proves(double g, const Difference& numeric, double tolerance) {
+  const double size = std::max(std::abs(g), std::abs(numeric.value));
+  return std::abs(g - numeric.value) + numeric.error <= tolerance * size;
+}
+
+// The comparison of a tensor's entries with their finite differences.
+struct Compared {
+  bool failed = false;  // an entry is wrong
+  double largest = 0;   // largest |numeric| of a proved entry
+  double hidden = 0;    // largest bound of an unresolved entry
+};
+
+// Sets verdict and explanation. Requires that all other members of `check` are set.
+void Conclude(const Compared& compared, double kernel_tolerance, TensorGradCheck* check) {
+  const std::string& name = check->tensor.name;
+  if (compared.failed) {
+    check->verdict = Verdict::kFailed;
+    check->explanation = Place(check->tensor, check->worst) + ": the gradient is " +
+                         Number(check->worst_analytic) + ", the finite difference " +
+                         Number(check->worst_numeric) + "; rounding explains at most " +
+                         Number(check->worst_error_bound);
+  } else if (!(check->kernel_max_relative_error <= kernel_tolerance)) {
+    check->verdict = Verdict::kFailed;
+    check->explanation = name +
+                         ": the training kernels' gradient differs from the float64 one by " +
+                         Number(check->kernel_max_bound_ratio) + " times what rounding explains";
+  } else if (check->checked == 0) {
+    check->verdict = Verdict::kInconclusive;
+    check->explanation =
+        name +
+        ": every entry lies on a kink (an activation at z = 0, or an output of mean absolute error "
+        "at its target), where there is no derivative; use other parameters (another initializer, "
+        "or a step of training) or other rows";
+  } else if (check->unresolved > 0) {
+    check->verdict = Verdict::kInconclusive;
+    check->explanation =
+        name + ": the gradient of " + std::to_string(check->unresolved) + " of " +
+        std::to_string(check->checked) + " entries is lost in rounding, which explains up to " +
+        Number(compared.hidden) + " where the largest that is proved is " +
+        Number(compared.largest) +
+        ": the loss is at its minimum for these rows, or units are saturated; use other rows, "
+        "smaller inputs, or the parameters of an earlier step";
+  }
+}
+
 }  // namespace
 
 Difference Differentiate(ExactPass* pass, const TensorInfo& tensor, size_t layer, int64_t index,
@@ -171,21 +217,23 @@ void GradCheckPoint::CompareKernels(const std::vector<double>& analytic,
   }
 }
 
+// The largest |numeric| of the entries of a tensor whose gradient is proved; 0: there is none.
+double GradCheckPoint::LargestProved(size_t t, const std::vector<double>& analytic) const {
+  double largest = 0;
+  for (const auto& [index, numeric] : entries_[t]) {
+    if (numeric.set_aside || std::abs(numeric.value) <= largest) continue;
+    const double g = analytic[static_cast<size_t>(tensors_[t].offset + index)];
+    if (Proves(g, numeric, options_.tolerance)) largest = std::abs(numeric.value);
+  }
+  return largest;
+}
+
+// Compares the gradient with the finite differences. Requires that the kernels were compared.
 void GradCheckPoint::CompareDifferences(size_t t, const std::vector<double>& analytic,
                                         TensorGradCheck* check) const {
   const double tolerance = options_.tolerance;
-  const auto proves = [&](double g, const Difference& numeric) {
-    const double size = std::max(std::abs(g), std::abs(numeric.value));
-    return std::abs(g - numeric.value) + numeric.error <= tolerance * size;
-  };
-  double largest = 0;  // |numeric| of a proved entry
-  for (const auto& [index, numeric] : entries_[t]) {
-    if (numeric.set_aside || std::abs(numeric.value) <= largest) continue;
-    const double g = analytic[static_cast<size_t>(check->tensor.offset + index)];
-    if (proves(g, numeric)) largest = std::abs(numeric.value);
-  }
-  bool failed = false;
-  double hidden = 0;  // the largest bound of an unresolved entry
+  Compared compared;
+  compared.largest = LargestProved(t, analytic);
   for (const auto& [index, numeric] : entries_[t]) {
     if (numeric.set_aside) {
       ++check->set_aside;
@@ -201,16 +249,16 @@ void GradCheckPoint::CompareDifferences(size_t t, const std::vector<double>& ana
     const double relative = absolute == 0 ? 0 : absolute / size;
     // With this form of the comparison, NaN is wrong and is the worst entry.
     const bool wrong = !(absolute <= tolerance * size + bound);
-    const bool proved = proves(g, numeric);
+    const bool proved = Proves(g, numeric, tolerance);
     const bool zero = g == 0 && absolute <= numeric.error;
-    const bool negligible = absolute + numeric.error <= tolerance * largest;
+    const bool negligible = absolute + numeric.error <= tolerance * compared.largest;
     if (!wrong && !proved && !zero && !negligible) {
       ++check->unresolved;
-      hidden = std::max(hidden, bound);
+      compared.hidden = std::max(compared.hidden, bound);
     }
     if (!(absolute <= check->max_absolute_error)) check->max_absolute_error = absolute;
-    const bool counts = wrong || (proved && !failed);
-    if (check->worst < 0 || (wrong && !failed) ||
+    const bool counts = wrong || (proved && !compared.failed);
+    if (check->worst < 0 || (wrong && !compared.failed) ||
         (counts && !(relative <= check->max_relative_error))) {
       check->worst = index;
       check->worst_analytic = g;
@@ -218,36 +266,9 @@ void GradCheckPoint::CompareDifferences(size_t t, const std::vector<double>& ana
       check->worst_error_bound = bound;
       if (counts) check->max_relative_error = relative;
     }
-    failed = failed || wrong;
+    compared.failed = compared.failed || wrong;
   }
-  const std::string& name = check->tensor.name;
-  if (failed) {
-    check->verdict = Verdict::kFailed;
-    check->explanation = Place(check->tensor, check->worst) + ": the gradient is " +
-                         Number(check->worst_analytic) + ", the finite difference " +
-                         Number(check->worst_numeric) + "; rounding explains at most " +
-                         Number(check->worst_error_bound);
-  } else if (!(check->kernel_max_relative_error <= options_.kernel_tolerance)) {
-    check->verdict = Verdict::kFailed;
-    check->explanation = name +
-                         ": the training kernels' gradient differs from the float64 one by " +
-                         Number(check->kernel_max_bound_ratio) + " times what rounding explains";
-  } else if (check->checked == 0) {
-    check->verdict = Verdict::kInconclusive;
-    check->explanation =
-        name +
-        ": every entry lies on a kink (an activation at z = 0, or an output of mean absolute error "
-        "at its target), where there is no derivative; use other parameters (another initializer, "
-        "or a step of training) or other rows";
-  } else if (check->unresolved > 0) {
-    check->verdict = Verdict::kInconclusive;
-    check->explanation =
-        name + ": the gradient of " + std::to_string(check->unresolved) + " of " +
-        std::to_string(check->checked) + " entries is lost in rounding, which explains up to " +
-        Number(hidden) + " where the largest that is proved is " + Number(largest) +
-        ": the loss is at its minimum for these rows, or units are saturated; use other rows, "
-        "smaller inputs, or the parameters of an earlier step";
-  }
+  Conclude(compared, options_.kernel_tolerance, check);
 }
 
 TensorGradCheck GradCheckPoint::Judge(size_t t, const Tamper& tamper) const {

@@ -66,6 +66,7 @@ class GradCheckPoint {
   bool Prepare(int64_t rows);
   void CompareKernels(const std::vector<double>& analytic, const std::vector<double>& own,
                       TensorGradCheck* check) const;
+  double LargestProved(size_t tensor, const std::vector<double>& analytic) const;
   void CompareDifferences(size_t tensor, const std::vector<double>& analytic,
                           TensorGradCheck* check) const;
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cfloat>
 #include <cmath>
+#include <optional>
 
 #include "server/engine/activation.h"
 #include "server/engine/loss.h"
@@ -31,6 +32,21 @@ struct Variation {
   double value_error = 0;  // rounding of f, absolute, in units of u
   double slope_error = 0;  // rounding of f′, absolute, in units of u
 };
+
+// Φ and φ are computed with a relative error that grows as z² where they are small.
+Variation GeluVariation(double z, double a, double E) {
+  const double nearest = std::max(0.0, std::abs(z) - E);
+  const double highest = std::min(z + E, 700.0);
+  const double tail = kLocal + (z < 0 ? 4 * z * z : 0);
+  const double cdf = std::erfc(-highest / std::sqrt(2.0)) / 2;
+  const double pdf = 0.4 * std::exp(-nearest * nearest / 2);
+  Variation v;
+  v.first = 1.13;
+  v.second = 0.8;
+  v.value_error = tail * std::abs(a);
+  v.slope_error = tail * (cdf + (std::abs(z) + E) * pdf);
+  return v;
+}
 
 Variation VariationOf(const LayerSpec& layer, double z, double a, double E) {
   Variation v;
@@ -71,17 +87,8 @@ Variation VariationOf(const LayerSpec& layer, double z, double a, double E) {
       v.second = std::min(0.097, v.first);
       v.slope_error = kLocal * SigmoidAt(highest);  // a·(1 − a)
       return v;
-    case Activation::kGelu: {
-      // Φ and φ are computed with a relative error that grows as z² where they are small.
-      const double tail = kLocal + (z < 0 ? 4 * z * z : 0);
-      const double cdf = std::erfc(-highest / std::sqrt(2.0)) / 2;
-      const double pdf = 0.4 * std::exp(-nearest * nearest / 2);
-      v.first = 1.13;
-      v.second = 0.8;
-      v.value_error = tail * std::abs(a);
-      v.slope_error = tail * (cdf + (std::abs(z) + E) * pdf);
-      return v;
-    }
+    case Activation::kGelu:
+      return GeluVariation(z, a, E);
     case Activation::kSilu:
       v.first = 1.1;
       v.second = 0.5;
@@ -98,6 +105,102 @@ Variation VariationOf(const LayerSpec& layer, double z, double a, double E) {
 
 double WeightAt(const std::vector<double>& weights, size_t j) {
   return weights.empty() ? 1 : weights[j];
+}
+
+double TargetOf(const LossSpec& loss, const RowTargets& wanted, size_t j) {
+  if (wanted.targets != nullptr) return wanted.targets[j];
+  if (loss.kind == Loss::kBinaryCrossEntropy) return static_cast<double>(wanted.label);
+  return j == static_cast<size_t>(wanted.label) ? 1.0 : 0.0;
+}
+
+// The precision of a loss: its unit roundoff, its largest underflow, and the relative error of a
+// term of the loss.
+struct LossPrecision {
+  double u;
+  double eta;
+  double local;
+};
+
+// An output of a row: its index, its value, the bound on the error of that value, and its target.
+struct Output {
+  size_t j;
+  double z;
+  double Ez;
+  double y;
+};
+
+// All outputs of a row. Thread-compatible.
+struct RowOutputs {
+  const LossSpec& loss;
+  const UnitPoint* units;
+  const std::vector<double>& errors;  // (k): of the values
+  RowTargets wanted;
+
+  size_t size() const { return errors.size(); }
+  Output At(size_t j) const { return {j, units[j].a.high, errors[j], TargetOf(loss, wanted, j)}; }
+};
+
+// Softmax cross-entropy of one row.
+class SoftmaxRow {
+ public:
+  SoftmaxRow(const LossSpec& loss, const RowOutputs& outputs)
+      : loss_(loss), outputs_(static_cast<double>(outputs.size())), largest_(outputs.At(0).z) {
+    for (size_t j = 0; j < outputs.size(); ++j) {
+      const Output output = outputs.At(j);
+      largest_ = std::max(largest_, output.z);
+      most_ = std::max(most_, output.Ez);
+      Q_ += WeightedTarget(output);
+    }
+    for (size_t j = 0; j < outputs.size(); ++j) sum_exp_ += std::exp(outputs.At(j).z - largest_);
+  }
+
+  // Error of the derivative by one output.
+  double Error(const Output& output, const LossPrecision& precision) const {
+    const auto [u, eta, local] = precision;
+    const double q = WeightedTarget(output);
+    const double distance = largest_ - output.z;
+    const double p = std::exp(-distance) / sum_exp_;
+    // Error of z_j − max z, with every z known within most_; a probability is at most 1.
+    const double relative = std::expm1(std::min(2 * most_ + u * distance, 700.0));
+    const double moved = std::min(p * relative, 1.0);
+    return Q_ * (moved + (p + moved) * (outputs_ + kLocal) * u + eta) + local * (Q_ * p + q);
+  }
+
+ private:
+  // q_j
+  double WeightedTarget(const Output& output) const {
+    return WeightAt(loss_.class_weights, output.j) *
+           ((1 - loss_.label_smoothing) * output.y + loss_.label_smoothing / outputs_);
+  }
+
+  const LossSpec& loss_;
+  const double outputs_;  // k
+  double largest_;        // max z
+  double most_ = 0;       // the largest error of an output
+  double sum_exp_ = 0;    // Σ e^(z − max z)
+  double Q_ = 0;          // Σ q
+};
+
+// Error of the derivative of binary cross-entropy by one output, without the division by k.
+double BinaryError(const LossSpec& loss, const Output& output, const LossPrecision& precision) {
+  const auto [j, z, Ez, y] = output;
+  const double w = WeightAt(loss.class_weights, j);
+  const double p = WeightAt(loss.pos_weight, j);
+  const double both = 1 + (p - 1) * y;
+  const double sigmoid = SigmoidAt(std::min(z + Ez, 700.0));
+  const double moved = SigmoidSlope(std::max(0.0, std::abs(z) - Ez)) * Ez;
+  return w * both * (std::min(moved, 1.0) + precision.eta) +
+         precision.local * w * (both * sigmoid + p * y);
+}
+
+// The same for a regression loss; d = |z − y|.
+double RegressionError(const LossSpec& loss, double d, double Ez, const LossPrecision& precision) {
+  const double local = precision.local;
+  const double Ed = Ez + precision.u * (d + Ez);
+  if (loss.kind == Loss::kMeanSquaredError) return 2 * Ed + 2 * local * (d + Ed);
+  if (loss.kind == Loss::kMeanAbsoluteError) return (d <= Ed && Ed > 0 ? 2 : 0) + local;
+  const double slope = std::min(d, loss.delta);
+  return std::min(Ed, 2 * loss.delta) + local * (slope + Ed);
 }
 
 }  // namespace
@@ -181,63 +284,25 @@ void RoundingBound::Forward(int64_t row) {
 // Sets da_ to the exact derivative of the mean loss by each output and da_error_ to its bound.
 void RoundingBound::LossSlopes(int64_t row) {
   const LossSpec& loss = network_.spec().loss;
-  const RowTargets wanted = pass_.wanted(row);
   const double share = pass_.share(row);
-  const size_t k = outputs_.size();
-  const auto outputs = static_cast<double>(k);
+  const auto k = static_cast<double>(outputs_.size());
   // D is summed in float64 in either precision.
-  const double local = kLocal * u_ + static_cast<double>(pass_.rows()) * 0x1p-53;
+  const LossPrecision precision = {u_, eta_,
+                                   kLocal * u_ + static_cast<double>(pass_.rows()) * 0x1p-53};
   const LossPoint& exact = pass_.loss_of(row);
-  const UnitPoint* last = pass_.units(network_.layers().size() - 1, row);
-  const auto z = [&](size_t j) { return last[j].a.high; };
-  const auto target = [&](size_t j) {
-    if (wanted.targets != nullptr) return wanted.targets[j];
-    if (loss.kind == Loss::kBinaryCrossEntropy) return static_cast<double>(wanted.label);
-    return j == static_cast<size_t>(wanted.label) ? 1.0 : 0.0;
-  };
-  double largest = z(0), most = 0, sum_exp = 0, Q = 0;
-  if (loss.kind == Loss::kSoftmaxCrossEntropy) {
-    for (size_t j = 0; j < k; ++j) {
-      largest = std::max(largest, z(j));
-      most = std::max(most, outputs_[j]);
-      Q += WeightAt(loss.class_weights, j) *
-           ((1 - loss.label_smoothing) * target(j) + loss.label_smoothing / outputs);
-    }
-    for (size_t j = 0; j < k; ++j) sum_exp += std::exp(z(j) - largest);
-  }
-  for (size_t j = 0; j < k; ++j) {
-    const double Ez = outputs_[j];
-    const double y = target(j);
+  const RowOutputs outputs = {loss, pass_.units(network_.layers().size() - 1, row), outputs_,
+                              pass_.wanted(row)};
+  std::optional<SoftmaxRow> softmax;
+  if (loss.kind == Loss::kSoftmaxCrossEntropy) softmax.emplace(loss, outputs);
+  for (size_t j = 0; j < outputs.size(); ++j) {
+    const Output output = outputs.At(j);
     double error = 0;  // error of the row loss's derivative
-    if (loss.kind == Loss::kSoftmaxCrossEntropy) {
-      const double q = WeightAt(loss.class_weights, j) *
-                       ((1 - loss.label_smoothing) * y + loss.label_smoothing / outputs);
-      const double distance = largest - z(j);
-      const double p = std::exp(-distance) / sum_exp;
-      // Error of z_j − max z, with every z known within `most`; a probability is at most 1.
-      const double relative = std::expm1(std::min(2 * most + u_ * distance, 700.0));
-      const double moved = std::min(p * relative, 1.0);
-      error = Q * (moved + (p + moved) * (outputs + kLocal) * u_ + eta_) + local * (Q * p + q);
+    if (softmax.has_value()) {
+      error = softmax->Error(output, precision);
     } else if (loss.kind == Loss::kBinaryCrossEntropy) {
-      const double w = WeightAt(loss.class_weights, j);
-      const double p = WeightAt(loss.pos_weight, j);
-      const double both = 1 + (p - 1) * y;
-      const double sigmoid = SigmoidAt(std::min(z(j) + Ez, 700.0));
-      const double moved = SigmoidSlope(std::max(0.0, std::abs(z(j)) - Ez)) * Ez;
-      error = (w * both * (std::min(moved, 1.0) + eta_) + local * w * (both * sigmoid + p * y)) /
-              outputs;
+      error = BinaryError(loss, output, precision) / k;
     } else {
-      const double d = std::abs(exact.p[j].high);
-      const double Ed = Ez + u_ * (d + Ez);
-      if (loss.kind == Loss::kMeanSquaredError) {
-        error = 2 * Ed + 2 * local * (d + Ed);
-      } else if (loss.kind == Loss::kMeanAbsoluteError) {
-        error = (d <= Ed && Ed > 0 ? 2 : 0) + local;
-      } else {
-        const double slope = std::min(d, loss.delta);
-        error = std::min(Ed, 2 * loss.delta) + local * (slope + Ed);
-      }
-      error /= outputs;
+      error = RegressionError(loss, std::abs(exact.p[j].high), output.Ez, precision) / k;
     }
     da_[j] = share * exact.slope[j];
     da_error_[j] = share * error + eta_;
