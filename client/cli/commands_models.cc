@@ -109,9 +109,7 @@ int Delete(const Globals& globals, const DeleteOptions& options) {
   });
 }
 
-}  // namespace
-
-void AddModelCommands(CLI::App* app, Globals* globals, Command* chosen) {
+void AddCreate(CLI::App* app, Globals* globals, Command* chosen) {
   auto* create = app->add_subcommand("create", "Create a model");
   auto flags = std::make_shared<SpecFlags>();
   auto options = std::make_shared<CreateOptions>();
@@ -140,20 +138,24 @@ void AddModelCommands(CLI::App* app, Globals* globals, Command* chosen) {
     }
     *chosen = [=] { return Create(*globals, spec, *options); };
   });
+}
 
+void AddList(CLI::App* app, Globals* globals, Command* chosen) {
   auto* list = app->add_subcommand("list", "List models");
-  auto list_options = std::make_shared<ListOptions>();
-  auto wanted = std::make_shared<std::vector<std::string>>();
-  list->add_option("--label", *wanted, "Only models with this label; may be repeated")
+  auto options = std::make_shared<ListOptions>();
+  auto labels = std::make_shared<std::vector<std::string>>();
+  list->add_option("--label", *labels, "Only models with this label; may be repeated")
       ->type_name("KEY=VALUE");
-  list->add_option("--page-size", list_options->page_size, "Models per request");
+  list->add_option("--page-size", options->page_size, "Models per request");
   auto quiet = std::make_shared<bool>(false);
   list->add_flag("-q,--quiet", *quiet, "Print only ids");
   list->callback([=] {
-    list_options->labels = ParseLabels(*wanted);
-    *chosen = [=] { return List(*globals, *list_options, *quiet); };
+    options->labels = ParseLabels(*labels);
+    *chosen = [=] { return List(*globals, *options, *quiet); };
   });
+}
 
+void AddGet(CLI::App* app, Globals* globals, Command* chosen) {
   auto* get = app->add_subcommand("get", "Describe a model");
   auto name = std::make_shared<std::string>();
   get->add_option("model", *name, "Id of the model")->required();
@@ -166,22 +168,34 @@ void AddModelCommands(CLI::App* app, Globals* globals, Command* chosen) {
       return kOk;
     };
   });
+}
 
+void AddDelete(CLI::App* app, Globals* globals, Command* chosen) {
   auto* remove = app->add_subcommand("delete", "Delete models by id or by label");
-  auto delete_options = std::make_shared<DeleteOptions>();
-  auto* ids = remove->add_option("models", delete_options->ids, "Ids of the models");
-  remove->add_option("--label", *wanted, "Delete all models with this label; may be repeated")
+  auto options = std::make_shared<DeleteOptions>();
+  auto labels = std::make_shared<std::vector<std::string>>();
+  auto* ids = remove->add_option("models", options->ids, "Ids of the models");
+  remove->add_option("--label", *labels, "Delete all models with this label; may be repeated")
       ->type_name("KEY=VALUE")
       ->excludes(ids);
-  remove->add_flag("-y,--yes", delete_options->yes,
+  remove->add_flag("-y,--yes", options->yes,
                    "Do not ask for confirmation before deleting by label");
   remove->callback([=] {
-    delete_options->labels = ParseLabels(*wanted);
-    if (delete_options->ids.empty() && delete_options->labels.empty()) {
+    options->labels = ParseLabels(*labels);
+    if (options->ids.empty() && options->labels.empty()) {
       throw CLI::RequiredError("models or --label");
     }
-    *chosen = [=] { return Delete(*globals, *delete_options); };
+    *chosen = [=] { return Delete(*globals, *options); };
   });
+}
+
+}  // namespace
+
+void AddModelCommands(CLI::App* app, Globals* globals, Command* chosen) {
+  AddCreate(app, globals, chosen);
+  AddList(app, globals, chosen);
+  AddGet(app, globals, chosen);
+  AddDelete(app, globals, chosen);
 }
 
 }  // namespace backprop::cli

@@ -81,15 +81,39 @@ int Stop(const Globals& globals, const std::string& model) {
   return kOk;
 }
 
-}  // namespace
+// The command line of `train`.
+struct TrainFlags {
+  std::string model;
+  DataSource source;
+  TrainOptions options;  // without the members below
+  std::optional<double> report_interval_seconds;
+  bool early_stopping = false;
+  EarlyStopping stopping;
+  CheckpointOptions checkpoints;
+  ViewOptions view;
 
-void AddTrainingCommands(CLI::App* app, Globals* globals, Command* chosen) {
-  auto model = std::make_shared<std::string>();
-  auto source = std::make_shared<DataSource>();
+  // The options of the run. Throws CLI::RequiredError if the run has no length.
+  TrainOptions Options() const {
+    if (!options.iterations.has_value() && !options.epochs.has_value()) {
+      throw CLI::RequiredError("--iterations or --epochs");
+    }
+    TrainOptions run = options;
+    if (checkpoints.every_iterations.has_value() || checkpoints.keep_best) {
+      run.checkpoints = checkpoints;
+    }
+    if (report_interval_seconds.has_value()) {
+      run.report_interval = std::chrono::nanoseconds(std::llround(*report_interval_seconds * 1e9));
+    }
+    if (early_stopping) run.early_stopping = stopping;
+    return run;
+  }
+};
 
-  auto* train = app->add_subcommand("train", "Train a model and show the progress");
-  auto options = std::make_shared<TrainOptions>();
-  train->add_option("model", *model, "Id of the model")->required();
+// The functions below add flags that set members of their last argument, which must outlive the
+// command.
+
+void AddRunFlags(CLI::App* train, TrainFlags* flags) {
+  TrainOptions* const options = &flags->options;
   auto* iterations =
       train->add_option("--iterations", options->iterations, "Number of optimiser steps");
   auto* epochs = train->add_option("--epochs", options->epochs, "Number of passes over the data");
@@ -103,12 +127,17 @@ void AddTrainingCommands(CLI::App* app, Globals* globals, Command* chosen) {
       "--no-shuffle", [options] { options->shuffle = false; }, "Keep the order of the rows");
   train->add_option("--report-every", options->report_every,
                     "Iterations between reports; default: 1/100 of the run");
-  auto interval = std::make_shared<std::optional<double>>();
-  train->add_option("--report-interval", *interval, "Maximum time between two reports; default: 1")
+  train
+      ->add_option("--report-interval", flags->report_interval_seconds,
+                   "Maximum time between two reports; default: 1")
       ->check(CLI::Range(0.001, 1e8))
       ->type_name("SECONDS");
   train->add_flag("--continue-epoch", options->continue_epoch,
                   "Resume the epoch that the previous run left unfinished, at its next batch");
+}
+
+void AddValidationFlags(CLI::App* train, TrainFlags* flags) {
+  TrainOptions* const options = &flags->options;
   auto* split = train->add_option("--validation-split", options->validation_split,
                                   "Fraction of the rows to hold out for validation, in (0, 1)");
   train
@@ -120,7 +149,9 @@ void AddTrainingCommands(CLI::App* app, Globals* globals, Command* chosen) {
           "--no-stratify", [options] { options->stratify = false; },
           "Do not stratify the split by class")
       ->needs(split);
-  train->add_option("--validation-data", source->validation_file, "CSV file of validation rows")
+  train
+      ->add_option("--validation-data", flags->source.validation_file,
+                   "CSV file of validation rows")
       ->type_name("FILE.csv")
       ->excludes(split);
   train
@@ -128,9 +159,11 @@ void AddTrainingCommands(CLI::App* app, Globals* globals, Command* chosen) {
                    "Uploaded dataset of validation rows")
       ->type_name("ID")
       ->excludes(split);
-  auto stopping = std::make_shared<EarlyStopping>();
-  auto wants_stopping = std::make_shared<bool>(false);
-  auto* early = train->add_flag("--early-stopping", *wants_stopping,
+}
+
+void AddEarlyStoppingFlags(CLI::App* train, TrainFlags* flags) {
+  EarlyStopping* const stopping = &flags->stopping;
+  auto* early = train->add_flag("--early-stopping", flags->early_stopping,
                                 "Stop the run when the validation loss (without validation: the "
                                 "epoch's loss) no longer falls");
   train->add_option("--patience", stopping->patience, "Epochs without improvement")
@@ -146,7 +179,9 @@ void AddTrainingCommands(CLI::App* app, Globals* globals, Command* chosen) {
           "--no-restore-best", [stopping] { stopping->restore_best = false; },
           "Keep the last parameters instead of the best epoch's")
       ->needs(early);
-  auto checkpoints = std::make_shared<CheckpointOptions>();
+}
+
+void AddCheckpointFlags(CLI::App* train, CheckpointOptions* checkpoints) {
   auto* every = train->add_option("--checkpoint-every", checkpoints->every_iterations,
                                   "Iterations between checkpoints");
   train
@@ -155,47 +190,61 @@ void AddTrainingCommands(CLI::App* app, Globals* globals, Command* chosen) {
       ->needs(every);
   train->add_flag("--keep-best", checkpoints->keep_best,
                   "Keep a checkpoint of the epoch with the lowest loss");
-  auto view = std::make_shared<ViewOptions>();
-  const auto with_view = [view](CLI::App* command) {
-    command
-        ->add_option("--quiet-after", view->quiet_after_seconds,
-                     "Time without events after which a notice is printed")
-        ->type_name("SECONDS")
-        ->check(CLI::Range(0.1, 1e6))
-        ->capture_default_str();
-  };
-  with_view(train);
-  train->add_flag("--detach", options->detach, "Start the run and return while it continues");
-  train->add_flag("--wait", options->wait, "Wait until the active run has ended");
-  source->AddTo(train, DataSource::Instead::kDataset);
+}
+
+void AddViewFlags(CLI::App* command, ViewOptions* view) {
+  command
+      ->add_option("--quiet-after", view->quiet_after_seconds,
+                   "Time without events after which a notice is printed")
+      ->type_name("SECONDS")
+      ->check(CLI::Range(0.1, 1e6))
+      ->capture_default_str();
+}
+
+void AddTrain(CLI::App* app, Globals* globals, Command* chosen) {
+  auto* train = app->add_subcommand("train", "Train a model and show the progress");
+  auto flags = std::make_shared<TrainFlags>();
+  train->add_option("model", flags->model, "Id of the model")->required();
+  AddRunFlags(train, flags.get());
+  AddValidationFlags(train, flags.get());
+  AddEarlyStoppingFlags(train, flags.get());
+  AddCheckpointFlags(train, &flags->checkpoints);
+  AddViewFlags(train, &flags->view);
+  train->add_flag("--detach", flags->options.detach, "Start the run and return while it continues");
+  train->add_flag("--wait", flags->options.wait, "Wait until the active run has ended");
+  flags->source.AddTo(train, DataSource::Instead::kDataset);
   train->callback([=] {
-    if (!options->iterations.has_value() && !options->epochs.has_value()) {
-      throw CLI::RequiredError("--iterations or --epochs");
-    }
-    if (checkpoints->every_iterations.has_value() || checkpoints->keep_best) {
-      options->checkpoints = *checkpoints;
-    }
-    if (interval->has_value()) {
-      options->report_interval = std::chrono::nanoseconds(std::llround(**interval * 1e9));
-    }
-    source->CheckGiven();
-    if (*wants_stopping) options->early_stopping = *stopping;
-    *chosen = [=] { return Train(*globals, *model, *source, *options, *view); };
+    const TrainOptions options = flags->Options();
+    flags->source.CheckGiven();
+    *chosen = [=] { return Train(*globals, flags->model, flags->source, options, flags->view); };
   });
+}
 
+void AddWatch(CLI::App* app, Globals* globals, Command* chosen) {
   auto* watch = app->add_subcommand("watch", "Follow a run to its end");
-  auto watch_options = std::make_shared<WatchOptions>();
+  auto model = std::make_shared<std::string>();
+  auto options = std::make_shared<WatchOptions>();
+  auto view = std::make_shared<ViewOptions>();
   watch->add_option("model", *model, "Id of the model")->required();
-  watch->add_option("--run", watch_options->run, "models/{id}/runs/{n}; default: the latest");
-  watch->add_option("--from", watch_options->from_sequence,
-                    "Sequence number of the first event to show");
-  with_view(watch);
-  watch->callback(
-      [=] { *chosen = [=] { return Watch(*globals, *model, *watch_options, *view); }; });
+  watch->add_option("--run", options->run, "models/{id}/runs/{n}; default: the latest");
+  watch->add_option("--from", options->from_sequence, "Sequence number of the first event to show");
+  AddViewFlags(watch, view.get());
+  watch->callback([=] { *chosen = [=] { return Watch(*globals, *model, *options, *view); }; });
+}
 
+void AddStop(CLI::App* app, Globals* globals, Command* chosen) {
   auto* stop = app->add_subcommand("stop", "Stop a run and keep its parameters");
+  auto model = std::make_shared<std::string>();
   stop->add_option("model", *model, "Id of the model")->required();
   stop->callback([=] { *chosen = [=] { return Stop(*globals, *model); }; });
+}
+
+}  // namespace
+
+void AddTrainingCommands(CLI::App* app, Globals* globals, Command* chosen) {
+  AddTrain(app, globals, chosen);
+  AddWatch(app, globals, chosen);
+  AddStop(app, globals, chosen);
 }
 
 }  // namespace backprop::cli
