@@ -15,6 +15,7 @@
 #include <string>
 #include <system_error>
 #include <thread>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -213,6 +214,7 @@ class WritableServer {
   bool serving_ ABSL_GUARDED_BY(mu_) = true;
 };
 
+// Opens the store in the data directory and deletes what an interrupted restore left in it.
 absl::StatusOr<std::unique_ptr<store::Store>> OpenStore(const ops::Config& config,
                                                         WritableServer* writable) {
   store::RocksOptions options;
@@ -225,7 +227,12 @@ absl::StatusOr<std::unique_ptr<store::Store>> OpenStore(const ops::Config& confi
     ops::LogLine("rocksdb", spdlog::level::debug, line);
   };
   options.on_health = [writable](const absl::Status& health) { writable->OnHealth(health); };
-  return store::OpenRocksStore(options);
+  auto store = store::OpenRocksStore(options);
+  if (!store.ok()) return store.status();
+  const auto dropped = transfer::DropUnfinishedRestore(store->get());
+  if (!dropped.ok()) return dropped.status();
+  if (*dropped) spdlog::warn("a restore was interrupted; its data was deleted");
+  return store;
 }
 
 void LogFound(const registry::Registry::Opened& found, const std::string& directory) {
@@ -234,6 +241,30 @@ void LogFound(const registry::Registry::Opened& found, const std::string& direct
   for (const std::string& id : found.damaged) {
     spdlog::error("models/{} is damaged and fails with DATA_LOSS; all other models are intact", id);
   }
+}
+
+rpc::ServerOptions ServerOptionsFor(const ops::Config& config,
+                                    const ops::Descriptors& descriptors) {
+  rpc::ServerOptions options{config.listen, config.unix_socket, {}, config.keepalive, {}};
+  options.connections.max_connections = std::min(
+      config.max_connections.value_or(descriptors.max_connections), descriptors.for_connections);
+  options.connections.max_descriptor = static_cast<int>(descriptors.for_connections);
+  if (config.max_connections.value_or(0) > descriptors.for_connections) {
+    spdlog::warn("--max-connections {}: the limit of open files ({}) allows only {}",
+                 *config.max_connections, descriptors.allowed, descriptors.for_connections);
+  }
+  return options;
+}
+
+void LogStarted(const ops::Config& config, const std::vector<std::string>& addresses) {
+  spdlog::info("{} listens on {} with {} compute threads; models {}", Version(),
+               absl::StrJoin(addresses, ", "), config.threads,
+               config.data_dir.empty() ? "are kept in memory and are lost when the process ends"
+                                       : "are stored in " + config.data_dir);
+  spdlog::info("memory limit: {}",
+               config.limits.memory_limit_bytes == 0
+                   ? "none"
+                   : absl::StrCat(config.limits.memory_limit_bytes >> 20, " MiB"));
 }
 
 int Fail(const absl::Status& status) {
@@ -253,11 +284,6 @@ int Serve(const ops::Config& config, const sigset_t& signals) {
     auto opened = OpenStore(config, &writable);
     if (!opened.ok()) return Fail(opened.status());
     store = *std::move(opened);
-  }
-  if (store != nullptr) {
-    const auto dropped = transfer::DropUnfinishedRestore(store.get());
-    if (!dropped.ok()) return Fail(dropped.status());
-    if (*dropped) spdlog::warn("a restore was interrupted; its data was deleted");
   }
   std::unique_ptr<store::Store> memory;
   if (store == nullptr) {
@@ -281,15 +307,7 @@ int Serve(const ops::Config& config, const sigset_t& signals) {
   if (!found.ok()) return Fail(found.status());
   LogFound(*found, config.data_dir);
 
-  rpc::ServerOptions options{config.listen, config.unix_socket, {}, config.keepalive, {}};
-  options.connections.max_connections = std::min(
-      config.max_connections.value_or(descriptors.max_connections), descriptors.for_connections);
-  options.connections.max_descriptor = static_cast<int>(descriptors.for_connections);
-  if (config.max_connections.value_or(0) > descriptors.for_connections) {
-    spdlog::warn("--max-connections {}: the limit of open files ({}) allows only {}",
-                 *config.max_connections, descriptors.allowed, descriptors.for_connections);
-  }
-  auto server = rpc::Server::Start(options, &context);
+  auto server = rpc::Server::Start(ServerOptionsFor(config, descriptors), &context);
   if (!server.ok()) return Fail(server.status());
   if (!config.port_file.empty()) {
     const absl::Status written = WritePortFile(config.port_file, (*server)->addresses().front());
@@ -297,14 +315,7 @@ int Serve(const ops::Config& config, const sigset_t& signals) {
   }
   writable.Set(server->get());
   starting.reset();
-  spdlog::info("{} listens on {} with {} compute threads; models {}", Version(),
-               absl::StrJoin((*server)->addresses(), ", "), config.threads,
-               config.data_dir.empty() ? "are kept in memory and are lost when the process ends"
-                                       : "are stored in " + config.data_dir);
-  spdlog::info("memory limit: {}",
-               config.limits.memory_limit_bytes == 0
-                   ? "none"
-                   : absl::StrCat(config.limits.memory_limit_bytes >> 20, " MiB"));
+  LogStarted(config, (*server)->addresses());
   bool finished = false;
   {
     const Janitor janitor(&registry, &datasets, config.limits.memory_limit_bytes);

@@ -99,6 +99,94 @@ void AddConnectionFlags(CLI::App* app, Config* config) {
   }
 }
 
+// The values of flags that the configuration holds in another form.
+struct RawFlags {
+  double grace_seconds = 10;
+  double mark_seconds = 1;
+  std::string log_format = "text";
+};
+
+void AddListeningFlags(CLI::App* app, Config* config) {
+  Add(app->add_option(
+          "--listen", config->listen,
+          "TCP address to listen on, host:port. Port 0: any free port. May be repeated"),
+      "--listen", "Listening")
+      ->type_name("ADDRESS")
+      ->capture_default_str();
+  Add(app->add_option("--unix-socket", config->unix_socket,
+                      "Unix socket to listen on, in addition to --listen"),
+      "--unix-socket", "Listening")
+      ->type_name("PATH");
+  Add(app->add_option("--port-file", config->port_file,
+                      "File to which the server writes its first address once it accepts calls"),
+      "--port-file", "Listening")
+      ->type_name("PATH");
+  AddConnectionFlags(app, config);
+}
+
+void AddStorageFlags(CLI::App* app, Config* config, RawFlags* raw) {
+  Add(app->add_option(
+          "--data-dir", config->data_dir,
+          "Directory that stores the models; created if it does not exist. Acknowledged "
+          "changes are on disk. Without it models are kept in memory only"),
+      "--data-dir", "Storage")
+      ->type_name("PATH");
+  Add(app->add_option(
+          "--memory-limit", config->limits.memory_limit_bytes,
+          "Memory that the server should use, such as 1GB: the least recently used models are "
+          "evicted to disk until they are used again, and work that does not fit is rejected. 0: "
+          "no limit. "
+          "Default: two thirds of the cgroup's limit, at most half of the machine's memory"),
+      "--memory-limit", "Storage")
+      ->transform(CLI::AsSizeValue(false))
+      ->type_name("BYTES")
+      ->default_str("auto");
+  Add(app->add_option("--min-free-bytes", config->min_free_bytes,
+                      "Disk space in bytes, such as 2GB, that uploads of datasets, imports and "
+                      "restores must leave free. Default: a sixteenth of the disk, at most 1GB"),
+      "--min-free-bytes", "Storage")
+      ->transform(CLI::AsSizeValue(false))
+      ->type_name("BYTES");
+  Add(app->add_option(
+          "--mark-interval", raw->mark_seconds,
+          "Seconds between stored marks of a run's progress; a crash loses at most this "
+          "much of its work"),
+      "--mark-interval", "Storage")
+      ->check(CLI::Range(0.001, 3600.0))
+      ->type_name("SECONDS")
+      ->capture_default_str();
+}
+
+void AddRunningFlags(CLI::App* app, Config* config, RawFlags* raw) {
+  Add(app->add_option("--threads", config->threads, "Number of compute threads"), "--threads",
+      "Running")
+      ->check(CLI::Range(1, 1024))
+      ->type_name("N")
+      ->capture_default_str();
+  Add(app->add_option("--grace", raw->grace_seconds,
+                      "Seconds that active calls have to finish after SIGTERM"),
+      "--grace", "Running")
+      ->check(CLI::Range(0.0, 86400.0))
+      ->type_name("SECONDS")
+      ->capture_default_str();
+  Add(app->add_option("--log-level", config->log_level, "Lowest level that is logged"),
+      "--log-level", "Running")
+      ->check(CLI::IsMember({"debug", "info", "warn", "error", "off"}))
+      ->capture_default_str();
+  Add(app->add_option("--log-format", raw->log_format, "Format of log lines"), "--log-format",
+      "Running")
+      ->check(CLI::IsMember({"text", "json"}))
+      ->capture_default_str();
+  app->add_option(
+         "--health-check", config->health_check,
+         "Check whether the server at this address (host:port or unix:path) is serving, and exit "
+         "with status 0 or 1. Without an address: the address in the file of --port-file")
+      ->type_name("ADDRESS")
+      ->expected(0, 1)
+      ->default_str(kFromPortFile)
+      ->group("Running");
+}
+
 // Divides the memory limit of the process. One part is what the process uses without models, one
 // part is the store's. The largest message and workspace are reduced to fit as well, unless the
 // operator set them.
@@ -147,6 +235,23 @@ std::vector<std::string> FlagsFromEnvironment(const CLI::App& app, int argc, cha
   return flags;
 }
 
+// Parses the command line and the environment. Returns an exit status if --help, --version or an
+// error was printed.
+std::optional<int> Parse(CLI::App* app, int argc, char** argv) {
+  try {
+    // In CLI11 the file takes precedence over the environment. Variables passed as flags take
+    // precedence over the file.
+    std::vector<std::string> arguments = FlagsFromEnvironment(*app, argc, argv);
+    arguments.insert(arguments.end(), argv + 1, argv + argc);
+    std::reverse(arguments.begin(), arguments.end());  // CLI11 expects the reverse order
+    app->parse(std::move(arguments));
+    return std::nullopt;
+  } catch (const CLI::ParseError& error) {
+    // CLI11 reports --help and --version as errors with status 0; all others are wrong usage.
+    return app->exit(error) == 0 ? 0 : 2;
+  }
+}
+
 }  // namespace
 
 Parsed ParseCommandLine(int argc, char** argv, const std::string& version) {
@@ -155,8 +260,8 @@ Parsed ParseCommandLine(int argc, char** argv, const std::string& version) {
   const CgroupLimits cgroup = ReadCgroupLimits();
   config.threads = UsableThreads(cgroup);
   config.log_level = "info";
-  double grace_seconds = 10;
-  double mark_seconds = 1;
+  config.limits.memory_limit_bytes = DefaultMemoryLimit(cgroup);
+  RawFlags raw;
 
   CLI::App app(
       "backpropd: a gRPC server that stores, trains and runs small neural networks.\n"
@@ -168,101 +273,25 @@ Parsed ParseCommandLine(int argc, char** argv, const std::string& version) {
       ->envname("BACKPROPD_CONFIG");
   app.allow_config_extras(CLI::config_extras_mode::error);
 
-  Add(app.add_option("--listen", config.listen,
-                     "TCP address to listen on, host:port. Port 0: any free port. May be repeated"),
-      "--listen", "Listening")
-      ->type_name("ADDRESS")
-      ->capture_default_str();
-  Add(app.add_option("--unix-socket", config.unix_socket,
-                     "Unix socket to listen on, in addition to --listen"),
-      "--unix-socket", "Listening")
-      ->type_name("PATH");
-  Add(app.add_option("--port-file", config.port_file,
-                     "File to which the server writes its first address once it accepts calls"),
-      "--port-file", "Listening")
-      ->type_name("PATH");
-  AddConnectionFlags(&app, &config);
-  Add(app.add_option("--data-dir", config.data_dir,
-                     "Directory that stores the models; created if it does not exist. Acknowledged "
-                     "changes are on disk. Without it models are kept in memory only"),
-      "--data-dir", "Storage")
-      ->type_name("PATH");
-  config.limits.memory_limit_bytes = DefaultMemoryLimit(cgroup);
-  Add(app.add_option(
-          "--memory-limit", config.limits.memory_limit_bytes,
-          "Memory that the server should use, such as 1GB: the least recently used models are "
-          "evicted to disk until they are used again, and work that does not fit is rejected. 0: "
-          "no limit. "
-          "Default: two thirds of the cgroup's limit, at most half of the machine's memory"),
-      "--memory-limit", "Storage")
-      ->transform(CLI::AsSizeValue(false))
-      ->type_name("BYTES")
-      ->default_str("auto");
-  Add(app.add_option("--min-free-bytes", config.min_free_bytes,
-                     "Disk space in bytes, such as 2GB, that uploads of datasets, imports and "
-                     "restores must leave free. Default: a sixteenth of the disk, at most 1GB"),
-      "--min-free-bytes", "Storage")
-      ->transform(CLI::AsSizeValue(false))
-      ->type_name("BYTES");
-  Add(app.add_option("--mark-interval", mark_seconds,
-                     "Seconds between stored marks of a run's progress; a crash loses at most this "
-                     "much of its work"),
-      "--mark-interval", "Storage")
-      ->check(CLI::Range(0.001, 3600.0))
-      ->type_name("SECONDS")
-      ->capture_default_str();
-  Add(app.add_option("--threads", config.threads, "Number of compute threads"), "--threads",
-      "Running")
-      ->check(CLI::Range(1, 1024))
-      ->type_name("N")
-      ->capture_default_str();
-  Add(app.add_option("--grace", grace_seconds,
-                     "Seconds that active calls have to finish after SIGTERM"),
-      "--grace", "Running")
-      ->check(CLI::Range(0.0, 86400.0))
-      ->type_name("SECONDS")
-      ->capture_default_str();
-  Add(app.add_option("--log-level", config.log_level, "Lowest level that is logged"), "--log-level",
-      "Running")
-      ->check(CLI::IsMember({"debug", "info", "warn", "error", "off"}))
-      ->capture_default_str();
-  std::string log_format = "text";
-  Add(app.add_option("--log-format", log_format, "Format of log lines"), "--log-format", "Running")
-      ->check(CLI::IsMember({"text", "json"}))
-      ->capture_default_str();
-  app.add_option(
-         "--health-check", config.health_check,
-         "Check whether the server at this address (host:port or unix:path) is serving, and exit "
-         "with status 0 or 1. Without an address: the address in the file of --port-file")
-      ->type_name("ADDRESS")
-      ->expected(0, 1)
-      ->default_str(kFromPortFile)
-      ->group("Running");
+  AddListeningFlags(&app, &config);
+  AddStorageFlags(&app, &config, &raw);
+  AddRunningFlags(&app, &config, &raw);
   AddLimits(&app, &config.limits);
   app.footer(
       "Every flag can also be set in the environment: --max-models as BACKPROPD_MAX_MODELS.\n"
       "Flags take precedence over the environment, and the environment over --config.\n"
       "SIGTERM, SIGINT and SIGQUIT stop the server gracefully; a second one stops it at once.");
 
-  try {
-    // In CLI11 the file takes precedence over the environment. Variables passed as flags take
-    // precedence over the file.
-    std::vector<std::string> arguments = FlagsFromEnvironment(app, argc, argv);
-    arguments.insert(arguments.end(), argv + 1, argv + argc);
-    std::reverse(arguments.begin(), arguments.end());  // CLI11 expects the reverse order
-    app.parse(std::move(arguments));
-  } catch (const CLI::ParseError& error) {
-    // CLI11 reports --help and --version as errors with status 0; all others are wrong usage.
-    const int status = app.exit(error);
-    return {std::nullopt, status == 0 ? 0 : 2};
+  if (const auto status = Parse(&app, argc, argv); status.has_value()) {
+    return {std::nullopt, *status};
   }
   if (config.health_check == kFromPortFile) {
     config.health_check = AddressIn(config.port_file);
     if (config.health_check.empty()) return {std::nullopt, 1};
   }
-  config.log_format = log_format == "json" ? LogFormat::kJson : LogFormat::kText;
-  config.grace = absl::Seconds(grace_seconds);
-  config.limits.mark_interval = absl::Seconds(mark_seconds);
+  config.log_format = raw.log_format == "json" ? LogFormat::kJson : LogFormat::kText;
+  config.grace = absl::Seconds(raw.grace_seconds);
+  config.limits.mark_interval = absl::Seconds(raw.mark_seconds);
   FitToMemory(app, &config);
   return {config, 0};
 }
