@@ -86,13 +86,13 @@ int64_t DataDirectory::LogBytes() const {
 LogWatchingFileSystem::~LogWatchingFileSystem() { Forget(); }
 
 void LogWatchingFileSystem::Forget() {
-  const std::lock_guard lock(mu_);
+  const base::MutexLock lock(&mu_);
   for (const auto& [path, fd] : logs_) close(fd);
   logs_.clear();
 }
 
 bool LogWatchingFileSystem::LogsHaveNames() const {
-  const std::lock_guard lock(mu_);
+  const base::MutexLock lock(&mu_);
   for (const auto& [path, fd] : logs_) {
     struct stat file = {};
     if (fstat(fd, &file) == 0 && file.st_nlink == 0) return false;
@@ -107,7 +107,7 @@ rocksdb::IOStatus LogWatchingFileSystem::NewWritableFile(
   if (!status.ok() || !absl::EndsWith(path, ".log")) return status;
   const int fd = open(path.c_str(), O_PATH | O_CLOEXEC);
   if (fd < 0) return status;
-  const std::lock_guard lock(mu_);
+  const base::MutexLock lock(&mu_);
   const auto [it, is_new] = logs_.emplace(path, fd);
   if (!is_new) close(std::exchange(it->second, fd));
   return status;
@@ -117,7 +117,7 @@ rocksdb::IOStatus LogWatchingFileSystem::DeleteFile(const std::string& path,
                                                     const rocksdb::IOOptions& options,
                                                     rocksdb::IODebugContext* debug) {
   {
-    const std::lock_guard lock(mu_);
+    const base::MutexLock lock(&mu_);
     if (const auto it = logs_.find(path); it != logs_.end()) {
       close(it->second);
       logs_.erase(it);

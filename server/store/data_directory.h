@@ -7,11 +7,11 @@
 #include <cstdint>
 #include <map>
 #include <memory>
-#include <mutex>
 #include <string>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "server/base/mutex.h"
 
 namespace backprop::store {
 
@@ -70,8 +70,8 @@ class LogWatchingFileSystem final : public rocksdb::FileSystemWrapper {
                                rocksdb::IODebugContext* debug) override;
 
  private:
-  mutable std::mutex mu_;
-  std::map<std::string, int> logs_;  // path to descriptor, under mu_
+  mutable base::Mutex mu_;
+  std::map<std::string, int> logs_ ABSL_GUARDED_BY(mu_);  // path to descriptor
 };
 
 }  // namespace backprop::store

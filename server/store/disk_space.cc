@@ -33,7 +33,7 @@ absl::StatusOr<DiskSpace> SpaceOf(int directory_fd) {
 }
 
 bool Reserve::Fill(int64_t margin) {
-  const std::lock_guard lock(mu_);
+  const base::MutexLock lock(&mu_);
   const auto space = SpaceOf(fd_);
   if (!space.ok()) return false;
   const int64_t wanted = (held_ ? 0 : bytes_) + margin;
@@ -66,7 +66,7 @@ bool Reserve::FillFile(int index, bool* made) {
 }
 
 void Reserve::Release() {
-  const std::lock_guard lock(mu_);
+  const base::MutexLock lock(&mu_);
   held_ = false;
   for (int i = 0; i < kFiles; ++i) unlinkat(fd_, NameOf(i).c_str(), 0);
 }

@@ -5,10 +5,10 @@
 #include <array>
 #include <atomic>
 #include <cstdint>
-#include <mutex>
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "server/base/mutex.h"
 
 namespace backprop::store {
 
@@ -43,12 +43,12 @@ class Reserve {
   void Release();
 
  private:
-  bool FillFile(int index, bool* made);
+  bool FillFile(int index, bool* made) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
   const int fd_;
   const int64_t bytes_;
   std::atomic<bool> held_{false};
-  std::mutex mu_;  // guards the files
+  base::Mutex mu_;  // guards the files
 };
 
 }  // namespace backprop::store

@@ -3,6 +3,8 @@
 #include <chrono>
 #include <iterator>
 
+#include "absl/time/time.h"
+
 namespace backprop::store {
 namespace {
 
@@ -26,35 +28,35 @@ GroupCommit::GroupCommit(WriteGroup write, SyncAll sync, Admit admit)
 
 GroupCommit::~GroupCommit() {
   {
-    const std::lock_guard lock(mu_);
+    const base::MutexLock lock(&mu_);
     stopping_ = true;
   }
-  to_write_changed_.notify_all();
+  to_write_changed_.NotifyAll();
   writer_.join();
   {
-    const std::lock_guard lock(mu_);
+    const base::MutexLock lock(&mu_);
     written_all_ = true;
   }
-  to_answer_changed_.notify_all();
+  to_answer_changed_.NotifyAll();
   answerer_.join();
 }
 
 void GroupCommit::Commit(WriteBatch batch, Durability durability, std::shared_ptr<Chain> chain,
                          Store::Done done) {
   {
-    const std::lock_guard lock(mu_);
+    const base::MutexLock lock(&mu_);
     to_write_.push_back(
         {std::move(batch), durability, std::move(chain), std::move(done), absl::OkStatus()});
   }
-  to_write_changed_.notify_one();
+  to_write_changed_.NotifyOne();
 }
 
 void GroupCommit::Mend() {
   {
-    const std::lock_guard lock(mu_);
+    const base::MutexLock lock(&mu_);
     mend_ = true;
   }
-  to_write_changed_.notify_one();
+  to_write_changed_.NotifyOne();
 }
 
 std::chrono::milliseconds GroupCommit::Interval() const {
@@ -66,12 +68,15 @@ void GroupCommit::Write() {
   for (;;) {
     std::vector<Waiting> group;
     {
-      std::unique_lock lock(mu_);
-      const auto ready = [this] { return !to_write_.empty() || stopping_ || mend_; };
+      const base::MutexLock lock(&mu_);
+      const auto ready = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
+        return !to_write_.empty() || stopping_ || mend_;
+      };
       if (unsynced_) {
-        to_write_changed_.wait_until(lock, last_sync + Interval(), ready);
+        const auto rest = last_sync + Interval() - std::chrono::steady_clock::now();
+        to_write_changed_.WaitFor(&mu_, absl::FromChrono(rest), ready);
       } else {
-        to_write_changed_.wait(lock, ready);
+        to_write_changed_.Wait(&mu_, ready);
       }
       if (std::exchange(mend_, false)) unsynced_ = failing_ = true;
       if (to_write_.empty() && stopping_) break;
@@ -94,11 +99,11 @@ void GroupCommit::Write() {
     if (!unsynced_) last_sync = now;
     if (group.empty()) continue;
     {
-      const std::lock_guard lock(mu_);
+      const base::MutexLock lock(&mu_);
       to_answer_.insert(to_answer_.end(), std::make_move_iterator(group.begin()),
                         std::make_move_iterator(group.end()));
     }
-    to_answer_changed_.notify_one();
+    to_answer_changed_.NotifyOne();
   }
   if (unsynced_) sync_().IgnoreError();
 }
@@ -154,8 +159,10 @@ void GroupCommit::Answer() {
   for (;;) {
     std::vector<Waiting> group;
     {
-      std::unique_lock lock(mu_);
-      to_answer_changed_.wait(lock, [this] { return !to_answer_.empty() || written_all_; });
+      const base::MutexLock lock(&mu_);
+      to_answer_changed_.Wait(&mu_, [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
+        return !to_answer_.empty() || written_all_;
+      });
       if (to_answer_.empty()) return;
       group.swap(to_answer_);
     }

@@ -3,14 +3,13 @@
 #define BACKPROP_SERVER_STORE_GROUP_COMMIT_H_
 
 #include <chrono>
-#include <condition_variable>
 #include <functional>
 #include <memory>
-#include <mutex>
 #include <thread>
 #include <utility>
 #include <vector>
 
+#include "server/base/mutex.h"
 #include "server/store/store.h"
 
 namespace backprop::store {
@@ -56,15 +55,16 @@ class GroupCommit {
   const WriteGroup write_;
   const SyncAll sync_;
   const Admit admit_;
-  std::mutex mu_;
-  std::condition_variable to_write_changed_;
-  std::condition_variable to_answer_changed_;
-  std::vector<Waiting> to_write_;   // under mu_
-  std::vector<Waiting> to_answer_;  // under mu_
-  bool stopping_ = false;           // under mu_
-  bool mend_ = false;               // under mu_
-  bool written_all_ = false;        // under mu_
-  bool unsynced_ = false;           // used by the writer thread only, like failing_
+  base::Mutex mu_;
+  base::CondVar to_write_changed_;
+  base::CondVar to_answer_changed_;
+  std::vector<Waiting> to_write_ ABSL_GUARDED_BY(mu_);
+  std::vector<Waiting> to_answer_ ABSL_GUARDED_BY(mu_);
+  bool stopping_ ABSL_GUARDED_BY(mu_) = false;
+  bool mend_ ABSL_GUARDED_BY(mu_) = false;
+  bool written_all_ ABSL_GUARDED_BY(mu_) = false;
+  // Used by the writer thread only.
+  bool unsynced_ = false;
   bool failing_ = false;
   std::thread writer_;
   std::thread answerer_;

@@ -12,7 +12,7 @@ MemoryStore::MemoryStore(size_t limit)
                [] { return absl::OkStatus(); }) {}
 
 absl::Status MemoryStore::Write(const std::vector<const WriteBatch*>& batches) {
-  const std::lock_guard lock(mu_);
+  const base::MutexLock lock(&mu_);
   size_t more = 0;
   for (const WriteBatch* batch : batches) {
     for (const WriteBatch::Op& op : batch->ops()) more += op.value.size();
@@ -60,7 +60,7 @@ void MemoryStore::Erase(Records* records, Records::iterator first, Records::iter
 
 absl::StatusOr<std::optional<std::string>> MemoryStore::Get(const Table& table,
                                                             absl::string_view key) {
-  const std::lock_guard lock(mu_);
+  const base::MutexLock lock(&mu_);
   const Records& records = tables_[table.number];
   const auto it = records.find(key);
   if (it == records.end()) return std::nullopt;
@@ -82,7 +82,7 @@ void ScanRecords(const Records& records, absl::string_view first, absl::string_v
 
 absl::Status MemoryStore::Scan(const Table& table, absl::string_view first, absl::string_view end,
                                Visitor visit) {
-  const std::lock_guard lock(mu_);
+  const base::MutexLock lock(&mu_);
   ScanRecords(tables_[table.number], first, end, visit);
   return absl::OkStatus();
 }
@@ -102,7 +102,7 @@ class MemoryStore::Copy final : public Snapshot {
 };
 
 absl::StatusOr<std::unique_ptr<Snapshot>> MemoryStore::TakeSnapshot() {
-  const std::lock_guard lock(mu_);
+  const base::MutexLock lock(&mu_);
   return std::make_unique<Copy>(tables_);
 }
 

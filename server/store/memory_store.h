@@ -6,11 +6,11 @@
 #include <functional>
 #include <map>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "server/base/mutex.h"
 #include "server/store/group_commit.h"
 #include "server/store/store.h"
 
@@ -36,13 +36,14 @@ class MemoryStore final : public Store {
   using Records = std::map<std::string, std::string, std::less<>>;
   using Tables = std::map<uint8_t, Records>;  // by number
   absl::Status Write(const std::vector<const WriteBatch*>& batches);
-  void Apply(const WriteBatch& batch);
-  void Erase(Records* records, Records::iterator first, Records::iterator end);
+  void Apply(const WriteBatch& batch) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void Erase(Records* records, Records::iterator first, Records::iterator end)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
   const size_t limit_;
-  std::mutex mu_;
-  Tables tables_;     // under mu_
-  size_t bytes_ = 0;  // under mu_
+  base::Mutex mu_;
+  Tables tables_ ABSL_GUARDED_BY(mu_);
+  size_t bytes_ ABSL_GUARDED_BY(mu_) = 0;
   GroupCommit commits_;
 };
 

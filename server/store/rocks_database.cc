@@ -177,12 +177,12 @@ absl::Status Database::LockReadOnly(const std::string& directory) {
 }
 
 const rocksdb::Snapshot* Database::TakeSnapshot() {
-  const std::lock_guard lock(snapshots_mu_);
+  const base::MutexLock lock(&snapshots_mu_);
   return *snapshots_.insert(db_->GetSnapshot()).first;
 }
 
 void Database::Release(const rocksdb::Snapshot* snapshot) {
-  const std::lock_guard lock(snapshots_mu_);
+  const base::MutexLock lock(&snapshots_mu_);
   db_->ReleaseSnapshot(snapshot);
   snapshots_.erase(snapshot);
 }

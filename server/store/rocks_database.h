@@ -11,13 +11,13 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
-#include <mutex>
 #include <set>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "server/base/mutex.h"
 #include "server/store/rocks_store.h"
 #include "server/store/store.h"
 
@@ -74,8 +74,8 @@ class Database {
                std::atomic<bool>* cancelled);
   absl::Status LockReadOnly(const std::string& directory);
 
-  std::mutex snapshots_mu_;
-  std::set<const rocksdb::Snapshot*> snapshots_;  // under snapshots_mu_
+  base::Mutex snapshots_mu_;
+  std::set<const rocksdb::Snapshot*> snapshots_ ABSL_GUARDED_BY(snapshots_mu_);
   rocksdb::Env* env_ = nullptr;
   rocksdb::FileLock* lock_ = nullptr;  // taken here if read-only, because RocksDB takes none then
   Access access_ = Access::kFull;

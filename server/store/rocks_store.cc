@@ -3,17 +3,16 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
-#include <condition_variable>
 #include <cstring>
-#include <mutex>
 #include <optional>
-#include <shared_mutex>
 #include <thread>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/time/time.h"
+#include "server/base/mutex.h"
 #include "server/store/data_directory.h"
 #include "server/store/disk_space.h"
 #include "server/store/group_commit.h"
@@ -31,7 +30,7 @@ constexpr char kGroupKey[] = "group";
 constexpr int64_t kMiB = int64_t{1} << 20;
 constexpr int64_t kMinFreeFiles = 64;  // inodes that bulk data must leave free
 // Interval of the checks of the directory, in addition to the check after each group.
-constexpr std::chrono::milliseconds kWatchInterval(500);
+constexpr absl::Duration kWatchInterval = absl::Milliseconds(500);
 
 int64_t BySize(int64_t asked, int64_t capacity, int64_t least, int64_t most) {
   return asked != kBySize ? asked : std::clamp(capacity / 16, least, most);
@@ -53,10 +52,10 @@ class RocksStore final : public Store {
 
   ~RocksStore() override {
     {
-      const std::lock_guard lock(watch_mu_);
+      const base::MutexLock lock(&watch_mu_);
       watch_stops_ = true;
     }
-    watch_changed_.notify_all();
+    watch_changed_.NotifyAll();
     if (watch_.joinable()) watch_.join();
     if (database_ != nullptr) database_->Unthrottle();
     commits_.reset();
@@ -68,17 +67,8 @@ class RocksStore final : public Store {
   }
 
   absl::Status Begin() {
-    absl::Status opened = OpenBest();
-    if (opened.ok() && !reserve_.Fill(0)) {
-      // The remaining space is kept for deletions and for the next start.
-      opened = absl::ResourceExhaustedError(absl::StrCat(
-          options_.directory,
-          ": the disk is full; changes are rejected until there is room for the reserve of ",
-          reserve_.bytes(), " bytes"));
-      database_ = nullptr;
-      if (!OpenLogOnly().ok()) Open(Access::kReadOnly).IgnoreError();
-    }
-    if (database_ == nullptr) return opened;
+    absl::Status opened = OpenFirst();
+    if (writers_database() == nullptr) return opened;
     auto watermark = Watermark::Open(absl::StrCat(options_.directory, "/acknowledged"));
     if (!watermark.ok()) return watermark.status();
     watermark_.emplace(*std::move(watermark));
@@ -107,7 +97,7 @@ class RocksStore final : public Store {
 
   absl::StatusOr<std::optional<std::string>> Get(const Table& table,
                                                  absl::string_view key) override {
-    const std::shared_lock lock(database_mu_);
+    const base::ReaderMutexLock lock(&database_mu_);
     if (database_ == nullptr) return health();
     std::string value;
     const rocksdb::Status status = (*database_)
@@ -120,19 +110,19 @@ class RocksStore final : public Store {
 
   absl::Status Scan(const Table& table, absl::string_view first, absl::string_view end,
                     Visitor visit) override {
-    const std::shared_lock lock(database_mu_);
+    const base::ReaderMutexLock lock(&database_mu_);
     if (database_ == nullptr) return health();
     return ScanDatabase(nullptr, table, first, end, visit);
   }
 
   absl::StatusOr<std::unique_ptr<Snapshot>> TakeSnapshot() override {
-    const std::shared_lock lock(database_mu_);
+    const base::ReaderMutexLock lock(&database_mu_);
     if (database_ == nullptr) return health();
     return std::make_unique<Moment>(this, opened_, database_->TakeSnapshot());
   }
 
   absl::Status health() const override {
-    const std::lock_guard lock(health_mu_);
+    const base::MutexLock lock(&health_mu_);
     return health_;
   }
 
@@ -164,18 +154,20 @@ class RocksStore final : public Store {
     Moment(RocksStore* store, uint64_t opened, const rocksdb::Snapshot* snapshot)
         : store_(store), opened_(opened), snapshot_(snapshot) {}
     ~Moment() override {
-      const std::shared_lock lock(store_->database_mu_);
+      const base::ReaderMutexLock lock(&store_->database_mu_);
       if (still_there()) store_->database_->Release(snapshot_);
     }
     absl::Status Scan(const Table& table, absl::string_view first, absl::string_view end,
                       Visitor visit) override {
-      const std::shared_lock lock(store_->database_mu_);
+      const base::ReaderMutexLock lock(&store_->database_mu_);
       if (still_there()) return store_->ScanDatabase(snapshot_, table, first, end, visit);
       return absl::UnavailableError("the store was reopened after a disk failure");
     }
 
    private:
-    bool still_there() const { return store_->database_ != nullptr && store_->opened_ == opened_; }
+    bool still_there() const ABSL_SHARED_LOCKS_REQUIRED(store_->database_mu_) {
+      return store_->database_ != nullptr && store_->opened_ == opened_;
+    }
 
     RocksStore* const store_;
     const uint64_t opened_;
@@ -183,13 +175,17 @@ class RocksStore final : public Store {
   };
 
   int64_t unflushed_bytes() const {
-    const std::shared_lock lock(database_mu_);
+    const base::ReaderMutexLock lock(&database_mu_);
     return database_ == nullptr ? 0 : database_->UnflushedBytes();
   }
 
-  // Requires database_mu_.
+  // The database, for the writer thread and for Begin(): only they change it, and they read it
+  // without the lock.
+  Database* writers_database() const ABSL_NO_THREAD_SAFETY_ANALYSIS { return database_.get(); }
+
   absl::Status ScanDatabase(const rocksdb::Snapshot* snapshot, const Table& table,
-                            absl::string_view first, absl::string_view end, Visitor visit) {
+                            absl::string_view first, absl::string_view end, Visitor visit)
+      ABSL_SHARED_LOCKS_REQUIRED(database_mu_) {
     rocksdb::ReadOptions options;
     options.snapshot = snapshot;
     const rocksdb::Slice bound(end.data(), end.size());
@@ -218,14 +214,14 @@ class RocksStore final : public Store {
                        ", but this server supports formats up to ", options_.schema.format_version,
                        "; use the version that wrote it or a later one"));
     }
-    if (database_->access() == Access::kReadOnly) {
+    Database& database = *writers_database();
+    if (database.access() == Access::kReadOnly) {
       return absl::UnavailableError(absl::StrCat(options_.directory, ": contains no store"));
     }
     rocksdb::WriteOptions sync;
     sync.sync = true;
-    return FromRocks((*database_)
-                         ->Put(sync, database_->FamilyOf(kMeta), kFormatKey,
-                               absl::StrCat(options_.schema.format_version)),
+    return FromRocks(database->Put(sync, database.FamilyOf(kMeta), kFormatKey,
+                                   absl::StrCat(options_.schema.format_version)),
                      options_.directory);
   }
 
@@ -246,7 +242,7 @@ class RocksStore final : public Store {
   }
 
   void Add(const WriteBatch::Op& op, rocksdb::WriteBatch* group) const {
-    rocksdb::ColumnFamilyHandle* const family = database_->FamilyOf(*op.table);
+    rocksdb::ColumnFamilyHandle* const family = writers_database()->FamilyOf(*op.table);
     switch (op.kind) {
       case WriteBatch::Kind::kPut:
         group->Put(family, op.key, op.value);
@@ -272,25 +268,27 @@ class RocksStore final : public Store {
 
   // Whether the batch frees space and can be written although the disk is full.
   bool TakesDeletions(const WriteBatch& batch) const {
-    return database_ != nullptr && database_->access() == Access::kLogOnly && batch.OnlyFrees() &&
+    const Database* const database = writers_database();
+    return database != nullptr && database->access() == Access::kLogOnly && batch.OnlyFrees() &&
            absl::IsResourceExhausted(health());
   }
 
   absl::Status WriteGroup(const std::vector<const WriteBatch*>& batches, bool sync) {
+    Database& database = *writers_database();
     rocksdb::WriteBatch group;
     for (const WriteBatch* batch : batches) {
       for (const WriteBatch::Op& op : batch->ops()) Add(op, &group);
     }
     rocksdb::Status status;
     if (group.Count() == 0) {
-      if (sync) status = (*database_)->SyncWAL();
+      if (sync) status = database->SyncWAL();
     } else {
       const uint64_t number = group_ + 1;
-      group.Put(database_->FamilyOf(kMeta), kGroupKey,
+      group.Put(database.FamilyOf(kMeta), kGroupKey,
                 rocksdb::Slice(reinterpret_cast<const char*>(&number), sizeof number));
       rocksdb::WriteOptions options;
       options.sync = sync;
-      status = (*database_)->Write(options, &group);
+      status = database->Write(options, &group);
       if (status.ok()) group_ = number;
     }
     if (!status.ok()) {
@@ -334,7 +332,7 @@ class RocksStore final : public Store {
   }
   void Reclaim(const Table* table, const std::string& prefix, std::atomic<bool>* cancelled) {
     const auto space = SpaceOf(directory_->fd());
-    const std::shared_lock lock(database_mu_);
+    const base::ReaderMutexLock lock(&database_mu_);
     if (database_ == nullptr) return;
     if (table != nullptr) return database_->Reclaim(*table, prefix, cancelled);
     database_->ReclaimAll(space.ok() ? space->free_bytes : 0, cancelled);
@@ -345,7 +343,7 @@ class RocksStore final : public Store {
       Recover();
       return health();
     }
-    const rocksdb::Status synced = (*database_)->SyncWAL();
+    const rocksdb::Status synced = (*writers_database())->SyncWAL();
     absl::Status status = synced.ok() ? CheckDirectory() : FromRocks(synced, options_.directory);
     failed_ = failed_ || !synced.ok();
     if (status.ok()) watermark_->Raise(group_);
@@ -360,8 +358,9 @@ class RocksStore final : public Store {
     const absl::Status cause = health();
     if (absl::IsDataLoss(cause)) return false;
     const auto now = std::chrono::steady_clock::now();
-    const bool full = database_ != nullptr && absl::IsResourceExhausted(cause);
-    const Access access = database_ != nullptr ? database_->access() : Access::kFull;
+    const Database* const database = writers_database();
+    const bool full = database != nullptr && absl::IsResourceExhausted(cause);
+    const Access access = database != nullptr ? database->access() : Access::kFull;
     // Deletions do not wait for the next attempt.
     const bool urgent = full && failed_ && access != Access::kReadOnly;
     if (now < next_recovery_ && !urgent) return false;
@@ -382,7 +381,7 @@ class RocksStore final : public Store {
       }
     }
     const bool resumed =
-        database_ != nullptr && access == Access::kFull && (*database_)->Resume().ok();
+        database != nullptr && access == Access::kFull && (*database)->Resume().ok();
     if (!resumed) status = OpenAnew();
     if (status.ok()) {
       failed_ = false;
@@ -393,8 +392,22 @@ class RocksStore final : public Store {
     return status.ok();
   }
 
+  // Opens the database and the reserve when the store starts. Returns the reason if the store
+  // cannot be written.
+  absl::Status OpenFirst() {
+    const base::WriterMutexLock lock(&database_mu_);
+    absl::Status opened = OpenBest();
+    if (!opened.ok() || reserve_.Fill(0)) return opened;
+    // The remaining space is kept for deletions and for the next start.
+    database_ = nullptr;
+    if (!OpenLogOnly().ok()) Open(Access::kReadOnly).IgnoreError();
+    return absl::ResourceExhaustedError(absl::StrCat(
+        options_.directory,
+        ": the disk is full; changes are rejected until there is room for the reserve of ",
+        reserve_.bytes(), " bytes"));
+  }
   // Opens the database with the most access possible. Returns the reason if that is not kFull.
-  absl::Status OpenBest() {
+  absl::Status OpenBest() ABSL_EXCLUSIVE_LOCKS_REQUIRED(database_mu_) {
     absl::Status status = Open(Access::kFull);
     const bool full = absl::IsResourceExhausted(status);
     if (status.ok() || (!full && !absl::IsUnavailable(status))) return status;
@@ -402,11 +415,11 @@ class RocksStore final : public Store {
     if (database_ == nullptr) Open(Access::kReadOnly).IgnoreError();
     return status;
   }
-  absl::Status OpenLogOnly() {
+  absl::Status OpenLogOnly() ABSL_EXCLUSIVE_LOCKS_REQUIRED(database_mu_) {
     reserve_.Release();
     return Open(Access::kLogOnly);
   }
-  absl::Status Open(Access access) {
+  absl::Status Open(Access access) ABSL_EXCLUSIVE_LOCKS_REQUIRED(database_mu_) {
     RocksOptions options = options_;
     options.create = options_.create && !begun();
     auto opened = Database::Open(options, env_.get(), cache_, capacity_bytes_, access);
@@ -417,26 +430,26 @@ class RocksStore final : public Store {
   }
   bool begun() const { return commits_.has_value(); }
 
-  // Closes the database and opens another one with `open`.
+  // Closes the database and opens another one with `open`, which is called with database_mu_ held.
   absl::Status OpenInstead(absl::FunctionRef<absl::Status()> open) {
     absl::Status status;
     {
       const Reclaimer::Pause pause(&*reclaimer_);  // the reclaimer may use the database for long
-      const std::unique_lock lock(database_mu_);
+      const base::WriterMutexLock lock(&database_mu_);
       database_ = nullptr;
       files_->Forget();
       status = open();
     }
-    if (database_ == nullptr) return status;
+    if (writers_database() == nullptr) return status;
     absl::Status reached = ReadGroup();
     return reached.ok() ? status : reached;
   }
   absl::Status OpenAnew() {
-    return OpenInstead([this] { return OpenBest(); });
+    return OpenInstead([this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(database_mu_) { return OpenBest(); });
   }
   // Opens the database for deletions on a full disk.
   void OpenForDeletions(const absl::Status& cause) {
-    const absl::Status status = OpenInstead([this] {
+    const absl::Status status = OpenInstead([this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(database_mu_) {
       absl::Status opened = OpenLogOnly();
       return opened.ok() ? opened : Open(Access::kReadOnly);
     });
@@ -446,7 +459,7 @@ class RocksStore final : public Store {
 
   void SetHealth(const absl::Status& health) {
     {
-      const std::lock_guard lock(health_mu_);
+      const base::MutexLock lock(&health_mu_);
       const bool same = health.code() == health_.code() &&
                         HasReason(health, kDirectoryGone) == HasReason(health_, kDirectoryGone);
       health_ = health;
@@ -458,12 +471,14 @@ class RocksStore final : public Store {
   // Body of the watching thread: detects removed files while nothing is written, and restores the
   // reserve.
   void Watch() {
-    std::unique_lock lock(watch_mu_);
-    while (!watch_changed_.wait_for(lock, kWatchInterval, [this] { return watch_stops_; })) {
-      lock.unlock();
-      LookAround();
-      lock.lock();
-    }
+    while (!WatchStops()) LookAround();
+  }
+  // Waits for the next check of the watching thread; returns whether the thread must end.
+  bool WatchStops() {
+    const base::MutexLock lock(&watch_mu_);
+    return watch_changed_.WaitFor(
+        &watch_mu_, kWatchInterval,
+        [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(watch_mu_) { return watch_stops_; });
   }
   void LookAround() {
     if (!health().ok()) return;  // the writer thread is recovering
@@ -479,7 +494,7 @@ class RocksStore final : public Store {
 
   // Thread-safe.
   absl::Status CheckLiveFiles() const {
-    const std::shared_lock lock(database_mu_);
+    const base::ReaderMutexLock lock(&database_mu_);
     if (database_ == nullptr) return absl::OkStatus();
     absl::Status missing;
     for (const std::string& file : database_->LiveFiles()) {
@@ -504,23 +519,25 @@ class RocksStore final : public Store {
   const std::unique_ptr<rocksdb::Env> env_;
   const std::shared_ptr<rocksdb::Cache> cache_;
   // Readers hold it shared; the writer thread holds it exclusively to reopen the database.
-  mutable std::shared_mutex database_mu_;
-  std::unique_ptr<Database> database_;  // null while it cannot be opened
-  uint64_t opened_ = 0;                 // number of times it was opened
-  bool failed_ = false;                 // a write of the database failed since it was opened
+  mutable base::SharedMutex database_mu_;
+  // Null while it cannot be opened.
+  std::unique_ptr<Database> database_ ABSL_GUARDED_BY(database_mu_);
+  uint64_t opened_ ABSL_GUARDED_BY(database_mu_) = 0;  // number of times it was opened
+  // Used by the writer thread, and by Begin() before that thread exists.
+  bool failed_ = false;  // a write of the database failed since it was opened
   std::optional<Watermark> watermark_;
   uint64_t group_ = 0;  // the last group written
   static constexpr std::chrono::milliseconds kFirstPause{5};
   static constexpr std::chrono::milliseconds kLastPause{500};
   std::chrono::milliseconds recovery_pause_{0};
   std::chrono::steady_clock::time_point next_recovery_;
-  mutable std::mutex health_mu_;
-  absl::Status health_;  // under health_mu_
+  mutable base::Mutex health_mu_;
+  absl::Status health_ ABSL_GUARDED_BY(health_mu_);
   std::optional<Reclaimer> reclaimer_;
   std::optional<GroupCommit> commits_;
-  std::mutex watch_mu_;
-  std::condition_variable watch_changed_;
-  bool watch_stops_ = false;  // under watch_mu_
+  base::Mutex watch_mu_;
+  base::CondVar watch_changed_;
+  bool watch_stops_ ABSL_GUARDED_BY(watch_mu_) = false;
   std::thread watch_;
 };
 
