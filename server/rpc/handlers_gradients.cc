@@ -8,12 +8,10 @@
 #include "server/codec/parameters_codec.h"
 #include "server/codec/tensor_codec.h"
 #include "server/codec/training_codec.h"
-#include "server/engine/step.h"
-#include "server/exec/compute_pool.h"
-#include "server/records/metrics.h"
+#include "server/engine/network.h"
 #include "server/records/response_records.h"
 #include "server/rpc/handlers.h"
-#include "server/session/errors.h"
+#include "server/session/queries.h"
 
 namespace backprop::rpc {
 namespace {
@@ -27,51 +25,25 @@ absl::StatusOr<v1::TensorEncoding> DecodeEncoding(const v1::ComputeGradientsRequ
   return codec::EncodingOf(request.batch().inputs());
 }
 
-// What a request of ComputeGradients asks for.
-struct GradientsAsked {
-  std::shared_ptr<session::Session> model;
-  session::Session::StatePtr state;
-  engine::Dataset batch;
-  v1::TensorEncoding encoding;
-};
-
-absl::StatusOr<GradientsAsked> DecodeAsked(const Context& context,
-                                           std::shared_ptr<session::Session> model,
-                                           const v1::ComputeGradientsRequest& request) {
-  const engine::Network& network = model->network();
-  const auto encoding = DecodeEncoding(request);
-  if (!encoding.ok()) return encoding.status();
+absl::StatusOr<session::GradientsArgs> DecodeGradientsArgs(
+    const Context& context, const session::Session& model,
+    const v1::ComputeGradientsRequest& request, v1::TensorEncoding encoding) {
   auto batch =
-      codec::DecodeBatch(request.batch(), "batch", network, model->info(), context.limits());
+      codec::DecodeBatch(request.batch(), "batch", model.network(), model.info(), context.limits());
   if (!batch.ok()) return batch.status();
-  absl::Status fits = codec::CheckWorkspace(
-      network, batch->rows, engine::PassKind::kForwardBackward, "batch.inputs", context.limits());
+  const absl::Status fits = codec::CheckParametersSize(
+      model.network(), encoding, /*with_optimizer_state=*/false, context.limits());
   if (!fits.ok()) return fits;
-  fits = codec::CheckParametersSize(network, *encoding, /*with_optimizer_state=*/false,
-                                    context.limits());
-  if (!fits.ok()) return fits;
-  auto state = model->ReadFitted();
-  if (!state.ok()) return state.status();
-  return GradientsAsked{std::move(model), *std::move(state), *std::move(batch), *encoding};
+  return session::GradientsArgs{*std::move(batch), "batch.inputs", {}};
 }
 
-// Computes the gradients and encodes them.
-absl::Status ComputeInto(const GradientsAsked& asked, v1::ComputeGradientsResponse* response) {
-  const auto& model = asked.model;
-  engine::Workspace workspace;
-  const engine::StepResult result =
-      engine::ComputeGradients(model->network(), *asked.state, asked.batch.All(), &workspace);
-  if (result.not_finite != engine::NotFinite::kNothing) {
-    return session::NotFiniteError(result.not_finite);
-  }
-  codec::EncodeGradients(model->network(), workspace.gradient_bytes(), asked.encoding,
-                         response->mutable_gradients());
-  codec::EncodeMetrics(records::MetricsOf(model->network(), result.loss, result.rows),
-                       response->mutable_metrics());
-  response->set_gradient_norm(result.gradient_norm);
-  response->set_weight(result.loss.weight);
-  response->set_step(asked.state->step);
-  return absl::OkStatus();
+void EncodeComputed(const session::Gradients& gradients, const engine::Network& network,
+                    v1::TensorEncoding encoding, v1::ComputeGradientsResponse* response) {
+  codec::EncodeGradients(network, gradients.values(), encoding, response->mutable_gradients());
+  codec::EncodeMetrics(gradients.metrics, response->mutable_metrics());
+  response->set_gradient_norm(gradients.norm);
+  response->set_weight(gradients.weight);
+  response->set_step(gradients.step);
 }
 
 }  // namespace
@@ -79,12 +51,22 @@ absl::Status ComputeInto(const GradientsAsked& asked, v1::ComputeGradientsRespon
 void HandleComputeGradients(Context* context, UnaryCall* call, const ModelPtr& model,
                             const v1::ComputeGradientsRequest& request,
                             v1::ComputeGradientsResponse* response) {
-  auto asked = DecodeAsked(*context, model, request);
-  if (!asked.ok()) return call->Done(asked.status());
-  const int64_t cost = 3 * engine::ForwardCost(asked->model->network(), asked->batch.rows);
-  context->environment->pool->RunOrPost(cost, [call, response, asked = *std::move(asked)] {
-    call->Done(call->cancelled() ? base::CallerGone() : ComputeInto(asked, response));
-  });
+  const auto encoding = DecodeEncoding(request);
+  if (!encoding.ok()) return call->Done(encoding.status());
+  auto args = DecodeGradientsArgs(*context, *model, request, *encoding);
+  if (!args.ok()) return call->Done(args.status());
+  args->cancelled = [call] { return call->cancelled(); };
+  session::ComputeGradients(
+      model, *std::move(args),
+      [call, model, encoding = *encoding, response](absl::StatusOr<session::Gradients> gradients) {
+        const absl::Status status = gradients.status();
+        if (status.ok()) {
+          // The memory of the pass is free before gRPC serializes the response.
+          const session::Gradients computed = *std::move(gradients);
+          EncodeComputed(computed, model->network(), encoding, response);
+        }
+        call->Done(status);
+      });
 }
 
 void HandleApplyGradients(Context*, UnaryCall* call, const ModelPtr& model,

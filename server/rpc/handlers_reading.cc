@@ -1,6 +1,7 @@
 // Predict. It reads one state of a model and never changes it.
-#include <algorithm>
+#include <cstdint>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "server/base/fields.h"
@@ -8,15 +9,13 @@
 #include "server/codec/reply_size.h"
 #include "server/codec/tensor_codec.h"
 #include "server/engine/loss.h"
-#include "server/engine/step.h"
-#include "server/exec/sliced_work.h"
+#include "server/engine/network.h"
 #include "server/rpc/handlers.h"
+#include "server/session/queries.h"
 #include "server/session/session.h"
 
 namespace backprop::rpc {
 namespace {
-
-using StatePtr = session::Session::StatePtr;
 
 struct Outputs {
   bool logits = false;
@@ -63,80 +62,6 @@ absl::StatusOr<Outputs> DecodeOutputs(const v1::PredictRequest& request,
   return outputs;
 }
 
-class PredictWork {
- public:
-  PredictWork(UnaryCall* call, ModelPtr model, StatePtr state, engine::Dataset data,
-              Outputs outputs, v1::TensorEncoding encoding, v1::PredictResponse* response)
-      : call_(call),
-        model_(std::move(model)),
-        state_(std::move(state)),
-        data_(std::move(data)),
-        encoding_(encoding),
-        response_(response),
-        at_once_(engine::Workspace::RowsAtOnce(network())) {
-    const engine::DataType type = network().spec().data_type;
-    if (outputs.logits) logits_ = engine::Buffer(type, data_.rows * network().outputs());
-    if (outputs.probabilities) {
-      probabilities_ = engine::Buffer(type, data_.rows * network().outputs());
-    }
-    if (outputs.classes) response_->mutable_classes()->Resize(static_cast<int>(data_.rows), 0);
-  }
-
-  bool cancelled() const { return call_->cancelled(); }
-
-  bool Advance() {
-    const int64_t count = std::min(at_once_, data_.rows - done_);
-    const int64_t offset = done_ * network().outputs() * engine::SizeOf(logits_.type());
-    engine::PredictTargets out;
-    if (logits_.count() > 0) out.logits = logits_.bytes() + offset;
-    if (probabilities_.count() > 0) {
-      out.probabilities = probabilities_.bytes() +
-                          done_ * network().outputs() * engine::SizeOf(probabilities_.type());
-    }
-    if (response_->classes_size() > 0)
-      out.classes = response_->mutable_classes()->mutable_data() + done_;
-    engine::Predict(network(), *state_, data_.View(done_, count), &workspace_, out);
-    done_ += count;
-    return done_ < data_.rows;
-  }
-
-  void Finish(const absl::Status& status) {
-    if (!status.ok()) return call_->Done(status);
-    const engine::DataType type = network().spec().data_type;
-    const std::vector<int64_t> shape = {data_.rows, network().outputs()};
-    if (logits_.count() > 0) {
-      codec::EncodeTensor(logits_.bytes(), type, shape, encoding_, response_->mutable_logits());
-    }
-    if (probabilities_.count() > 0) {
-      codec::EncodeTensor(probabilities_.bytes(), type, shape, encoding_,
-                          response_->mutable_probabilities());
-    }
-    const auto& names = model_->info().class_names;
-    if (!names.empty()) {
-      for (int32_t c : response_->classes()) {
-        response_->add_class_names(names[static_cast<size_t>(c)]);
-      }
-    }
-    response_->set_step(state_->step);
-    call_->Done(absl::OkStatus());
-  }
-
- private:
-  const engine::Network& network() const { return model_->network(); }
-
-  UnaryCall* const call_;
-  const ModelPtr model_;
-  const StatePtr state_;
-  const engine::Dataset data_;
-  const v1::TensorEncoding encoding_;
-  v1::PredictResponse* const response_;
-  const int64_t at_once_;
-  engine::Workspace workspace_;
-  engine::Buffer logits_;
-  engine::Buffer probabilities_;
-  int64_t done_ = 0;
-};
-
 // Upper bound of the size in bytes of one row of the reply: its tensors, its class, and the name of
 // its class.
 int64_t RowBytes(const Outputs& outputs, v1::TensorEncoding encoding,
@@ -152,27 +77,67 @@ int64_t RowBytes(const Outputs& outputs, v1::TensorEncoding encoding,
   return bytes;
 }
 
+// Decodes and checks a request. The classes go into `response`, which must live until the query is
+// done. The caller must set `cancelled` of the result.
+absl::StatusOr<session::PredictArgs> DecodePredict(const Context& context,
+                                                   const session::Session& model,
+                                                   const v1::PredictRequest& request,
+                                                   v1::PredictResponse* response) {
+  const auto outputs = DecodeOutputs(request, model.network());
+  if (!outputs.ok()) return outputs.status();
+  auto rows = codec::DecodeInputs(request.inputs(), "inputs", model.network(), model.info(),
+                                  context.limits());
+  if (!rows.ok()) return rows.status();
+  const auto encoding = codec::EncodingOf(request.inputs());
+  const absl::Status fits =
+      codec::CheckReplyBytes("inputs", rows->rows * RowBytes(*outputs, encoding, model),
+                             context.limits(), "send fewer rows per request");
+  if (!fits.ok()) return fits;
+  session::PredictArgs args;
+  args.rows = *std::move(rows);
+  args.logits = outputs->logits;
+  args.probabilities = outputs->probabilities;
+  if (outputs->classes) {
+    response->mutable_classes()->Resize(static_cast<int>(args.rows.rows), 0);
+    args.classes = response->mutable_classes()->mutable_data();
+  }
+  return args;
+}
+
+// Encodes all but the classes.
+void EncodePrediction(const session::Prediction& prediction, const session::Session& model,
+                      v1::TensorEncoding encoding, v1::PredictResponse* response) {
+  const engine::DataType type = model.network().spec().data_type;
+  const std::vector<int64_t> shape = {prediction.rows, model.network().outputs()};
+  if (prediction.logits.count() > 0) {
+    codec::EncodeTensor(prediction.logits.bytes(), type, shape, encoding,
+                        response->mutable_logits());
+  }
+  if (prediction.probabilities.count() > 0) {
+    codec::EncodeTensor(prediction.probabilities.bytes(), type, shape, encoding,
+                        response->mutable_probabilities());
+  }
+  const auto& names = model.info().class_names;
+  if (!names.empty()) {
+    for (int32_t c : response->classes()) {
+      response->add_class_names(names[static_cast<size_t>(c)]);
+    }
+  }
+  response->set_step(prediction.step);
+}
+
 }  // namespace
 
 void HandlePredict(Context* context, UnaryCall* call, const ModelPtr& model,
                    const v1::PredictRequest& request, v1::PredictResponse* response) {
-  const engine::Network& network = model->network();
-  const auto outputs = DecodeOutputs(request, network);
-  if (!outputs.ok()) return call->Done(outputs.status());
-  auto data = codec::DecodeInputs(request.inputs(), "inputs", model->network(), model->info(),
-                                  context->limits());
-  if (!data.ok()) return call->Done(data.status());
+  auto args = DecodePredict(*context, *model, request, response);
+  if (!args.ok()) return call->Done(args.status());
+  args->cancelled = [call] { return call->cancelled(); };
   const auto encoding = codec::EncodingOf(request.inputs());
-  const absl::Status fits =
-      codec::CheckReplyBytes("inputs", data->rows * RowBytes(*outputs, encoding, *model),
-                             context->limits(), "send fewer rows per request");
-  if (!fits.ok()) return call->Done(fits);
-  const int64_t cost = engine::ForwardCost(network, data->rows);
-  auto state = model->ReadFitted();
-  if (!state.ok()) return call->Done(state.status());
-  exec::RunSliced(context->environment->pool, cost,
-                  std::make_shared<PredictWork>(call, model, *std::move(state), *std::move(data),
-                                                *outputs, encoding, response));
+  session::Predict(model, *std::move(args),
+                   call->Answer([model, encoding, response](const session::Prediction& prediction) {
+                     EncodePrediction(prediction, *model, encoding, response);
+                   }));
 }
 
 }  // namespace backprop::rpc

@@ -80,6 +80,7 @@ class Session : public std::enable_shared_from_this<Session> {
 
   Session(Environment* environment, SessionStart start);
 
+  Environment* environment() const { return environment_; }
   const records::ModelInfo& info() const { return info_; }
   records::Uid uid() const { return uid_; }  // prefix of the keys of its records
   std::string name() const { return "models/" + info_.id; }
