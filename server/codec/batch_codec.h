@@ -10,7 +10,6 @@
 #include "server/base/limits.h"
 #include "server/engine/data.h"
 #include "server/engine/network.h"
-#include "server/engine/workspace.h"
 #include "server/records/model_info.h"
 
 namespace backprop::codec {
@@ -33,15 +32,6 @@ absl::StatusOr<engine::Dataset> DecodeInputs(const v1::Tensor& inputs, absl::str
 // finite and at least 0. Their sum must be finite, and positive unless `may_be_zero`.
 absl::Status DecodeSampleWeights(const v1::Tensor& tensor, const std::string& field,
                                  bool may_be_zero, engine::Dataset* data);
-
-// RESOURCE_EXHAUSTED about `field` if a pass over `rows` rows needs more memory than
-// max_workspace_bytes.
-absl::Status CheckWorkspace(const engine::Network& network, int64_t rows, engine::PassKind kind,
-                            absl::string_view field, const base::Limits& limits);
-
-// The same for work that needs `bytes` bytes. `what` names it in the error.
-absl::Status CheckMemory(int64_t bytes, absl::string_view what, int64_t rows,
-                         absl::string_view field, const base::Limits& limits);
 
 }  // namespace backprop::codec
 

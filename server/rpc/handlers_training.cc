@@ -12,6 +12,7 @@
 #include "server/rpc/handlers.h"
 #include "server/rpc/rows.h"
 #include "server/session/errors.h"
+#include "server/session/workspace_limit.h"
 
 namespace backprop::rpc {
 namespace {
@@ -31,9 +32,9 @@ void StartTrain(const std::shared_ptr<PendingTrain>& train) {
   const auto config =
       codec::DecodeTrainingConfig(train->config, train->args.data.rows->rows, has_validation);
   if (!config.ok()) return train->stream->Attach(config.status());
-  const absl::Status fits = codec::CheckWorkspace(train->model->network(), config->batch_size,
-                                                  engine::PassKind::kForwardBackward,
-                                                  "config.batch_size", train->context->limits());
+  const absl::Status fits = session::CheckWorkspace(train->model->network(), config->batch_size,
+                                                    engine::PassKind::kForwardBackward,
+                                                    "config.batch_size", train->context->limits());
   if (!fits.ok()) return train->stream->Attach(fits);
   train->args.config = *config;
   train->model->Train(std::move(train->args),
@@ -150,8 +151,8 @@ absl::StatusOr<session::Session::StepArgs> DecodeStep(Context* context, const Mo
                                   context->limits());
   if (!batch.ok()) return batch.status();
   const absl::Status fits =
-      codec::CheckWorkspace(model->network(), batch->rows, engine::PassKind::kForwardBackward,
-                            "batch.inputs", context->limits());
+      session::CheckWorkspace(model->network(), batch->rows, engine::PassKind::kForwardBackward,
+                              "batch.inputs", context->limits());
   if (!fits.ok()) return fits;
   args.work = *std::move(batch);
   if (request.has_expected_step()) args.expected_step = request.expected_step();
