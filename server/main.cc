@@ -33,6 +33,7 @@
 #include "server/registry/registry.h"
 #include "server/rpc/server.h"
 #include "server/session/datasets.h"
+#include "server/session/environment.h"
 #include "server/store/memory_store.h"
 #include "server/store/rocks_store.h"
 #include "server/transfer/backup.h"
@@ -294,13 +295,13 @@ int Serve(const ops::Config& config, const sigset_t& signals) {
   session::Environment environment{pool.get(),  &clock,  config.limits, ops::LogRun,
                                    store.get(), archive, nullptr};
   session::Datasets datasets(&environment, config.data_dir);
-  environment.datasets = &datasets;
+  environment.row_source = &datasets;
   environment.on_warning = [](const std::string& line) {
     ops::LogLine("store", spdlog::level::warn, line);
   };
   registry::Registry registry(&environment);
   const bool log_calls = spdlog::should_log(spdlog::level::debug);
-  rpc::Context context{&environment, &registry,
+  rpc::Context context{&environment, &registry, &datasets,
                        rpc::Calls(log_calls ? ops::LogCall : rpc::CallObserver())};
   if (const auto opened = datasets.Open(); !opened.ok()) return Fail(opened.status());
   const auto found = registry.Open();

@@ -7,7 +7,6 @@
 #include "absl/strings/str_cat.h"
 #include "server/records/model_records.h"
 #include "server/records/run_events.h"
-#include "server/session/datasets.h"
 #include "server/session/errors.h"
 
 namespace backprop::registry {
@@ -119,7 +118,6 @@ int64_t Registry::ResumeParked() {
 
 void Registry::Drain() {
   environment_->draining = true;
-  if (environment_->datasets != nullptr) environment_->datasets->Stop();
   // The cache stops the run of a session that is loaded from now on.
   for (const SessionPtr& session : cache_.All()) {
     session->StopRun(records::StopReason::kServerShutdown, session::ShuttingDown());

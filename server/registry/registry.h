@@ -92,7 +92,8 @@ class Registry {
   // May block.
   int64_t ResumeParked();
 
-  // Stops all runs. From now on Find, Create and Delete return UNAVAILABLE.
+  // Stops all runs. From now on Find, Create and Delete return UNAVAILABLE. Environment::row_source
+  // must be stopped before, so that no run waits for rows.
   void Drain();
 
   int64_t size() const { return catalogue_.size(); }

@@ -9,7 +9,6 @@
 #include "server/exec/compute_pool.h"
 #include "server/rpc/call/download_stream.h"
 #include "server/rpc/call/upload_stream.h"
-#include "server/session/datasets.h"
 #include "server/session/errors.h"
 #include "server/transfer/backup.h"
 
@@ -89,7 +88,7 @@ class RestoreReceiver final : public Receiver<v1::RestoreBackupRequest> {
     if (stores.ok()) stores = CheckRoom(0);
     if (!stores.ok()) return stores;
     if (environment()->restoring.exchange(true)) return session::Restoring();
-    if (context_->registry->size() == 0 && environment()->datasets->empty()) {
+    if (context_->registry->size() == 0 && context_->datasets->empty()) {
       begun_ = true;
       return absl::OkStatus();
     }
@@ -101,7 +100,7 @@ class RestoreReceiver final : public Receiver<v1::RestoreBackupRequest> {
   }
 
   absl::Status Open() {
-    const auto datasets = environment()->datasets->Open();
+    const auto datasets = context_->datasets->Open();
     if (!datasets.ok()) return datasets.status();
     environment()->restoring = false;  // runs that resume must be able to find their models
     const auto found = context_->registry->Open();

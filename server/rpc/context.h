@@ -1,4 +1,4 @@
-// What all RPCs share: the models and the calls that are open.
+// What all RPCs share: the models, the datasets and the calls that are open.
 #ifndef BACKPROP_SERVER_RPC_CONTEXT_H_
 #define BACKPROP_SERVER_RPC_CONTEXT_H_
 
@@ -8,6 +8,7 @@
 #include "server/base/limits.h"
 #include "server/registry/registry.h"
 #include "server/rpc/call/calls.h"
+#include "server/session/datasets.h"
 #include "server/session/environment.h"
 #include "server/session/memory_budget.h"
 
@@ -17,6 +18,7 @@ namespace backprop::rpc {
 struct Context {
   session::Environment* environment;
   registry::Registry* registry;
+  session::Datasets* datasets;
   Calls calls;
 
   const base::Limits& limits() const { return environment->limits; }

@@ -55,7 +55,7 @@ class DatasetReceiver final : public Receiver<v1::UploadDatasetRequest> {
   }
 
  private:
-  Datasets* datasets() const { return context_->environment->datasets; }
+  Datasets* datasets() const { return context_->datasets; }
 
   absl::Status Begin(const v1::DatasetHeader& header) {
     auto args = codec::DecodeHeader(header);
@@ -118,7 +118,7 @@ void HandleGetDataset(Context* context, UnaryCall* call, const v1::GetDatasetReq
                       v1::GetDatasetResponse* response) {
   const auto id = codec::ParseDatasetName("name", request.name());
   if (!id.ok()) return call->Done(id.status());
-  const auto info = context->environment->datasets->Get(*id);
+  const auto info = context->datasets->Get(*id);
   if (!info.ok()) return call->Done(info.status());
   codec::EncodeDataset(*info, response->mutable_dataset());
   call->Done(absl::OkStatus());
@@ -129,7 +129,7 @@ void HandleListDatasets(Context* context, UnaryCall* call, const v1::ListDataset
   base::Fields fields;
   const size_t page_size = codec::DecodePage(request, "ListDatasets", &fields);
   if (!fields.ok()) return call->Done(fields.status());
-  auto list = context->environment->datasets->List(request.page_token(), page_size + 1);
+  auto list = context->datasets->List(request.page_token(), page_size + 1);
   call->Done(codec::EncodePage(
       page_size, list, context->limits(), [](const auto& info) { return info.id; },
       codec::EncodeDataset, response->mutable_datasets(), response->mutable_next_page_token()));
@@ -141,8 +141,7 @@ void HandleDeleteDataset(Context* context, UnaryCall* call, const v1::DeleteData
   if (!id.ok()) return call->Done(id.status());
   const auto key = RequestKeyOf("DeleteDataset", request.request_id(), request);
   if (!key.ok()) return call->Done(key.status());
-  context->environment->datasets->Delete(
-      *id, *key, [call](const absl::Status& status) { call->Done(status); });
+  context->datasets->Delete(*id, *key, [call](const absl::Status& status) { call->Done(status); });
 }
 
 }  // namespace backprop::rpc

@@ -7,7 +7,6 @@
 #include "server/codec/batch_codec.h"
 #include "server/codec/names.h"
 #include "server/engine/data.h"
-#include "server/session/datasets.h"
 
 namespace backprop::rpc {
 
@@ -22,8 +21,8 @@ void GetRows(Context* context, const std::shared_ptr<session::Session>& model,
   if (has_dataset) {
     const auto id = codec::ParseDatasetName(asked.dataset_field, asked.dataset);
     if (!id.ok()) return done(id.status());
-    return context->environment->datasets->Use(*id, model->info(), model->network(),
-                                               asked.dataset_field, std::move(done));
+    return context->datasets->Use(*id, model->info(), model->network(), asked.dataset_field,
+                                  std::move(done));
   }
   if (asked.batch == nullptr && !asked.required) return done(session::RowsInUse());
   static const v1::Batch* const nothing = new v1::Batch();

@@ -135,6 +135,7 @@ void Server::SetServing(bool serving) {
 bool Server::Stop(absl::Duration grace) {
   if (std::exchange(stopped_, true)) return true;
   server_->GetHealthCheckService()->Shutdown();
+  context_->datasets->Stop();  // before runs are stopped, so that none waits for rows
   context_->registry->Drain();
   context_->calls.NotifyStop();
   const bool finished = context_->calls.WaitForNone(grace);

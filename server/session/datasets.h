@@ -29,6 +29,7 @@
 #include "server/records/request_key.h"
 #include "server/session/environment.h"
 #include "server/session/request_ledger.h"
+#include "server/session/row_source.h"
 #include "server/session/rows_in_use.h"
 #include "server/store/store.h"
 
@@ -36,7 +37,7 @@ namespace backprop::session {
 
 // Holds the metadata of all datasets. Their rows are in the store and, while they are used, also in
 // memory or in a mapped file. A separate thread reads them. Thread-safe.
-class Datasets {
+class Datasets : public RowSource {
  public:
   template <class T>
   using Callback = absl::AnyInvocable<void(absl::StatusOr<T>)>;
@@ -44,7 +45,7 @@ class Datasets {
   // `scratch_dir`: where the mapped files of large datasets are created; empty: all rows are read
   // into memory. `environment` must outlive the object.
   Datasets(Environment* environment, std::string scratch_dir);
-  ~Datasets();
+  ~Datasets() override;
 
   // Loads the metadata of all datasets from the store and returns their number. Must be called
   // before all other methods, and again after a backup was restored.
@@ -89,9 +90,8 @@ class Datasets {
   // result is released. Errors name `field`.
   void Use(absl::string_view id, const records::ModelInfo& model, const engine::Network& network,
            const std::string& field, Callback<RowsInUse> done);
-  // The same for a run that resumes. Also succeeds while the dataset is being deleted.
   void UseAgain(records::Uid uid, const records::ModelInfo& model, const engine::Network& network,
-                Callback<RowsInUse> done);
+                Callback<RowsInUse> done) override;
 
   // Deletes incomplete uploads without activity for base::kUploadAge (if the disk is full,
   // base::kUploadAgeWithoutRoom). Returns their number.

@@ -21,7 +21,7 @@
 
 namespace backprop::session {
 
-class Datasets;
+class RowSource;
 
 // Does not own the objects that its pointers refer to; they must outlive the sessions.
 struct Environment {
@@ -32,10 +32,10 @@ struct Environment {
   std::function<void(const Run&, const records::RunSummary&)> on_run_end;
   // Store of models; null: models are only in memory.
   store::Store* store = nullptr;
-  // Store of checkpoints and datasets: `store`, or one in memory. Never null in a server.
+  // Store of bulk data, such as checkpoints: `store`, or one in memory. Never null in a server.
   store::Store* archive = nullptr;
-  // For runs that resume. Null: the process has no datasets.
-  Datasets* datasets = nullptr;
+  // For runs that resume. Null: there are no stored rows.
+  RowSource* row_source = nullptr;
   // Called with messages for the operator, one line each.
   std::function<void(const std::string&)> on_warning = {};
   MemoryBudget memory{&limits};

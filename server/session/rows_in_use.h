@@ -9,7 +9,7 @@
 
 namespace backprop::session {
 
-// While the rows are referenced, their dataset cannot be deleted.
+// While the rows are referenced, the dataset that they are from cannot be deleted.
 struct RowsInUse {
   std::shared_ptr<const engine::Dataset> rows;
   records::Uid dataset = 0;  // 0: the rows are of a request

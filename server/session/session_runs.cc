@@ -7,8 +7,8 @@
 #include "server/base/status.h"
 #include "server/exec/compute_pool.h"
 #include "server/records/model_records.h"
-#include "server/session/datasets.h"
 #include "server/session/errors.h"
+#include "server/session/row_source.h"
 #include "server/session/session_impl.h"
 
 namespace backprop::session {
@@ -223,7 +223,7 @@ void Session::ReadRowsOfRun(ResumeArgs args) {
   const bool training = args.training_dataset != 0;
   const records::Uid dataset = training ? args.training_dataset : args.validation_dataset;
   if (dataset == 0) return ContinueRun(std::move(args));
-  environment_->datasets->UseAgain(
+  environment_->row_source->UseAgain(
       dataset, info_, *network_,
       [self = shared_from_this(), training,
        args = std::move(args)](absl::StatusOr<RowsInUse> rows) mutable {

@@ -87,14 +87,14 @@ int Serve(const std::string& data_dir, int64_t memory_limit) {
   environment.limits.memory_limit_bytes = memory_limit;
   environment.limits.memory_fixed_bytes = ops::kProcessBytes + store_bytes;
   session::Datasets datasets(&environment, data_dir);
-  environment.datasets = &datasets;
+  environment.row_source = &datasets;
   registry::Registry registry(&environment);
   if (const auto opened = datasets.Open(); !opened.ok()) return 1;
   if (const auto found = registry.Open(); !found.ok()) {
     std::fprintf(stderr, "%s\n", found.status().ToString().c_str());
     return 1;
   }
-  rpc::Context context{&environment, &registry, {}};
+  rpc::Context context{&environment, &registry, &datasets, {}};
   EchoService echo;
   const std::string path = "/tmp/bp_bench_" + std::to_string(getpid()) + ".sock";
   const auto server = rpc::Server::Start({{"127.0.0.1:0"}, path, {&echo}}, &context);

@@ -204,15 +204,16 @@ TEST_F(ModelsTest, APortOrSocketInUseIsRefusedWithAdvice) {
   exec::ComputePool pool(1);
   base::SystemClock clock;
   session::Environment environment{&pool, &clock, {}, {}, {}, {}, {}};
+  session::Datasets datasets(&environment, "");
   registry::Registry registry(&environment);
-  Context context{&environment, &registry, {}};
+  Context context{&environment, &registry, &datasets, {}};
   const auto same_port = Server::Start({{server->address}, "", {}}, &context);
   EXPECT_NE(same_port.status().message().find("cannot listen"), absl::string_view::npos);
   const std::string path = testing::TempDir() + "bp_models_test.sock";
   const auto first = Server::Start({{}, path, {}}, &context);
   ASSERT_TRUE(first.ok()) << first.status();
   registry::Registry other(&environment);
-  Context other_context{&environment, &other, {}};
+  Context other_context{&environment, &other, &datasets, {}};
   const auto second = Server::Start({{}, path, {}}, &other_context);
   EXPECT_NE(second.status().message().find("another server listens on this path"),
             absl::string_view::npos);

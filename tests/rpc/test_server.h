@@ -40,8 +40,8 @@ struct TestServer {
         environment{pool.get(), &clock, limits, {}, store, store != nullptr ? store : &archive, {}},
         datasets(&environment, testing::TempDir()),
         registry(&environment),
-        context{&environment, &registry, {}} {
-    environment.datasets = &datasets;
+        context{&environment, &registry, &datasets, {}} {
+    environment.row_source = &datasets;
     if (store != nullptr && !(datasets.Open().ok() && registry.Open().ok())) {
       throw std::runtime_error("the store cannot be read");
     }

@@ -15,6 +15,7 @@
 #include "server/base/mutex.h"
 #include "server/exec/compute_pool.h"
 #include "server/records/tables.h"
+#include "server/session/datasets.h"
 #include "server/store/memory_store.h"
 #include "tests/session/fixture.h"
 
@@ -25,13 +26,14 @@ namespace backprop::session {
 struct Server {
   Server(store::Store* store, const base::Clock* clock, const base::Limits& limits)
       : environment{pool.get(), clock, limits, {}, store, store, nullptr} {
-    environment.datasets = &datasets;
+    environment.row_source = &datasets;
     EXPECT_TRUE(datasets.Open().ok());
     opened = registry.Open();
     EXPECT_TRUE(opened.ok()) << opened.status();
   }
   // Runs that do not resume end; the others store a mark.
   ~Server() {
+    datasets.Stop();
     registry.Drain();
     pool.reset();
     store::WaitForAnswers(environment.store);

@@ -11,7 +11,6 @@
 #include "server/base/mutex.h"
 #include "server/exec/compute_pool.h"
 #include "server/registry/registry.h"
-#include "server/session/datasets.h"
 #include "server/store/memory_store.h"
 #include "tests/engine/cases.h"
 #include "tests/notification.h"
@@ -185,14 +184,10 @@ class SessionFixture : public testing::Test {
   FakeClock clock;
   store::MemoryStore archive;
   Environment environment{nullptr, &clock, {}, {}, {}, &archive, {}};
-  Datasets datasets{&environment, ""};
   Registry registry{&environment};
   // Last, so that active work ends before the objects that it uses are destroyed.
   exec::ComputePool pool{2};
-  SessionFixture() {
-    environment.pool = &pool;
-    environment.datasets = &datasets;
-  }
+  SessionFixture() { environment.pool = &pool; }
   ~SessionFixture() override {
     registry.Drain();
     store::WaitForAnswers(&archive);

@@ -56,12 +56,13 @@ struct Stored {
     if (!status.ok()) return;
     store = *std::move(opened_store);
     environment.store = environment.archive = store.get();
-    environment.datasets = &datasets;
+    environment.row_source = &datasets;
     status = datasets.Open().status();
     if (status.ok()) status = registry.Open().status();
   }
   ~Stored() {
     if (store == nullptr) return;
+    datasets.Stop();
     registry.Drain();
     pool.reset();
     store::WaitForAnswers(store.get());

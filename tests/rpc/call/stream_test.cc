@@ -204,7 +204,7 @@ class StreamTest : public testing::Test {
 
   bool NoneIsLeft() { return context.calls.WaitForNone(absl::Seconds(20)); }
 
-  Context context{nullptr, nullptr, {}};
+  Context context{nullptr, nullptr, nullptr, {}};
   std::unique_ptr<v1::TrainingService::Stub> stub;
   grpc::ClientContext call;
 
