@@ -23,6 +23,7 @@
 #include "grpc/health/v1/health.grpc.pb.h"
 #include "server/base/clock.h"
 #include "server/base/mutex.h"
+#include "server/datasets/datasets.h"
 #include "server/engine/step.h"
 #include "server/exec/compute_pool.h"
 #include "server/ops/config.h"
@@ -32,7 +33,6 @@
 #include "server/records/tables.h"
 #include "server/registry/registry.h"
 #include "server/rpc/server.h"
-#include "server/session/datasets.h"
 #include "server/session/environment.h"
 #include "server/store/memory_store.h"
 #include "server/store/rocks_store.h"
@@ -90,7 +90,7 @@ int CheckHealth(const std::string& address) {
 // evicts models, resumes parked runs. More often: returns memory to the system.
 class Janitor {
  public:
-  Janitor(registry::Registry* registry, session::Datasets* datasets, int64_t memory_limit)
+  Janitor(registry::Registry* registry, datasets::Datasets* datasets, int64_t memory_limit)
       : registry_(registry),
         datasets_(datasets),
         trimmer_(memory_limit),
@@ -129,7 +129,7 @@ class Janitor {
   }
 
   registry::Registry* const registry_;
-  session::Datasets* const datasets_;
+  datasets::Datasets* const datasets_;
   ops::Trimmer trimmer_;  // used by thread_ only
   base::Mutex mu_;
   base::CondVar stops_;
@@ -294,7 +294,7 @@ int Serve(const ops::Config& config, const sigset_t& signals) {
   auto pool = std::make_unique<exec::ComputePool>(config.threads);
   session::Environment environment{pool.get(),  &clock,  config.limits, ops::LogRun,
                                    store.get(), archive, nullptr};
-  session::Datasets datasets(&environment, config.data_dir);
+  datasets::Datasets datasets(&environment, config.data_dir);
   environment.row_source = &datasets;
   environment.on_warning = [](const std::string& line) {
     ops::LogLine("store", spdlog::level::warn, line);

@@ -6,9 +6,9 @@
 
 #include "absl/status/statusor.h"
 #include "server/base/limits.h"
+#include "server/datasets/datasets.h"
 #include "server/registry/registry.h"
 #include "server/rpc/call/calls.h"
-#include "server/session/datasets.h"
 #include "server/session/environment.h"
 #include "server/session/memory_budget.h"
 
@@ -18,7 +18,7 @@ namespace backprop::rpc {
 struct Context {
   session::Environment* environment;
   registry::Registry* registry;
-  session::Datasets* datasets;
+  datasets::Datasets* datasets;
   Calls calls;
 
   const base::Limits& limits() const { return environment->limits; }

@@ -7,17 +7,17 @@
 #include "server/codec/dataset_codec.h"
 #include "server/codec/names.h"
 #include "server/codec/paging.h"
+#include "server/datasets/datasets.h"
 #include "server/engine/data.h"
 #include "server/exec/compute_pool.h"
 #include "server/records/dataset_info.h"
 #include "server/rpc/handlers.h"
-#include "server/session/datasets.h"
 
 namespace backprop::rpc {
 namespace {
 
 using base::FieldError;
-using session::Datasets;
+using datasets::Datasets;
 
 class DatasetReceiver final : public Receiver<v1::UploadDatasetRequest> {
  public:

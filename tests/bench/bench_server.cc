@@ -12,11 +12,11 @@
 #include <vector>
 
 #include "server/base/clock.h"
+#include "server/datasets/datasets.h"
 #include "server/exec/compute_pool.h"
 #include "server/ops/process_memory.h"
 #include "server/records/tables.h"
 #include "server/rpc/server.h"
-#include "server/session/datasets.h"
 #include "server/store/memory_store.h"
 #include "server/store/rocks_store.h"
 
@@ -86,7 +86,7 @@ int Serve(const std::string& data_dir, int64_t memory_limit) {
   session::Environment environment{pool.get(), &clock, {}, {}, store.get(), archive, nullptr};
   environment.limits.memory_limit_bytes = memory_limit;
   environment.limits.memory_fixed_bytes = ops::kProcessBytes + store_bytes;
-  session::Datasets datasets(&environment, data_dir);
+  datasets::Datasets datasets(&environment, data_dir);
   environment.row_source = &datasets;
   registry::Registry registry(&environment);
   if (const auto opened = datasets.Open(); !opened.ok()) return 1;

@@ -204,7 +204,7 @@ TEST_F(ModelsTest, APortOrSocketInUseIsRefusedWithAdvice) {
   exec::ComputePool pool(1);
   base::SystemClock clock;
   session::Environment environment{&pool, &clock, {}, {}, {}, {}, {}};
-  session::Datasets datasets(&environment, "");
+  datasets::Datasets datasets(&environment, "");
   registry::Registry registry(&environment);
   Context context{&environment, &registry, &datasets, {}};
   const auto same_port = Server::Start({{server->address}, "", {}}, &context);

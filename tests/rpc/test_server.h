@@ -16,9 +16,9 @@
 #include "google/rpc/status.pb.h"
 #include "server/base/clock.h"
 #include "server/base/limits.h"
+#include "server/datasets/datasets.h"
 #include "server/exec/compute_pool.h"
 #include "server/rpc/server.h"
-#include "server/session/datasets.h"
 #include "server/store/memory_store.h"
 
 namespace backprop::rpc {
@@ -64,7 +64,7 @@ struct TestServer {
   store::MemoryStore archive;
   std::unique_ptr<exec::ComputePool> pool;
   session::Environment environment;
-  session::Datasets datasets;
+  datasets::Datasets datasets;
   registry::Registry registry;
   Context context;
   std::unique_ptr<Server> server;

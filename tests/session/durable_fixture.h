@@ -13,9 +13,9 @@
 #include "server/base/clock.h"
 #include "server/base/limits.h"
 #include "server/base/mutex.h"
+#include "server/datasets/datasets.h"
 #include "server/exec/compute_pool.h"
 #include "server/records/tables.h"
-#include "server/session/datasets.h"
 #include "server/store/memory_store.h"
 #include "tests/session/fixture.h"
 
@@ -41,7 +41,7 @@ struct Server {
 
   std::unique_ptr<exec::ComputePool> pool = std::make_unique<exec::ComputePool>(2);
   Environment environment;
-  Datasets datasets{&environment, testing::TempDir()};
+  datasets::Datasets datasets{&environment, testing::TempDir()};
   Registry registry{&environment};
   absl::StatusOr<Registry::Opened> opened;
 };

@@ -18,10 +18,10 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "server/datasets/datasets.h"
 #include "server/exec/compute_pool.h"
 #include "server/records/tables.h"
 #include "server/registry/registry.h"
-#include "server/session/datasets.h"
 #include "server/store/rocks_store.h"
 #include "tests/engine/cases.h"
 #include "tests/session/fixture.h"
@@ -73,7 +73,7 @@ struct Stored {
   std::unique_ptr<exec::ComputePool> pool = std::make_unique<exec::ComputePool>(1);
   std::unique_ptr<store::Store> store;
   Environment environment{pool.get(), &clock, {}, {}, {}, {}, {}};
-  Datasets datasets{&environment, ""};
+  datasets::Datasets datasets{&environment, ""};
   Registry registry{&environment};
   absl::Status status;
 };
@@ -109,7 +109,7 @@ void MakeModel(Stored* stored, const std::string& id) {
 
 void MakeDataset(Stored* stored) {
   const auto info = *stored->datasets.BeginUpload({"d", "r", engine::DataType::kFloat32, {}});
-  Datasets::AppendArgs append;
+  datasets::Datasets::AppendArgs append;
   append.uid = info.uid;
   append.rows = engine::XorData(20, 1, engine::DataType::kFloat32);
   append.check = [](const auto&, auto*, auto*) { return absl::OkStatus(); };

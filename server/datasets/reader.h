@@ -1,6 +1,6 @@
 // Reads the rows of a dataset from the store.
-#ifndef BACKPROP_SERVER_SESSION_DATASET_READER_H_
-#define BACKPROP_SERVER_SESSION_DATASET_READER_H_
+#ifndef BACKPROP_SERVER_DATASETS_READER_H_
+#define BACKPROP_SERVER_DATASETS_READER_H_
 
 #include <atomic>
 #include <memory>
@@ -13,7 +13,7 @@
 #include "server/session/memory_budget.h"
 #include "server/store/store.h"
 
-namespace backprop::session {
+namespace backprop::datasets {
 
 // Datasets with more bytes than this are read into unnamed files in the scratch directory, which
 // are mapped: the operating system decides how much of them is in memory.
@@ -25,7 +25,7 @@ struct ReadArgs {
   engine::DataType type = engine::DataType::kFloat32;  // of the result
   std::vector<int32_t> classes;                        // new number of each class; empty: same
   const std::atomic<bool>* stop = nullptr;             // when true: UNAVAILABLE; may be null
-  MemoryBudget* memory = nullptr;                      // counts rows in memory; may be null
+  session::MemoryBudget* memory = nullptr;             // counts rows in memory; may be null
 };
 
 // Reads and checks all rows. Blocks. Errors: DATA_LOSS naming the dataset; RESOURCE_EXHAUSTED if
@@ -33,6 +33,6 @@ struct ReadArgs {
 absl::StatusOr<std::shared_ptr<const engine::Dataset>> ReadDataset(const records::DatasetInfo& info,
                                                                    const ReadArgs& args);
 
-}  // namespace backprop::session
+}  // namespace backprop::datasets
 
-#endif  // BACKPROP_SERVER_SESSION_DATASET_READER_H_
+#endif  // BACKPROP_SERVER_DATASETS_READER_H_

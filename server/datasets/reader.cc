@@ -1,4 +1,4 @@
-#include "server/session/dataset_reader.h"
+#include "server/datasets/reader.h"
 
 #include <fcntl.h>
 #include <stdlib.h>
@@ -18,7 +18,7 @@
 #include "server/records/tables.h"
 #include "server/session/errors.h"
 
-namespace backprop::session {
+namespace backprop::datasets {
 namespace {
 
 void Unmap(std::byte* data, size_t bytes) { munmap(data, bytes); }
@@ -71,7 +71,7 @@ class Reader {
     if (!status.ok()) return status;
     struct Counted {
       engine::Dataset rows;
-      MemoryBudget::Claim memory;
+      session::MemoryBudget::Claim memory;
     };
     auto counted = std::make_shared<const Counted>(Counted{std::move(rows_), std::move(memory_)});
     const engine::Dataset* const rows = &counted->rows;
@@ -90,7 +90,7 @@ class Reader {
     if (mapped) {
       const absl::Status room = args_.store->CheckRoom(bytes);
       if (!room.ok()) {
-        return NoRoom(absl::StrCat(info_.name(), ": a temporary file for its rows"), room);
+        return session::NoRoom(absl::StrCat(info_.name(), ": a temporary file for its rows"), room);
       }
     }
     if (args_.memory != nullptr) {
@@ -122,7 +122,7 @@ class Reader {
   // Reads only a few pieces, so that a scan does not hold the store for long.
   absl::Status ReadSome() {
     constexpr int kPieces = 16;
-    if (args_.stop != nullptr && *args_.stop) return ShuttingDown();
+    if (args_.stop != nullptr && *args_.stop) return session::ShuttingDown();
     absl::Status status;
     int pieces = 0;
     const int64_t before = next_;
@@ -181,7 +181,7 @@ class Reader {
   const records::DatasetInfo& info_;
   const ReadArgs& args_;
   engine::Dataset rows_;
-  MemoryBudget::Claim memory_;
+  session::MemoryBudget::Claim memory_;
   int64_t next_ = 0;  // the row to read next
 };
 
@@ -192,4 +192,4 @@ absl::StatusOr<std::shared_ptr<const engine::Dataset>> ReadDataset(const records
   return Reader(info, args).Read();
 }
 
-}  // namespace backprop::session
+}  // namespace backprop::datasets

@@ -1,4 +1,4 @@
-#include "server/session/datasets.h"
+#include "server/datasets/datasets.h"
 
 #include <algorithm>
 #include <iterator>
@@ -13,7 +13,7 @@
 #include "server/session/errors.h"
 #include "server/store/store.h"
 
-namespace backprop::session {
+namespace backprop::datasets {
 namespace {
 
 using SteadyClock = std::chrono::steady_clock;
@@ -107,14 +107,14 @@ absl::Status Datasets::Refresh(const EntryPtr& entry) {
     id = entry->info.id;
   }
   absl::Status health = archive()->health();
-  if (!health.ok()) return NotStored(absl::StrCat("datasets/", id), health);
+  if (!health.ok()) return session::NotStored(absl::StrCat("datasets/", id), health);
   const auto value = archive()->Get(records::kDatasets, id);
   if (!value.ok()) return value.status();
   const base::MutexLock lock(&mu_);
   if (!value->has_value()) {
     entry->removed = true;
     entries_.erase(id);
-    return DatasetNotFound(absl::StrCat("datasets/", id));
+    return session::DatasetNotFound(absl::StrCat("datasets/", id));
   }
   auto info = records::DecodeDataset(**value, id);
   if (!info.ok()) return info.status();
@@ -129,7 +129,7 @@ absl::StatusOr<records::DatasetInfo> Datasets::Get(absl::string_view id) {
     const base::MutexLock lock(&mu_);
     entry = Find(id);
   }
-  if (entry == nullptr) return DatasetNotFound(absl::StrCat("datasets/", id));
+  if (entry == nullptr) return session::DatasetNotFound(absl::StrCat("datasets/", id));
   absl::Status fresh = Refresh(entry);
   if (!fresh.ok()) return fresh;
   const base::MutexLock lock(&mu_);
@@ -168,7 +168,7 @@ void Datasets::Delete(absl::string_view id, const records::RequestKey& key,
   if (repeated) {
     return archive()->Commit({}, store::Durability::kSync, nullptr, std::move(done));
   }
-  if (entry == nullptr) return done(DatasetNotFound(absl::StrCat("datasets/", id)));
+  if (entry == nullptr) return done(session::DatasetNotFound(absl::StrCat("datasets/", id)));
   BeginDelete({entry, key, SteadyClock::now() + kReleasePatience, std::move(done)});
 }
 
@@ -217,7 +217,7 @@ std::vector<Datasets::Deletion> Datasets::TakeDueDeletions() {
 // Fails if the dataset is in use in this process. Otherwise rejects new users from now on.
 absl::Status Datasets::CheckUsers(const EntryPtr& entry) {
   const base::MutexLock lock(&mu_);
-  if (entry->removed) return DatasetNotFound(entry->info.name());
+  if (entry->removed) return session::DatasetNotFound(entry->info.name());
   if (!entry->users.empty()) return DatasetInUse(entry->info, *entry->users.begin());
   entry->deleting = true;
   return absl::OkStatus();
@@ -271,10 +271,11 @@ absl::Status Datasets::RecordDeletion(const records::RequestKey& key, store::Wri
   const auto found = deletions_.Find(key, now);
   if (!found.ok()) return found.status();
   const uint64_t sequence = deletions_.Record(key, now, {});
-  batch->Put(records::kRequests,
-             records::RegistryResponseKey(records::RegistryRequestKind::kDeleteDataset, 0,
-                                          RegistryLedger<std::monostate>::PlaceOf(sequence)),
-             records::EncodeRegistryResponse({key, now, sequence, ""}));
+  batch->Put(
+      records::kRequests,
+      records::RegistryResponseKey(records::RegistryRequestKind::kDeleteDataset, 0,
+                                   session::RegistryLedger<std::monostate>::PlaceOf(sequence)),
+      records::EncodeRegistryResponse({key, now, sequence, ""}));
   return absl::OkStatus();
 }
 
@@ -304,8 +305,8 @@ void Datasets::Remove(const EntryPtr& entry, const records::RequestKey& key,
           }
         }
         Finish(entry);
-        done(status.ok() ? status : NotStored(info.name(), status));
+        done(status.ok() ? status : session::NotStored(info.name(), status));
       });
 }
 
-}  // namespace backprop::session
+}  // namespace backprop::datasets

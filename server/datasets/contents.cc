@@ -1,4 +1,4 @@
-#include "server/session/dataset_contents.h"
+#include "server/datasets/contents.h"
 
 #include <algorithm>
 #include <cmath>
@@ -10,7 +10,7 @@
 #include "server/base/text.h"
 #include "server/engine/loss.h"
 
-namespace backprop::session {
+namespace backprop::datasets {
 namespace {
 
 using engine::Loss;
@@ -117,4 +117,4 @@ absl::StatusOr<std::vector<int32_t>> FitClasses(const records::DatasetInfo& info
   return classes;
 }
 
-}  // namespace backprop::session
+}  // namespace backprop::datasets

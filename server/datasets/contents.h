@@ -1,6 +1,6 @@
 // The counts and ranges of the rows of a dataset, and whether a model can use them.
-#ifndef BACKPROP_SERVER_SESSION_DATASET_CONTENTS_H_
-#define BACKPROP_SERVER_SESSION_DATASET_CONTENTS_H_
+#ifndef BACKPROP_SERVER_DATASETS_CONTENTS_H_
+#define BACKPROP_SERVER_DATASETS_CONTENTS_H_
 
 #include <cstdint>
 #include <vector>
@@ -12,7 +12,7 @@
 #include "server/records/dataset_info.h"
 #include "server/records/model_info.h"
 
-namespace backprop::session {
+namespace backprop::datasets {
 
 // Updates the counts and ranges in `info` for additional rows, which must have the right shape.
 void AddRows(const engine::Dataset& rows, records::DatasetInfo* info);
@@ -24,6 +24,6 @@ absl::StatusOr<std::vector<int32_t>> FitClasses(const records::DatasetInfo& info
                                                 const records::ModelInfo& model,
                                                 absl::string_view field);
 
-}  // namespace backprop::session
+}  // namespace backprop::datasets
 
-#endif  // BACKPROP_SERVER_SESSION_DATASET_CONTENTS_H_
+#endif  // BACKPROP_SERVER_DATASETS_CONTENTS_H_

@@ -1,5 +1,5 @@
 // Datasets: uploads, their users, and their rows on disk and in memory.
-#include "server/session/datasets.h"
+#include "server/datasets/datasets.h"
 
 #include <gtest/gtest.h>
 
@@ -9,15 +9,19 @@
 
 #include "absl/strings/str_cat.h"
 #include "server/base/status.h"
+#include "server/datasets/contents.h"
+#include "server/datasets/reader.h"
 #include "server/records/tables.h"
-#include "server/session/dataset_contents.h"
-#include "server/session/dataset_reader.h"
 #include "tests/session/durable_fixture.h"
 
-namespace backprop::session {
+namespace backprop::datasets {
 namespace {
 
-class DatasetsTest : public DurableFixture {
+using session::RowsInUse;
+using session::Session;
+using session::Waiter;
+
+class DatasetsTest : public session::DurableFixture {
  protected:
   Datasets& all() { return server->datasets; }
 
@@ -340,4 +344,4 @@ TEST_F(DatasetsTest, WhetherRowsFitAModelIsKnownWithoutReadingThem) {
 }
 
 }  // namespace
-}  // namespace backprop::session
+}  // namespace backprop::datasets

@@ -4,16 +4,16 @@
 #include "absl/strings/str_cat.h"
 #include "server/base/mutex.h"
 #include "server/base/status.h"
+#include "server/datasets/contents.h"
+#include "server/datasets/datasets.h"
+#include "server/datasets/reader.h"
 #include "server/engine/data.h"
 #include "server/engine/network.h"
 #include "server/records/keys.h"
 #include "server/records/model_info.h"
-#include "server/session/dataset_contents.h"
-#include "server/session/dataset_reader.h"
-#include "server/session/datasets.h"
 #include "server/session/errors.h"
 
-namespace backprop::session {
+namespace backprop::datasets {
 namespace {
 
 // Interval at which a deletion checks whether its dataset is still in use.
@@ -21,7 +21,7 @@ constexpr absl::Duration kLookAgain = absl::Milliseconds(2);
 
 }  // namespace
 
-Datasets::Datasets(Environment* environment, std::string scratch_dir)
+Datasets::Datasets(session::Environment* environment, std::string scratch_dir)
     : environment_(environment),
       scratch_dir_(std::move(scratch_dir)),
       reader_([this] { ReadLoop(); }) {}
@@ -46,29 +46,29 @@ void Datasets::Stop() {
 
 void Datasets::Use(absl::string_view id, const records::ModelInfo& model,
                    const engine::Network& network, const std::string& field,
-                   Callback<RowsInUse> done) {
+                   Callback<session::RowsInUse> done) {
   EntryPtr entry;
   {
     const base::MutexLock lock(&mu_);
     entry = Find(id);
   }
-  if (entry == nullptr) return done(DatasetNotFound(absl::StrCat("datasets/", id)));
+  if (entry == nullptr) return done(session::DatasetNotFound(absl::StrCat("datasets/", id)));
   Read(entry, model, network, field, User::kNew, std::move(done));
 }
 
 void Datasets::UseAgain(records::Uid uid, const records::ModelInfo& model,
-                        const engine::Network& network, Callback<RowsInUse> done) {
+                        const engine::Network& network, Callback<session::RowsInUse> done) {
   EntryPtr entry;
   {
     const base::MutexLock lock(&mu_);
     entry = FindByUid(uid);
   }
-  if (entry == nullptr) return done(DatasetNotFound("the dataset of the run"));
+  if (entry == nullptr) return done(session::DatasetNotFound("the dataset of the run"));
   Read(entry, model, network, "dataset", User::kGoesOn, std::move(done));
 }
 
 absl::Status Datasets::CheckUsable(const Entry& entry, User user) const {
-  if (entry.removed) return DatasetNotFound(entry.info.name());
+  if (entry.removed) return session::DatasetNotFound(entry.info.name());
   if (!entry.deleting || user == User::kGoesOn) return absl::OkStatus();
   return base::ReasonError(absl::StatusCode::kUnavailable,
                            absl::StrCat(entry.info.name(), ": is being deleted"),
@@ -77,7 +77,7 @@ absl::Status Datasets::CheckUsable(const Entry& entry, User user) const {
 
 void Datasets::Read(const EntryPtr& entry, const records::ModelInfo& model,
                     const engine::Network& network, absl::string_view field, User user,
-                    Callback<RowsInUse> done) {
+                    Callback<session::RowsInUse> done) {
   const absl::Status fresh = Refresh(entry);
   if (!fresh.ok()) return done(fresh);
   Reading reading;
@@ -96,7 +96,7 @@ void Datasets::Read(const EntryPtr& entry, const records::ModelInfo& model,
   reading.form = {network.spec().data_type, *std::move(classes)};
   reading.user = absl::StrCat("models/", model.id);
   absl::Status usable;
-  RowsInUse in_use;
+  session::RowsInUse in_use;
   {
     const base::MutexLock lock(&mu_);
     usable = CheckUsable(*entry, user);
@@ -140,8 +140,9 @@ class Datasets::InUse {
   std::shared_ptr<const engine::Dataset> rows_;
 };
 
-RowsInUse Datasets::Hold(const EntryPtr& entry, std::shared_ptr<const engine::Dataset> rows,
-                         const std::string& user) {
+session::RowsInUse Datasets::Hold(const EntryPtr& entry,
+                                  std::shared_ptr<const engine::Dataset> rows,
+                                  const std::string& user) {
   entry->users.insert(user);
   const engine::Dataset* const view = rows.get();
   auto use = std::make_shared<InUse>(this, entry, user, std::move(rows));
@@ -179,13 +180,13 @@ void Datasets::ReadLoop() {
     }
     absl::StatusOr<std::shared_ptr<const engine::Dataset>> rows = known;
     if (stop_) {
-      rows = ShuttingDown();
+      rows = session::ShuttingDown();
     } else if (known == nullptr) {
       ReadArgs args{archive(),           scratch_dir_, reading.form.first,
                     reading.form.second, &stop_,       &environment_->memory};
       rows = ReadDataset(reading.info, args);
     }
-    absl::StatusOr<RowsInUse> in_use = RowsInUse();
+    absl::StatusOr<session::RowsInUse> in_use = session::RowsInUse();
     if (!rows.ok()) in_use = rows.status();
     {
       const base::MutexLock lock(&mu_);
@@ -203,4 +204,4 @@ void Datasets::ReadLoop() {
   }
 }
 
-}  // namespace backprop::session
+}  // namespace backprop::datasets

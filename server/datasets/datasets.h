@@ -1,6 +1,6 @@
 // All datasets of a server: uploads, users, and rows in memory.
-#ifndef BACKPROP_SERVER_SESSION_DATASETS_H_
-#define BACKPROP_SERVER_SESSION_DATASETS_H_
+#ifndef BACKPROP_SERVER_DATASETS_DATASETS_H_
+#define BACKPROP_SERVER_DATASETS_DATASETS_H_
 
 #include <atomic>
 #include <chrono>
@@ -33,18 +33,18 @@
 #include "server/session/rows_in_use.h"
 #include "server/store/store.h"
 
-namespace backprop::session {
+namespace backprop::datasets {
 
 // Holds the metadata of all datasets. Their rows are in the store and, while they are used, also in
 // memory or in a mapped file. A separate thread reads them. Thread-safe.
-class Datasets : public RowSource {
+class Datasets : public session::RowSource {
  public:
   template <class T>
   using Callback = absl::AnyInvocable<void(absl::StatusOr<T>)>;
 
   // `scratch_dir`: where the mapped files of large datasets are created; empty: all rows are read
   // into memory. `environment` must outlive the object.
-  Datasets(Environment* environment, std::string scratch_dir);
+  Datasets(session::Environment* environment, std::string scratch_dir);
   ~Datasets() override;
 
   // Loads the metadata of all datasets from the store and returns their number. Must be called
@@ -89,9 +89,9 @@ class Datasets : public RowSource {
   // Reads the rows in the form that a model takes. The model is a user of the dataset until the
   // result is released. Errors name `field`.
   void Use(absl::string_view id, const records::ModelInfo& model, const engine::Network& network,
-           const std::string& field, Callback<RowsInUse> done);
+           const std::string& field, Callback<session::RowsInUse> done);
   void UseAgain(records::Uid uid, const records::ModelInfo& model, const engine::Network& network,
-                Callback<RowsInUse> done) override;
+                Callback<session::RowsInUse> done) override;
 
   // Deletes incomplete uploads without activity for base::kUploadAge (if the disk is full,
   // base::kUploadAgeWithoutRoom). Returns their number.
@@ -129,7 +129,7 @@ class Datasets : public RowSource {
     records::DatasetInfo info;
     Form form;
     std::string user;
-    Callback<RowsInUse> done;
+    Callback<session::RowsInUse> done;
   };
 
   EntryPtr Find(absl::string_view id) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
@@ -161,19 +161,19 @@ class Datasets : public RowSource {
   enum class User { kNew, kGoesOn };
   absl::Status CheckUsable(const Entry& entry, User user) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void Read(const EntryPtr& entry, const records::ModelInfo& model, const engine::Network& network,
-            absl::string_view field, User user, Callback<RowsInUse> done);
+            absl::string_view field, User user, Callback<session::RowsInUse> done);
   void ReadLoop();
-  RowsInUse Hold(const EntryPtr& entry, std::shared_ptr<const engine::Dataset> rows,
-                 const std::string& user) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  session::RowsInUse Hold(const EntryPtr& entry, std::shared_ptr<const engine::Dataset> rows,
+                          const std::string& user) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   store::Store* archive() const { return environment_->archive; }
 
-  Environment* const environment_;
+  session::Environment* const environment_;
   const std::string scratch_dir_;
   std::atomic<bool> stop_{false};
   mutable base::Mutex mu_;
   base::CondVar changed_;
   std::map<std::string, EntryPtr, std::less<>> entries_ ABSL_GUARDED_BY(mu_);
-  RegistryLedger<std::monostate> deletions_ ABSL_GUARDED_BY(mu_);
+  session::RegistryLedger<std::monostate> deletions_ ABSL_GUARDED_BY(mu_);
   std::deque<Reading> to_read_ ABSL_GUARDED_BY(mu_);
   std::vector<Deletion> deletions_in_wait_ ABSL_GUARDED_BY(mu_);
   bool reading_ ABSL_GUARDED_BY(mu_) = false;
@@ -181,6 +181,6 @@ class Datasets : public RowSource {
   std::thread reader_;  // last, because it uses the other members
 };
 
-}  // namespace backprop::session
+}  // namespace backprop::datasets
 
-#endif  // BACKPROP_SERVER_SESSION_DATASETS_H_
+#endif  // BACKPROP_SERVER_DATASETS_DATASETS_H_

@@ -4,16 +4,16 @@
 #include "absl/strings/str_cat.h"
 #include "server/base/mutex.h"
 #include "server/base/status.h"
+#include "server/datasets/contents.h"
+#include "server/datasets/datasets.h"
 #include "server/engine/data.h"
 #include "server/records/keys.h"
 #include "server/records/row_records.h"
 #include "server/records/tables.h"
-#include "server/session/dataset_contents.h"
-#include "server/session/datasets.h"
 #include "server/session/errors.h"
 #include "server/store/store.h"
 
-namespace backprop::session {
+namespace backprop::datasets {
 namespace {
 
 absl::Status RowsMissing(const records::DatasetInfo& info, absl::string_view field, int64_t got) {
@@ -39,14 +39,15 @@ absl::StatusOr<records::DatasetInfo> Datasets::BeginUpload(records::NewDataset a
   const absl::Status room = archive()->CheckRoom(0);
   {
     const base::MutexLock lock(&mu_);
-    if (environment_->restoring) return Restoring();
+    if (environment_->restoring) return session::Restoring();
     entry = Find(args.id);
     if (entry == nullptr && entries_.size() >= base::kMaxDatasets) {
       return base::LimitError(
           "header.dataset_id",
           absl::StrCat("the server already holds ", base::kMaxDatasets, " datasets, the limit"));
     }
-    if (entry == nullptr && !room.ok()) return NoRoom(absl::StrCat("datasets/", args.id), room);
+    if (entry == nullptr && !room.ok())
+      return session::NoRoom(absl::StrCat("datasets/", args.id), room);
     if (entry == nullptr) {
       entry = std::make_shared<Entry>();
       entry->info.id = args.id;
@@ -85,7 +86,7 @@ void Datasets::Append(AppendArgs args, Callback<records::DatasetInfo> done) {
     const base::MutexLock lock(&mu_);
     entry = FindByUid(args.uid);
   }
-  if (entry == nullptr) return done(DatasetNotFound("the dataset of this upload"));
+  if (entry == nullptr) return done(session::DatasetNotFound("the dataset of this upload"));
   Begin(entry, [this, entry, args = std::move(args), done = std::move(done)]() mutable {
     DoAppend(entry, std::move(args), std::move(done));
   });
@@ -106,7 +107,7 @@ void Datasets::DoAppend(const EntryPtr& entry, AppendArgs args,
     done(status);
   };
   if (!fresh.ok()) return refuse(fresh);
-  if (gone) return refuse(DatasetNotFound(next.name()));
+  if (gone) return refuse(session::DatasetNotFound(next.name()));
   if (args.first_row > next.rows) {
     return refuse(RowsMissing(next, "chunk.first_row", args.first_row));
   }
@@ -139,7 +140,7 @@ void Datasets::DoAppend(const EntryPtr& entry, AppendArgs args,
   if (const absl::Status room = archive()->CheckRoom(static_cast<int64_t>(batch.bytes()));
       !room.ok()) {
     // Deletes the upload, so that one that does not fit does not keep the space that it took.
-    absl::Status status = NoRoom(next.name(), room);
+    absl::Status status = session::NoRoom(next.name(), room);
     return Remove(entry, {}, {},
                   [status = std::move(status), done = std::move(done)](
                       const absl::Status&) mutable { done(std::move(status)); });
@@ -161,7 +162,7 @@ void Datasets::Complete(records::Uid uid, int64_t rows, Callback<records::Datase
     const base::MutexLock lock(&mu_);
     entry = FindByUid(uid);
   }
-  if (entry == nullptr) return done(DatasetNotFound("the dataset of this upload"));
+  if (entry == nullptr) return done(session::DatasetNotFound("the dataset of this upload"));
   Begin(entry, [this, entry, rows, done = std::move(done)]() mutable {
     DoComplete(entry, rows, std::move(done));
   });
@@ -174,7 +175,7 @@ void Datasets::DoComplete(const EntryPtr& entry, int64_t rows,
   {
     const base::MutexLock lock(&mu_);
     next = entry->info;
-    if (entry->removed && status.ok()) status = DatasetNotFound(next.name());
+    if (entry->removed && status.ok()) status = session::DatasetNotFound(next.name());
   }
   if (status.ok() && (rows < 1 || rows < next.rows)) {
     status = base::FieldError(
@@ -211,7 +212,7 @@ void Datasets::Store(const EntryPtr& entry, records::DatasetInfo next, store::Wr
                         }
                       }
                       Finish(entry);
-                      if (!status.ok()) return done(NotStored(next.name(), status));
+                      if (!status.ok()) return done(session::NotStored(next.name(), status));
                       done(std::move(next));
                     });
 }
@@ -244,4 +245,4 @@ int64_t Datasets::ExpireUploads() {
   return static_cast<int64_t>(expired.size());
 }
 
-}  // namespace backprop::session
+}  // namespace backprop::datasets
