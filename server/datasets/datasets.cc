@@ -157,17 +157,14 @@ std::vector<records::DatasetInfo> Datasets::List(const std::string& after, size_
 void Datasets::Delete(absl::string_view id, const records::RequestKey& key,
                       absl::AnyInvocable<void(absl::Status)> done) {
   EntryPtr entry;
-  bool repeated = false;
+  absl::StatusOr<bool> repeated = false;
   {
     const base::MutexLock lock(&mu_);
-    const auto found = deletions_.Find(key, environment_->clock->Now());
-    if (!found.ok()) return done(found.status());
-    repeated = *found != nullptr;
-    if (!repeated) entry = Find(id);
+    repeated = IsRepeatedDeletion(key);
+    entry = Find(id);
   }
-  if (repeated) {
-    return archive()->Commit({}, store::Durability::kSync, nullptr, std::move(done));
-  }
+  if (!repeated.ok()) return done(repeated.status());
+  if (*repeated) return RespondToRepeatedDeletion(std::move(done));
   if (entry == nullptr) return done(session::DatasetNotFound(absl::StrCat("datasets/", id)));
   BeginDelete({entry, key, SteadyClock::now() + kReleasePatience, std::move(done)});
 }
@@ -178,6 +175,7 @@ void Datasets::BeginDelete(Deletion deletion) {
     const absl::Status unused = CheckUsers(deletion.entry);
     if (!unused.ok()) {
       Finish(deletion.entry);
+      if (absl::IsNotFound(unused)) return EndDeletionOfRemoved(std::move(deletion), unused);
       const bool waits =
           absl::IsFailedPrecondition(unused) && SteadyClock::now() < deletion.deadline;
       if (!waits) return deletion.done(unused);
@@ -196,6 +194,30 @@ void Datasets::BeginDelete(Deletion deletion) {
                                                  });
                       });
   });
+}
+
+absl::StatusOr<bool> Datasets::IsRepeatedDeletion(const records::RequestKey& key) {
+  const auto found = deletions_.Find(key, environment_->clock->Now());
+  if (!found.ok()) return found.status();
+  return *found != nullptr;
+}
+
+// A retry gets its response when the deletion, which was passed to the store earlier, is stored.
+void Datasets::RespondToRepeatedDeletion(absl::AnyInvocable<void(absl::Status)> done) {
+  archive()->Commit({}, store::Durability::kSync, nullptr, std::move(done));
+}
+
+// Another change removed the dataset while the deletion waited. If that was the first attempt of
+// the same request, the response is the same.
+void Datasets::EndDeletionOfRemoved(Deletion deletion, const absl::Status& not_found) {
+  absl::StatusOr<bool> repeated = false;
+  {
+    const base::MutexLock lock(&mu_);
+    repeated = IsRepeatedDeletion(deletion.key);
+  }
+  if (!repeated.ok()) return deletion.done(repeated.status());
+  if (*repeated) return RespondToRepeatedDeletion(std::move(deletion.done));
+  deletion.done(not_found);
 }
 
 std::vector<Datasets::Deletion> Datasets::TakeDueDeletions() {
@@ -267,7 +289,8 @@ absl::Status Datasets::RecordDeletion(const records::RequestKey& key, store::Wri
   if (key.id.empty()) return absl::OkStatus();
   const absl::Time now = environment_->clock->Now();
   // Again, because the same id may have deleted another dataset meanwhile. It cannot have deleted
-  // this one, because changes of a dataset are made one after the other.
+  // this one, because changes of a dataset are made one after the other, and a retry that waited
+  // for the first attempt does not get here.
   const auto found = deletions_.Find(key, now);
   if (!found.ok()) return found.status();
   const uint64_t sequence = deletions_.Record(key, now, {});

@@ -80,7 +80,8 @@ class Datasets : public session::RowSource {
   absl::StatusOr<records::DatasetInfo> Get(absl::string_view id);
   // Up to `count` datasets with ids greater than `after`, by id, without damaged ones.
   std::vector<records::DatasetInfo> List(const std::string& after, size_t count);
-  // Errors: NOT_FOUND; FAILED_PRECONDITION (DATASET_IN_USE) if the dataset is still in use after
+  // A retry gets the response of the first attempt, also while that is under way. Errors:
+  // NOT_FOUND; FAILED_PRECONDITION (DATASET_IN_USE) if the dataset is still in use after
   // kReleasePatience, the time in which a run ends after its call was cancelled. While a deletion
   // searches for stored runs that use the dataset, new users get UNAVAILABLE.
   void Delete(absl::string_view id, const records::RequestKey& key,
@@ -145,6 +146,10 @@ class Datasets : public session::RowSource {
              store::Durability durability, Callback<records::DatasetInfo> done);
   void DoDelete(const EntryPtr& entry, const records::RequestKey& key,
                 absl::AnyInvocable<void(absl::Status)> done);
+  absl::StatusOr<bool> IsRepeatedDeletion(const records::RequestKey& key)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void RespondToRepeatedDeletion(absl::AnyInvocable<void(absl::Status)> done);
+  void EndDeletionOfRemoved(Deletion deletion, const absl::Status& not_found);
   absl::Status RecordDeletion(const records::RequestKey& key, store::WriteBatch* batch)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // Deletes the dataset, complete or not, and calls Finish(). `key`: of the request to delete it,

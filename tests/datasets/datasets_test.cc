@@ -265,6 +265,28 @@ TEST_F(DatasetsTest, ADeletionsRetryIsAnsweredAlsoAfterARestart) {
   EXPECT_EQ(Drop("d", {"other", 1}).code(), absl::StatusCode::kNotFound);
 }
 
+TEST_F(DatasetsTest, ARetryDuringADeletionGetsItsResult) {
+  Upload("d");
+  held.Hold();
+  Waiter<int> first, retry, other;
+  const auto begin = [&](Waiter<int>* waiter, const records::RequestKey& key) {
+    all().Delete("d", key, [done = waiter->callback()](const absl::Status& status) mutable {
+      if (status.ok()) return done(1);
+      done(status);
+    });
+  };
+  begin(&first, {"k", 1});
+  begin(&retry, {"k", 1});
+  begin(&other, {"other", 1});
+  EXPECT_FALSE(first.done());
+  EXPECT_FALSE(retry.done());
+  held.Release(absl::OkStatus());
+  EXPECT_TRUE(first.Wait().ok()) << first.Wait().status();
+  EXPECT_TRUE(retry.Wait().ok()) << retry.Wait().status();
+  EXPECT_EQ(other.Wait().status().code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(Records(), 0u);
+}
+
 TEST_F(DatasetsTest, WhatTheStoreRefusedIsAsTheStoreHasIt) {
   const auto rows = XorRows();
   const auto info = *all().BeginUpload({"d", "r", engine::DataType::kFloat32, {}});
