@@ -141,6 +141,7 @@ class Datasets : public session::RowSource {
   void Finish(const EntryPtr& entry);
   absl::Status Refresh(const EntryPtr& entry);
   void DoAppend(const EntryPtr& entry, AppendArgs args, Callback<records::DatasetInfo> done);
+  void RemoveUpload(const EntryPtr& entry, absl::Status why, Callback<records::DatasetInfo> done);
   void DoComplete(const EntryPtr& entry, int64_t rows, Callback<records::DatasetInfo> done);
   void Store(const EntryPtr& entry, records::DatasetInfo next, store::WriteBatch batch,
              store::Durability durability, Callback<records::DatasetInfo> done);

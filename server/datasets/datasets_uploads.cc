@@ -32,6 +32,22 @@ engine::Dataset Behind(const engine::Dataset& rows, int64_t skipped) {
   return rest;
 }
 
+// Adds the records of `rows` to `batch`, and counts the rows in `info`.
+void AddRecords(const engine::Dataset& rows, records::DatasetInfo* info, store::WriteBatch* batch) {
+  int64_t first = info->rows;
+  for (records::Piece& piece : records::EncodeRows(rows)) {
+    batch->Put(records::kDatasetRows, records::DatasetRowsKey(info->uid, first),
+               std::move(piece.record));
+    first += piece.rows;
+  }
+  if (info->rows == 0) {
+    info->inputs_per_row = rows.inputs_per_row;
+    info->targets_per_row = rows.targets_per_row;
+    info->sample_weights = rows.sample_weights.count() > 0;
+  }
+  AddRows(rows, info);
+}
+
 }  // namespace
 
 absl::StatusOr<records::DatasetInfo> Datasets::BeginUpload(records::NewDataset args) {
@@ -114,10 +130,7 @@ void Datasets::DoAppend(const EntryPtr& entry, AppendArgs args,
   const absl::Status checked = args.check(next, &args.rows, &next.class_names);
   if (!checked.ok()) {
     if (next.ready || !absl::IsInvalidArgument(checked)) return refuse(checked);
-    // An invalid upload is deleted completely.
-    return Remove(entry, {}, {}, [checked, done = std::move(done)](const absl::Status&) mutable {
-      done(checked);
-    });
+    return RemoveUpload(entry, checked, std::move(done));
   }
   const int64_t skipped = next.rows - args.first_row;
   if (next.ready || skipped >= args.rows.rows) {
@@ -131,29 +144,24 @@ void Datasets::DoAppend(const EntryPtr& entry, AppendArgs args,
   }
   const engine::Dataset rows = skipped > 0 ? Behind(args.rows, skipped) : std::move(args.rows);
   store::WriteBatch batch;
-  int64_t first = next.rows;
-  for (records::Piece& piece : records::EncodeRows(rows)) {
-    batch.Put(records::kDatasetRows, records::DatasetRowsKey(next.uid, first),
-              std::move(piece.record));
-    first += piece.rows;
-  }
+  AddRecords(rows, &next, &batch);
   if (const absl::Status room = archive()->CheckRoom(static_cast<int64_t>(batch.bytes()));
       !room.ok()) {
-    // Deletes the upload, so that one that does not fit does not keep the space that it took.
-    absl::Status status = session::NoRoom(next.name(), room);
-    return Remove(entry, {}, {},
-                  [status = std::move(status), done = std::move(done)](
-                      const absl::Status&) mutable { done(std::move(status)); });
+    return RemoveUpload(entry, session::NoRoom(next.name(), room), std::move(done));
   }
-  if (next.rows == 0) {
-    next.inputs_per_row = rows.inputs_per_row;
-    next.targets_per_row = rows.targets_per_row;
-    next.sample_weights = rows.sample_weights.count() > 0;
-  }
-  AddRows(rows, &next);
   // Not synced, because Complete() syncs. A power failure before that may lose rows together with
   // the record that counts them.
   Store(entry, std::move(next), std::move(batch), store::Durability::kNone, std::move(done));
+}
+
+// Deletes an upload that is invalid or for which there is no room, so that it does not keep the
+// space that it took. `done` gets `why`.
+void Datasets::RemoveUpload(const EntryPtr& entry, absl::Status why,
+                            Callback<records::DatasetInfo> done) {
+  Remove(entry, {}, {},
+         [why = std::move(why), done = std::move(done)](const absl::Status&) mutable {
+           done(std::move(why));
+         });
 }
 
 void Datasets::Complete(records::Uid uid, int64_t rows, Callback<records::DatasetInfo> done) {
