@@ -35,10 +35,10 @@ engine::Dataset Behind(const engine::Dataset& rows, int64_t skipped) {
 // Adds the records of `rows` to `batch`, and counts the rows in `info`.
 void AddRecords(const engine::Dataset& rows, records::DatasetInfo* info, store::WriteBatch* batch) {
   int64_t first = info->rows;
-  for (records::Piece& piece : records::EncodeRows(rows)) {
+  for (records::Chunk& chunk : records::EncodeRows(rows)) {
     batch->Put(records::kDatasetRows, records::DatasetRowsKey(info->uid, first),
-               std::move(piece.record));
-    first += piece.rows;
+               std::move(chunk.record));
+    first += chunk.rows;
   }
   if (info->rows == 0) {
     info->inputs_per_row = rows.inputs_per_row;

@@ -119,19 +119,19 @@ class Reader {
     return status;
   }
 
-  // Reads only a few pieces, so that a scan does not hold the store for long.
+  // Reads only a few chunks, so that a scan does not hold the store for long.
   absl::Status ReadSome() {
-    constexpr int kPieces = 16;
+    constexpr int kChunksAtOnce = 16;
     if (args_.stop != nullptr && *args_.stop) return session::ShuttingDown();
     absl::Status status;
-    int pieces = 0;
+    int chunks = 0;
     const int64_t before = next_;
     absl::Status scanned =
         args_.store->Scan(records::kDatasetRows, records::DatasetRowsKey(info_.uid, next_),
                           store::EndOfPrefix(records::UidKey(info_.uid)),
                           [&](absl::string_view key, absl::string_view value) {
-                            status = AddPiece(key, value);
-                            return status.ok() && next_ < info_.rows && ++pieces < kPieces;
+                            status = AddChunk(key, value);
+                            return status.ok() && next_ < info_.rows && ++chunks < kChunksAtOnce;
                           });
     if (!scanned.ok()) return scanned;
     if (status.ok() && next_ == before) return records::Damaged(info_.name(), MissingRow());
@@ -140,22 +140,22 @@ class Reader {
 
   std::string MissingRow() const { return absl::StrCat("row ", next_, " is missing"); }
 
-  absl::Status AddPiece(absl::string_view key, absl::string_view value) {
+  absl::Status AddChunk(absl::string_view key, absl::string_view value) {
     if (key != records::DatasetRowsKey(info_.uid, next_))
       return records::Damaged(info_.name(), MissingRow());
-    const auto piece = records::DecodePiece(value, info_.data_type, info_.name());
-    if (!piece.ok()) return piece.status();
-    if (piece->rows > info_.rows - next_ || piece->inputs_per_row != info_.inputs_per_row ||
-        piece->targets_per_row != info_.targets_per_row ||
-        piece->classes.empty() != (info_.targets_per_row > 0) ||
-        (piece->sample_weights.count() > 0) != info_.sample_weights) {
+    const auto chunk = records::DecodeChunk(value, info_.data_type, info_.name());
+    if (!chunk.ok()) return chunk.status();
+    if (chunk->rows > info_.rows - next_ || chunk->inputs_per_row != info_.inputs_per_row ||
+        chunk->targets_per_row != info_.targets_per_row ||
+        chunk->classes.empty() != (info_.targets_per_row > 0) ||
+        (chunk->sample_weights.count() > 0) != info_.sample_weights) {
       return records::Damaged(info_.name(), "its rows do not match its description");
     }
-    Copy(piece->inputs, info_.inputs_per_row, &rows_.inputs);
-    Copy(piece->targets, info_.targets_per_row, &rows_.targets);
-    Copy(piece->sample_weights, 1, &rows_.sample_weights);
-    for (size_t i = 0; i < piece->classes.size(); ++i) {
-      int32_t c = piece->classes[i];
+    Copy(chunk->inputs, info_.inputs_per_row, &rows_.inputs);
+    Copy(chunk->targets, info_.targets_per_row, &rows_.targets);
+    Copy(chunk->sample_weights, 1, &rows_.sample_weights);
+    for (size_t i = 0; i < chunk->classes.size(); ++i) {
+      int32_t c = chunk->classes[i];
       if (!args_.classes.empty()) {
         if (c < 0 || static_cast<size_t>(c) >= args_.classes.size()) {
           return records::Damaged(info_.name(), "a row has a class without a name");
@@ -164,7 +164,7 @@ class Reader {
       }
       rows_.classes[static_cast<size_t>(next_) + i] = c;
     }
-    next_ += piece->rows;
+    next_ += chunk->rows;
     return absl::OkStatus();
   }
 

@@ -56,8 +56,8 @@ enum class RowsOf : char { kTraining = 't', kValidation = 'v' };
 inline std::string ChunksKey(Uid uid, int64_t run) {
   return UidKey(uid) + BigEndian(static_cast<uint64_t>(run));
 }
-inline std::string ChunkKey(Uid uid, int64_t run, RowsOf rows, uint32_t piece) {
-  return ChunksKey(uid, run) + static_cast<char>(rows) + BigEndian(piece);
+inline std::string ChunkKey(Uid uid, int64_t run, RowsOf rows, uint32_t chunk) {
+  return ChunksKey(uid, run) + static_cast<char>(rows) + BigEndian(chunk);
 }
 
 // Key of the rows of a dataset that start at `first_row`.

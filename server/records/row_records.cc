@@ -48,11 +48,11 @@ absl::StatusOr<LoggedStep> DecodeLoggedStep(absl::string_view value, const engin
   return LoggedStep{*std::move(rows), message.instruction_set()};
 }
 
-std::vector<Piece> EncodeRows(const engine::Dataset& rows) {
+std::vector<Chunk> EncodeRows(const engine::Dataset& rows) {
   const int64_t row_bytes =
       (rows.inputs_per_row + rows.targets_per_row + 2) * engine::SizeOf(rows.inputs.type());
   const int64_t at_once = std::max<int64_t>(1, static_cast<int64_t>(kChunkBytes) / row_bytes);
-  std::vector<Piece> pieces;
+  std::vector<Chunk> chunks;
   for (int64_t first = 0; first < rows.rows; first += at_once) {
     const int64_t count = std::min(at_once, rows.rows - first);
     const engine::BatchView view = rows.View(first, count);
@@ -67,12 +67,12 @@ std::vector<Piece> EncodeRows(const engine::Dataset& rows) {
     if (view.classes != nullptr) message.mutable_classes()->Add(view.classes, view.classes + count);
     if (view.targets != nullptr) message.set_targets(view.targets, bytes(rows.targets_per_row));
     if (view.sample_weights != nullptr) message.set_sample_weights(view.sample_weights, bytes(1));
-    pieces.push_back({Seal(message), count});
+    chunks.push_back({Seal(message), count});
   }
-  return pieces;
+  return chunks;
 }
 
-absl::StatusOr<engine::Dataset> DecodePiece(absl::string_view value, engine::DataType type,
+absl::StatusOr<engine::Dataset> DecodeChunk(absl::string_view value, engine::DataType type,
                                             absl::string_view what) {
   v1::Rows message;
   const absl::Status opened = Open(value, what, &message);
@@ -80,14 +80,14 @@ absl::StatusOr<engine::Dataset> DecodePiece(absl::string_view value, engine::Dat
   return DecodeRows(message, type, what);
 }
 
-absl::StatusOr<engine::Dataset> DecodeRows(const std::vector<std::string>& pieces,
+absl::StatusOr<engine::Dataset> DecodeRows(const std::vector<std::string>& chunks,
                                            const engine::Network& network,
                                            absl::string_view model) {
   std::vector<engine::Dataset> parts;
   int64_t total = 0;
-  for (const std::string& piece : pieces) {
+  for (const std::string& chunk : chunks) {
     v1::Rows message;
-    const absl::Status opened = Open(piece, model, &message);
+    const absl::Status opened = Open(chunk, model, &message);
     if (!opened.ok()) return opened;
     auto part = DecodeRowsFor(message, network, model);
     if (!part.ok()) return part.status();

@@ -29,17 +29,17 @@ struct LoggedStep {
 absl::StatusOr<LoggedStep> DecodeLoggedStep(absl::string_view value, const engine::Network& network,
                                             absl::string_view model);
 
-// Rows are stored in pieces of about kChunkBytes, each a record of its own.
+// Rows are stored in chunks of about kChunkBytes, each a record of its own.
 inline constexpr size_t kChunkBytes = size_t{1} << 20;
-struct Piece {
+struct Chunk {
   std::string record;
   int64_t rows = 0;
 };
-std::vector<Piece> EncodeRows(const engine::Dataset& rows);
-// Decodes one piece, whose numbers must be of `type`.
-absl::StatusOr<engine::Dataset> DecodePiece(absl::string_view value, engine::DataType type,
+std::vector<Chunk> EncodeRows(const engine::Dataset& rows);
+// Decodes one chunk, whose numbers must be of `type`.
+absl::StatusOr<engine::Dataset> DecodeChunk(absl::string_view value, engine::DataType type,
                                             absl::string_view what);
-absl::StatusOr<engine::Dataset> DecodeRows(const std::vector<std::string>& pieces,
+absl::StatusOr<engine::Dataset> DecodeRows(const std::vector<std::string>& chunks,
                                            const engine::Network& network, absl::string_view model);
 
 }  // namespace backprop::records

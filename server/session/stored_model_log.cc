@@ -226,9 +226,9 @@ ModelLog::Done StoredModelLog::StartRun(const RunStart& start, const RecordedRes
     const auto add = [&](const RowsInUse& rows, records::RowsOf which) {
       uint32_t count = 0;
       if (rows.rows == nullptr || rows.dataset != 0) return count;
-      for (records::Piece& piece : records::EncodeRows(*rows.rows)) {
+      for (records::Chunk& chunk : records::EncodeRows(*rows.rows)) {
         batch.Put(records::kChunks, records::ChunkKey(uid_, run.number(), which, count++),
-                  std::move(piece.record));
+                  std::move(chunk.record));
       }
       return count;
     };

@@ -304,10 +304,10 @@ TEST_F(EpochTest, ARunOfAnEarlierVersionKeepsItsSplit) {
   store::WriteBatch batch;
   batch.Put(records::kRuns, records::RunKey(session->uid(), records::RunPart::kRun),
             records::Seal(old));
-  auto pieces = records::EncodeRows(*XorRows(kRows));
-  ASSERT_EQ(pieces.size(), 1U);
+  auto chunks = records::EncodeRows(*XorRows(kRows));
+  ASSERT_EQ(chunks.size(), 1U);
   batch.Put(records::kChunks, records::ChunkKey(session->uid(), 1, records::RowsOf::kTraining, 0),
-            std::move(pieces[0].record));
+            std::move(chunks[0].record));
   Waiter<int> stored;
   store.Commit(std::move(batch), store::Durability::kSync, nullptr,
                [done = stored.callback()](const absl::Status&) mutable { done(0); });
