@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "server/base/status.h"
+#include "server/datasets/errors.h"
 #include "server/exec/compute_pool.h"
 #include "server/records/response_records.h"
 #include "server/records/run_records.h"
@@ -114,7 +115,7 @@ absl::Status Datasets::Refresh(const EntryPtr& entry) {
   if (!value->has_value()) {
     entry->removed = true;
     entries_.erase(id);
-    return session::DatasetNotFound(absl::StrCat("datasets/", id));
+    return DatasetNotFound(absl::StrCat("datasets/", id));
   }
   auto info = records::DecodeDataset(**value, id);
   if (!info.ok()) return info.status();
@@ -129,7 +130,7 @@ absl::StatusOr<records::DatasetInfo> Datasets::Get(absl::string_view id) {
     const base::MutexLock lock(&mu_);
     entry = Find(id);
   }
-  if (entry == nullptr) return session::DatasetNotFound(absl::StrCat("datasets/", id));
+  if (entry == nullptr) return DatasetNotFound(absl::StrCat("datasets/", id));
   absl::Status fresh = Refresh(entry);
   if (!fresh.ok()) return fresh;
   const base::MutexLock lock(&mu_);
@@ -165,7 +166,7 @@ void Datasets::Delete(absl::string_view id, const records::RequestKey& key,
   }
   if (!repeated.ok()) return done(repeated.status());
   if (*repeated) return RespondToRepeatedDeletion(std::move(done));
-  if (entry == nullptr) return done(session::DatasetNotFound(absl::StrCat("datasets/", id)));
+  if (entry == nullptr) return done(DatasetNotFound(absl::StrCat("datasets/", id)));
   BeginDelete({entry, key, SteadyClock::now() + kReleasePatience, std::move(done)});
 }
 
@@ -239,7 +240,7 @@ std::vector<Datasets::Deletion> Datasets::TakeDueDeletions() {
 // Fails if the dataset is in use in this process. Otherwise rejects new users from now on.
 absl::Status Datasets::CheckUsers(const EntryPtr& entry) {
   const base::MutexLock lock(&mu_);
-  if (entry->removed) return session::DatasetNotFound(entry->info.name());
+  if (entry->removed) return DatasetNotFound(entry->info.name());
   if (!entry->users.empty()) return DatasetInUse(entry->info, *entry->users.begin());
   entry->deleting = true;
   return absl::OkStatus();

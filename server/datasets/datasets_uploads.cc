@@ -6,6 +6,7 @@
 #include "server/base/status.h"
 #include "server/datasets/contents.h"
 #include "server/datasets/datasets.h"
+#include "server/datasets/errors.h"
 #include "server/engine/data.h"
 #include "server/records/keys.h"
 #include "server/records/row_records.h"
@@ -102,7 +103,7 @@ void Datasets::Append(AppendArgs args, Callback<records::DatasetInfo> done) {
     const base::MutexLock lock(&mu_);
     entry = FindByUid(args.uid);
   }
-  if (entry == nullptr) return done(session::DatasetNotFound("the dataset of this upload"));
+  if (entry == nullptr) return done(DatasetNotFound("the dataset of this upload"));
   Begin(entry, [this, entry, args = std::move(args), done = std::move(done)]() mutable {
     DoAppend(entry, std::move(args), std::move(done));
   });
@@ -123,7 +124,7 @@ void Datasets::DoAppend(const EntryPtr& entry, AppendArgs args,
     done(status);
   };
   if (!fresh.ok()) return refuse(fresh);
-  if (gone) return refuse(session::DatasetNotFound(next.name()));
+  if (gone) return refuse(DatasetNotFound(next.name()));
   if (args.first_row > next.rows) {
     return refuse(RowsMissing(next, "chunk.first_row", args.first_row));
   }
@@ -170,7 +171,7 @@ void Datasets::Complete(records::Uid uid, int64_t rows, Callback<records::Datase
     const base::MutexLock lock(&mu_);
     entry = FindByUid(uid);
   }
-  if (entry == nullptr) return done(session::DatasetNotFound("the dataset of this upload"));
+  if (entry == nullptr) return done(DatasetNotFound("the dataset of this upload"));
   Begin(entry, [this, entry, rows, done = std::move(done)]() mutable {
     DoComplete(entry, rows, std::move(done));
   });
@@ -183,7 +184,7 @@ void Datasets::DoComplete(const EntryPtr& entry, int64_t rows,
   {
     const base::MutexLock lock(&mu_);
     next = entry->info;
-    if (entry->removed && status.ok()) status = session::DatasetNotFound(next.name());
+    if (entry->removed && status.ok()) status = DatasetNotFound(next.name());
   }
   if (status.ok() && (rows < 1 || rows < next.rows)) {
     status = base::FieldError(

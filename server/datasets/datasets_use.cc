@@ -6,6 +6,7 @@
 #include "server/base/status.h"
 #include "server/datasets/contents.h"
 #include "server/datasets/datasets.h"
+#include "server/datasets/errors.h"
 #include "server/datasets/reader.h"
 #include "server/engine/data.h"
 #include "server/engine/network.h"
@@ -52,7 +53,7 @@ void Datasets::Use(absl::string_view id, const records::ModelInfo& model,
     const base::MutexLock lock(&mu_);
     entry = Find(id);
   }
-  if (entry == nullptr) return done(session::DatasetNotFound(absl::StrCat("datasets/", id)));
+  if (entry == nullptr) return done(DatasetNotFound(absl::StrCat("datasets/", id)));
   Read(entry, model, network, field, User::kNew, std::move(done));
 }
 
@@ -63,12 +64,12 @@ void Datasets::UseAgain(records::Uid uid, const records::ModelInfo& model,
     const base::MutexLock lock(&mu_);
     entry = FindByUid(uid);
   }
-  if (entry == nullptr) return done(session::DatasetNotFound("the dataset of the run"));
+  if (entry == nullptr) return done(DatasetNotFound("the dataset of the run"));
   Read(entry, model, network, "dataset", User::kGoesOn, std::move(done));
 }
 
 absl::Status Datasets::CheckUsable(const Entry& entry, User user) const {
-  if (entry.removed) return session::DatasetNotFound(entry.info.name());
+  if (entry.removed) return DatasetNotFound(entry.info.name());
   if (!entry.deleting || user == User::kGoesOn) return absl::OkStatus();
   return base::ReasonError(absl::StatusCode::kUnavailable,
                            absl::StrCat(entry.info.name(), ": is being deleted"),

@@ -19,11 +19,6 @@ absl::Status ModelDeleted(absl::string_view model) {
                            {"MODEL_DELETED", {{"model", std::string(model)}}});
 }
 
-absl::Status DatasetNotFound(absl::string_view dataset) {
-  return base::ReasonError(absl::StatusCode::kNotFound, absl::StrCat(dataset, ": no such dataset"),
-                           {"DATASET_NOT_FOUND", {{"dataset", std::string(dataset)}}});
-}
-
 absl::Status CheckpointNotFound(absl::string_view checkpoint) {
   return base::ReasonError(absl::StatusCode::kNotFound,
                            absl::StrCat(checkpoint, ": no such checkpoint"),

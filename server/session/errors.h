@@ -17,7 +17,6 @@ absl::Status RunUnderWay(absl::string_view run);
 bool IsRunUnderWay(const absl::Status& status);
 absl::Status ShuttingDown();
 absl::Status Restoring();
-absl::Status DatasetNotFound(absl::string_view dataset);
 absl::Status CheckpointNotFound(absl::string_view checkpoint);
 // The store rejected a change because of `cause`. If `cause` is OK, it rejected an earlier change.
 absl::Status NotStored(absl::string_view model, const absl::Status& cause);

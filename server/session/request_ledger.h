@@ -183,7 +183,7 @@ class RequestLedger {
   absl::flat_hash_map<absl::string_view, typename Entries::iterator> index_;  // by id
 };
 
-// The ledgers that the registry and the datasets keep of their own requests.
+// A ledger of requests that create or delete whole resources, such as models.
 template <class Response>
 using RegistryLedger = RequestLedger<Response, base::kRegistryRequestWindow>;
 
