@@ -14,7 +14,7 @@
 #include "server/store/rocks_store.h"
 #include "tests/temporary_directory.h"
 
-namespace backprop::session {
+namespace backprop::transfer {
 namespace {
 
 absl::Status Commit(store::Store* store, store::WriteBatch batch) {
@@ -53,7 +53,7 @@ void Fill(store::Store* store) {
 }
 
 std::string FileOf(store::Store* store) {
-  transfer::BackupReader reader(*store->TakeSnapshot());
+  BackupReader reader(*store->TakeSnapshot());
   std::string file;
   for (;;) {
     const auto piece = reader.Next();
@@ -66,7 +66,7 @@ std::string FileOf(store::Store* store) {
 }
 
 absl::Status Restore(store::Store* store, absl::string_view file, size_t at_once) {
-  transfer::BackupWriter writer(store);
+  BackupWriter writer(store);
   for (size_t at = 0; at < file.size(); at += at_once) {
     std::promise<absl::Status> added;
     writer.Add(file.substr(at, at_once),
@@ -95,7 +95,7 @@ TEST(BackupTest, ARoundTripIsExactAndTheFileIsTheSame) {
   ASSERT_TRUE(Commit(&other, std::move(stale)).ok());
   ASSERT_TRUE(Restore(&other, file, 1000).ok());
   EXPECT_EQ(Everything(&other), Everything(&memory));
-  EXPECT_FALSE(*transfer::DropUnfinishedRestore(&other));
+  EXPECT_FALSE(*DropUnfinishedRestore(&other));
 }
 
 TEST(BackupTest, AnEmptyStoreHasABackup) {
@@ -117,14 +117,14 @@ TEST(BackupTest, WhatIsDamagedOrCutIsRefusedAndDropped) {
     flipped[at] = static_cast<char>(flipped[at] ^ 1);
     EXPECT_EQ(Restore(&other, flipped, 100).code(), absl::StatusCode::kInvalidArgument);
     EXPECT_EQ(Restore(&other, file.substr(0, at), 100).code(), absl::StatusCode::kInvalidArgument);
-    ASSERT_TRUE(transfer::DropUnfinishedRestore(&other).ok());
+    ASSERT_TRUE(DropUnfinishedRestore(&other).ok());
     EXPECT_EQ(Everything(&other), "");
   }
 }
 
 TEST(BackupTest, ANewerFormatIsRefused) {
-  transfer::FrameWriter frames;
-  std::string file = transfer::FrameWriter::Begin(absl::string_view("BPBACKU\x01", 8));
+  FrameWriter frames;
+  std::string file = FrameWriter::Begin(absl::string_view("BPBACKU\x01", 8));
   file += frames.Frame(absl::StrCat("format ", records::kFormatVersion + 1));
   file += frames.End();
   store::MemoryStore store;
@@ -133,4 +133,4 @@ TEST(BackupTest, ANewerFormatIsRefused) {
 }
 
 }  // namespace
-}  // namespace backprop::session
+}  // namespace backprop::transfer

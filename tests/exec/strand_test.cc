@@ -1,0 +1,114 @@
+#include "server/exec/strand.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <atomic>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "server/exec/compute_pool.h"
+#include "tests/notification.h"
+
+namespace backprop::exec {
+namespace {
+
+TEST(StrandTest, CheapWorkOnAnIdleStrandRunsOnTheCallersThread) {
+  ComputePool pool(1);
+  const auto strand = std::make_shared<Strand>(&pool);  // kept alive by its tasks, as required
+  std::thread::id thread;
+  strand->Post(0, [&, strand] { thread = std::this_thread::get_id(); });
+  EXPECT_EQ(thread, std::this_thread::get_id());
+  Notification done;
+  strand->Post(ComputePool::kInlineCost + 1, [&, strand] {
+    thread = std::this_thread::get_id();
+    done.Notify();
+  });
+  done.WaitForNotification();
+  EXPECT_NE(thread, std::this_thread::get_id());
+}
+
+TEST(StrandTest, AThreadThatRunsACheapTaskRunsTheCheapOnesBehindIt) {
+  ComputePool pool(1);
+  const auto strand = std::make_shared<Strand>(&pool);
+  std::vector<std::thread::id> threads;
+  Notification first_runs, go_on, last;
+  const auto record = [&] { threads.push_back(std::this_thread::get_id()); };
+  std::thread runner([&, strand] {
+    strand->Post(1, [&, strand] {
+      record();
+      first_runs.Notify();
+      go_on.WaitForNotification();
+    });
+  });
+  first_runs.WaitForNotification();
+  strand->Post(1, [&, strand] { record(); });
+  strand->Post(ComputePool::kInlineCost - 2,
+               [&, strand] { record(); });     // together with the earlier ones: cheap
+  strand->Post(1, [&, strand] { record(); });  // not with this one
+  strand->Post(1, [&, strand] {
+    record();
+    last.Notify();
+  });
+  const auto runner_id = runner.get_id();
+  go_on.Notify();
+  last.WaitForNotification();
+  runner.join();
+  ASSERT_EQ(threads.size(), 5U);
+  for (size_t i = 0; i < 3; ++i) EXPECT_EQ(threads[i], runner_id) << i;
+  for (size_t i = 3; i < 5; ++i) {
+    EXPECT_NE(threads[i], runner_id) << i;
+    EXPECT_NE(threads[i], std::this_thread::get_id()) << i;
+  }
+}
+
+TEST(StrandTest, TasksRunOneAtATimeInTheirOrder) {
+  std::vector<std::vector<int>> seen(4);
+  std::atomic<int> inside{0};
+  {
+    ComputePool pool(4);
+    const auto strand = std::make_shared<Strand>(&pool);
+    std::atomic<int> done{0};
+    std::vector<std::thread> callers;
+    for (size_t caller = 0; caller < seen.size(); ++caller) {
+      callers.emplace_back([&, caller] {
+        for (int i = 0; i < 500; ++i) {
+          strand->Post(i % 3 == 0 ? ComputePool::kInlineCost + 1 : 0, [&, strand, caller, i] {
+            EXPECT_EQ(inside.fetch_add(1), 0);
+            seen[caller].push_back(i);  // no lock needed: the strand serializes
+            inside.fetch_sub(1);
+            ++done;
+          });
+        }
+      });
+    }
+    for (auto& caller : callers) caller.join();
+    while (done < 2000) std::this_thread::yield();
+  }
+  for (const auto& order : seen) {
+    ASSERT_EQ(order.size(), 500U);
+    EXPECT_TRUE(std::is_sorted(order.begin(), order.end()));
+  }
+}
+
+// A task posted by a task runs after those that were queued before.
+TEST(StrandTest, ATaskMayPostToItsStrand) {
+  std::string order;
+  Notification done;
+  ComputePool pool(1);
+  const auto strand = std::make_shared<Strand>(&pool);
+  strand->Post(0, [&, strand] {
+    strand->Post(0, [&, strand] {
+      order += 'b';
+      done.Notify();
+    });
+    order += 'a';
+  });
+  done.WaitForNotification();
+  EXPECT_EQ(order, "ab");
+}
+
+}  // namespace
+}  // namespace backprop::exec
