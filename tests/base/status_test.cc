@@ -8,7 +8,7 @@
 namespace backprop::base {
 namespace {
 
-TEST(StatusTest, FieldsSurviveWhateverTheyHold) {
+TEST(StatusTest, FieldViolationsKeepAnyBytes) {
   const std::string odd("3:x,\x1f\0 ü", 10);
   const absl::Status status = FieldErrors({{"a.b", "expected 2, got 3"}, {odd, odd}, {"c", ""}});
   EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
@@ -32,7 +32,7 @@ size_t TrailerBytes(const absl::Status& status) {
   return HeaderBytes(status.message()) + details * 4 / 3;
 }
 
-TEST(StatusTest, ManyAndLongViolationsFitIntoTrailers) {
+TEST(StatusTest, ManyLongViolationsFitIntoTrailers) {
   std::string accents;
   for (int i = 0; i < 1000; ++i) accents += "é";
   for (const std::string& text : {std::string(2000, 'x'), accents, std::string(300, '%')}) {
@@ -42,7 +42,7 @@ TEST(StatusTest, ManyAndLongViolationsFitIntoTrailers) {
       EXPECT_LE(TrailerBytes(status), 7500U);
       EXPECT_EQ(ValidUtf8(status.message()), status.message());
       const auto violations = FieldViolationsOf(status);
-      ASSERT_EQ(violations.size(), 2U) << "the first one, and how many there are besides";
+      ASSERT_EQ(violations.size(), 2U) << "the first violation, and the number of the others";
       EXPECT_EQ(violations[1].field, "");
       EXPECT_EQ(violations[1].description,
                 absl::StrCat(count - 1 + 100, " more violations are omitted"));

@@ -17,20 +17,21 @@ TEST(TextTest, CutsBetweenCharacters) {
   EXPECT_EQ(Cut("€€", 3), "€");
   EXPECT_EQ(Cut("😀x", 3), "");
   EXPECT_EQ(Cut("x", 0), "");
-  EXPECT_EQ(Cut("\x80\x80\x80\x80\x80\x80", 5).size(), 1U) << "no character: anything but a crash";
+  EXPECT_EQ(Cut("\x80\x80\x80\x80\x80\x80", 5).size(), 1U) << "not a character; must not crash";
 }
 
-TEST(TextTest, WhatIsNotUtf8IsReplaced) {
+TEST(TextTest, InvalidUtf8IsReplaced) {
   EXPECT_EQ(ValidUtf8("aé€😀"), "aé€😀");
   EXPECT_EQ(ValidUtf8("a\xc3"), "a\uFFFD");
   EXPECT_EQ(ValidUtf8("\xc3(\xa9"), "\uFFFD(\uFFFD");
   EXPECT_EQ(ValidUtf8("\xc0\xaf"), "\uFFFD\uFFFD") << "an overlong form";
   EXPECT_EQ(ValidUtf8("\xed\xa0\x80"), "\uFFFD\uFFFD\uFFFD") << "half of a surrogate pair";
-  EXPECT_EQ(ValidUtf8("\xf4\x90\x80\x80"), "\uFFFD\uFFFD\uFFFD\uFFFD") << "beyond the last one";
+  EXPECT_EQ(ValidUtf8("\xf4\x90\x80\x80"), "\uFFFD\uFFFD\uFFFD\uFFFD")
+      << "above the last code point";
   EXPECT_EQ(ValidUtf8("\xe2\x82"), "\uFFFD\uFFFD");
 }
 
-TEST(TextTest, HeadersCountWhatIsNotPrintableThreeTimes) {
+TEST(TextTest, HeadersCountUnprintableBytesThreeTimes) {
   EXPECT_EQ(HeaderBytes("a b~"), 4U);
   EXPECT_EQ(HeaderBytes("é"), 6U);
   EXPECT_EQ(HeaderBytes("%\n"), 6U);
@@ -48,7 +49,7 @@ TEST(TextTest, FitsAHeaderOfEverySize) {
   EXPECT_EQ(FitHeader("a\xff", 100), "a\uFFFD");
 }
 
-TEST(TextTest, EscapesWhatWouldNotStayOnItsLine) {
+TEST(TextTest, EscapesControlAndFormatCharacters) {
   EXPECT_EQ(Escape("a\nb\r\t\x1b[31m\x7f", 100), "a\\nb\\r\\t\\x1b[31m\\x7f");
   EXPECT_EQ(Escape("é\u0085\u2028\u202e", 100), "é\\u0085\\u2028\\u202e");
   EXPECT_EQ(Escape("\xff\\\"", 100), "\\xff\\\\\\\"");

@@ -34,7 +34,7 @@ BP_NOINLINE void operator delete(void* p, size_t, std::align_val_t) noexcept { s
 namespace backprop::engine {
 namespace {
 
-TEST(AllocationTest, AllocatesNothingOnceTheWorkspaceHasGrown) {
+TEST(AllocationTest, AStepAllocatesNothingOnceTheWorkspaceHasGrown) {
   for (DataType type : {DataType::kFloat32, DataType::kFloat64}) {
     for (const OptimizerSpec& optimizer : Optimizers()) {
       CaseOptions options;

@@ -25,7 +25,7 @@ LayerSpec LayerOf(Activation activation) {
 }
 
 // f(z + Δ) − f(z), compared with the computed difference where that loses few digits.
-TEST(ExactMoveTest, ActivationsMoveByTheirDifference) {
+TEST(ExactMoveTest, ChangesOfActivationsEqualTheDifference) {
   for (const Activation activation : kActivations) {
     const LayerSpec layer = LayerOf(activation);
     for (const double z : {-30.0, -3.0, -0.7, 0.3, 1.0, 2.5, 30.0}) {
@@ -49,7 +49,7 @@ TEST(ExactMoveTest, ActivationsMoveByTheirDifference) {
 }
 
 // For tiny Δ the change is f′(z)·Δ, to all digits.
-TEST(ExactMoveTest, TheSmallestMovesLoseNoDigits) {
+TEST(ExactMoveTest, TheSmallestChangesLoseNoDigits) {
   for (const Activation activation : kActivations) {
     const LayerSpec layer = LayerOf(activation);
     for (const double z : {-25.0, -2.0, 0.5, 17.0}) {
@@ -61,7 +61,7 @@ TEST(ExactMoveTest, TheSmallestMovesLoseNoDigits) {
   }
 }
 
-TEST(ExactMoveTest, LossesMoveByTheirDifferenceAndTheirSlopes) {
+TEST(ExactMoveTest, ChangesOfLossesEqualTheDifferenceAndTheSlope) {
   const double targets[] = {0.25, 0.75, 0};
   const double yes_no[] = {1, 0, 1};
   const DoubleDouble z[] = {1.5, -0.5, 0.125};
@@ -95,7 +95,7 @@ TEST(ExactMoveTest, LossesMoveByTheirDifferenceAndTheirSlopes) {
 }
 
 // If one class is the target and its probability is almost 1, 1 − p keeps its digits.
-TEST(ExactMoveTest, ACertainClassKeepsItsDigits) {
+TEST(ExactMoveTest, AProbabilityNearOneKeepsItsDigits) {
   LossSpec loss;
   const DoubleDouble z[] = {0, 60};
   const LossPoint point = LossPointOf(loss, {nullptr, 1}, z, 2);

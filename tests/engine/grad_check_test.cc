@@ -90,7 +90,7 @@ TEST(GradCheckTest, AStepIsSmallerThanTheDistanceToAKink) {
   EXPECT_EQ(report.tensors[0].set_aside, 0);
 }
 
-TEST(GradCheckTest, LargeTensorsAreSampledReproduciblyAndItSaysSo) {
+TEST(GradCheckTest, LargeTensorsAreSampledReproduciblyAndReportedAsSampled) {
   const Case c = MakeCase(CaseOptions{}, 3);
   GradCheckOptions options;
   options.max_entries_per_tensor = 5;
@@ -154,7 +154,7 @@ TEST(GradCheckTest, TheScaleOfInputsDoesNotMatter) {
 }
 
 // p − 1 cancels in float32: the kernels' gradient is off by 5e-3 of itself, and right.
-TEST(GradCheckTest, CancellationInTheKernelsIsNoFault) {
+TEST(GradCheckTest, CancellationInTheKernelsIsNotAnError) {
   const GradCheckReport report = CheckSmall({.type = DataType::kFloat32,
                                              .activations = {Activation::kIdentity},
                                              .outputs = 2,
@@ -171,7 +171,7 @@ TEST(GradCheckTest, CancellationInTheKernelsIsNoFault) {
   EXPECT_EQ(residual.verdict, Verdict::kPassed) << residual.explanation;
 }
 
-TEST(GradCheckTest, ALargeLossHidesNothing) {
+TEST(GradCheckTest, ALargeLossDoesNotHideAGradient) {
   const GradCheckReport report =
       CheckSmall({.activations = {Activation::kIdentity}, .parameters = {1, 0}, .y = 1e9});
   EXPECT_EQ(report.verdict, Verdict::kPassed) << report.explanation;

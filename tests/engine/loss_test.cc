@@ -140,9 +140,9 @@ TYPED_TEST(LossTest, MeanAbsoluteErrorAndHuber) {
   EXPECT_NEAR(static_cast<double>(dz[1]), 1.0 / 3, 1e-7);
 }
 
-// A sample of weight 0 is as if it were not there, even where its loss overflows; a batch of such
-// samples alone has loss and gradient 0.
-TYPED_TEST(LossTest, ASampleThatWeighsNothingIsNotThere) {
+// A sample of weight 0 is ignored, even if its loss overflows; a batch of such samples alone has
+// loss and gradient 0.
+TYPED_TEST(LossTest, ASampleOfWeightZeroIsIgnored) {
   using T = TypeParam;
   const std::vector<T> z = {1, 2, std::numeric_limits<T>::max(), std::numeric_limits<T>::lowest()};
   const std::vector<T> y = {T(0.5), T(0.5), 0, 1};

@@ -67,16 +67,16 @@ TEST(MetricsTest, ThreeClassesByHand) {
   EXPECT_EQ(metrics.classes[1].precision, 0.5);
   EXPECT_EQ(metrics.classes[1].recall, 1);
   EXPECT_NEAR(metrics.classes[1].f1, 2.0 / 3, 1e-15);
-  EXPECT_EQ(metrics.classes[2].f1, 0) << "nothing was predicted so";
+  EXPECT_EQ(metrics.classes[2].f1, 0) << "the class was never predicted";
   EXPECT_NEAR(metrics.macro.recall, 0.5, 1e-15);
   EXPECT_NEAR(metrics.weighted.recall, 0.5, 1e-15);
   EXPECT_NEAR(metrics.weighted.f1, (2 * 0.5 + 2.0 / 3 + 0) / 4, 1e-15);
   EXPECT_EQ(metrics.top_k_accuracy, 0.75);
   EXPECT_NEAR(*metrics.log_loss, -(2 * high + mid + low) / 4, 1e-15);
-  EXPECT_EQ(metrics.classes[2].roc_auc, 1.0 / 6) << "below two of three, level with one";
+  EXPECT_EQ(metrics.classes[2].roc_auc, 1.0 / 6) << "lower than two of three scores, equal to one";
 }
 
-TEST(MetricsTest, AClassThatNeverOccursIsLeftOutOfTheMacroMeanAndOfTheCurve) {
+TEST(MetricsTest, AbsentClassesAreOmittedFromMacroMeansAndCurves) {
   const Network network = NetworkOf(Loss::kSoftmaxCrossEntropy, 3);
   const Dataset data = Labelled({0, 1});
   const auto metrics = Collect(network, data, {2, 1, 0, 0, 2, 1}).Classification();

@@ -58,7 +58,7 @@ std::vector<std::string> SlotNames(const NetworkSpec& spec) {
   return names;
 }
 
-TEST(NetworkTest, OptimizersHaveTheirSlots) {
+TEST(NetworkTest, EveryOptimizerHasItsStateTensors) {
   using Names = std::vector<std::string>;
   NetworkSpec spec = Spec(1, {1});
   EXPECT_EQ(SlotNames(spec), Names{});
@@ -83,7 +83,7 @@ TEST(NetworkTest, OptimizersHaveTheirSlots) {
   EXPECT_EQ(state->values.Get(3), 0.5);
 }
 
-TEST(NetworkTest, AConstantIsWhatWasAskedFor) {
+TEST(NetworkTest, AConstantInitializerSetsEveryWeight) {
   NetworkSpec spec = Spec(2, {2});
   spec.layers[0].initializer = Initializer::kConstant;
   spec.layers[0].initial_value = 0.25;
@@ -92,7 +92,7 @@ TEST(NetworkTest, AConstantIsWhatWasAskedFor) {
   for (int64_t i = 4; i < 6; ++i) EXPECT_EQ(state->values.Get(i), 0) << "bias";
 }
 
-TEST(NetworkTest, ConstantBiasesAreWhatWasAskedFor) {
+TEST(NetworkTest, AConstantBiasInitializerSetsEveryBias) {
   NetworkSpec spec = Spec(2, {2});
   spec.layers[0].initializer = Initializer::kZeros;
   spec.layers[0].bias_initializer = Initializer::kConstant;

@@ -100,7 +100,7 @@ TEST(PassTest, RandomNetworksStayWithinTheRoundingErrorBoundInFloat32) {
     worst = std::max(worst, share);
   }
   std::cout << "largest share of the bound over 400 networks: " << worst << "\n";
-  EXPECT_GT(worst, 1e-3) << "a bound that nothing comes near proves nothing";
+  EXPECT_GT(worst, 1e-3) << "a bound far above every error proves nothing";
 }
 
 TEST(PassTest, EveryActivationAndLossAgrees) {
@@ -191,10 +191,10 @@ TEST(PassTest, FiniteDifferencesProveEveryGradient) {
     }
   }
   std::cout << "largest |analytic − numeric| over every parameter: " << worst << "\n";
-  EXPECT_LE(worst, 1e-8) << "what central differences in float64 really reach";
+  EXPECT_LE(worst, 1e-8) << "the accuracy of central differences in float64";
 }
 
-TEST(PassTest, BackwardLeavesParametersAndDataAlone) {
+TEST(PassTest, BackwardDoesNotChangeParametersOrData) {
   Case c = MakeCase(CaseOptions{}, 2);
   const auto parameters = ToDoubles(c.state->values, 0, c.state->values.count());
   const auto inputs = ToDoubles(c.data.inputs, 0, c.data.inputs.count());

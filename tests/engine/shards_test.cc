@@ -16,7 +16,7 @@
 namespace backprop::engine {
 namespace {
 
-TEST(InstructionSetTest, IsTheOneThatTheTestWasStartedFor) {
+TEST(InstructionSetTest, IsTheExpectedOne) {
   const char* expected = std::getenv("BACKPROP_EXPECT_INSTRUCTION_SET");
   if (expected == nullptr) {
     EXPECT_FALSE(InstructionSet().empty());
@@ -68,7 +68,7 @@ int64_t PausesInAStep(const NetworkSpec& spec, int64_t rows) {
 }
 
 // There is a pause between a layer's three products in each of four shards; small passes have none.
-TEST(PauseTest, IsBetweenTheProductsOfLargePassesAlone) {
+TEST(PauseTest, OccursOnlyBetweenTheProductsOfLargePasses) {
   NetworkSpec large;
   large.input_size = 784;
   large.layers = {{256, Activation::kRelu}, {128, Activation::kRelu}, {10}};
@@ -101,11 +101,11 @@ TEST(ShardsTest, TheSameBitsOnOneAndOnManyThreads) {
         options.inputs = 30;
         options.units = {32, 31, 5};
       }
-      if (!narrow) options.units = {300, 200, 5};  // many parts of the optimiser's pass, too
+      if (!narrow) options.units = {300, 200, 5};  // also many parts of the optimiser's pass
       const Case c = MakeCase(options, 1);
       const Shards shards = ShardsOf(*c.network, 1500);
       SCOPED_TRACE(testing::Message() << "narrow " << narrow << " bytes " << SizeOf(type));
-      EXPECT_GT(shards.count, 1) << "the test is of more than one shard";
+      EXPECT_GT(shards.count, 1) << "the test needs more than one shard";
       Workspace workspace;
       State alone(*c.network), together(*c.network), many(*c.network);
       Backwards two(2), sixty_four(64);
@@ -172,7 +172,7 @@ TEST(WidthsTest, EveryWidthAndNumberOfRowsAgreesWithTheReference) {
 
 // The padding after the rows of a vector must not matter: a pass over many rows with infinite
 // numbers leaves such numbers there.
-TEST(WidthsTest, WhatAnotherPassLeftBehindDoesNotMatter) {
+TEST(WidthsTest, ValuesThatAnotherPassLeftDoNotMatter) {
   CaseOptions options;
   options.units = {8, 7, 3};
   options.hidden = {Activation::kGelu, Activation::kSoftplus};
@@ -197,7 +197,7 @@ TEST(WidthsTest, WhatAnotherPassLeftBehindDoesNotMatter) {
 
 // In the lanes after the only row, which are computed from inputs 0, the second layer overflows; in
 // the row itself nothing does.
-TEST(WidthsTest, WhatOverflowsBehindTheRowsDoesNotMatter) {
+TEST(WidthsTest, OverflowInTheLanesAfterTheRowsDoesNotMatter) {
   CaseOptions options;
   options.inputs = 1;
   options.units = {1, 1, 2};

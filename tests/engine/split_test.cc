@@ -15,7 +15,7 @@
 namespace backprop::engine {
 namespace {
 
-TEST(SplitTest, ASplitHoldsOutItsShareAndKeepsTheOrder) {
+TEST(SplitTest, ASplitHoldsOutItsFractionAndKeepsTheOrder) {
   Dataset data;
   data.rows = 11;
   data.inputs_per_row = 1;
@@ -53,7 +53,7 @@ TEST(SplitTest, ASplitHoldsOutItsShareAndKeepsTheOrder) {
   EXPECT_NE(other.classes, validation.classes);
 }
 
-TEST(SplitTest, AShareIsRoundedUp) {
+TEST(SplitTest, TheFractionIsRoundedUp) {
   EXPECT_EQ(ValidationRows(10, 0.1), 1);
   EXPECT_EQ(ValidationRows(10, 0.11), 2);
   EXPECT_EQ(ValidationRows(10, 0.999), 10);
@@ -94,7 +94,7 @@ TEST(SplitTest, ARareClassIsOnBothSidesWithEverySeed) {
     EXPECT_EQ(rare(true), 1) << "seed " << seed;
     missing_without += rare(false) == 0 ? 1 : 0;
   }
-  EXPECT_GT(missing_without, 15) << "what stratification is for";
+  EXPECT_GT(missing_without, 15) << "without stratification";
 }
 
 TEST(SplitTest, ClassesAreRoundedAsPublished) {
@@ -123,7 +123,7 @@ TEST(SplitTest, ClassesAreRoundedAsPublished) {
 }
 
 // Another program reproduces the split from docs/numerics.md.
-TEST(SplitTest, RandomSplitsAreThePublishedOnesAndKeepTheirPromises) {
+TEST(SplitTest, RandomSplitsAreThePublishedOnesAndStratified) {
   std::mt19937 random(3);
   for (int round = 0; round < 2000; ++round) {
     const size_t n = 2 + random() % 60;

@@ -42,7 +42,7 @@ TEST(StandardizeTest, TheDeviationDividesByNAndAConstantFeatureGetsOne) {
   EXPECT_NE(FitStandardization(Column({1e-9, -1e-9}))->std[0], 1) << "small is not constant";
 }
 
-TEST(StandardizeTest, WhatOverflowsIsNotFitted) {
+TEST(StandardizeTest, AnOverflowIsNotFitted) {
   EXPECT_EQ(FitStandardization(Column({0, 1e300})), nullptr) << "the variance";
   EXPECT_EQ(FitStandardization(Column({1.7e308, 1.7e308})), nullptr) << "the mean";
   EXPECT_NE(FitStandardization(Column({0, 1e150})), nullptr);

@@ -155,7 +155,7 @@ TEST(StepTest, TwoHalvesMakeAStepAndReplicasAgree) {
   }
 }
 
-TEST(StepTest, TheStateBeforeIsLeftAlone) {
+TEST(StepTest, TheStateBeforeTheStepDoesNotChange) {
   const Case c = MakeCase(CaseOptions{}, 4);
   const auto before = ToDoubles(c.state->values, 0, c.state->values.count());
   Workspace workspace;
@@ -167,7 +167,7 @@ TEST(StepTest, TheStateBeforeIsLeftAlone) {
 }
 
 // Every way in which numbers become infinite or NaN is detected at the step where it happens.
-TEST(StepTest, WhatIsNotFiniteIsNamed) {
+TEST(StepTest, TheFirstNonFiniteResultIsNamed) {
   CaseOptions options;
   options.data_type = DataType::kFloat32;
   options.loss.kind = Loss::kMeanSquaredError;

@@ -12,7 +12,7 @@
 namespace backprop::exec {
 namespace {
 
-TEST(ComputePoolTest, RunsEverythingAlsoWhatTasksPostBeforeItEnds) {
+TEST(ComputePoolTest, TheDestructorRunsAllTasksAndThoseThatTasksPost) {
   std::atomic<int> done{0};
   {
     ComputePool pool(2);
@@ -26,7 +26,7 @@ TEST(ComputePoolTest, RunsEverythingAlsoWhatTasksPostBeforeItEnds) {
   EXPECT_EQ(done, 200);
 }
 
-TEST(ComputePoolTest, ItsThreadsGiveWayToThoseThatAnswer) {
+TEST(ComputePoolTest, ItsThreadsHaveALowerPriority) {
   int nice = 0;
   {
     ComputePool pool(1);
@@ -36,11 +36,11 @@ TEST(ComputePoolTest, ItsThreadsGiveWayToThoseThatAnswer) {
   EXPECT_GE(nice, 5);
   EXPECT_EQ(getpriority(PRIO_PROCESS, static_cast<id_t>(gettid())),
             getpriority(PRIO_PROCESS, static_cast<id_t>(getpid())))
-      << "the other threads stay as they are";
+      << "other threads keep their priority";
 }
 
 // While the only thread is blocked, queues both kinds, and checks the order in which they run.
-TEST(ComputePoolTest, InteractiveGoesFirstButDoesNotStarveBackground) {
+TEST(ComputePoolTest, InteractiveTasksRunFirstButDoNotStarveBackgroundTasks) {
   std::string order;
   {
     ComputePool pool(1);

@@ -11,7 +11,7 @@
 namespace backprop::exec {
 namespace {
 
-TEST(LentThreadsTest, EveryPartOnceWhateverThePoolDoes) {
+TEST(LentThreadsTest, EveryPartRunsOnceWhateverThePoolDoes) {
   for (int threads : {1, 2, 8}) {
     ComputePool pool(threads);
     LentThreads lent(&pool);
@@ -46,7 +46,7 @@ TEST(LentThreadsTest, AnIdleThreadHelps) {
 
 // From within the pool, as a run's slices do: if no other thread is idle, the caller does not wait
 // for one.
-TEST(LentThreadsTest, ABusyPoolIsNotWaitedFor) {
+TEST(LentThreadsTest, TheCallerDoesNotWaitForABusyPool) {
   ComputePool pool(1);
   LentThreads lent(&pool);
   std::atomic<int> parts{0};

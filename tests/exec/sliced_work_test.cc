@@ -42,7 +42,7 @@ struct PiecesOfWork {
   Notification done;
 };
 
-TEST(RunOrPostTest, TheLimitOfCheapTasksRunsInlineAndOneMoreOnThePool) {
+TEST(RunOrPostTest, ATaskAtTheInlineLimitRunsInlineAndOneAboveItOnThePool) {
   ComputePool pool(1);
   std::thread::id thread;
   pool.RunOrPost(ComputePool::kInlineCost, [&] { thread = std::this_thread::get_id(); });
@@ -76,7 +76,7 @@ TEST(SlicedWorkTest, ExpensiveWorkRunsOnThePool) {
 }
 
 // Also work that was thought to be cheap leaves the calling thread when its slice is over.
-TEST(SlicedWorkTest, ASliceEndsOnTheCallingThread) {
+TEST(SlicedWorkTest, TheCallingThreadRunsAtMostOneSlice) {
   ComputePool pool(1);
   const auto work = std::make_shared<PiecesOfWork>(3, 2 * ComputePool::kSlice);
   RunSliced(&pool, 0, work);

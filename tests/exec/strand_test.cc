@@ -30,17 +30,17 @@ TEST(StrandTest, CheapWorkOnAnIdleStrandRunsOnTheCallersThread) {
   EXPECT_NE(thread, std::this_thread::get_id());
 }
 
-TEST(StrandTest, AThreadThatRunsACheapTaskRunsTheCheapOnesBehindIt) {
+TEST(StrandTest, AThreadThatRunsACheapTaskRunsTheCheapTasksAfterIt) {
   ComputePool pool(1);
   const auto strand = std::make_shared<Strand>(&pool);
   std::vector<std::thread::id> threads;
-  Notification first_runs, go_on, last;
+  Notification first_runs, proceed, last;
   const auto record = [&] { threads.push_back(std::this_thread::get_id()); };
   std::thread runner([&, strand] {
     strand->Post(1, [&, strand] {
       record();
       first_runs.Notify();
-      go_on.WaitForNotification();
+      proceed.WaitForNotification();
     });
   });
   first_runs.WaitForNotification();
@@ -53,7 +53,7 @@ TEST(StrandTest, AThreadThatRunsACheapTaskRunsTheCheapOnesBehindIt) {
     last.Notify();
   });
   const auto runner_id = runner.get_id();
-  go_on.Notify();
+  proceed.Notify();
   last.WaitForNotification();
   runner.join();
   ASSERT_EQ(threads.size(), 5U);
@@ -64,7 +64,7 @@ TEST(StrandTest, AThreadThatRunsACheapTaskRunsTheCheapOnesBehindIt) {
   }
 }
 
-TEST(StrandTest, TasksRunOneAtATimeInTheirOrder) {
+TEST(StrandTest, TasksRunOneAtATimeInOrder) {
   std::vector<std::vector<int>> seen(4);
   std::atomic<int> inside{0};
   {

@@ -13,7 +13,7 @@ thread_local int yields_of_this_thread = 0;
 
 }  // namespace
 
-// Takes the place of the C library's, for the whole of this program.
+// Replaces the function of the C library in this program.
 extern "C" int sched_yield() noexcept {
   ++yields_of_this_thread;
   return static_cast<int>(syscall(SYS_sched_yield));
@@ -38,7 +38,7 @@ TEST(LetOthersRunTest, AThreadThatComputesYieldsAtMostEvery50Microseconds) {
   }).join();
 }
 
-TEST(LetOthersRunTest, AnotherThreadDoesNot) {
+TEST(LetOthersRunTest, AThreadOfNormalPriorityDoesNotYield) {
   std::thread([] {
     LetOthersRun();
     LetOthersRun(Clock::now() + std::chrono::hours(1));

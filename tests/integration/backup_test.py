@@ -50,7 +50,7 @@ class BackupTest(unittest.TestCase):
             self.ok(server, "train", name, "--data", "xor", "--iterations", 5)
         self.ok(server, "dataset", "upload", "d", "--data", "spirals", "--n", 3000)
 
-    def test_an_exported_model_goes_on_elsewhere_with_the_same_bits(self):
+    def test_an_exported_model_trains_on_another_server_with_the_same_bits(self):
         with self.server("one") as one, Server() as other:
             self.fill(one)
             self.ok(one, "export", "a", "a.model")
@@ -59,16 +59,16 @@ class BackupTest(unittest.TestCase):
             for server in (one, other):
                 self.ok(server, "train", "a", "--data", "xor", "--iterations", 20)
             self.assertEqual(parameters(one, "a"), parameters(other, "a"))
-            whole = (self.path / "a.model").read_bytes()
-            (self.path / "cut.model").write_bytes(whole[:-5])
+            intact = (self.path / "a.model").read_bytes()
+            (self.path / "cut.model").write_bytes(intact[:-5])
             self.assertIn("the file is truncated", self.fails(other, "import", "cut.model", "b"))
-            (self.path / "bad.model").write_bytes(whole[:200] + bytes([whole[200] ^ 1]) + whole[201:])
+            (self.path / "bad.model").write_bytes(intact[:200] + bytes([intact[200] ^ 1]) + intact[201:])
             self.assertIn("checksum", self.fails(other, "import", "bad.model", "b"))
             self.assertIn("no such model", self.fails(one, "export", "none", "none.model"))
             self.assertFalse((self.path / "none.model").exists())
 
-    def test_a_backup_of_a_server_at_work_is_all_of_one_moment(self):
-        """Two models make the same steps, the second after the first: it is never ahead, and at most one step late."""
+    def test_a_backup_of_a_busy_server_is_consistent(self):
+        """Two models make the same steps, the second after the first: never ahead, and late by one step at most."""
         with self.server("one") as server:
             self.fill(server)
             stop = threading.Event()
@@ -105,7 +105,7 @@ class BackupTest(unittest.TestCase):
             request = service.GetModelRequest(name=f"models/{name}")
             return service_grpc.TrainingServiceStub(channel).GetModel(request, timeout=30).model.step
 
-    def test_a_run_under_way_goes_on_in_the_restored_server(self):
+    def test_an_active_run_resumes_on_the_restored_server(self):
         with self.server("one", "--mark-interval", "0.05") as server:
             self.ok(server, "create", "m", "--inputs", 2, "--layers", "8,2")
             self.ok(server, "train", "m", "--data", "xor", "--iterations", 300000, "--detach")
@@ -118,15 +118,15 @@ class BackupTest(unittest.TestCase):
             self.assertIn("completed after 300000", self.ok(server, "watch", "m"))
             self.assertEqual(parameters(server, "m"), before)
 
-    def test_what_is_damaged_leaves_the_server_empty_and_a_whole_one_is_taken_after_it(self):
+    def test_a_damaged_backup_leaves_the_server_empty_and_an_intact_one_can_follow(self):
         with self.server("one") as server:
             self.fill(server)
             self.ok(server, "backup", "all.backup")
             self.assertIn("already holds models or datasets", self.fails(server, "restore", "all.backup"))
             expected = parameters(server, "a")
-        whole = (self.path / "all.backup").read_bytes()
-        (self.path / "cut.backup").write_bytes(whole[:len(whole) // 2])
-        (self.path / "bad.backup").write_bytes(whole[:-40] + bytes([whole[-40] ^ 1]) + whole[-39:])
+        intact = (self.path / "all.backup").read_bytes()
+        (self.path / "cut.backup").write_bytes(intact[:len(intact) // 2])
+        (self.path / "bad.backup").write_bytes(intact[:-40] + bytes([intact[-40] ^ 1]) + intact[-39:])
         with self.server("two") as server:
             self.assertIn("the file is truncated", self.fails(server, "restore", "cut.backup"))
             self.assertIn("checksum", self.fails(server, "restore", "bad.backup"))
@@ -137,7 +137,7 @@ class BackupTest(unittest.TestCase):
             for command in ("backup", "restore"):
                 self.assertIn("server with --data-dir", self.fails(server, command, "all.backup"))
 
-    def test_a_server_killed_while_it_restores_starts_empty(self):
+    def test_a_server_killed_during_a_restore_starts_empty(self):
         with self.server("one") as server:
             self.ok(server, "create", "large", "--inputs", 784, "--layers", "1024,1024,10", "--optimizer", "adam")
             self.ok(server, "backup", "all.backup")
@@ -145,15 +145,15 @@ class BackupTest(unittest.TestCase):
         with killed:
             with grpc.insecure_channel(killed.address) as channel:
                 from backprop.v1 import admin_service_pb2, admin_service_pb2_grpc
-                whole = (self.path / "all.backup").read_bytes()
+                intact = (self.path / "all.backup").read_bytes()
                 arrived = threading.Event()
 
-                def most_of_it():
-                    for at in range(0, len(whole) - (2 << 20), 1 << 20):
-                        yield admin_service_pb2.RestoreBackupRequest(data=whole[at:at + (1 << 20)])
+                def most_of_the_file():
+                    for at in range(0, len(intact) - (2 << 20), 1 << 20):
+                        yield admin_service_pb2.RestoreBackupRequest(data=intact[at:at + (1 << 20)])
                     arrived.wait(5)  # the server has received these bytes
 
-                call = admin_service_pb2_grpc.AdminServiceStub(channel).RestoreBackup.future(most_of_it())
+                call = admin_service_pb2_grpc.AdminServiceStub(channel).RestoreBackup.future(most_of_the_file())
                 stub = service_grpc.TrainingServiceStub(channel)
                 code = None
                 for _ in range(500):

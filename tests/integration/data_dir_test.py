@@ -51,7 +51,7 @@ class DataDirTest(unittest.TestCase):
     def stub(self, server):
         return service_grpc.TrainingServiceStub(grpc.insecure_channel(server.address))
 
-    def test_models_outlive_the_server(self):
+    def test_models_survive_a_restart(self):
         with self.server() as server:
             self.assertIn(f"models are stored in {self.data}", server.log())
             stub = self.stub(server)
@@ -67,7 +67,7 @@ class DataDirTest(unittest.TestCase):
             self.assertEqual(step(stub, "m").step, 6)
             self.assertEqual(cli("get", "m", server=server.address).returncode, 0)
 
-    def test_what_follows_a_cancelled_train_at_once_is_not_refused(self):
+    def test_calls_right_after_a_cancelled_train_are_accepted(self):
         rows = tensor.Batch(inputs=tensor.Tensor(values=[0, 0, 0, 1, 1, 0, 1, 1]),
                             labels=tensor.Tensor(values=[0, 1, 1, 0]))
 
@@ -93,7 +93,7 @@ class DataDirTest(unittest.TestCase):
         with Server() as server:
             self.assertIn("models are kept in memory and are lost when the process ends", server.log())
 
-    def test_a_killed_server_has_kept_what_it_answered(self):
+    def test_acknowledged_changes_survive_a_kill(self):
         server = self.server(expect_exit=-9)
         with server:
             stub = self.stub(server)
@@ -106,7 +106,7 @@ class DataDirTest(unittest.TestCase):
         with self.server() as server:
             self.assertEqual(parameters(self.stub(server), "m"), before)
 
-    def test_a_second_server_is_refused(self):
+    def test_a_second_server_does_not_start(self):
         with self.server():
             second = subprocess.run([BIN / "backpropd", "--listen", "127.0.0.1:0", "--data-dir", self.data],
                                     capture_output=True, text=True, timeout=30)
@@ -114,7 +114,7 @@ class DataDirTest(unittest.TestCase):
             self.assertIn("is in use by another server", second.stderr)
             self.assertEqual(len(second.stderr.strip().splitlines()), 1, second.stderr)
 
-    def test_a_directory_that_cannot_be_is_refused(self):
+    def test_a_server_with_an_unusable_directory_does_not_start(self):
         file = pathlib.Path(self.folder.name) / "file"
         file.write_text("")
         result = subprocess.run([BIN / "backpropd", "--listen", "127.0.0.1:0", "--data-dir", file],
@@ -122,7 +122,7 @@ class DataDirTest(unittest.TestCase):
         self.assertEqual(result.returncode, 1)
         self.assertIn(str(file), result.stderr)
 
-    def test_a_detached_run_goes_on_after_a_kill(self):
+    def test_a_detached_run_resumes_after_a_kill(self):
         server = self.server("--mark-interval", "0.02", expect_exit=-9)
         with server:
             address = server.address
@@ -145,7 +145,7 @@ class DataDirTest(unittest.TestCase):
             self.assertEqual(watched.returncode, 0, watched.stderr)
             self.assertIn("completed after 400000 iterations", watched.stdout)
 
-    def test_an_upload_goes_on_after_a_kill(self):
+    def test_an_upload_resumes_after_a_kill(self):
         rows, inputs = 300000, 50
         header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({rows}, {inputs}), }}".ljust(117) + "\n"
         labels = f"{{'descr': '<i4', 'fortran_order': False, 'shape': ({rows},), }}".ljust(117) + "\n"
@@ -188,7 +188,7 @@ class DataDirTest(unittest.TestCase):
                     labels=tensor.Tensor(values=list(classes)))))]
             self.assertAlmostEqual(*evaluated, places=6)
 
-    def test_a_full_disk_refuses_changes_and_heals(self):
+    def test_a_full_disk_rejects_changes_until_it_has_space(self):
         self.data.mkdir()
         subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", self.data], check=True)
         try:
@@ -224,7 +224,7 @@ class DataDirTest(unittest.TestCase):
                         answer = step(stub, "m", f"full{refused}")
                     except grpc.RpcError as error:
                         self.assertIn("not stored", error.details())
-                        self.assertLess(time.monotonic(), deadline, "it heals by itself")
+                        self.assertLess(time.monotonic(), deadline, "it recovers without a restart")
                 self.assertEqual(answer.step, before.step + 1, "once, although it was tried several times")
                 self.assertIn("changes are stored again", server.log())
                 after = parameters(stub, "m")

@@ -182,7 +182,7 @@ class DiskTest(unittest.TestCase):
             server.process.wait()
         return before
 
-    def test_a_crash_and_a_full_disk_do_not_keep_it_from_starting(self):
+    def test_after_a_crash_the_server_starts_on_a_full_disk(self):
         self.mount("size=64m")
         before = self.crash()
         fill(self.filler)
@@ -207,7 +207,7 @@ class DiskTest(unittest.TestCase):
             self.assertEqual(parameters(self.stub(server), "m"), after)
             self.refused(lambda: predict(self.stub(server), "n"), grpc.StatusCode.NOT_FOUND)
 
-    def test_without_a_reserve_a_full_disk_is_read(self):
+    def test_without_a_reserve_models_on_a_full_disk_can_be_read(self):
         self.mount("size=64m")
         before = self.crash()
         for file in self.data.glob("reserve.*"):
@@ -218,18 +218,18 @@ class DiskTest(unittest.TestCase):
             self.assertEqual(parameters(stub, "m"), before)
             self.refused(lambda: step(stub, "m"), FULL, "not stored")
             second = self.start()
-            self.assertEqual(second.returncode, 1, "it holds the lock although it only reads")
+            self.assertEqual(second.returncode, 1, "a server that only reads holds the lock")
             self.assertIn("is in use by another server", second.stderr)
             self.filler.unlink()
             self.step_again(server, stub, "m")
-            within(5, lambda: len(list(self.data.glob("reserve.*"))) == 8, "the reserve is made again")
+            within(5, lambda: len(list(self.data.glob("reserve.*"))) == 8, "the reserve is filled again")
 
     def start(self, *flags):
         """A server that does not start."""
         return subprocess.run([BIN / "backpropd", "--listen", "127.0.0.1:0", "--data-dir", self.data, *flags],
                               capture_output=True, text=True, timeout=30)
 
-    def test_uploads_end_at_the_low_water_mark_and_deleting_frees_the_disk(self):
+    def test_uploads_leave_the_minimum_free_and_deletions_free_the_disk(self):
         self.mount("size=150m")
         with self.server() as server:
             stub = self.stub(server)
@@ -246,15 +246,15 @@ class DiskTest(unittest.TestCase):
             create(stub, "new")
             step(stub, "m")
             delete(stub, "models/new")
-            within(60, lambda: used(self.disk) < before + (12 << 20), "what had come of the upload is freed")
+            within(60, lambda: used(self.disk) < before + (12 << 20), "the rows of the rejected upload are freed")
             delete(stub, "datasets/kept")
-            within(60, lambda: used(self.disk) < 48 << 20, "the deleted dataset's room is freed")
+            within(60, lambda: used(self.disk) < 48 << 20, "the space of the deleted dataset is freed")
             upload(stub, "again", 24)
         with self.server() as server:
             self.assertEqual(self.stub(server).GetDataset(service.GetDatasetRequest(
                 name="datasets/again"), timeout=30).dataset.rows, 24 * ROWS)
 
-    def test_an_upload_that_was_left_gives_its_room_back(self):
+    def test_an_expired_upload_frees_its_space(self):
         self.mount("size=150m")
         with self.server("--min-free-bytes", "90MB") as server:
             stub = self.stub(server)
@@ -263,10 +263,10 @@ class DiskTest(unittest.TestCase):
             fill_to = os.statvfs(self.disk).f_bavail * 4096 - (80 << 20)
             with open(self.filler, "wb") as file:
                 os.posix_fallocate(file.fileno(), 0, fill_to)
-            within(60, lambda: "unfinished uploads expired" in server.log(), "the upload expires where there is no room")
+            within(60, lambda: "unfinished uploads expired" in server.log(), "the upload expires if there is no space")
             within(60, lambda: used(self.disk) < empty + fill_to + (6 << 20), "its rows are freed")
 
-    def test_on_a_full_disk_deletions_work_and_heal_it(self):
+    def test_on_a_full_disk_deletions_work_and_the_server_recovers(self):
         self.mount("size=150m")
         with self.server() as server:
             stub = self.stub(server)
@@ -291,7 +291,7 @@ class DiskTest(unittest.TestCase):
             self.refused(lambda: stub.GetDataset(service.GetDatasetRequest(name="datasets/d"), timeout=30),
                          grpc.StatusCode.NOT_FOUND)
 
-    def test_imports_and_restores_respect_the_mark(self):
+    def test_imports_and_restores_leave_the_minimum_free(self):
         self.mount("size=64m")
         with self.server() as server:
             create(self.stub(server), "m")
@@ -319,7 +319,7 @@ class DiskTest(unittest.TestCase):
             stub = self.stub(server)
             self.assertEqual(parameters(stub, "m"), before)
             self.refused(lambda: upload(stub, "d", 1), FULL, "more files")
-        # Not even the files of the reserve.
+        # Now also without the files of the reserve.
         for file in self.data.glob("reserve.*"):
             file.unlink()
         with contextlib.suppress(OSError):
@@ -332,7 +332,7 @@ class DiskTest(unittest.TestCase):
             shutil.rmtree(fillers)
             self.step_again(server, stub, "m")
 
-    def test_a_read_only_disk_is_read_and_heals(self):
+    def test_models_on_a_read_only_disk_can_be_read_and_the_server_recovers(self):
         self.mount("size=64m")
         before = self.crash()
         subprocess.run(["mount", "-o", "remount,ro", self.disk], check=True)
@@ -356,7 +356,7 @@ class DiskTest(unittest.TestCase):
             create(self.stub(server), "m")
 
     # After `action` nothing is acknowledged, and within a second health reports it.
-    def gone(self, server, action, text, healed_by=None):
+    def gone(self, server, action, text, repair=None):
         stub = self.stub(server)
         create(stub, "m")
         create(stub, "n")
@@ -368,10 +368,10 @@ class DiskTest(unittest.TestCase):
         within(1, lambda: (health(server), health(server, WRITES)) == (2, 2), "health")
         self.assertIn(text, server.log())
         self.refused(lambda: create(stub, "o"), grpc.StatusCode.UNAVAILABLE, text)
-        self.assertEqual(parameters(stub, "n"), before, "what is in memory is read")
-        if healed_by is None:
+        self.assertEqual(parameters(stub, "n"), before, "models in memory can be read")
+        if repair is None:
             return
-        healed_by()
+        repair()
         self.step_again(server, stub, "n")
         self.assertEqual(health(server), 1)
         after = parameters(stub, "n")
@@ -379,7 +379,7 @@ class DiskTest(unittest.TestCase):
         with self.server() as second:
             self.assertEqual(parameters(self.stub(second), "n"), after)
 
-    def test_nothing_is_answered_after_the_directory_was_removed(self):
+    def test_nothing_is_acknowledged_after_the_directory_was_removed(self):
         self.disk.mkdir()
         with self.server() as server:
             self.gone(server, lambda: shutil.rmtree(self.data), "was removed")
@@ -400,7 +400,7 @@ class DiskTest(unittest.TestCase):
             shutil.copytree(away, self.data)
 
         def bring_back():
-            self.assertEqual(list(self.data.glob("reserve.*")), [], "nothing is written into the other one")
+            self.assertEqual(list(self.data.glob("reserve.*")), [], "nothing is written to the other directory")
             shutil.rmtree(self.data)
             away.rename(self.data)
 
@@ -435,7 +435,7 @@ class DiskTest(unittest.TestCase):
             within(5, lambda: health(server) == 1, "health")
             step(stub, "m")
 
-    def test_files_that_are_not_ours_are_left_alone(self):
+    def test_other_files_in_the_directory_do_not_change(self):
         self.data.mkdir(parents=True)
         (self.data / "lost+found").mkdir()
         (self.data / "notes.txt").write_text("mine")

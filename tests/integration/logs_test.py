@@ -69,7 +69,7 @@ class LogsTest(unittest.TestCase):
     def test_off_is_silent(self):
         self.assertEqual(self.talk("--log-level", "off"), b"")
 
-    def test_nothing_of_a_caller_at_info(self):
+    def test_level_info_logs_no_input_of_callers(self):
         log = self.talk("--log-level", "info").decode()
         self.assertNotIn("GetModel", log)
         self.assertNotIn("UTF-8", log)
@@ -81,13 +81,13 @@ class LogsTest(unittest.TestCase):
                     get(channel, b"nonsense")
             self.assertEqual(server.terminate_and_wait(), 0)
             log = server.log()
-        told = len(re.findall(r"debug GetModel nonsense INVALID_ARGUMENT", log))
+        logged = len(re.findall(r"debug GetModel nonsense INVALID_ARGUMENT", log))
         left_out = [int(n) for n in re.findall(r"debug omitted (\d+) similar lines, such as: GetModel nonsense", log)]
-        self.assertEqual(told + sum(left_out), 2000)
+        self.assertEqual(logged + sum(left_out), 2000)
         self.assertTrue(left_out)
-        self.assertLess(told, 2000)
+        self.assertLess(logged, 2000)
 
-    def test_runs_are_told_with_their_names(self):
+    def test_runs_are_logged_with_their_names(self):
         with Server() as server:
             cli("create", "m", "--inputs", 2, "--layers", "2", server=server.address)
             cli("train", "m", "--data", "xor", "--iterations", 5, server=server.address)

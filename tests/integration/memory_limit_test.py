@@ -71,7 +71,7 @@ async def in_flight(count, numbers, call):
 
 
 class MemoryLimitTest(unittest.TestCase):
-    def test_models_beyond_the_limit_leave_the_memory(self):
+    def test_models_above_the_limit_are_evicted(self):
         async def use(server):
             await self.fill(server, COUNT)
             created = resident(server, "VmHWM")
@@ -92,7 +92,7 @@ class MemoryLimitTest(unittest.TestCase):
                 # Not all were evicted: the limit is used.
                 self.assertGreaterEqual(highest, 0.5 * LIMIT)
 
-    def test_the_default_is_two_thirds_of_the_cgroup_and_keeps_it(self):
+    def test_the_default_is_two_thirds_of_the_cgroup_and_is_respected(self):
         with cgroup(3 * LIMIT // 2), tempfile.TemporaryDirectory() as folder:
             with Server("--data-dir", folder + "/data") as server:
                 self.assertIn("memory limit: 200 MiB", server.log())
@@ -107,7 +107,7 @@ class MemoryLimitTest(unittest.TestCase):
             await in_flight(64, range(count), lambda i: stub.CreateModel(service.CreateModelRequest(
                 model_id=f"m{i}", spec=SPEC, durability=model.DURABILITY_NONE)))
 
-    def test_without_a_directory_models_beyond_the_limit_are_refused(self):
+    def test_without_a_directory_models_above_the_limit_are_rejected(self):
         with Server("--memory-limit", "96MB") as server:
             stub = service_grpc.TrainingServiceStub(grpc.insecure_channel(server.address))
             made = 0

@@ -43,7 +43,7 @@ class ReflectionTest(unittest.TestCase):
         return list(call(iter(requests), timeout=30))
 
     def both(self, *requests):
-        """The answers of v1, where those of v1alpha are the same."""
+        """Returns the answers of v1, after a check that those of v1alpha are the same."""
         v1, v1alpha = self.ask("v1", *requests), self.ask("v1alpha", *requests)
         self.assertEqual(len(v1), len(requests))
         self.assertEqual([r.WhichOneof("message_response") for r in v1],
@@ -64,7 +64,7 @@ class ReflectionTest(unittest.TestCase):
                      "grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection"):
             self.assertIn(name, names)
 
-    def test_the_contract_can_be_built_from_what_v1_says(self):
+    def test_the_contract_can_be_built_from_the_answers_of_v1(self):
         for request in (Request(file_containing_symbol="backprop.v1.TrainingService.Step"),
                         Request(file_containing_symbol="backprop.v1.Tensor"),
                         Request(file_by_filename="backprop/v1/admin_service.proto"),
@@ -89,7 +89,7 @@ class ReflectionTest(unittest.TestCase):
                 step = pool.FindServiceByName("backprop.v1.TrainingService").FindMethodByName("Step")
                 self.assertEqual(step.input_type.full_name, "backprop.v1.StepRequest")
 
-    def test_what_is_not_there_is_not_found(self):
+    def test_unknown_names_are_not_found(self):
         extension = MESSAGES["grpc.reflection.v1.ExtensionRequest"]
         answers = self.both(
             Request(file_containing_symbol="no.Such"), Request(file_by_filename="no/such.proto"),
@@ -98,13 +98,13 @@ class ReflectionTest(unittest.TestCase):
                                                         extension_number=7)))
         self.assertEqual({a.error_response.error_code for a in answers}, {5})
 
-    def test_a_stream_answers_in_order_and_goes_on_after_an_error(self):
+    def test_a_stream_answers_in_order_and_continues_after_an_error(self):
         answers = self.ask("v1", Request(file_containing_symbol="no.Such"), Request(),
                            *[Request(file_containing_symbol="backprop.v1.Tensor")] * 3)
         self.assertEqual([a.error_response.error_code for a in answers], [5, 3, 0, 0, 0])
         self.assertTrue(all(a.file_descriptor_response.file_descriptor_proto for a in answers[2:]))
 
-    def test_what_cannot_be_parsed_is_an_error(self):
+    def test_a_request_that_cannot_be_parsed_is_an_error(self):
         with self.assertRaises(grpc.RpcError) as failed:
             self.ask("v1", b"\xff\xff\xff", serializer=lambda raw: raw)
         self.assertEqual(failed.exception.code(), grpc.StatusCode.INVALID_ARGUMENT)

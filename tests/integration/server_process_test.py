@@ -35,7 +35,7 @@ class ServerProcessTest(unittest.TestCase):
                 self.assertEqual(result.returncode, 2, result.stderr)
                 self.assertTrue(result.stderr.strip())
 
-    def test_addresses_that_cannot_be_had(self):
+    def test_addresses_that_are_not_available(self):
         with Server() as server:
             port_in_use = run("--listen", server.address)
             self.assertEqual(port_in_use.returncode, 1)
@@ -48,7 +48,7 @@ class ServerProcessTest(unittest.TestCase):
         self.assertEqual(port_file.returncode, 1)
         self.assertIn("--port-file /nonexistent/port", port_file.stderr)
 
-    def test_port_file_and_socket_go_with_the_server(self):
+    def test_port_file_and_socket_are_removed_when_the_server_stops(self):
         with tempfile.TemporaryDirectory() as folder:
             path = pathlib.Path(folder) / "s.sock"
             with Server("--unix-socket", str(path)) as server:
@@ -67,7 +67,7 @@ class ServerProcessTest(unittest.TestCase):
             with Server("--unix-socket", str(path)):
                 self.assertEqual(cli("health", "--server", f"unix:{path}").returncode, 0)
 
-    def test_the_health_check_asks_where_the_server_listens(self):
+    def test_the_health_check_uses_the_address_in_the_port_file(self):
         for listen in ("127.0.0.1:0", "0.0.0.0:0"):
             with self.subTest(listen), Server(listen=listen) as server:
                 port_file = server.path / "address"
@@ -180,7 +180,7 @@ class ServerProcessTest(unittest.TestCase):
             healthy = run("--health-check", server.address, env=proxies)
             self.assertEqual((healthy.returncode, healthy.stdout), (0, "SERVING\n"), healthy.stderr)
 
-    def test_calls_that_outlive_the_grace_are_cancelled(self):
+    def test_calls_that_last_longer_than_the_grace_period_are_cancelled(self):
         with Server("--grace", "0.5") as server:
             self.long_check(server)
             self.assertEqual(server.terminate_and_wait(), 0)

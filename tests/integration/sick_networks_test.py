@@ -84,7 +84,7 @@ class DescriptorsTest(unittest.TestCase):
             connection.close()
         return len(connections) - refused
 
-    def test_the_listener_outlives_a_lack_of_descriptors(self):
+    def test_the_listener_survives_a_lack_of_descriptors(self):
         for limit, count in ((64, 100), (1024, 1100)):
             with self.subTest(limit), Server(wrapper=("prlimit", f"--nofile={limit}:{limit}")) as server:
                 for _ in range(2):
@@ -121,7 +121,7 @@ class DescriptorsTest(unittest.TestCase):
             for connection in connections:
                 connection.close()
 
-    def test_connections_are_refused_without_any_descriptor(self):
+    def test_without_a_descriptor_connections_are_closed(self):
         with Server() as server:
             pid = str(server.process.pid)
             descriptors = lambda: {int(fd) for fd in os.listdir(f"/proc/{pid}/fd")}
@@ -232,7 +232,7 @@ class CompressedRequestsTest(unittest.TestCase):
                    for k, v in headers.items()}
         return headers.get("grpc-status"), headers.get("grpc-message")
 
-    def test_a_megabyte_does_not_take_a_gigabyte(self):
+    def test_a_compressed_megabyte_does_not_use_a_gigabyte(self):
         with Server() as server:
             with grpc.insecure_channel(server.address) as channel:
                 create(service_grpc.TrainingServiceStub(channel))
@@ -251,7 +251,7 @@ class CompressedRequestsTest(unittest.TestCase):
                 stub = service_grpc.TrainingServiceStub(channel)
                 self.assertEqual(stub.Step(service.StepRequest(model="models/m", batch=rows())).step, 1)
 
-    def test_a_client_that_compresses_is_told_so(self):
+    def test_a_compressed_request_is_rejected_with_its_encoding(self):
         with Server() as server:
             with grpc.insecure_channel(server.address, compression=grpc.Compression.Gzip) as channel:
                 with self.assertRaises(grpc.RpcError) as failed:
@@ -292,7 +292,7 @@ class KeepaliveTest(unittest.TestCase):
                 with self.subTest(with_call=with_call):
                     self.assertTrue(self.pings_for(server, 1000, 6, with_call))
 
-    def test_clients_that_ping_too_often_are_sent_away(self):
+    def test_clients_that_ping_too_often_are_disconnected(self):
         with Server("--min-ping-interval", "60") as server:
             self.assertFalse(self.pings_for(server, 1000, 30, False))
 
@@ -317,7 +317,7 @@ class KeepaliveTest(unittest.TestCase):
                 self.assertLess(time.monotonic() - begin, 5)
                 run.cancel()
 
-    def test_a_link_that_is_quiet_is_not_a_link_that_is_frozen(self):
+    def test_a_quiet_link_is_not_taken_for_a_frozen_one(self):
         with Server("--keepalive-time", "0.2", "--keepalive-timeout", "1") as server, \
                 Proxy(server.address) as proxy, grpc.insecure_channel(proxy.address) as channel:
             stub = service_grpc.TrainingServiceStub(channel)
@@ -335,7 +335,7 @@ class KeepaliveTest(unittest.TestCase):
 class ClientTest(unittest.TestCase):
     """The command line, and through it the C++ client."""
 
-    def test_watch_connects_again_after_a_frozen_link(self):
+    def test_watch_reconnects_after_a_frozen_link(self):
         with Server() as server, Proxy(server.address) as proxy:
             with grpc.insecure_channel(server.address) as channel:
                 stub = service_grpc.TrainingServiceStub(channel)
@@ -363,7 +363,7 @@ class ClientTest(unittest.TestCase):
                 self.assertIn("stopped after", out)
 
     def train_through(self, proxy):
-        """A run that is owned by its call, of a client that closes a silent connection after 1.5 s."""
+        """Starts a run that is owned by its call; the client closes a silent connection after 1.5 s."""
         train = subprocess.Popen(
             [BIN / "backprop", "--server", proxy.address, "--keepalive-time", "1",
              "--keepalive-timeout", "0.5", "train", "m", "--data", "xor", "--iterations",
@@ -371,10 +371,10 @@ class ClientTest(unittest.TestCase):
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         self.addCleanup(train.wait)
         self.addCleanup(train.kill)
-        self.told(train, 1)
+        self.read_until(train, 1)
         return train
 
-    def told(self, train, iteration):
+    def read_until(self, train, iteration):
         """Reads what `train` prints up to a line about `iteration` or a later one."""
         for line in train.stdout:
             first = line.split()[0]
@@ -384,8 +384,8 @@ class ClientTest(unittest.TestCase):
 
     @contextlib.contextmanager
     def frozen_run(self):
-        """A run whose client has given its frozen connection up and waits for another one: the proxy, a stub that
-        does not use it, the client, and how many connections are frozen."""
+        """A run whose client has closed its frozen connection and waits for another one. Yields the proxy, a stub that
+        does not use it, the client, and the number of frozen connections."""
         with Server() as server, Proxy(server.address) as proxy, grpc.insecure_channel(server.address) as channel:
             stub = service_grpc.TrainingServiceStub(channel)
             create(stub)
@@ -410,16 +410,16 @@ class ClientTest(unittest.TestCase):
         with self.frozen_run() as (proxy, stub, train, frozen):
             step = stub.GetModel(service.GetModelRequest(name="models/m")).model.step
             proxy.thaw(after=frozen)  # the server still has the old connection
-            self.told(train, step + 1)
+            self.read_until(train, step + 1)
             proxy.cut(frozen)
             step = stub.GetModel(service.GetModelRequest(name="models/m")).model.step
-            self.told(train, step + 10**6)
+            self.read_until(train, step + 10**6)
             stub.StopTraining(service.StopTrainingRequest(model="models/m"))
             out, err = train.communicate(timeout=60)
             self.assertEqual(train.returncode, 0, err)
             self.assertIn("stopped after", out)
 
-    def test_a_slow_link_is_not_given_up(self):
+    def test_a_slow_link_is_not_closed(self):
         with Server() as server, Proxy(server.address, delay_s=0.2) as proxy:
             healthy = cli("health", server=proxy.address)
             self.assertEqual(healthy.stdout, "SERVING\n", healthy.stderr)
@@ -454,7 +454,7 @@ class ProxyVariablesTest(unittest.TestCase):
                     healthy = cli("health", server=address, env=proxies)
                     self.assertEqual(healthy.stdout, "SERVING\n", healthy.stderr)
 
-    def test_others_use_it_unless_told_not_to(self):
+    def test_other_addresses_use_the_proxy_unless_disabled(self):
         with Server() as server, HttpProxy(server.address) as proxy:
             variables = {"http_proxy": f"http://{proxy.address}"}
             healthy = cli("health", server="model.invalid:50051", env=variables)

@@ -63,7 +63,7 @@ class XorTest : public testing::Test {
   Client client{server.address};
 };
 
-TEST_F(XorTest, TheDefaultSeedReachesWhatTheDemoPromises) {
+TEST_F(XorTest, TheDefaultSeedReachesTheAccuracyOfTheDemo) {
   double first_loss = 0;
   const auto summary = Train(kDefaultSeed, &first_loss, true);
   ASSERT_TRUE(summary.ok()) << summary.status().ToString();

@@ -17,7 +17,7 @@ v1::RequestKey Key() {
   return key;
 }
 
-TEST(FrameTest, AMessageIsReadAsItWasWritten) {
+TEST(FrameTest, AMessageIsDecodedAsItWasEncoded) {
   const std::string value = Seal(Key());
   EXPECT_EQ(value[0], 1) << "the version of the frame";
   EXPECT_EQ(value.size(), 9 + Key().ByteSizeLong());

@@ -16,7 +16,7 @@ namespace {
 
 constexpr absl::Time kTime = absl::FromUnixSeconds(1'700'000'000);
 
-TEST(RecordsTest, AResponseOfEachKind) {
+TEST(RecordsTest, ResponsesOfEveryKindRoundTrip) {
   StepOutcome step;
   step.step = 3;
   step.result.rows = 20;
@@ -46,7 +46,7 @@ TEST(RecordsTest, AResponseOfEachKind) {
   EXPECT_EQ(std::get<CheckpointPtr>(read->response)->step, 6);
 }
 
-TEST(RecordsTest, ACheckpoint) {
+TEST(RecordsTest, ACheckpointRoundTrips) {
   Checkpoint checkpoint;
   checkpoint.id = "run-1-best";
   checkpoint.create_time = kTime;
@@ -66,7 +66,7 @@ TEST(RecordsTest, ACheckpoint) {
 }
 
 // The summary is the last event of the stored log, and apart from the log in memory.
-TEST(RecordsTest, ARunThatHasEnded) {
+TEST(RecordsTest, AFinishedRunRoundTrips) {
   FinishedRun run;
   run.number = 2;
   run.config.iterations = 30;

@@ -10,7 +10,7 @@
 namespace backprop::records {
 namespace {
 
-TEST(TablesTest, NumbersAndNamesAreThoseOfFormat1) {
+TEST(TablesTest, NumbersAndNamesMatchFormat1) {
   EXPECT_EQ(kFormatVersion, 1u);
   EXPECT_EQ(store::kMeta.number, 0);
   EXPECT_STREQ(store::kMeta.name, "default");
@@ -24,7 +24,7 @@ TEST(TablesTest, NumbersAndNamesAreThoseOfFormat1) {
   }
 }
 
-TEST(TablesTest, OnlyResponsesAccompanyDeletions) {
+TEST(TablesTest, OnlyResponsesMayAccompanyDeletions) {
   for (const store::Table* table : kTables) {
     EXPECT_EQ(table->accompanies_deletions, table == &kRequests) << table->name;
     store::WriteBatch batch;

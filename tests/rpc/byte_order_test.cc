@@ -93,7 +93,7 @@ TEST_F(ByteOrderTest, LabelsOutOfRangeHint) {
 }
 
 // A dataset accepts any class, so that wrong ones would be stored.
-TEST_F(ByteOrderTest, ADatasetsRowsAreLookedAtToo) {
+TEST_F(ByteOrderTest, RowsOfADatasetAreChecked) {
   const auto upload = [&](const v1::Tensor& inputs, const v1::Tensor& labels) {
     grpc::ClientContext call;
     v1::UploadDatasetResponse response;

@@ -28,7 +28,7 @@ int64_t BytesIn(const std::string& directory) {
   return bytes;
 }
 
-TEST(ReserveTest, IsMadeGivenBackAndMadeAgain) {
+TEST(ReserveTest, IsFilledReleasedAndFilledAgain) {
   const TemporaryDirectory directory;
   const auto data = *DataDirectory::Open(directory.path(), false);
   Reserve reserve(data->fd(), 8 << 20);
@@ -46,7 +46,7 @@ TEST(ReserveTest, IsMadeGivenBackAndMadeAgain) {
   }
 }
 
-TEST(ReserveTest, LeavesNothingWhereThereIsNoRoom) {
+TEST(ReserveTest, LeavesNoFilesIfThereIsNoSpace) {
   const TemporaryDirectory directory;
   const auto data = *DataDirectory::Open(directory.path(), false);
   const auto space = *SpaceOf(data->fd());
@@ -56,7 +56,7 @@ TEST(ReserveTest, LeavesNothingWhereThereIsNoRoom) {
   EXPECT_EQ(BytesIn(directory.path()), 0);
 }
 
-TEST(DataDirectoryTest, IsToldFromWhatTakesItsPlace) {
+TEST(DataDirectoryTest, DetectsRemovalAndReplacement) {
   const TemporaryDirectory parent;
   const std::string path = parent.path() + "/data";
   EXPECT_FALSE(DataDirectory::Open(path, false).ok());
@@ -68,7 +68,7 @@ TEST(DataDirectoryTest, IsToldFromWhatTakesItsPlace) {
   fs::rename(path, path + ".away");
   EXPECT_TRUE(HasReason(data->Check(), kDirectoryGone));
   fs::create_directory(path);
-  EXPECT_TRUE(HasReason(data->Check(), kDirectoryGone)) << "another one";
+  EXPECT_TRUE(HasReason(data->Check(), kDirectoryGone)) << "another directory";
   fs::remove(path);
   fs::rename(path + ".away", path);
   EXPECT_TRUE(data->Check().ok()) << data->Check();
@@ -76,14 +76,14 @@ TEST(DataDirectoryTest, IsToldFromWhatTakesItsPlace) {
   EXPECT_TRUE(HasReason(data->Check(), kDirectoryGone));
 }
 
-TEST(RocksStatusTest, AQuotaIsAFullDisk) {
+TEST(RocksStatusTest, AnExceededQuotaIsAFullDisk) {
   const auto quota = rocksdb::Status::IOError("While appending to file", std::strerror(EDQUOT));
   EXPECT_TRUE(absl::IsResourceExhausted(FromRocks(quota, "/data")));
   const auto other = rocksdb::Status::IOError("While appending to file", std::strerror(EIO));
   EXPECT_TRUE(absl::IsUnavailable(FromRocks(other, "/data")));
 }
 
-TEST(RocksStoreSpaceTest, BulkDataLeavesTheMark) {
+TEST(RocksStoreSpaceTest, BulkDataLeavesTheMinimumFree) {
   const TemporaryDirectory directory;
   RocksOptions options;
   options.schema = kTestSchema;
@@ -97,7 +97,7 @@ TEST(RocksStoreSpaceTest, BulkDataLeavesTheMark) {
   options.min_free_bytes = int64_t{1} << 60;
   const auto store = *OpenRocksStore(options);
   EXPECT_TRUE(HasReason(store->CheckRoom(0), kLowDiskSpace));
-  EXPECT_TRUE(store->health().ok()) << "all else goes on";
+  EXPECT_TRUE(store->health().ok()) << "other changes are accepted";
 }
 
 }  // namespace

@@ -44,8 +44,8 @@ absl::Status Put(Store* store, int number) {
 
 struct Outcome {
   bool met = false;
-  std::set<int> answered;
-  std::set<int> refused;
+  std::set<int> acknowledged;
+  std::set<int> rejected;
 };
 
 // Opens a store, commits and closes it, on a file system whose `at`-th call has `fault`.
@@ -62,7 +62,7 @@ Outcome Scenario(const std::string& directory, Fault fault, int64_t at) {
     if (store.ok()) {
       for (int i = 0; i < kCommits; ++i) {
         absl::Status status = Put(store->get(), i);
-        (status.ok() ? outcome.answered : outcome.refused).insert(i);
+        (status.ok() ? outcome.acknowledged : outcome.rejected).insert(i);
         if (status.ok()) continue;
         EXPECT_TRUE(absl::IsUnavailable(status) || absl::IsResourceExhausted(status)) << status;
         // Reading still works.
@@ -72,10 +72,10 @@ Outcome Scenario(const std::string& directory, Fault fault, int64_t at) {
           std::this_thread::sleep_for(std::chrono::milliseconds(1));
         }
         EXPECT_TRUE((*store)->health().ok()) << (*store)->health();
-        EXPECT_TRUE((*store)->Get(kPlain, "0").ok()) << "reading goes on";
+        EXPECT_TRUE((*store)->Get(kPlain, "0").ok()) << "reads must work";
       }
       if (fault != Fault::kCrash) {
-        EXPECT_LE(outcome.refused.size(), 2u);
+        EXPECT_LE(outcome.rejected.size(), 2u);
       }
     }
   }
@@ -86,7 +86,7 @@ Outcome Scenario(const std::string& directory, Fault fault, int64_t at) {
 
 class FaultTest : public testing::TestWithParam<Fault> {};
 
-TEST_P(FaultTest, NothingAnsweredIsLostWhicheverCallFails) {
+TEST_P(FaultTest, NoAcknowledgedBatchIsLostWhicheverCallFails) {
   int64_t at = 1;
   for (;; at += kStride) {
     SCOPED_TRACE(testing::Message() << "call " << at);
@@ -104,12 +104,12 @@ TEST_P(FaultTest, NothingAnsweredIsLostWhicheverCallFails) {
       ASSERT_TRUE(model.ok() && state.ok() && checkpoint.ok());
       EXPECT_EQ(model->has_value(), state->has_value()) << i << " is torn";
       EXPECT_EQ(model->has_value(), checkpoint->has_value()) << i << " is torn";
-      if (outcome.answered.count(i) > 0) {
-        EXPECT_TRUE(model->has_value()) << i << " was answered";
+      if (outcome.acknowledged.count(i) > 0) {
+        EXPECT_TRUE(model->has_value()) << i << " was acknowledged";
       }
     }
     if (!outcome.met) {
-      EXPECT_EQ(outcome.answered.size(), static_cast<size_t>(kCommits));
+      EXPECT_EQ(outcome.acknowledged.size(), static_cast<size_t>(kCommits));
       break;
     }
     if (HasFailure()) break;

@@ -17,7 +17,7 @@ struct Recorder {
   GroupCommit::WriteGroup write = [this](const std::vector<const WriteBatch*>& batches, bool sync) {
     if (groups.empty()) {
       first_write_begins.Notify();
-      go_on.WaitForNotification();
+      proceed.WaitForNotification();
     }
     groups.push_back({batches.size(), sync});
     return groups.size() == fails_at ? absl::ResourceExhaustedError("full") : absl::OkStatus();
@@ -27,7 +27,7 @@ struct Recorder {
     bool sync;
   };
   Notification first_write_begins;
-  Notification go_on;
+  Notification proceed;
   size_t fails_at = 0;
   std::vector<Group> groups;  // used by the writer thread; read after it has ended
   std::vector<absl::StatusCode> answers;
@@ -36,7 +36,7 @@ struct Recorder {
   }
 };
 
-TEST(GroupCommitTest, WhoComesDuringAWriteSharesTheNextOne) {
+TEST(GroupCommitTest, BatchesCommittedDuringAWriteShareTheNextGroup) {
   Recorder recorder;
   {
     GroupCommit commits(recorder.write, [] { return absl::OkStatus(); });
@@ -46,16 +46,16 @@ TEST(GroupCommitTest, WhoComesDuringAWriteSharesTheNextOne) {
       commits.Commit({}, i == 4 ? Durability::kSync : Durability::kNone, nullptr,
                      recorder.Answer());
     }
-    recorder.go_on.Notify();
+    recorder.proceed.Notify();
   }
   ASSERT_EQ(recorder.groups.size(), 2u);
   EXPECT_FALSE(recorder.groups[0].sync);
   EXPECT_EQ(recorder.groups[1].batches, 9u);
-  EXPECT_TRUE(recorder.groups[1].sync) << "one of them asked for it";
+  EXPECT_TRUE(recorder.groups[1].sync) << "one of the batches requires a sync";
   EXPECT_EQ(recorder.answers, std::vector<absl::StatusCode>(10, absl::StatusCode::kOk));
 }
 
-TEST(GroupCommitTest, AfterAFailureNothingOfTheChainIsWritten) {
+TEST(GroupCommitTest, AfterAFailureNoBatchOfTheChainIsWritten) {
   Recorder recorder;
   recorder.fails_at = 1;
   const auto broken = std::make_shared<Chain>();
@@ -66,7 +66,7 @@ TEST(GroupCommitTest, AfterAFailureNothingOfTheChainIsWritten) {
     recorder.first_write_begins.WaitForNotification();
     commits.Commit({}, Durability::kSync, broken, recorder.Answer());
     commits.Commit({}, Durability::kSync, other, recorder.Answer());
-    recorder.go_on.Notify();
+    recorder.proceed.Notify();
   }
   EXPECT_TRUE(broken->broken());
   EXPECT_FALSE(other->broken());
@@ -77,7 +77,7 @@ TEST(GroupCommitTest, AfterAFailureNothingOfTheChainIsWritten) {
   EXPECT_EQ(recorder.groups[1].batches, 1u);
 }
 
-TEST(GroupCommitTest, WhileItIsFullDeletionsAreWrittenAndTheRestIsRefused) {
+TEST(GroupCommitTest, OnAFullDiskDeletionsAreWrittenAndOtherBatchesFail) {
   Recorder recorder;
   recorder.fails_at = 1;
   bool full = false;
@@ -105,7 +105,7 @@ TEST(GroupCommitTest, WhileItIsFullDeletionsAreWrittenAndTheRestIsRefused) {
     commits.Commit(addition, Durability::kSync, chain, recorder.Answer());
     commits.Commit(later, Durability::kSync, chain, recorder.Answer());
     commits.Commit(deletion, Durability::kSync, nullptr, recorder.Answer());
-    recorder.go_on.Notify();
+    recorder.proceed.Notify();
   }
   EXPECT_TRUE(chain->broken());
   EXPECT_EQ(recorder.answers, (std::vector<absl::StatusCode>{
@@ -113,22 +113,22 @@ TEST(GroupCommitTest, WhileItIsFullDeletionsAreWrittenAndTheRestIsRefused) {
                                   absl::StatusCode::kUnavailable, absl::StatusCode::kOk}));
 }
 
-TEST(GroupCommitTest, ItMendsUntilThatSucceedsAlthoughNothingIsCommitted) {
-  Notification mended;
+TEST(GroupCommitTest, RecoveryIsRetriedUntilItSucceedsWithoutFurtherCommits) {
+  Notification recovered;
   int tries = 0;
   GroupCommit commits([](const auto&, bool) { return absl::OkStatus(); },
                       [&] {
                         if (++tries < 3) return absl::UnavailableError("not yet");
-                        mended.Notify();
+                        recovered.Notify();
                         return absl::OkStatus();
                       });
   commits.Mend();
-  mended.WaitForNotification();
+  recovered.WaitForNotification();
 }
 
-TEST(GroupCommitTest, WhatWasNotSyncedIsWhenItEnds) {
+TEST(GroupCommitTest, TheDestructorSyncsUnsyncedBatches) {
   Recorder recorder;
-  recorder.go_on.Notify();
+  recorder.proceed.Notify();
   int syncs = 0;
   {
     GroupCommit commits(recorder.write, [&] {

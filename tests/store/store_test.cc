@@ -69,7 +69,7 @@ class StoreTest : public testing::TestWithParam<const char*> {
   std::unique_ptr<Store> store;
 };
 
-TEST_P(StoreTest, ASnapshotStaysAsItWas) {
+TEST_P(StoreTest, ASnapshotDoesNotChange) {
   ASSERT_TRUE(Commit(store.get(), Put("a", "1")).ok());
   auto snapshot = store->TakeSnapshot();
   ASSERT_TRUE(snapshot.ok()) << snapshot.status();
@@ -97,18 +97,18 @@ TEST_P(StoreTest, AnEmptyPrefixIsTheWholeTable) {
   EXPECT_EQ(Keys(store.get(), "", "", kNumbers).size(), 1u);
 }
 
-TEST_P(StoreTest, WhatWasCommittedIsThere) {
+TEST_P(StoreTest, CommittedRecordsCanBeRead) {
   EXPECT_FALSE(store->Get(kPlain, "a")->has_value());
   ASSERT_TRUE(Commit(store.get(), Put("a", std::string("1\0\xff", 3))).ok());
   EXPECT_EQ(**store->Get(kPlain, "a"), std::string("1\0\xff", 3));
-  EXPECT_FALSE(store->Get(kNumbers, "a")->has_value()) << "tables are apart";
+  EXPECT_FALSE(store->Get(kNumbers, "a")->has_value()) << "tables are separate";
   WriteBatch erased;
   erased.Delete(kPlain, "a");
   ASSERT_TRUE(Commit(store.get(), std::move(erased)).ok());
   EXPECT_FALSE(store->Get(kPlain, "a")->has_value());
 }
 
-TEST_P(StoreTest, TheOperationsOfABatchApplyInTheirOrder) {
+TEST_P(StoreTest, OperationsOfABatchApplyInOrder) {
   WriteBatch batch;
   batch.Put(kPlain, "pa", "old");
   batch.DeletePrefix(kPlain, "p");
@@ -128,7 +128,7 @@ TEST_P(StoreTest, ScansAreOrderedAndBounded) {
   EXPECT_EQ(Keys(store.get(), "\xff", EndOfPrefix("\xff")), std::vector<std::string>{"\xff"});
 }
 
-TEST_P(StoreTest, AnswersComeInTheOrderOfCommits) {
+TEST_P(StoreTest, CallbacksRunInTheOrderOfCommits) {
   std::vector<int> order;
   Notification last;
   for (int i = 0; i < 1000; ++i) {
@@ -174,7 +174,7 @@ class RocksStoreTest : public testing::Test {
   TemporaryDirectory crashed;
 };
 
-TEST_F(RocksStoreTest, ItOutlivesItsProcess) {
+TEST_F(RocksStoreTest, RecordsSurviveARestart) {
   {
     const auto store = MustOpen();
     ASSERT_TRUE(Commit(store.get(), Put("a", "1"), Durability::kSync).ok());
@@ -185,14 +185,14 @@ TEST_F(RocksStoreTest, ItOutlivesItsProcess) {
   EXPECT_EQ(Keys(store.get(), "", ""), (std::vector<std::string>{"a", "b", "c"}));
 }
 
-TEST_F(RocksStoreTest, ASecondServerIsRefused) {
+TEST_F(RocksStoreTest, ASecondServerCannotOpenIt) {
   const auto store = MustOpen();
   const auto second = Open();
   EXPECT_EQ(second.status().code(), absl::StatusCode::kUnavailable);
   EXPECT_NE(second.status().message().find("another server"), std::string::npos) << second.status();
 }
 
-TEST_F(RocksStoreTest, ALaterFormatIsRefused) {
+TEST_F(RocksStoreTest, ALaterFormatCannotBeOpened) {
   {
     const auto store = MustOpen();
     ASSERT_TRUE(
@@ -215,7 +215,7 @@ std::string NewestLog(const std::string& directory) {
 
 // If an acknowledged record at the end of the log is cut off, the log looks like one that a crash
 // truncated; the watermark detects it.
-TEST_F(RocksStoreTest, ALogThatLostItsEndIsNotTakenForTheWhole) {
+TEST_F(RocksStoreTest, ATruncatedLogIsDataLoss) {
   const auto store = MustOpen();
   for (const char* key : {"a", "b", "c"}) ASSERT_TRUE(Commit(store.get(), Put(key, "1")).ok());
   RocksOptions options;
@@ -233,12 +233,12 @@ TEST_F(RocksStoreTest, ALogThatLostItsEndIsNotTakenForTheWhole) {
     options.directory = CrashCopy();
     std::filesystem::resize_file(NewestLog(options.directory), bytes - cut);
     const auto short_of = OpenRocksStore(options);
-    EXPECT_EQ(short_of.status().code(), absl::StatusCode::kDataLoss) << cut << " bytes are gone";
+    EXPECT_EQ(short_of.status().code(), absl::StatusCode::kDataLoss) << cut << " bytes are missing";
   }
 }
 
 // Damages each byte of the log in turn: the store is rejected, or has its contents.
-TEST_F(RocksStoreTest, AFlippedByteOfTheLogIsSeen) {
+TEST_F(RocksStoreTest, AFlippedByteOfTheLogIsDetected) {
   const auto store = MustOpen();
   for (const char* key : {"a", "b", "c"}) ASSERT_TRUE(Commit(store.get(), Put(key, "1")).ok());
   RocksOptions options;
@@ -270,7 +270,7 @@ TEST_F(RocksStoreTest, AFlippedByteOfTheLogIsSeen) {
 }
 
 // The disk space of a deleted dataset is reclaimed, without further writes.
-TEST(ReclaimTest, WhatWasDeletedLeavesTheDisk) {
+TEST(ReclaimTest, TheSpaceOfDeletedRecordsIsReclaimed) {
   TemporaryDirectory directory;
   RocksOptions options;
   options.schema = kTestSchema;

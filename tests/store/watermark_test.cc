@@ -23,7 +23,7 @@ class WatermarkTest : public testing::Test {
   const std::string path = directory.path() + "/mark";
 };
 
-TEST_F(WatermarkTest, IsZeroAtFirstAndThenTheLastValueRaised) {
+TEST_F(WatermarkTest, StartsAtZeroAndKeepsTheLastRaisedValue) {
   EXPECT_EQ(Value(), 0u);
   {
     auto mark = Watermark::Open(path);
@@ -33,14 +33,14 @@ TEST_F(WatermarkTest, IsZeroAtFirstAndThenTheLastValueRaised) {
   EXPECT_EQ(Value(), 5u);
 }
 
-TEST_F(WatermarkTest, ATornWriteLeavesTheOneBefore) {
+TEST_F(WatermarkTest, ATornWriteLeavesThePreviousValue) {
   Watermark::Open(path)->Raise(1);
   Watermark::Open(path)->Raise(2);  // in the first slot
   Overwrite(8, 'x');                // a byte of its checksum
   EXPECT_EQ(Value(), 1u);
 }
 
-TEST_F(WatermarkTest, AFolderThatIsNotThereIsAnError) {
+TEST_F(WatermarkTest, AMissingDirectoryIsAnError) {
   EXPECT_FALSE(Watermark::Open(directory.path() + "/none/mark").ok());
 }
 

@@ -104,7 +104,7 @@ TEST(BackupTest, AnEmptyStoreHasABackup) {
   EXPECT_EQ(Everything(&other), "");
 }
 
-TEST(BackupTest, WhatIsDamagedOrCutIsRefusedAndDropped) {
+TEST(BackupTest, DamagedAndTruncatedFilesAreRejectedAndDropped) {
   store::MemoryStore store;
   store::WriteBatch batch;
   for (int i = 0; i < 20; ++i) batch.Put(records::kModels, absl::StrCat(i), "some value");
@@ -122,7 +122,7 @@ TEST(BackupTest, WhatIsDamagedOrCutIsRefusedAndDropped) {
   }
 }
 
-TEST(BackupTest, ANewerFormatIsRefused) {
+TEST(BackupTest, ANewerFormatIsRejected) {
   FrameWriter frames;
   std::string file = FrameWriter::Begin(absl::string_view("BPBACKU\x01", 8));
   file += frames.Frame(absl::StrCat("format ", records::kFormatVersion + 1));
