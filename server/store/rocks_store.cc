@@ -274,6 +274,9 @@ class RocksStore final : public Store {
   }
 
   absl::Status WriteGroup(const std::vector<const WriteBatch*>& batches, bool sync) {
+    // Recover() for a later batch of the group may have closed the database after an earlier one
+    // was admitted.
+    if (writers_database() == nullptr) return health();
     Database& database = *writers_database();
     rocksdb::WriteBatch group;
     for (const WriteBatch* batch : batches) {
