@@ -204,7 +204,7 @@ absl::StatusOr<StoredRun> DecodeRun(absl::string_view value, absl::string_view m
   return run;
 }
 
-std::string EncodeMark(const TrainerMark& mark, const RunLogImage& log) {
+std::string EncodeMark(const ProgressMark& mark, const RunLogImage& log) {
   v1::Mark message;
   message.set_phase(static_cast<uint32_t>(mark.next));
   message.set_iteration(mark.iteration);
@@ -230,7 +230,7 @@ absl::StatusOr<StoredMark> DecodeMark(absl::string_view value, absl::string_view
     return Damaged(model, "a progress mark has an unknown kind");
   }
   StoredMark stored;
-  stored.mark.next = static_cast<TrainerMark::Next>(message.phase());
+  stored.mark.next = static_cast<ProgressMark::Next>(message.phase());
   stored.mark.iteration = message.iteration();
   stored.mark.samples = message.samples();
   stored.mark.last = Decode(message.last());

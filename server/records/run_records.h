@@ -8,10 +8,10 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "server/records/keys.h"
+#include "server/records/progress_mark.h"
 #include "server/records/request_key.h"
 #include "server/records/run_config.h"
 #include "server/records/run_events.h"
-#include "server/records/trainer_mark.h"
 #include "server/records/unfinished_epoch.h"
 
 namespace backprop::records {
@@ -33,9 +33,9 @@ std::string EncodeRun(const StoredRun& run);
 absl::StatusOr<StoredRun> DecodeRun(absl::string_view value, absl::string_view model);
 
 // Without the state of the best epoch, which has its own record.
-std::string EncodeMark(const TrainerMark& mark, const RunLogImage& log);
+std::string EncodeMark(const ProgressMark& mark, const RunLogImage& log);
 struct StoredMark {
-  TrainerMark mark;
+  ProgressMark mark;
   RunLogImage log;
 };
 absl::StatusOr<StoredMark> DecodeMark(absl::string_view value, absl::string_view model);

@@ -22,7 +22,7 @@ absl::Status CheckStores(const Context& context) {
                            {"NO_DATA_DIR", {}});
 }
 
-class BackupSource final : public PieceSource {
+class BackupSource final : public ChunkSource {
  public:
   explicit BackupSource(std::unique_ptr<transfer::BackupReader> reader)
       : reader_(std::move(reader)) {}
@@ -32,7 +32,7 @@ class BackupSource final : public PieceSource {
   const std::unique_ptr<transfer::BackupReader> reader_;
 };
 
-absl::StatusOr<std::unique_ptr<PieceSource>> BackupOf(Context* context) {
+absl::StatusOr<std::unique_ptr<ChunkSource>> BackupOf(Context* context) {
   absl::Status stores = CheckStores(*context);
   if (!stores.ok()) return stores;
   auto reader = transfer::BackupReader::Of(context->environment->store);

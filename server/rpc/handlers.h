@@ -52,7 +52,7 @@ void HandleDeleteDataset(Context*, UnaryCall*, const v1::DeleteDatasetRequest&,
                          v1::DeleteDatasetResponse*);
 
 // handlers_files.cc
-std::unique_ptr<PieceSource> ExportOf(const ModelPtr&);
+std::unique_ptr<ChunkSource> ExportOf(const ModelPtr&);
 std::unique_ptr<Receiver<v1::ImportModelRequest>> ImportInto(Context*, v1::ImportModelResponse*);
 
 // handlers_training.cc

@@ -20,10 +20,10 @@ namespace {
 
 constexpr absl::string_view kMagic("BPMODEL\x01",
                                    transfer::kMagicBytes);     // the last byte: format version
-constexpr size_t kPieceBytes = transfer::kMaxFrameBytes - 64;  // with the frame's header: < 1 MiB
+constexpr size_t kChunkBytes = transfer::kMaxFrameBytes - 64;  // with the frame's header: < 1 MiB
 
 // The file of a model. The first Next() serializes all of it, so that it runs on the compute pool.
-class ModelSource final : public PieceSource {
+class ModelSource final : public ChunkSource {
  public:
   ModelSource(std::shared_ptr<session::Session> model, session::Session::StatePtr state)
       : model_(std::move(model)), state_(std::move(state)) {}
@@ -42,9 +42,9 @@ class ModelSource final : public PieceSource {
       return transfer::FrameWriter::Begin(kMagic);
     }
     if (at_ < content_.size()) {
-      const auto piece = absl::string_view(content_).substr(at_, kPieceBytes);
-      at_ += piece.size();
-      return writer_.Frame(piece);
+      const auto chunk = absl::string_view(content_).substr(at_, kChunkBytes);
+      at_ += chunk.size();
+      return writer_.Frame(chunk);
     }
     if (std::exchange(ended_, true)) return std::nullopt;
     return writer_.End();
@@ -133,7 +133,7 @@ class ModelReceiver final : public Receiver<v1::ImportModelRequest> {
 
 }  // namespace
 
-std::unique_ptr<PieceSource> ExportOf(const ModelPtr& model) {
+std::unique_ptr<ChunkSource> ExportOf(const ModelPtr& model) {
   return std::make_unique<ModelSource>(model, model->Read());
 }
 

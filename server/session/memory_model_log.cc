@@ -43,7 +43,7 @@ ModelLog::Done MemoryModelLog::StartRun(const RunStart&, const RecordedResponse&
   return done;
 }
 
-void MemoryModelLog::MarkRun(const Run&, const engine::State&, const records::TrainerMark*,
+void MemoryModelLog::MarkRun(const Run&, const engine::State&, const records::ProgressMark*,
                              store::WriteBatch checkpoints, Done done) {
   Archive(std::move(checkpoints), std::move(done));
 }

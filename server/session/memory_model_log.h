@@ -31,7 +31,7 @@ class MemoryModelLog final : public ModelLog {
   Done Response(const RecordedResponse& response, Done done) override;
   void Checkpoints(store::WriteBatch changes, const RecordedResponse& response, Done done) override;
   Done StartRun(const RunStart& start, const RecordedResponse& response, Done done) override;
-  void MarkRun(const Run& run, const engine::State& state, const records::TrainerMark* mark,
+  void MarkRun(const Run& run, const engine::State& state, const records::ProgressMark* mark,
                store::WriteBatch checkpoints, Done done) override;
   Done EndRun(const Run& run, const engine::State& state, const records::RunSummary& summary,
               records::UnfinishedEpochPtr unfinished, store::WriteBatch checkpoints,

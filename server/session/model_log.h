@@ -10,9 +10,9 @@
 
 #include "server/engine/network.h"
 #include "server/records/model_records.h"
+#include "server/records/progress_mark.h"
 #include "server/records/row_records.h"
 #include "server/records/run_records.h"
-#include "server/records/trainer_mark.h"
 #include "server/session/recorded_response.h"
 #include "server/session/rows_in_use.h"
 #include "server/session/run.h"
@@ -86,8 +86,9 @@ class ModelLog {
                                       Done done) = 0;
   // The progress of the active run. `mark`: where the run resumes; null if it does not.
   // `checkpoints`: changes of checkpoints.
-  virtual void MarkRun(const Run& run, const engine::State& state, const records::TrainerMark* mark,
-                       store::WriteBatch checkpoints, Done done) = 0;
+  virtual void MarkRun(const Run& run, const engine::State& state,
+                       const records::ProgressMark* mark, store::WriteBatch checkpoints,
+                       Done done) = 0;
   // The end of the active run, with the last state.
   [[nodiscard]] virtual Done EndRun(const Run& run, const engine::State& state,
                                     const records::RunSummary& summary,

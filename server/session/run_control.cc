@@ -219,7 +219,7 @@ void RunControl::Mark(ModelLog::Done done) {
   last_mark_ = environment_->clock->Now();
   mark_pending_ = true;
   store::WriteBatch best = TakeBest();
-  const std::optional<records::TrainerMark> mark =
+  const std::optional<records::ProgressMark> mark =
       active_->resumes() ? trainer_->Mark() : std::nullopt;
   model_.log.MarkRun(*active_, *trainer_->Share(), mark.has_value() ? &*mark : nullptr,
                      std::move(best), std::move(done));

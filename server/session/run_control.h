@@ -15,9 +15,9 @@
 #include "server/exec/lent_threads.h"
 #include "server/records/keys.h"
 #include "server/records/model_info.h"
+#include "server/records/progress_mark.h"
 #include "server/records/request_key.h"
 #include "server/records/run_config.h"
-#include "server/records/trainer_mark.h"
 #include "server/records/unfinished_epoch.h"
 #include "server/session/checkpoints.h"
 #include "server/session/environment.h"
@@ -54,7 +54,7 @@ struct ResumeArgs {
   std::shared_ptr<Run> run;
   RunData data;
   int64_t start_step = 0;
-  std::optional<records::TrainerMark> mark;  // unset: from the beginning
+  std::optional<records::ProgressMark> mark;  // unset: from the beginning
   // Datasets whose rows must be read first, instead of rows in `data`; 0: none.
   records::Uid training_dataset = 0;
   records::Uid validation_dataset = 0;

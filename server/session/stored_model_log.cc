@@ -242,7 +242,7 @@ ModelLog::Done StoredModelLog::StartRun(const RunStart& start, const RecordedRes
 }
 
 void StoredModelLog::MarkRun(const Run& run, const engine::State& state,
-                             const records::TrainerMark* mark, store::WriteBatch checkpoints,
+                             const records::ProgressMark* mark, store::WriteBatch checkpoints,
                              Done done) {
   store::WriteBatch batch = std::move(checkpoints);
   AddState(state, &batch);

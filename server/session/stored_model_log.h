@@ -65,7 +65,7 @@ class StoredModelLog final : public ModelLog {
       const std::string& model) const;
 
   Done StartRun(const RunStart& start, const RecordedResponse& response, Done done) override;
-  void MarkRun(const Run& run, const engine::State& state, const records::TrainerMark* mark,
+  void MarkRun(const Run& run, const engine::State& state, const records::ProgressMark* mark,
                store::WriteBatch checkpoints, Done done) override;
   Done EndRun(const Run& run, const engine::State& state, const records::RunSummary& summary,
               records::UnfinishedEpochPtr unfinished, store::WriteBatch checkpoints,
@@ -78,7 +78,7 @@ class StoredModelLog final : public ModelLog {
   struct ActiveRun {
     records::StoredRun run;
     RunData rows;
-    std::optional<records::TrainerMark> mark;  // unset: the run resumes from its beginning
+    std::optional<records::ProgressMark> mark;  // unset: the run resumes from its beginning
     records::RunLogImage log;
   };
   absl::StatusOr<std::optional<ActiveRun>> ReadActiveRun(const engine::Network& network,

@@ -53,7 +53,7 @@ Trainer::Trainer(std::shared_ptr<const engine::Network> network, std::shared_ptr
 
 Trainer::Trainer(std::shared_ptr<const engine::Network> network, std::shared_ptr<Run> run,
                  RunData data, std::shared_ptr<const engine::State> state,
-                 engine::Parallel* parallel, int64_t start_step, const records::TrainerMark& mark)
+                 engine::Parallel* parallel, int64_t start_step, const records::ProgressMark& mark)
     : network_(std::move(network)),
       parallel_(parallel),
       run_(std::move(run)),
@@ -62,9 +62,9 @@ Trainer::Trainer(std::shared_ptr<const engine::Network> network, std::shared_ptr
       start_step_(start_step),
       resumed_batches_(run_->config().resumed_batches()),
       begin_(SteadyClock::now() - absl::ToChronoNanoseconds(mark.elapsed)),
-      first_phase_(mark.next == records::TrainerMark::Next::kStep       ? Phase::kStep
-                   : mark.next == records::TrainerMark::Next::kValidate ? Phase::kValidate
-                                                                        : Phase::kReport),
+      first_phase_(mark.next == records::ProgressMark::Next::kStep       ? Phase::kStep
+                   : mark.next == records::ProgressMark::Next::kValidate ? Phase::kValidate
+                                                                         : Phase::kReport),
       iteration_(mark.iteration),
       samples_(mark.samples),
       last_(mark.last),
@@ -79,20 +79,20 @@ Trainer::Trainer(std::shared_ptr<const engine::Network> network, std::shared_ptr
   }
 }
 
-std::optional<records::TrainerMark> Trainer::Mark() const {
-  records::TrainerMark mark;
+std::optional<records::ProgressMark> Trainer::Mark() const {
+  records::ProgressMark mark;
   switch (phase_) {
     case Phase::kPrepare:
     case Phase::kEnd:
       return std::nullopt;
     case Phase::kStep:
-      mark.next = records::TrainerMark::Next::kStep;
+      mark.next = records::ProgressMark::Next::kStep;
       break;
     case Phase::kValidate:  // a partial measurement is repeated
-      mark.next = records::TrainerMark::Next::kValidate;
+      mark.next = records::ProgressMark::Next::kValidate;
       break;
     case Phase::kReport:
-      mark.next = records::TrainerMark::Next::kReport;
+      mark.next = records::ProgressMark::Next::kReport;
       break;
   }
   mark.iteration = iteration_;

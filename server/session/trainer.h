@@ -20,9 +20,9 @@
 #include "server/engine/step.h"
 #include "server/engine/workspace.h"
 #include "server/records/metrics.h"
+#include "server/records/progress_mark.h"
 #include "server/records/run_config.h"
 #include "server/records/run_events.h"
-#include "server/records/trainer_mark.h"
 #include "server/records/unfinished_epoch.h"
 #include "server/session/early_stopper.h"
 #include "server/session/run.h"
@@ -65,14 +65,14 @@ class Trainer {
   // was when `mark` was taken. `state` and the log of the run must be those of that moment.
   Trainer(std::shared_ptr<const engine::Network> network, std::shared_ptr<Run> run, RunData data,
           std::shared_ptr<const engine::State> state, engine::Parallel* parallel,
-          int64_t start_step, const records::TrainerMark& mark);
+          int64_t start_step, const records::ProgressMark& mark);
 
   // Works for about `length`, at least one step or one piece of a measurement. Returns the summary
   // when the run has ended.
   std::optional<records::RunSummary> Slice(absl::Duration length);
 
   // Between slices only. Nothing before the run has begun and after its last step.
-  std::optional<records::TrainerMark> Mark() const;
+  std::optional<records::ProgressMark> Mark() const;
   int64_t start_step() const { return start_step_; }
 
   // Between slices only: checkpoints that the policy of the run requires and that were not taken

@@ -18,7 +18,7 @@ constexpr absl::string_view kMagic("BPBACKU\x01", kMagicBytes);  // the last byt
 constexpr absl::string_view kFormatPrefix = "format ";
 constexpr char kRestoringKey[] = "restoring";
 constexpr size_t kReadAtOnce = size_t{512} << 10;
-constexpr size_t kPieceBytes = kMaxFrameBytes - 64;  // with the frame header below 1 MiB
+constexpr size_t kChunkBytes = kMaxFrameBytes - 64;  // with the frame header below 1 MiB
 constexpr size_t kMaxRecordBytes = size_t{1} << 30;
 
 // Header of a record: its table (1 byte), the lengths of key (4) and value (8), little-endian.
@@ -85,9 +85,9 @@ absl::StatusOr<std::optional<std::string>> BackupReader::Next() {
     absl::Status read = ReadRecords();
     if (!read.ok()) return read;
   }
-  const auto piece = absl::string_view(records_).substr(handed_out_, kPieceBytes);
-  handed_out_ += piece.size();
-  if (!piece.empty()) return frames_.Frame(piece);
+  const auto chunk = absl::string_view(records_).substr(handed_out_, kChunkBytes);
+  handed_out_ += chunk.size();
+  if (!chunk.empty()) return frames_.Frame(chunk);
   if (std::exchange(ended_, true)) return std::nullopt;
   return frames_.End();
 }

@@ -17,7 +17,7 @@
 
 namespace backprop::transfer {
 
-// Produces a backup file from a snapshot, piece by piece. Thread-compatible.
+// Produces a backup file from a snapshot, chunk by chunk. Thread-compatible.
 class BackupReader {
  public:
   // Takes a snapshot of `store`, which must outlive the reader. Errors: those of

@@ -19,22 +19,22 @@
 namespace backprop::rpc {
 
 // Produces the bytes of the file. Called by one thread at a time.
-class PieceSource {
+class ChunkSource {
  public:
-  virtual ~PieceSource() = default;
+  virtual ~ChunkSource() = default;
   // Returns the next 1 byte to 1 MiB; nothing at the end of the file. An error ends the call.
   virtual absl::StatusOr<std::optional<std::string>> Next() = 0;
 };
 
-// Fetches a piece on the compute pool, writes it, and fetches the next piece when gRPC has taken
-// this one. A server that stops ends the call before the next piece is fetched.
+// Fetches a chunk on the compute pool, writes it, and fetches the next chunk when gRPC has taken
+// this one. A server that stops ends the call before the next chunk is fetched.
 template <class Response>
 class DownloadStream final : public Stream<NoStream, Response> {
  public:
   // If `source` is an error, the call ends with it.
   static DownloadStream* Start(const CallInfo& info, const std::string& model,
                                exec::ComputePool* pool,
-                               absl::StatusOr<std::unique_ptr<PieceSource>> source) {
+                               absl::StatusOr<std::unique_ptr<ChunkSource>> source) {
     const auto stream = Make(info, model, pool);
     stream->Attach(std::move(source));
     return stream.get();
@@ -50,7 +50,7 @@ class DownloadStream final : public Stream<NoStream, Response> {
       : Stream<NoStream, Response>(info, model), pool_(pool) {}
 
   // Starts to send a file, or ends the call with an error.
-  void Attach(absl::StatusOr<std::unique_ptr<PieceSource>> source) {
+  void Attach(absl::StatusOr<std::unique_ptr<ChunkSource>> source) {
     {
       const base::MutexLock lock(&this->mu_);
       fetching_ = false;
@@ -81,15 +81,15 @@ class DownloadStream final : public Stream<NoStream, Response> {
 
   void Work() override {
     pool_->Post(exec::Priority::kInteractive, [this, self = this->shared_from_this()] {
-      auto piece = source_->Next();
+      auto chunk = source_->Next();
       {
         const base::MutexLock lock(&this->mu_);
         fetching_ = false;
-        if (piece.ok() && piece->has_value()) {
-          this->response_.set_data(**std::move(piece));
+        if (chunk.ok() && chunk->has_value()) {
+          this->response_.set_data(**std::move(chunk));
           fetched_ = true;
         } else {
-          end_ = piece.status();
+          end_ = chunk.status();
         }
       }
       this->Pump();
@@ -97,9 +97,9 @@ class DownloadStream final : public Stream<NoStream, Response> {
   }
 
   exec::ComputePool* const pool_;
-  std::unique_ptr<PieceSource> source_;              // used by the task that fetches
-  bool fetching_ ABSL_GUARDED_BY(this->mu_) = true;  // a piece, or before Attach the source
-  bool fetched_ ABSL_GUARDED_BY(this->mu_) = false;  // response_ holds a piece
+  std::unique_ptr<ChunkSource> source_;              // used by the task that fetches
+  bool fetching_ ABSL_GUARDED_BY(this->mu_) = true;  // a chunk, or before Attach the source
+  bool fetched_ ABSL_GUARDED_BY(this->mu_) = false;  // response_ holds a chunk
   std::optional<absl::Status> end_ ABSL_GUARDED_BY(this->mu_);
 };
 

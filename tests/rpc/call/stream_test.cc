@@ -122,20 +122,20 @@ class HeldReceiver final : public Receiver<v1::UploadDatasetRequest> {
   Held* const held_;
 };
 
-// Pieces "1", "2", …; calls `before` with the number of each.
-class NumberSource final : public PieceSource {
+// Chunks "1", "2", …; calls `before` with the number of each.
+class NumberSource final : public ChunkSource {
  public:
-  NumberSource(int pieces, std::function<void(int)> before)
-      : pieces_(pieces), before_(std::move(before)) {}
+  NumberSource(int chunks, std::function<void(int)> before)
+      : chunks_(chunks), before_(std::move(before)) {}
   absl::StatusOr<std::optional<std::string>> Next() override {
     ++next_;
     if (before_) before_(next_);
-    if (next_ > pieces_) return std::nullopt;
+    if (next_ > chunks_) return std::nullopt;
     return std::to_string(next_);
   }
 
  private:
-  const int pieces_;
+  const int chunks_;
   const std::function<void(int)> before_;
   int next_ = 0;
 };
@@ -147,7 +147,7 @@ struct Fixture {
   absl::Time deadline;
   Notification started;
   HeldReceiver::Held held;
-  absl::StatusOr<std::unique_ptr<PieceSource>> source = nullptr;
+  absl::StatusOr<std::unique_ptr<ChunkSource>> source = nullptr;
   exec::ComputePool* pool = nullptr;
 };
 Fixture* fixture = nullptr;
@@ -310,14 +310,14 @@ TEST_F(StreamTest, AnUploadWhoseServerStopsEndsAfterItsReceiver) {
   EXPECT_TRUE(NoneIsLeft());
 }
 
-TEST_F(StreamTest, ADownloadWritesAllPiecesInOrder) {
+TEST_F(StreamTest, ADownloadWritesAllChunksInOrder) {
   fixture->source = std::make_unique<NumberSource>(100, nullptr);
   const auto stream = stub->ExportModel(&call, {});
   v1::ExportModelResponse response;
-  int pieces = 0;
-  while (stream->Read(&response)) EXPECT_EQ(response.data(), std::to_string(++pieces));
+  int chunks = 0;
+  while (stream->Read(&response)) EXPECT_EQ(response.data(), std::to_string(++chunks));
   EXPECT_TRUE(stream->Finish().ok());
-  EXPECT_EQ(pieces, 100);
+  EXPECT_EQ(chunks, 100);
 }
 
 TEST_F(StreamTest, ADownloadWithoutASourceEndsWithItsError) {
@@ -328,25 +328,25 @@ TEST_F(StreamTest, ADownloadWithoutASourceEndsWithItsError) {
   EXPECT_EQ(stream->Finish().error_code(), grpc::StatusCode::NOT_FOUND);
 }
 
-// A piece that was fetched is still written; a file that is complete does not count as interrupted.
-TEST_F(StreamTest, ADownloadWhoseServerStopsEndsBeforeItsNextPiece) {
+// A chunk that was fetched is still written; a file that is complete does not count as interrupted.
+TEST_F(StreamTest, ADownloadWhoseServerStopsEndsBeforeItsNextChunk) {
   struct Case {
     int stops_at;
-    int pieces;  // received
+    int chunks;  // received
     grpc::StatusCode code;
   };
   for (const Case& c :
        {Case{2, 2, grpc::StatusCode::UNAVAILABLE}, Case{4, 3, grpc::StatusCode::OK}}) {
-    fixture->source = std::make_unique<NumberSource>(3, [&](int piece) {
-      if (piece == c.stops_at) context.calls.NotifyStop();
+    fixture->source = std::make_unique<NumberSource>(3, [&](int chunk) {
+      if (chunk == c.stops_at) context.calls.NotifyStop();
     });
     grpc::ClientContext download;
     const auto stream = stub->ExportModel(&download, {});
     v1::ExportModelResponse response;
-    int pieces = 0;
-    while (stream->Read(&response)) ++pieces;
+    int chunks = 0;
+    while (stream->Read(&response)) ++chunks;
     EXPECT_EQ(stream->Finish().error_code(), c.code) << c.stops_at;
-    EXPECT_EQ(pieces, c.pieces) << c.stops_at;
+    EXPECT_EQ(chunks, c.chunks) << c.stops_at;
   }
 }
 

@@ -1,6 +1,6 @@
 // Where a run is, so that it can resume after a restart of the server.
-#ifndef BACKPROP_SERVER_RECORDS_TRAINER_MARK_H_
-#define BACKPROP_SERVER_RECORDS_TRAINER_MARK_H_
+#ifndef BACKPROP_SERVER_RECORDS_PROGRESS_MARK_H_
+#define BACKPROP_SERVER_RECORDS_PROGRESS_MARK_H_
 
 #include <cstdint>
 #include <memory>
@@ -15,7 +15,7 @@
 namespace backprop::records {
 
 // Progress of a trainer. Together with its state, it is sufficient for another trainer to continue.
-struct TrainerMark {
+struct ProgressMark {
   enum class Next { kStep = 1, kValidate = 2, kReport = 3 };
   Next next = Next::kStep;
   int64_t iteration = 0;
@@ -36,4 +36,4 @@ struct TrainerMark {
 
 }  // namespace backprop::records
 
-#endif  // BACKPROP_SERVER_RECORDS_TRAINER_MARK_H_
+#endif  // BACKPROP_SERVER_RECORDS_PROGRESS_MARK_H_
