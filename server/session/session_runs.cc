@@ -22,7 +22,7 @@ void Session::DoTrain(TrainArgs& args, Callback<std::shared_ptr<Run>> done) {
   absl::StatusOr<std::shared_ptr<Run>> run = nullptr;
   std::vector<WaitingTrain> next;  // requests that can proceed
   ModelLog::Done not_waiting;
-  bool started = false;
+  Trainer* trainer = nullptr;  // of the run if one starts
   {
     const base::MutexLock lock(&mu_);
     run = LookUpRunOf(args.key);
@@ -39,13 +39,16 @@ void Session::DoTrain(TrainArgs& args, Callback<std::shared_ptr<Run>> done) {
         } else {
           run = may_start;
         }
-        started = run.ok();
+        if (run.ok()) trainer = runs_.trainer();
       }
     }
     next = runs_.TakeReady(args.key);
   }
   for (WaitingTrain& waiting : next) Train(std::move(waiting.args), std::move(waiting.done));
-  if (!started) return RespondWhenStored<std::shared_ptr<Run>>(std::move(run), std::move(done));
+  if (trainer == nullptr) {
+    return RespondWhenStored<std::shared_ptr<Run>>(std::move(run), std::move(done));
+  }
+  trainer->LogStart();
   if (not_waiting) not_waiting(absl::OkStatus());
   PostSlice();
 }
@@ -236,10 +239,14 @@ void Session::ReadRowsOfRun(ResumeArgs args) {
 }
 
 void Session::ContinueRun(ResumeArgs args) {
+  const bool begins = !args.mark.has_value();
+  Trainer* trainer = nullptr;
   {
     const base::MutexLock lock(&mu_);
     runs_.Continue(std::move(args), state_);
+    trainer = runs_.trainer();
   }
+  if (begins) trainer->LogStart();
   PostSlice();
 }
 

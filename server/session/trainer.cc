@@ -45,6 +45,10 @@ Trainer::Trainer(std::shared_ptr<const engine::Network> network, std::shared_ptr
   const records::RunConfig& config = run_->config();
   if (config.early_stopping.has_value()) stopper_.emplace(*config.early_stopping);
   if (config.resumed != nullptr) epoch_loss_ = config.resumed->loss;
+}
+
+void Trainer::LogStart() const {
+  const records::RunConfig& config = run_->config();
   const auto [training, validation] = CountRows(data_, config);
   run_->log().Append(records::RunStarted{config.iterations,
                                          engine::BatchesPerEpoch(training, config.batch_size),

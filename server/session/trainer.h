@@ -57,7 +57,7 @@ struct DueCheckpoint {
 class Trainer {
  public:
   // `state` is the current state of the model. `parallel` helps with large steps and must outlive
-  // the trainer. The constructor makes no steps.
+  // the trainer. LogStart() must be called before the first slice.
   Trainer(std::shared_ptr<const engine::Network> network, std::shared_ptr<Run> run, RunData data,
           std::shared_ptr<const engine::State> state, engine::Parallel* parallel);
 
@@ -66,6 +66,9 @@ class Trainer {
   Trainer(std::shared_ptr<const engine::Network> network, std::shared_ptr<Run> run, RunData data,
           std::shared_ptr<const engine::State> state, engine::Parallel* parallel,
           int64_t start_step, const records::ProgressMark& mark);
+
+  // Writes the first event of the run. Calls its listeners, so no lock may be held that they need.
+  void LogStart() const;
 
   // Works for about `length`, at least one step or one piece of a measurement. Returns the summary
   // when the run has ended.

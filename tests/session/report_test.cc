@@ -68,6 +68,7 @@ TEST_F(ReportTest, RatesLeaveOutTheStart) {
   exec::LentThreads threads(&pool);
   Trainer trainer(network, run, RunData{XorRows(10), nullptr}, engine::InitialState(*network),
                   &threads);
+  trainer.LogStart();
   // As long as a run may wait for its turn or prepare its rows.
   const auto begin = std::chrono::steady_clock::now();
   while (std::chrono::steady_clock::now() < begin + kStart) std::this_thread::yield();

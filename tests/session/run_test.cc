@@ -13,6 +13,9 @@
 #include "server/engine/standardize.h"
 #include "server/engine/step.h"
 #include "server/exec/compute_pool.h"
+#include "server/session/errors.h"
+#include "server/session/row_source.h"
+#include "server/session/run_log.h"
 #include "tests/engine/reference_random.h"
 #include "tests/session/fixture.h"
 
@@ -337,6 +340,77 @@ TEST_F(RunTest, ResultsDoNotDependOnThreadsSlicesAndLoad) {
     EXPECT_EQ(Values(*Read(session.get())), alone);
   }
   environment.pool = &pool;
+}
+
+// Gives its rows when the test says so, as datasets do when a thread has read them.
+class HeldRows final : public RowSource {
+ public:
+  void UseAgain(records::Uid dataset, const records::ModelInfo& model, const engine::Network&,
+                Done done) override {
+    EXPECT_EQ(dataset, 5u);
+    EXPECT_EQ(model.id, "m");
+    done_ = std::move(done);
+  }
+  void Give(absl::StatusOr<RowsInUse> rows) { done_(std::move(rows)); }
+
+ private:
+  Done done_;
+};
+
+class ReadingListener final : public RunListener {
+ public:
+  explicit ReadingListener(Session* session) : session_(session) {}
+  void OnRunEvent() override {
+    session_->Read();  // needs the session's lock
+    ++events;
+  }
+  std::atomic<int> events{0};
+
+ private:
+  Session* const session_;
+};
+
+class ResumedRunTest : public RunTest {
+ protected:
+  ResumedRunTest() {
+    environment.row_source = &rows;
+    ResumeArgs args;
+    args.run = run;
+    args.training_dataset = 5;
+    session->ResumeRun(std::move(args));
+  }
+  static records::RunConfig Config() {
+    records::RunConfig config;
+    config.iterations = 10;
+    config.batch_size = 20;
+    return config;
+  }
+
+  HeldRows rows;
+  std::shared_ptr<Session> session = SessionOf(XorNetwork()->spec());
+  RunPtr run =
+      std::make_shared<session::Run>("models/m/runs/3", 3, Config(), records::RequestKey{}, true);
+};
+
+TEST_F(ResumedRunTest, ContinuesWhenItsRowsAreReadAndCallsListenersWithoutTheLock) {
+  const auto listener = std::make_shared<ReadingListener>(session.get());
+  run->log().Listen(listener);
+  EXPECT_EQ(session->activity().active_run, run->name());
+  EXPECT_TRUE(IsRunUnderWay(Step(session.get()).status()));
+  rows.Give(RowsInUse{XorRows(20), 5});
+  const records::RunSummary summary = WaitFor(run);
+  EXPECT_EQ(summary.stop_reason, records::StopReason::kCompleted);
+  EXPECT_EQ(summary.iterations, 10);
+  EXPECT_GE(listener->events, 3) << "the start, a report and the summary";
+  EXPECT_EQ(Read(session.get())->step, 10);
+}
+
+TEST_F(ResumedRunTest, EndsIfItsRowsAreLost) {
+  rows.Give(absl::DataLossError("damaged"));
+  const records::RunSummary summary = WaitFor(run);
+  EXPECT_EQ(summary.stop_reason, records::StopReason::kDataLost);
+  EXPECT_EQ(summary.message, "damaged");
+  EXPECT_TRUE(Step(session.get()).ok());
 }
 
 }  // namespace
