@@ -27,7 +27,7 @@ struct PendingTrain {
   session::Session::TrainArgs args;
 };
 
-void StartTrain(const std::shared_ptr<PendingTrain>& train) {
+void TrainOnRows(const std::shared_ptr<PendingTrain>& train) {
   const bool has_validation = train->args.validation.rows != nullptr;
   const auto config =
       codec::DecodeTrainingConfig(train->config, train->args.data.rows->rows, has_validation);
@@ -48,7 +48,7 @@ void FetchValidation(const std::shared_ptr<PendingTrain>& train, const RowsAsked
           [train](absl::StatusOr<session::RowsInUse> rows) {
             if (!rows.ok()) return train->stream->Attach(rows.status());
             train->args.validation = *std::move(rows);
-            StartTrain(train);
+            TrainOnRows(train);
           });
 }
 
@@ -59,7 +59,7 @@ void FetchRows(const std::shared_ptr<PendingTrain>& train, const RowsAsked& data
           [train, validation](absl::StatusOr<session::RowsInUse> rows) {
             if (!rows.ok()) return train->stream->Attach(rows.status());
             train->args.data = *std::move(rows);
-            if (train->args.validation.rows != nullptr) return StartTrain(train);
+            if (train->args.validation.rows != nullptr) return TrainOnRows(train);
             FetchValidation(train, validation);
           });
 }

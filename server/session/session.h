@@ -271,9 +271,9 @@ class Session : public std::enable_shared_from_this<Session> {
   absl::StatusOr<std::shared_ptr<Run>> LookUpRunOf(const records::RequestKey& key) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   absl::Status CheckMayStart(const TrainArgs& args) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  absl::StatusOr<std::shared_ptr<Run>> StartRun(TrainArgs* args,
+  absl::StatusOr<std::shared_ptr<Run>> BeginRun(TrainArgs* args,
                                                 Callback<std::shared_ptr<Run>>* done,
-                                                ModelLog::Done* not_waiting)
+                                                ModelLog::Done* call_now)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void ReadRowsOfRun(ResumeArgs args);
   void ContinueRun(ResumeArgs args);

@@ -65,7 +65,7 @@ absl::Status Session::CountUntilDone(int64_t bytes, const char* what, Callback<T
 template <class T>
 void Session::Commit(const records::RequestKey& key, StatePtr next, const records::StepInput* work,
                      const T& response, Callback<T> done) {
-  ModelLog::Done stored;
+  ModelLog::Done call_now;
   Callback<T> rejected;
   {
     const base::MutexLock lock(&mu_);
@@ -75,17 +75,17 @@ void Session::Commit(const records::RequestKey& key, StatePtr next, const record
       state_.swap(next);
       step_ = state_->step;
       const RecordedResponse recorded = Remember({key, environment_->clock->Now(), response});
-      stored = [self = shared_from_this(), response,
-                done = std::move(done)](const absl::Status& status) mutable {
+      ModelLog::Done respond = [self = shared_from_this(), response,
+                                done = std::move(done)](const absl::Status& status) mutable {
         if (status.ok()) return done(response);
         done(NotStored(self->name(), status));
       };
-      stored = work != nullptr ? log_->Step(*state_, *work, recorded, std::move(stored))
-                               : log_->State(*state_, recorded, std::move(stored));
+      call_now = work != nullptr ? log_->Step(*state_, *work, recorded, std::move(respond))
+                                 : log_->State(*state_, recorded, std::move(respond));
     }
   }
   if (rejected) return rejected(ModelDeleted(name()));
-  if (stored) stored(absl::OkStatus());
+  if (call_now) call_now(absl::OkStatus());
 }
 
 template <class T>

@@ -21,7 +21,7 @@ void Session::Train(TrainArgs args, Callback<std::shared_ptr<Run>> done) {
 void Session::DoTrain(TrainArgs& args, Callback<std::shared_ptr<Run>> done) {
   absl::StatusOr<std::shared_ptr<Run>> run = nullptr;
   std::vector<WaitingTrain> next;  // requests that can proceed
-  ModelLog::Done not_waiting;
+  ModelLog::Done call_now;
   Trainer* trainer = nullptr;  // of the run if one starts
   {
     const base::MutexLock lock(&mu_);
@@ -35,7 +35,7 @@ void Session::DoTrain(TrainArgs& args, Callback<std::shared_ptr<Run>> done) {
         const absl::Status may_start = CheckMayStart(args);
         if (IsRunUnderWay(may_start) && TryLater(args, done, &Session::DoTrain)) return;
         if (may_start.ok()) {
-          run = StartRun(&args, &done, &not_waiting);
+          run = BeginRun(&args, &done, &call_now);
         } else {
           run = may_start;
         }
@@ -49,7 +49,7 @@ void Session::DoTrain(TrainArgs& args, Callback<std::shared_ptr<Run>> done) {
     return RespondWhenStored<std::shared_ptr<Run>>(std::move(run), std::move(done));
   }
   trainer->LogStart();
-  if (not_waiting) not_waiting(absl::OkStatus());
+  if (call_now) call_now(absl::OkStatus());
   PostSlice();
 }
 
@@ -62,15 +62,16 @@ absl::Status Session::CheckMayStart(const TrainArgs& args) const {
   return CheckMutable(args.cancelled, std::nullopt);
 }
 
-// If a run starts, takes `done`, which is called when the start is stored.
-absl::StatusOr<std::shared_ptr<Run>> Session::StartRun(TrainArgs* args,
+// If a run starts, takes `done`, which is called when the start is stored. `call_now`: set to what
+// the caller must call without the lock, if there is nothing to wait for.
+absl::StatusOr<std::shared_ptr<Run>> Session::BeginRun(TrainArgs* args,
                                                        Callback<std::shared_ptr<Run>>* done,
-                                                       ModelLog::Done* not_waiting) {
+                                                       ModelLog::Done* call_now) {
   auto run = runs_.Start(args, state_);
   if (!run.ok()) return run;
   const RecordedResponse response =
       Remember({args->key, environment_->clock->Now(), RunResponse{(*run)->number(), *run}});
-  *not_waiting =
+  *call_now =
       log_->StartRun({info_.id, run->get(), state_->step, &args->data, &args->validation}, response,
                      [self = shared_from_this(), run = *run,
                       done = std::move(*done)](const absl::Status& stored) mutable {
@@ -167,24 +168,26 @@ void Session::EndRun(const records::RunSummary& summary) {
   last.trainer = nullptr;
   std::shared_ptr<Run> run;
   std::vector<WaitingTrain> next;
-  ModelLog::Done not_waiting;
+  ModelLog::Done call_now;
   {
     const base::MutexLock lock(&mu_);
     run = runs_.End();
     CountMemory();
     next = runs_.TakeReady({});
-    not_waiting = [self = shared_from_this(), run, summary](const absl::Status& status) {
+    ModelLog::Done finish = [self = shared_from_this(), run, summary](const absl::Status& status) {
       if (status.ok()) return run->Finish(summary);
       run->Park(NotStored(self->name(), status));
     };
-    if (phase_ != Phase::kDeleted) {
-      not_waiting = log_->EndRun(*run, *state_, summary, runs_.unfinished(),
-                                 std::move(last.checkpoints), std::move(not_waiting));
+    if (phase_ == Phase::kDeleted) {
+      call_now = std::move(finish);
+    } else {
+      call_now = log_->EndRun(*run, *state_, summary, runs_.unfinished(),
+                              std::move(last.checkpoints), std::move(finish));
     }
   }
   Touch();
   if (environment_->on_run_end) environment_->on_run_end(*run, summary);
-  if (not_waiting) not_waiting(absl::OkStatus());
+  if (call_now) call_now(absl::OkStatus());
   for (WaitingTrain& waiting : next) Train(std::move(waiting.args), std::move(waiting.done));
   const base::MutexLock lock(&mu_);
   RetryDue(/*run_ended=*/true);

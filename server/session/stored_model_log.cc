@@ -88,9 +88,9 @@ ModelLog::Done StoredModelLog::Step(const engine::State& next, const records::St
                                     const RecordedResponse& response, Done done) {
   const auto state_bytes = static_cast<int64_t>(next.values.size_bytes());
   const int64_t input_bytes = records::BytesOf(input);
-  const bool log = input_bytes < state_bytes && logged_steps_ < kMostLoggedSteps &&
-                   logged_bytes_ + input_bytes <= kMostLoggedStates * state_bytes;
-  if (!log) return State(next, response, std::move(done));
+  const bool as_input = input_bytes < state_bytes && logged_steps_ < kMostLoggedSteps &&
+                        logged_bytes_ + input_bytes <= kMostLoggedStates * state_bytes;
+  if (!as_input) return State(next, response, std::move(done));
   store::WriteBatch batch;
   batch.Put(records::kLog, records::LoggedStepKey(uid_, next.step),
             records::EncodeLoggedStep(input));
