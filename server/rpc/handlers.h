@@ -13,7 +13,6 @@
 #include "absl/status/statusor.h"
 #include "backprop/v1/training_service.pb.h"
 #include "server/codec/names.h"
-#include "server/records/request_key.h"
 #include "server/registry/registry.h"
 #include "server/rpc/call/download_stream.h"
 #include "server/rpc/call/unary_call.h"
@@ -76,7 +75,7 @@ void HandleComputeGradients(Context*, UnaryCall*, const ModelPtr&,
 void HandleApplyGradients(Context*, UnaryCall*, const ModelPtr&, const v1::ApplyGradientsRequest&,
                           v1::ApplyGradientsResponse*);
 
-// handlers_reading.cc
+// handlers_predict.cc
 void HandlePredict(Context*, UnaryCall*, const ModelPtr&, const v1::PredictRequest&,
                    v1::PredictResponse*);
 
@@ -132,11 +131,6 @@ void FindModelOf(Context* context, const Request& request, Then then) {
         then(model, *copy);
       });
 }
-
-// The request id with a hash of the method and the content; empty without a request id.
-// INVALID_ARGUMENT about `request_id` if it is not valid.
-absl::StatusOr<records::RequestKey> RequestKeyOf(const char* method, const std::string& request_id,
-                                                 const google::protobuf::Message& request);
 
 }  // namespace backprop::rpc
 

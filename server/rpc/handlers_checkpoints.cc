@@ -15,6 +15,7 @@
 #include "server/records/checkpoint.h"
 #include "server/registry/session_cache.h"
 #include "server/rpc/handlers.h"
+#include "server/rpc/request_key.h"
 #include "server/session/session.h"
 
 namespace backprop::rpc {

@@ -12,6 +12,7 @@
 #include "server/exec/compute_pool.h"
 #include "server/records/dataset_info.h"
 #include "server/rpc/handlers.h"
+#include "server/rpc/request_key.h"
 
 namespace backprop::rpc {
 namespace {

@@ -11,6 +11,7 @@
 #include "server/engine/network.h"
 #include "server/records/response_records.h"
 #include "server/rpc/handlers.h"
+#include "server/rpc/request_key.h"
 #include "server/session/queries.h"
 
 namespace backprop::rpc {

@@ -15,6 +15,7 @@
 #include "server/registry/registry.h"
 #include "server/rpc/describe_model.h"
 #include "server/rpc/handlers.h"
+#include "server/rpc/request_key.h"
 #include "server/session/errors.h"
 
 namespace backprop::rpc {

@@ -6,6 +6,7 @@
 #include "server/engine/network.h"
 #include "server/exec/compute_pool.h"
 #include "server/rpc/handlers.h"
+#include "server/rpc/request_key.h"
 #include "server/session/session.h"
 
 namespace backprop::rpc {

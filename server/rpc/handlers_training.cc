@@ -10,6 +10,7 @@
 #include "server/records/response_records.h"
 #include "server/records/run_events.h"
 #include "server/rpc/handlers.h"
+#include "server/rpc/request_key.h"
 #include "server/rpc/rows.h"
 #include "server/session/errors.h"
 #include "server/session/workspace_limit.h"

@@ -1,34 +1,12 @@
 #include "server/rpc/training_service.h"
 
-#include <xxhash.h>
-
 #include <string>
 
-#include "google/protobuf/io/coded_stream.h"
-#include "google/protobuf/io/zero_copy_stream_impl_lite.h"
-#include "server/codec/names.h"
-#include "server/records/request_key.h"
 #include "server/rpc/handlers.h"
 #include "server/rpc/step_stream.h"
 #include "server/session/session.h"
 
 namespace backprop::rpc {
-
-absl::StatusOr<records::RequestKey> RequestKeyOf(const char* method, const std::string& request_id,
-                                                 const google::protobuf::Message& request) {
-  if (request_id.empty()) return records::RequestKey();
-  const absl::Status status = codec::CheckRequestId(request_id);
-  if (!status.ok()) return status;
-  std::string content(method);
-  {
-    google::protobuf::io::StringOutputStream stream(&content);
-    google::protobuf::io::CodedOutputStream coded(&stream);
-    coded.SetSerializationDeterministic(true);
-    request.SerializeToCodedStream(&coded);
-  }
-  return records::RequestKey{request_id, XXH3_64bits(content.data(), content.size())};
-}
-
 namespace {
 
 grpc::ServerWriteReactor<v1::TrainResponse>* StartTrain(Context* context, const CallInfo& info,

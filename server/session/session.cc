@@ -10,7 +10,7 @@
 #include "server/records/tables.h"
 #include "server/session/errors.h"
 #include "server/session/memory_model_log.h"
-#include "server/session/session_impl.h"
+#include "server/session/session_mutation.h"
 #include "server/store/store.h"
 
 namespace backprop::session {

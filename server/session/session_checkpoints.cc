@@ -10,7 +10,7 @@
 #include "server/records/model_records.h"
 #include "server/records/tables.h"
 #include "server/session/errors.h"
-#include "server/session/session_impl.h"
+#include "server/session/session_mutation.h"
 #include "server/store/store.h"
 
 namespace backprop::session {

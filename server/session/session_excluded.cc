@@ -12,7 +12,7 @@
 
 #include "server/base/mutex.h"
 #include "server/exec/compute_pool.h"
-#include "server/session/session_impl.h"
+#include "server/session/session_mutation.h"
 
 namespace backprop::session {
 namespace {

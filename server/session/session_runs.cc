@@ -9,7 +9,7 @@
 #include "server/records/model_records.h"
 #include "server/session/errors.h"
 #include "server/session/row_source.h"
-#include "server/session/session_impl.h"
+#include "server/session/session_mutation.h"
 
 namespace backprop::session {
 

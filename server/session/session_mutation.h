@@ -1,7 +1,7 @@
 // Templates for the files that define the methods of Session: they find remembered responses,
 // change the state, and respond.
-#ifndef BACKPROP_SERVER_SESSION_SESSION_IMPL_H_
-#define BACKPROP_SERVER_SESSION_SESSION_IMPL_H_
+#ifndef BACKPROP_SERVER_SESSION_SESSION_MUTATION_H_
+#define BACKPROP_SERVER_SESSION_SESSION_MUTATION_H_
 
 #include <utility>
 
@@ -117,4 +117,4 @@ void Session::RespondWhenStored(absl::StatusOr<T> response, Callback<T> done) {
 
 }  // namespace backprop::session
 
-#endif  // BACKPROP_SERVER_SESSION_SESSION_IMPL_H_
+#endif  // BACKPROP_SERVER_SESSION_SESSION_MUTATION_H_
