@@ -87,8 +87,14 @@ class Datasets : public session::RowSource {
   void Delete(absl::string_view id, const records::RequestKey& key,
               absl::AnyInvocable<void(absl::Status)> done);
 
-  // Reads the rows in the form that a model takes. The model is a user of the dataset until the
-  // result is released. Errors name `field`.
+  // Gets all rows in the form that a model takes: those in memory, or else from the store. The
+  // model is a user of the dataset until the last reference to the result is released.
+  //
+  // `model`, `network` and `field` need to live only until Use returns. `done` is called exactly
+  // once, before Use returns or later by the thread that reads rows. Errors: NOT_FOUND
+  // (DATASET_NOT_FOUND); FAILED_PRECONDITION (DATASET_UPLOADING) and INVALID_ARGUMENT, which name
+  // `field`, if the upload is not complete or the dataset does not fit the model; UNAVAILABLE
+  // (DATASET_BEING_DELETED), or if the server stops; RESOURCE_EXHAUSTED; DATA_LOSS.
   void Use(absl::string_view id, const records::ModelInfo& model, const engine::Network& network,
            const std::string& field, Callback<session::RowsInUse> done);
   void UseAgain(records::Uid uid, const records::ModelInfo& model, const engine::Network& network,
@@ -114,7 +120,7 @@ class Datasets : public session::RowSource {
     bool removed = false;   // no longer in entries_
     std::deque<absl::AnyInvocable<void()>> waiting;  // changes to run when not busy
     std::multiset<std::string> users;
-    std::map<Form, std::weak_ptr<const engine::Dataset>> read;
+    std::map<Form, std::weak_ptr<const engine::Dataset>> in_memory;  // or in a mapped file
   };
   using EntryPtr = std::shared_ptr<Entry>;
   // A deletion. It fails if the dataset is still in use at `deadline`.
@@ -166,9 +172,13 @@ class Datasets : public session::RowSource {
   // time.
   enum class User { kNew, kGoesOn };
   absl::Status CheckUsable(const Entry& entry, User user) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  void Read(const EntryPtr& entry, const records::ModelInfo& model, const engine::Network& network,
-            absl::string_view field, User user, Callback<session::RowsInUse> done);
-  void ReadLoop();
+  // Calls `done` if the rows are in memory; otherwise makes the model a user and queues the
+  // reading.
+  void BeginUse(const EntryPtr& entry, const records::ModelInfo& model,
+                const engine::Network& network, absl::string_view field, User user,
+                Callback<session::RowsInUse> done);
+  // Reads rows and ends deletions that wait for users, until the destructor is called.
+  void Work();
   session::RowsInUse Hold(const EntryPtr& entry, std::shared_ptr<const engine::Dataset> rows,
                           const std::string& user) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   store::Store* archive() const { return environment_->archive; }

@@ -25,7 +25,7 @@ constexpr absl::Duration kLookAgain = absl::Milliseconds(2);
 Datasets::Datasets(session::Environment* environment, std::string scratch_dir)
     : environment_(environment),
       scratch_dir_(std::move(scratch_dir)),
-      reader_([this] { ReadLoop(); }) {}
+      reader_([this] { Work(); }) {}
 
 Datasets::~Datasets() {
   Stop();
@@ -54,7 +54,7 @@ void Datasets::Use(absl::string_view id, const records::ModelInfo& model,
     entry = Find(id);
   }
   if (entry == nullptr) return done(DatasetNotFound(absl::StrCat("datasets/", id)));
-  Read(entry, model, network, field, User::kNew, std::move(done));
+  BeginUse(entry, model, network, field, User::kNew, std::move(done));
 }
 
 void Datasets::UseAgain(records::Uid uid, const records::ModelInfo& model,
@@ -65,7 +65,7 @@ void Datasets::UseAgain(records::Uid uid, const records::ModelInfo& model,
     entry = FindByUid(uid);
   }
   if (entry == nullptr) return done(DatasetNotFound("the dataset of the run"));
-  Read(entry, model, network, "dataset", User::kGoesOn, std::move(done));
+  BeginUse(entry, model, network, "dataset", User::kGoesOn, std::move(done));
 }
 
 absl::Status Datasets::CheckUsable(const Entry& entry, User user) const {
@@ -76,9 +76,9 @@ absl::Status Datasets::CheckUsable(const Entry& entry, User user) const {
                            {"DATASET_BEING_DELETED", {{"dataset", entry.info.name()}}});
 }
 
-void Datasets::Read(const EntryPtr& entry, const records::ModelInfo& model,
-                    const engine::Network& network, absl::string_view field, User user,
-                    Callback<session::RowsInUse> done) {
+void Datasets::BeginUse(const EntryPtr& entry, const records::ModelInfo& model,
+                        const engine::Network& network, absl::string_view field, User user,
+                        Callback<session::RowsInUse> done) {
   const absl::Status fresh = Refresh(entry);
   if (!fresh.ok()) return done(fresh);
   Reading reading;
@@ -101,7 +101,7 @@ void Datasets::Read(const EntryPtr& entry, const records::ModelInfo& model,
   {
     const base::MutexLock lock(&mu_);
     usable = CheckUsable(*entry, user);
-    auto rows = usable.ok() ? entry->read[reading.form].lock() : nullptr;
+    auto rows = usable.ok() ? entry->in_memory[reading.form].lock() : nullptr;
     if (rows != nullptr) {
       in_use = Hold(entry, std::move(rows), reading.user);
     } else if (usable.ok()) {
@@ -150,7 +150,7 @@ session::RowsInUse Datasets::Hold(const EntryPtr& entry,
   return {std::shared_ptr<const engine::Dataset>(std::move(use), view), entry->info.uid};
 }
 
-void Datasets::ReadLoop() {
+void Datasets::Work() {
   for (;;) {
     Reading reading;
     std::shared_ptr<const engine::Dataset> known;
@@ -177,7 +177,7 @@ void Datasets::ReadLoop() {
       reading_ = true;
       reading = std::move(to_read_.front());
       to_read_.pop_front();
-      known = reading.entry->read[reading.form].lock();
+      known = reading.entry->in_memory[reading.form].lock();
     }
     absl::StatusOr<std::shared_ptr<const engine::Dataset>> rows = known;
     if (stop_) {
@@ -193,8 +193,9 @@ void Datasets::ReadLoop() {
       const base::MutexLock lock(&mu_);
       reading.entry->users.extract(reading.user);
       if (rows.ok()) {
-        std::erase_if(reading.entry->read, [](const auto& form) { return form.second.expired(); });
-        reading.entry->read[reading.form] = *rows;
+        std::erase_if(reading.entry->in_memory,
+                      [](const auto& form) { return form.second.expired(); });
+        reading.entry->in_memory[reading.form] = *rows;
         in_use = Hold(reading.entry, *std::move(rows), reading.user);
       }
     }

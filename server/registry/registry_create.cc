@@ -83,10 +83,10 @@ void Registry::CreateUnlessExists(CreateArgs args, const Reservation& reservatio
     const absl::StatusOr<bool> stored = deleting ? false : catalogue_.Contains(id);
     if (stored.ok() && !*stored) {
       if (!reservation.done) return CreateNew(std::move(args), reservation, std::move(done));
-      cache_.EndClaim(id);
+      cache_.EndLoadOrClaim(id);
       return done(session::ModelDeleted(absl::StrCat("models/", id)));
     }
-    cache_.EndClaim(id);
+    cache_.EndLoadOrClaim(id);
     if (!stored.ok()) return done(stored.status());
   }
   cache_.Load(id, [this, args = std::move(args), reservation,
@@ -131,11 +131,11 @@ void Registry::CreateNew(CreateArgs args, const Reservation& reservation, Create
   const int64_t value_count = ValueCount(*args.network);
   const absl::Status room = catalogue_.Reserve(value_count);
   if (!room.ok()) {
-    cache_.EndClaim(id);
+    cache_.EndLoadOrClaim(id);
     return done(room);
   }
   const auto fail = [&](const absl::Status& status) {
-    cache_.EndClaim(id);
+    cache_.EndLoadOrClaim(id);
     catalogue_.Release(value_count);
     done(status);
   };

@@ -50,7 +50,7 @@ void SessionCache::PostLoad(const std::string& id) {
 }
 
 // The resident session if it is usable, else the stored model.
-MaybeSession SessionCache::ReadFromStore(const std::string& id) {
+MaybeSession SessionCache::LoadUnlessResident(const std::string& id) {
   if (environment_->restoring) return session::Restoring();
   Shard& shard = ShardOf(id);
   {
@@ -84,9 +84,9 @@ void SessionCache::RunLoad(const std::string& id) {
     const base::MutexLock lock(&shard.mu);
     waiting.swap(shard.loading.find(id)->second);
   }
-  const MaybeSession loaded = ReadFromStore(id);
+  const MaybeSession loaded = LoadUnlessResident(id);
   EvictBeyondLimit();
-  EndClaim(id);
+  EndLoadOrClaim(id);
   for (Found& found : waiting) found(loaded);
 }
 
@@ -114,7 +114,7 @@ bool SessionCache::TryClaim(const std::string& id) {
 }
 
 // Ends a claim or a load. The callers that wait find out what the store has.
-void SessionCache::EndClaim(const std::string& id) {
+void SessionCache::EndLoadOrClaim(const std::string& id) {
   if (environment_->store == nullptr) return;
   Shard& shard = ShardOf(id);
   const base::MutexLock lock(&shard.mu);

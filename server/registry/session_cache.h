@@ -45,8 +45,9 @@ class SessionCache {
   // `environment` must outlive the cache. The destructor waits for loads.
   explicit SessionCache(session::Environment* environment) : environment_(environment) {}
 
-  // Returns the session if it is resident and usable. Otherwise null without a store, where no
-  // other model has the id, and nothing with one: the model may have to be loaded. Does not block.
+  // Returns the session if it is resident and usable. Otherwise: without a store null, because
+  // there is no such model; with a store nothing, because the model may have to be loaded. Does not
+  // block.
   std::optional<SessionPtr> FindResident(absl::string_view id);
 
   // Loads a session, or finds it if it is resident meanwhile. If the store rejected a change of the
@@ -57,14 +58,14 @@ class SessionCache {
   // The same for callers that may block. Must not be called by a `found`.
   MaybeSession FindOrLoad(absl::string_view id);
 
-  // A creation: TryClaim, then Insert or EndClaim. Claims and loads of one id exclude each other.
-  // Otherwise a load that began before a creation could read its records, and replace the session
-  // that was created by a second one of the same model.
+  // A creation: TryClaim, then Insert or EndLoadOrClaim. Claims and loads of one id exclude each
+  // other. Otherwise a load that began before a creation could read its records, and replace the
+  // session that was created by a second one of the same model.
   //
   // Claims an id. Returns false if a session with the id is resident, usable or not, or if a load
   // or another claim is under way. Without a store there are no loads, and it returns true.
   bool TryClaim(const std::string& id);
-  void EndClaim(const std::string& id);
+  void EndLoadOrClaim(const std::string& id);
   // Ends the claim. Adds a session unless there is one with its id, which can be without a store
   // only. Returns the one that is resident then. `inserted` is called with a new one under the
   // lock, before other threads can find it.
@@ -115,7 +116,7 @@ class SessionCache {
 
   Shard& ShardOf(absl::string_view id);
   bool Usable(const session::Session& session) const;
-  MaybeSession ReadFromStore(const std::string& id);
+  MaybeSession LoadUnlessResident(const std::string& id);
   void PostLoad(const std::string& id);
   void RunLoad(const std::string& id);
   void TrackExpiry(Shard* shard, const SessionPtr& session)
