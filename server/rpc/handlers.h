@@ -1,8 +1,8 @@
 // The handlers of the RPCs: each decodes and checks the request, calls the session, encodes the
 // result, and responds to its call exactly once, from any thread. The request and the response of a
 // unary call live until then; the request of a streaming call may be freed as soon as the handler
-// returns. Handlers do not block. Handlers that
-// take a model are called when it is in memory. Thread-safe.
+// returns. Handlers do not block. Handlers that take a model are called when it is in memory.
+// Thread-safe.
 #ifndef BACKPROP_SERVER_RPC_HANDLERS_H_
 #define BACKPROP_SERVER_RPC_HANDLERS_H_
 
@@ -105,6 +105,7 @@ void HandleDeleteCheckpoint(Context*, UnaryCall*, const v1::DeleteCheckpointRequ
 // returns if the model is in memory, otherwise from a thread that loads models.
 template <class Then>
 void FindModelById(Context* context, const std::string& id, Then then) {
+  // Registry::Find would do the same, but only after `then` was converted into its type.
   if (auto resident = context->registry->FindResident(id)) return then(*std::move(resident));
   context->registry->Find(id, std::move(then));
 }
