@@ -15,6 +15,12 @@ struct RowsInUse {
   records::Uid dataset = 0;  // 0: the rows are of a request
 };
 
+// The rows of a run. Without `validation`, a share of `training` may be held out.
+struct RunData {
+  std::shared_ptr<const engine::Dataset> training;
+  std::shared_ptr<const engine::Dataset> validation;  // or null
+};
+
 }  // namespace backprop::session
 
 #endif  // BACKPROP_SERVER_SESSION_ROWS_IN_USE_H_

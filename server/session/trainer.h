@@ -25,15 +25,10 @@
 #include "server/records/run_events.h"
 #include "server/records/unfinished_epoch.h"
 #include "server/session/early_stopper.h"
+#include "server/session/rows_in_use.h"
 #include "server/session/run.h"
 
 namespace backprop::session {
-
-// The rows of a run. Without `validation`, a share of `training` may be held out.
-struct RunData {
-  std::shared_ptr<const engine::Dataset> training;
-  std::shared_ptr<const engine::Dataset> validation;  // or null
-};
 
 // Numbers of rows of `data` for training and for validation.
 struct RowCounts {
