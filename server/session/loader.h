@@ -12,9 +12,10 @@
 namespace backprop::session {
 
 // Loads the session of a model as of its last stored change: the last state, the logged steps after
-// it, which are repeated, the responses that retries can still get, and the latest run. A run
-// that was active resumes; one that does not resume has ended with the last stored state. Null if
-// there is no such model; DATA_LOSS if its records are damaged. Blocks on the disk.
+// it, which are repeated, the responses that retries can still get, the descriptions of the
+// checkpoints, and the latest run. A run that was active resumes; one that does not resume has
+// ended with the last stored state. Null if there is no such model; DATA_LOSS if its records are
+// damaged. Blocks on the disk.
 absl::StatusOr<std::shared_ptr<Session>> LoadSession(Environment* environment,
                                                      absl::string_view id);
 

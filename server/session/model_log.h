@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "server/engine/network.h"
@@ -29,14 +30,14 @@ namespace backprop::session {
 // by a thread of the store, never during the call, with the error if the change was rejected.
 //
 // Implementations: StoredModelLog, and MemoryModelLog for a model that is only in memory, which
-// stores nothing but checkpoints. Thread-compatible: the session calls it with its lock held. The
-// functions that are const and not broken() may be called by any thread.
+// stores nothing but checkpoints. Thread-compatible: the session calls it with its lock held. Any
+// thread may call durability() and stored().
 class ModelLog {
  public:
   using Done = store::Store::Done;
   virtual ~ModelLog() = default;
 
-  // kNone: the model is only in memory, and nothing of it is stored.
+  // Of the model's changes. kNone also for a model in memory: stored() distinguishes these.
   virtual store::Durability durability() const = 0;
   // Whether the model can be loaded from what this log has written.
   virtual bool stored() const = 0;
@@ -67,8 +68,10 @@ class ModelLog {
   // A state that is not the result of a step.
   [[nodiscard]] virtual Done State(const engine::State& next, const RecordedResponse& response,
                                    Done done) = 0;
-  // Nothing but a response, or nothing: waits for all earlier changes.
+  // Nothing but a response.
   [[nodiscard]] virtual Done Response(const RecordedResponse& response, Done done) = 0;
+  // Nothing: waits for all earlier changes.
+  [[nodiscard]] Done WhenStored(Done done) { return Response({}, std::move(done)); }
   // Changes of checkpoints, which both implementations store.
   virtual void Checkpoints(store::WriteBatch changes, const RecordedResponse& response,
                            Done done) = 0;
@@ -76,7 +79,7 @@ class ModelLog {
   // The start of a run. The rows are stored if the run resumes after a restart, unless they belong
   // to a dataset.
   struct RunStart {
-    std::string model;  // its id
+    std::string model_id;
     const Run* run;
     int64_t step = 0;  // of the model
     const RowsInUse* training;

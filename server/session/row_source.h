@@ -30,8 +30,8 @@ class RowSource {
   // before UseAgain returns or later by another thread; the caller must not hold a lock that it
   // acquires. Errors:
   // - UNAVAILABLE, RESOURCE_EXHAUSTED: the rows may be available later, so the run is parked.
-  // - DATA_LOSS if rows are damaged or missing, NOT_FOUND if the dataset is, and all others: the run
-  //   cannot continue, and ends.
+  // - DATA_LOSS if rows are damaged or missing, NOT_FOUND if the dataset is, and all others: the
+  //   run cannot continue, and ends.
   virtual void UseAgain(records::Uid dataset, const records::ModelInfo& model,
                         const engine::Network& network, Done done) = 0;
 };

@@ -34,13 +34,13 @@ namespace backprop::session {
 // A request for a run.
 struct TrainArgs {
   records::RunConfig config;
-  RowsInUse data;
+  RowsInUse data;        // with rows
   RowsInUse validation;  // without rows: config.validation_split selects them
   bool wait = false;     // waits while another run is active
   bool resumes = false;  // resumes automatically after a restart of the server
   bool owned = false;    // stops when the call that requested it ends
   records::RequestKey key;
-  IsCancelled cancelled;
+  IsCancelled cancelled;            // must be set
   MemoryBudget::Claim memory = {};  // of rows in the request, until the run counts them
   ExcludedSince excluded_since = {};
 };
@@ -63,8 +63,8 @@ struct ResumeArgs {
   records::Uid validation_read = 0;
 };
 
-// Decides what happens to runs, and writes it to the model's log. Its session executes slices, and
-// calls callers back.
+// Decides what happens to runs, and writes their progress and checkpoints to the model's log. Its
+// session writes their start and end, executes slices, and calls callers back.
 //
 // Phases of the active run; there is one in all of them but kIdle:
 //
@@ -137,7 +137,8 @@ class RunControl {
   // Whether the progress of the run is to be stored: every mark_interval, but not before the last
   // one is stored. A crash loses the progress of a run since its last mark.
   bool MarkIsDue() const;
-  // Stores the progress; `done` must call MarkStored() unless the run was parked meanwhile.
+  // Stores the progress. `done` must call MarkStored(), also if the run has ended meanwhile. It
+  // need not if Park() follows.
   void Mark(ModelLog::Done done);
   void MarkStored() { mark_pending_ = false; }
   // Stores a periodic checkpoint, whose state is encoded in `state`. `done` must call
@@ -154,8 +155,9 @@ class RunControl {
     store::WriteBatch checkpoints;  // the best epoch, if it is not stored yet
   };
   Last BeginEnd();
-  // Returns the run, and the epoch that it left unfinished.
+  // Returns the run.
   std::shared_ptr<Run> End();
+  // The epoch that the last ended run left unfinished, or null. Of the ending run after BeginEnd().
   const records::UnfinishedEpochPtr& unfinished() const { return unfinished_; }
   // The run resumes when the model is loaded again.
   struct Parked {

@@ -164,7 +164,7 @@ absl::Status Session::CheckMutable(const IsCancelled& cancelled,
 void Session::WhenStored(store::Store::Done done) {
   {
     const base::MutexLock lock(&mu_);
-    done = log_->Response({}, std::move(done));
+    done = log_->WhenStored(std::move(done));
   }
   if (done) done(absl::OkStatus());
 }

@@ -63,7 +63,9 @@ struct SessionStart {
   Checkpoints checkpoints = {};
 };
 
-// Thread-safe. Operations that may take long return their results through a callback.
+// Thread-safe. Operations that may take long return their results through a callback. A mutation
+// calls it when the change is stored, on a thread of the store, or at once if there is nothing to
+// store.
 //
 // Phases:
 //
@@ -115,29 +117,34 @@ class Session : public std::enable_shared_from_this<Session> {
   // checked when all earlier mutations have been made. Errors of Step, Edit and RestoreCheckpoint:
   // NOT_FOUND (MODEL_DELETED); FAILED_PRECONDITION (RUN_UNDER_WAY); ABORTED (STEP_MISMATCH);
   // INVALID_ARGUMENT if the request id was used for another request; RESOURCE_EXHAUSTED;
-  // NOT_STORED; CANCELLED.
+  // NOT_STORED; CANCELLED. Also of Step: FAILED_PRECONDITION (NOT_FITTED, NOT_FINITE).
   struct StepArgs {
+    // Callers must have checked it against the model, and a batch with CheckWorkspace().
     records::StepInput work;
     std::optional<int64_t> expected_step;
     records::RequestKey key;
-    IsCancelled cancelled;
+    IsCancelled cancelled;  // must be set
     ExcludedSince excluded_since = {};
   };
   void Step(StepArgs args, Callback<records::StepOutcome> done);
 
   // Replaces the state by the result of `edit` for the current state. Returns the step count.
+  // Errors: also those of `edit`.
   struct EditArgs {
     absl::AnyInvocable<absl::StatusOr<std::shared_ptr<engine::State>>(const engine::State&)> edit;
     std::optional<int64_t> expected_step;
     records::RequestKey key;
-    IsCancelled cancelled;
+    IsCancelled cancelled;     // must be set
     bool reads_store = false;  // `edit` reads the store, which may take long
     ExcludedSince excluded_since = {};
   };
   void Edit(EditArgs args, Callback<int64_t> done);
 
   // Starts a run, or returns the run that the same request started earlier. With `wait`, the
-  // request is queued if another run is active, otherwise it fails.
+  // request is queued if another run is active, otherwise it fails. Callers must have checked the
+  // rows against the model, and the settings with the number of rows and CheckWorkspace(). Errors:
+  // those of Step but for STEP_MISMATCH, NOT_FITTED and NOT_FINITE; NOT_FOUND (RUN_NOT_FOUND) if
+  // the same request started a run that is no longer known; UNAVAILABLE while the server stops.
   void Train(TrainArgs args, Callback<std::shared_ptr<Run>> done);
 
   // The run that a request started; null if the request is new. INVALID_ARGUMENT if its id was used
@@ -155,12 +162,13 @@ class Session : public std::enable_shared_from_this<Session> {
   struct CheckpointArgs {
     std::string id;
     records::RequestKey key;
-    IsCancelled cancelled;
+    IsCancelled cancelled;  // must be set
   };
   void CreateCheckpoint(CheckpointArgs args, Callback<records::CheckpointPtr> done);
   // The result is 0.
   void DeleteCheckpoint(CheckpointArgs args, Callback<int64_t> done);
-  // Replaces the state by that of the checkpoint. Returns the step count.
+  // Replaces the state by that of the checkpoint. Returns the step count. Errors: also NOT_FOUND
+  // (CHECKPOINT_NOT_FOUND); DATA_LOSS.
   void RestoreCheckpoint(CheckpointArgs args, std::optional<int64_t> expected_step,
                          Callback<int64_t> done);
   // Up to `count` checkpoints with ids greater than `after`, by id.
@@ -183,7 +191,7 @@ class Session : public std::enable_shared_from_this<Session> {
   // Calls `done` when all earlier changes are stored.
   void WhenStored(store::Store::Done done);
   Phase phase() const;
-  // kNone: the model is only in memory.
+  // Of the model's changes. kNone also for a model in memory: stored() distinguishes these.
   store::Durability durability() const { return log_->durability(); }
   // Whether the model can be loaded from the store.
   bool stored() const { return log_->stored(); }
@@ -297,8 +305,8 @@ class Session : public std::enable_shared_from_this<Session> {
   exec::LentThreads lent_threads_;
   exec::Strand strand_;
 
-  // The pointer does not change. Its functions are called with the lock, but durability() and
-  // stored().
+  // The pointer does not change. Any thread may call durability() and stored(); other functions
+  // need the lock.
   const std::unique_ptr<ModelLog> log_;
 
   mutable base::Mutex mu_;

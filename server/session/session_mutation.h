@@ -33,7 +33,8 @@ absl::StatusOr<std::variant<T, Session::StatePtr>> Session::Begin(
   const auto recorded = FindResponse<T>(key);
   if (!recorded.ok()) return recorded.status();
   if (recorded->has_value()) return **recorded;
-  // Excluded operations are earlier, and must be made first.
+  // Excluded operations are earlier, and must be made first. The error makes this one wait as well;
+  // it leaves the session only if too many already wait (TryLater).
   if (runs_.idle() && !excluded_.empty()) return RunUnderWay(runs_.latest()->name());
   const absl::Status status = CheckMutable(cancelled, expected_step);
   if (!status.ok()) return status;
@@ -62,6 +63,8 @@ absl::Status Session::CountUntilDone(int64_t bytes, const char* what, Callback<T
   return absl::OkStatus();
 }
 
+// If the change is rejected, the ledger keeps the response. The log is broken then: a retry in this
+// session fails as well, and the model is loaded again with the responses that are stored.
 template <class T>
 void Session::Commit(const records::RequestKey& key, StatePtr next, const records::StepInput* work,
                      const T& response, Callback<T> done) {
@@ -88,6 +91,8 @@ void Session::Commit(const records::RequestKey& key, StatePtr next, const record
   if (call_now) call_now(absl::OkStatus());
 }
 
+// If the changes are rejected, the ledger drops the response. The log of a model in memory is never
+// broken, so a retry must find nothing.
 template <class T>
 void Session::CommitCheckpoints(store::WriteBatch&& changes, const records::RequestKey& key,
                                 const T& response, absl::AnyInvocable<void()> undo,

@@ -55,7 +55,7 @@ void Session::DoTrain(TrainArgs& args, Callback<std::shared_ptr<Run>> done) {
 
 absl::Status Session::CheckMayStart(const TrainArgs& args) const {
   // Excluded operations are earlier, and must be made first. A request that waits for runs is not
-  // excluded by them.
+  // excluded by them. The error leaves the session only if too many already wait (TryLater).
   if (runs_.idle() && !excluded_.empty() && !args.wait) {
     return RunUnderWay(runs_.latest()->name());
   }
@@ -193,7 +193,8 @@ void Session::EndRun(const records::RunSummary& summary) {
   RetryDue(/*run_ended=*/true);
 }
 
-// The server stops, or the store rejected a change: the run resumes when the model is loaded again.
+// The server stops, or the store rejected a change. A run that resumes does so when the model is
+// loaded again; another one has ended then, with the last stored state.
 void Session::ParkRun() {
   RunControl::Parked parked;
   std::vector<WaitingTrain> waiting;

@@ -220,7 +220,7 @@ ModelLog::Done StoredModelLog::StartRun(const RunStart& start, const RecordedRes
   if (run.resumes()) {
     stored.config = run.config();
     stored.key = run.key();
-    stored.model = start.model;
+    stored.model = start.model_id;
     stored.training_dataset = start.training->dataset;
     stored.validation_dataset = start.validation->dataset;
     const auto add = [&](const RowsInUse& rows, records::RowsOf which) {

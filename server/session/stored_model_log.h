@@ -16,7 +16,7 @@
 #include "server/records/response_records.h"
 #include "server/records/run_records.h"
 #include "server/session/model_log.h"
-#include "server/session/trainer.h"
+#include "server/session/rows_in_use.h"
 #include "server/store/store.h"
 
 namespace backprop::session {
@@ -24,15 +24,16 @@ namespace backprop::session {
 // Each change is one batch. The batches of a model form a chain, so that the store rejects all
 // batches after one that it has rejected.
 //
-// A state is stored whole, or as the last stored one and the inputs of the steps since then,
-// whichever is smaller. A load repeats at most 256 steps.
+// A step is stored as its input if that is smaller than the state. After 256 such steps, or before
+// their inputs have more than four times the bytes of a state, the whole state replaces them. A
+// load repeats at most 256 steps.
 //
 // Functions that read are called when the model is loaded, before any that writes. They block on
-// the disk. Their errors are DATA_LOSS, naming `model`, if a record is damaged, and those of the
-// store.
+// the disk. Their errors are DATA_LOSS, naming `model` (models/{id}), if a record is damaged, and
+// those of the store.
 class StoredModelLog final : public ModelLog {
  public:
-  // `store` must outlive the log. `model`: models/{id}.
+  // `store` must outlive the log.
   StoredModelLog(store::Store* store, records::Uid uid, store::Durability durability)
       : store_(store),
         uid_(uid),
