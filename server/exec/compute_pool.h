@@ -15,7 +15,8 @@
 
 namespace backprop::exec {
 
-// kInteractive: a caller waits for the result. kBackground: a slice of long work.
+// kInteractive: a caller waits for the result. kBackground: a slice of long work, also if a caller
+// waits for its result.
 enum class Priority { kInteractive, kBackground };
 
 // Tasks of one priority start in the order in which they were posted. Interactive tasks run first,

@@ -137,8 +137,8 @@ class Store {
 
   virtual ~Store() = default;
 
-  // Applies `batch` after all batches committed before it, and calls `done` when it is as durable
-  // as requested or was not applied. `done` is called once, in the order of the commits, on a
+  // Applies `batch` after all batches passed before it, and calls `done` when it is as durable
+  // as requested or was not applied. `done` is called once, in the order of the calls, on a
   // thread of the store and never within Commit(); it must not block. If the batch is empty, `done`
   // means that all earlier batches are committed. `chain` may be null.
   virtual void Commit(WriteBatch batch, Durability durability, std::shared_ptr<Chain> chain,
@@ -166,8 +166,8 @@ class Store {
   virtual absl::Status CheckRoom(int64_t /*bytes*/) const { return absl::OkStatus(); }
 };
 
-// Blocks until `done` was called for everything committed before. Objects that `done` uses must
-// exist until then.
+// Blocks until `done` was called for all batches passed to Commit before. Objects that `done` uses
+// must exist until then.
 inline void WaitForAnswers(Store* store) {
   const auto answered = std::make_shared<std::promise<void>>();
   store->Commit({}, Durability::kNone, nullptr,
