@@ -18,8 +18,8 @@ struct Limits {
   int64_t max_workspace_bytes = int64_t{1} << 30;  // of one pass over a batch
   int64_t max_concurrent_runs = 1024;
   int64_t max_message_bytes = int64_t{64} << 20;  // of a request or a reply
-  // Memory that the process should use at most (memory_budget.h). With a store the least recently
-  // used models are evicted from memory; work that does not fit is rejected. 0: no limit.
+  // Memory that the process should use at most (memory_budget.h). With a store, models that were
+  // not used recently are evicted from memory; work that does not fit is rejected. 0: no limit.
   int64_t memory_limit_bytes = 0;
   int64_t memory_fixed_bytes = 0;  // part of it that the process and the store's caches use
   // How often the progress of a run is stored: a crash costs a run at most this much work.

@@ -133,7 +133,7 @@ void AddStorageFlags(CLI::App* app, Config* config, RawFlags* raw) {
       ->type_name("PATH");
   Add(app->add_option(
           "--memory-limit", config->limits.memory_limit_bytes,
-          "Memory that the server should use, such as 1GB: the least recently used models are "
+          "Memory that the server should use, such as 1GB: models that were not used recently are "
           "evicted to disk until they are used again, and work that does not fit is rejected. 0: "
           "no limit. "
           "Default: two thirds of the cgroup's limit, at most half of the machine's memory"),
