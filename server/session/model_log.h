@@ -37,7 +37,8 @@ class ModelLog {
   using Done = store::Store::Done;
   virtual ~ModelLog() = default;
 
-  // Of the model's changes. kNone also for a model in memory: stored() distinguishes these.
+  // How the model's changes are stored. kNone also for a model in memory: stored() tells them
+  // apart.
   virtual store::Durability durability() const = 0;
   // Whether the model can be loaded from what this log has written.
   virtual bool stored() const = 0;

@@ -157,7 +157,8 @@ class RunControl {
   Last BeginEnd();
   // Returns the run.
   std::shared_ptr<Run> End();
-  // The epoch that the last ended run left unfinished, or null. Of the ending run after BeginEnd().
+  // The epoch that the last ended run left unfinished, or null. After BeginEnd(), that run is the
+  // ending one.
   const records::UnfinishedEpochPtr& unfinished() const { return unfinished_; }
   // The run resumes when the model is loaded again.
   struct Parked {

@@ -191,7 +191,8 @@ class Session : public std::enable_shared_from_this<Session> {
   // Calls `done` when all earlier changes are stored.
   void WhenStored(store::Store::Done done);
   Phase phase() const;
-  // Of the model's changes. kNone also for a model in memory: stored() distinguishes these.
+  // How the model's changes are stored. kNone also for a model in memory: stored() tells them
+  // apart.
   store::Durability durability() const { return log_->durability(); }
   // Whether the model can be loaded from the store.
   bool stored() const { return log_->stored(); }
