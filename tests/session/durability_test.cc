@@ -450,8 +450,9 @@ TEST_F(DurabilityTest, AModelInUseIsNotEvicted) {
   const auto used = *Make("used");
   auto run = Train(used.get(), kForever);
   ASSERT_TRUE(run.ok());
-  limits.memory_limit_bytes = server->environment.memory.work() + 4 * used->MemoryBytes();
-  server->environment.limits = limits;
+  // Only this limit, because the run reads others.
+  server->environment.limits.memory_limit_bytes =
+      server->environment.memory.work() + 4 * used->MemoryBytes();
   for (int i = 0; i < 50; ++i) ASSERT_TRUE(Make("m" + std::to_string(i)).ok());
   EXPECT_EQ(*Find("used"), used);
   (*run)->RequestStop(records::StopReason::kStopped);
