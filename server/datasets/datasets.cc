@@ -165,7 +165,7 @@ void Datasets::Delete(absl::string_view id, const records::RequestKey& key,
     entry = Find(id);
   }
   if (!repeated.ok()) return done(repeated.status());
-  if (*repeated) return RespondToRepeatedDeletion(std::move(done));
+  if (*repeated) return RespondToRepeatedDeletion(id, key, std::move(done));
   if (entry == nullptr) return done(DatasetNotFound(absl::StrCat("datasets/", id)));
   BeginDelete({entry, key, SteadyClock::now() + kReleasePatience, std::move(done)});
 }
@@ -203,21 +203,38 @@ absl::StatusOr<bool> Datasets::IsRepeatedDeletion(const records::RequestKey& key
   return *found != nullptr;
 }
 
-// A retry gets its response when the deletion, which was passed to the store earlier, is stored.
-void Datasets::RespondToRepeatedDeletion(absl::AnyInvocable<void(absl::Status)> done) {
-  archive()->Commit({}, store::Durability::kSync, nullptr, std::move(done));
+// A retry gets its response when the store has answered the deletion, which was passed to it
+// earlier. The store may accept the empty batch of the retry although it rejected the deletion,
+// such as on a full disk; then the deletion is no longer recorded.
+void Datasets::RespondToRepeatedDeletion(absl::string_view id, const records::RequestKey& key,
+                                         absl::AnyInvocable<void(absl::Status)> done) {
+  archive()->Commit(
+      {}, store::Durability::kSync, nullptr,
+      [this, key, name = absl::StrCat("datasets/", id),
+       done = std::move(done)](const absl::Status& status) mutable {
+        if (!status.ok()) return done(session::NotStored(name, status));
+        absl::StatusOr<bool> recorded = false;
+        {
+          const base::MutexLock lock(&mu_);
+          recorded = IsRepeatedDeletion(key);
+        }
+        if (recorded.ok() && *recorded) return done(absl::OkStatus());
+        done(session::NotStored(name, absl::UnavailableError("the store rejected the deletion")));
+      });
 }
 
 // Another change removed the dataset while the deletion waited. If that was the first attempt of
 // the same request, the response is the same.
 void Datasets::EndDeletionOfRemoved(Deletion deletion, const absl::Status& not_found) {
   absl::StatusOr<bool> repeated = false;
+  std::string id;
   {
     const base::MutexLock lock(&mu_);
     repeated = IsRepeatedDeletion(deletion.key);
+    id = deletion.entry->info.id;
   }
   if (!repeated.ok()) return deletion.done(repeated.status());
-  if (*repeated) return RespondToRepeatedDeletion(std::move(deletion.done));
+  if (*repeated) return RespondToRepeatedDeletion(id, deletion.key, std::move(deletion.done));
   deletion.done(not_found);
 }
 

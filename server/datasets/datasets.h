@@ -155,7 +155,8 @@ class Datasets : public session::RowSource {
                 absl::AnyInvocable<void(absl::Status)> done);
   absl::StatusOr<bool> IsRepeatedDeletion(const records::RequestKey& key)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  void RespondToRepeatedDeletion(absl::AnyInvocable<void(absl::Status)> done);
+  void RespondToRepeatedDeletion(absl::string_view id, const records::RequestKey& key,
+                                 absl::AnyInvocable<void(absl::Status)> done);
   void EndDeletionOfRemoved(Deletion deletion, const absl::Status& not_found);
   absl::Status RecordDeletion(const records::RequestKey& key, store::WriteBatch* batch)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
@@ -170,7 +171,7 @@ class Datasets : public session::RowSource {
   absl::Status CheckStoredRuns(const EntryPtr& entry);
   // Returns OK or the reason why a use cannot begin. A run that resumes counts as a user all the
   // time.
-  enum class User { kNew, kGoesOn };
+  enum class User { kNew, kResumed };
   absl::Status CheckUsable(const Entry& entry, User user) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // Calls `done` if the rows are in memory; otherwise makes the model a user and queues the
   // reading.

@@ -65,12 +65,12 @@ void Datasets::UseAgain(records::Uid uid, const records::ModelInfo& model,
     entry = FindByUid(uid);
   }
   if (entry == nullptr) return done(DatasetNotFound("the dataset of the run"));
-  BeginUse(entry, model, network, "dataset", User::kGoesOn, std::move(done));
+  BeginUse(entry, model, network, "dataset", User::kResumed, std::move(done));
 }
 
 absl::Status Datasets::CheckUsable(const Entry& entry, User user) const {
   if (entry.removed) return DatasetNotFound(entry.info.name());
-  if (!entry.deleting || user == User::kGoesOn) return absl::OkStatus();
+  if (!entry.deleting || user == User::kResumed) return absl::OkStatus();
   return base::ReasonError(absl::StatusCode::kUnavailable,
                            absl::StrCat(entry.info.name(), ": is being deleted"),
                            {"DATASET_BEING_DELETED", {{"dataset", entry.info.name()}}});

@@ -153,7 +153,7 @@ class Registry {
   absl::StatusOr<bool> IsRepeatedDeletion(const records::RequestKey& key);
   absl::StatusOr<std::optional<store::WriteBatch>> RecordDeletion(const records::RequestKey& key);
   void DropDeletion(const records::RequestKey& key);
-  void RespondToRepeatedDeletion(Done done);
+  void RespondToRepeatedDeletion(absl::string_view id, const records::RequestKey& key, Done done);
 
   std::vector<Description> ListResident(absl::string_view after, size_t count,
                                         const Labels& labels);

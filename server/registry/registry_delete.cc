@@ -17,7 +17,7 @@ void Registry::Delete(absl::string_view id, const records::RequestKey& key, Done
   if (environment_->draining) return done(session::ShuttingDown());
   const auto repeated = IsRepeatedDeletion(key);
   if (!repeated.ok()) return done(repeated.status());
-  if (*repeated) return RespondToRepeatedDeletion(std::move(done));
+  if (*repeated) return RespondToRepeatedDeletion(id, key, std::move(done));
   if (environment_->restoring) return done(session::Restoring());
   if (auto resident = cache_.FindResident(id); resident.has_value()) {
     return DeleteFound(std::string(id), key, *std::move(resident), std::move(done));
@@ -33,11 +33,15 @@ void Registry::DeleteFound(const std::string& id, const records::RequestKey& key
   const bool damaged = absl::IsDataLoss(session.status());
   if (!session.ok() && !damaged) return done(session.status());
   if (!damaged && *session == nullptr) {
+    // Again, because the first attempt of the same request may have deleted the model meanwhile.
+    const auto repeated = IsRepeatedDeletion(key);
+    if (!repeated.ok()) return done(repeated.status());
+    if (*repeated) return RespondToRepeatedDeletion(id, key, std::move(done));
     return done(session::ModelNotFound(absl::StrCat("models/", id)));
   }
   auto record = RecordDeletion(key);
   if (!record.ok()) return done(record.status());
-  if (!record->has_value()) return RespondToRepeatedDeletion(std::move(done));
+  if (!record->has_value()) return RespondToRepeatedDeletion(id, key, std::move(done));
   Done ended = [this, key, done = std::move(done)](const absl::Status& status) mutable {
     if (!status.ok()) DropDeletion(key);
     done(status);
@@ -128,10 +132,21 @@ void Registry::DropDeletion(const records::RequestKey& key) {
   ledgers.deletions.Drop(key);
 }
 
-// A retry gets its response when the deletion, which was passed to the store earlier, is stored.
-void Registry::RespondToRepeatedDeletion(Done done) {
+// A retry gets its response when the store has answered the deletion, which was passed to it
+// earlier. The store may accept the empty batch of the retry although it rejected the deletion,
+// such as on a full disk; then the deletion is no longer recorded.
+void Registry::RespondToRepeatedDeletion(absl::string_view id, const records::RequestKey& key,
+                                         Done done) {
   if (environment_->store == nullptr) return done(absl::OkStatus());
-  environment_->store->Commit({}, store::Durability::kSync, nullptr, std::move(done));
+  environment_->store->Commit(
+      {}, store::Durability::kSync, nullptr,
+      [this, key, name = absl::StrCat("models/", id),
+       done = std::move(done)](const absl::Status& status) mutable {
+        if (!status.ok()) return done(session::NotStored(name, status));
+        const auto recorded = IsRepeatedDeletion(key);
+        if (recorded.ok() && *recorded) return done(absl::OkStatus());
+        done(session::NotStored(name, absl::UnavailableError("the store rejected the deletion")));
+      });
 }
 
 }  // namespace backprop::registry

@@ -5,6 +5,7 @@
 
 #include <memory>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -284,6 +285,27 @@ TEST_F(DatasetsTest, ARetryDuringADeletionGetsItsResult) {
   EXPECT_TRUE(first.Wait().ok()) << first.Wait().status();
   EXPECT_TRUE(retry.Wait().ok()) << retry.Wait().status();
   EXPECT_EQ(other.Wait().status().code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(Records(), 0u);
+}
+
+// The store accepts the empty batch with which the retry waits.
+TEST_F(DatasetsTest, ARetryThatWaitsForADeletionFailsIfTheStoreRejectsIt) {
+  Upload("d");
+  held.HoldNextWrite();
+  Waiter<int> first, retry;
+  for (Waiter<int>* waiter : {&first, &retry}) {
+    const size_t before = held.waiting();
+    all().Delete("d", {"k", 1}, [done = waiter->callback()](const absl::Status& status) mutable {
+      if (status.ok()) return done(1);
+      done(status);
+    });
+    while (held.waiting() == before) std::this_thread::yield();
+  }
+  held.Release(absl::ResourceExhaustedError("the disk is full"));
+  EXPECT_EQ(first.Wait().status().code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_EQ(retry.Wait().status().code(), absl::StatusCode::kUnavailable);
+  EXPECT_TRUE(all().Get("d").ok());
+  EXPECT_TRUE(Drop("d", {"k", 1}).ok());
   EXPECT_EQ(Records(), 0u);
 }
 

@@ -153,6 +153,29 @@ TEST_F(LoadingTest, ALoadDoesNotAnswerThoseWhoComeAfterIt) {
   }
 }
 
+// The retry waits for a load that begins after the first attempt has deleted the model.
+TEST_F(LoadingTest, ARetryOfADeletionThatWaitsForALoadGetsItsResult) {
+  ASSERT_TRUE(Make("m").ok());
+  Restart();
+  held.HoldNextRead(records::kModels, "m");
+  Waiter<int> first, retry, other;
+  const auto begin = [&](Waiter<int>* waiter, const records::RequestKey& key) {
+    server->registry.Delete("m", key,
+                            [done = waiter->callback()](const absl::Status& status) mutable {
+                              if (status.ok()) return done(1);
+                              done(status);
+                            });
+  };
+  begin(&first, {"k", 1});
+  while (!held.reading()) std::this_thread::yield();
+  begin(&retry, {"k", 1});
+  begin(&other, {"other", 1});
+  held.ReleaseReads();
+  EXPECT_TRUE(first.Wait().ok()) << first.Wait().status();
+  EXPECT_TRUE(retry.Wait().ok()) << retry.Wait().status();
+  EXPECT_EQ(other.Wait().status().code(), absl::StatusCode::kNotFound);
+}
+
 TEST_F(LoadingTest, AListingDescribesModelsAndLoadsNone) {
   ASSERT_TRUE(Make("large").ok());  // its steps are logged
   ASSERT_TRUE(Make("small", {}, absl::Hours(1)).ok());

@@ -250,6 +250,27 @@ TEST_F(DurabilityTest, ARetryOfADeletionThatTheStoreRefusedDeletes) {
   EXPECT_TRUE(DeleteModel("m", {"d1", 1}).ok());
 }
 
+// The store accepts the empty batch with which the retry waits.
+TEST_F(DurabilityTest, ARetryThatWaitsForADeletionFailsIfTheStoreRejectsIt) {
+  ASSERT_TRUE(Make("m").ok());
+  held.Hold();
+  Waiter<int> first, retry;
+  for (Waiter<int>* waiter : {&first, &retry}) {
+    server->registry.Delete("m", {"d1", 1},
+                            [done = waiter->callback()](const absl::Status& status) mutable {
+                              if (status.ok()) return done(1);
+                              done(status);
+                            });
+  }
+  ASSERT_EQ(held.waiting(), 2u);
+  held.Release(absl::ResourceExhaustedError("the disk is full"));
+  EXPECT_EQ(first.Wait().status().code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_EQ(retry.Wait().status().code(), absl::StatusCode::kUnavailable);
+  EXPECT_TRUE(Find("m").ok());
+  EXPECT_TRUE(DeleteModel("m", {"d1", 1}).ok());
+  EXPECT_EQ(Find("m").status().code(), absl::StatusCode::kNotFound);
+}
+
 // The first use of the id is forgotten, but still stored.
 TEST_F(DurabilityTest, ARequestIdThatIsUsedAgainIsRememberedAfterARestart) {
   ASSERT_TRUE(Make("m").ok());

@@ -55,7 +55,13 @@ class HeldStore final : public store::Store {
     const base::MutexLock lock(&mu_);
     held_ = true;
   }
-  // Releases the held commits; if `refusal` is not OK, nothing of them is stored.
+  // The same from the next batch that is not empty.
+  void HoldNextWrite() {
+    const base::MutexLock lock(&mu_);
+    holds_next_write_ = true;
+  }
+  // Releases the held commits; if `refusal` is not OK, nothing of them is stored. Empty ones
+  // succeed, as on a full disk, unless their chain is broken.
   void Release(const absl::Status& refusal) {
     std::vector<Commission> commits;
     {
@@ -64,7 +70,7 @@ class HeldStore final : public store::Store {
       commits.swap(commits_);
     }
     for (Commission& commit : commits) {
-      if (refusal.ok()) {
+      if (refusal.ok() || commit.batch.ops().empty()) {
         kept_->Commit(std::move(commit.batch), commit.durability, commit.chain,
                       std::move(commit.done));
         continue;
@@ -81,6 +87,7 @@ class HeldStore final : public store::Store {
   void Commit(store::WriteBatch batch, store::Durability durability,
               std::shared_ptr<store::Chain> chain, Done done) override {
     const base::MutexLock lock(&mu_);
+    if (!batch.ops().empty() && std::exchange(holds_next_write_, false)) held_ = true;
     if (held_) {
       commits_.push_back({std::move(batch), durability, std::move(chain), std::move(done)});
       return;
@@ -140,6 +147,7 @@ class HeldStore final : public store::Store {
   store::Store* const kept_;
   mutable base::Mutex mu_;
   bool held_ ABSL_GUARDED_BY(mu_) = false;
+  bool holds_next_write_ ABSL_GUARDED_BY(mu_) = false;
   base::CondVar released_;
   uint32_t held_table_ ABSL_GUARDED_BY(mu_) = 0;  // 0: none
   std::string held_key_ ABSL_GUARDED_BY(mu_);
