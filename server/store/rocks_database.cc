@@ -201,24 +201,31 @@ void Database::Reclaim(const Table& table, const std::string& prefix,
                        std::atomic<bool>* cancelled) {
   if (access_ == Access::kReadOnly) return;
   // RocksDB deletes a log once all its records are flushed.
-  if (db_->Flush(rocksdb::FlushOptions(), families_).ok()) Compact(table, prefix, false, cancelled);
+  if (!db_->Flush(rocksdb::FlushOptions(), families_).ok()) return;
+  Compact(table, prefix, false, cancelled);
+  CollectBlobs(table, cancelled);
 }
 
-void Database::ReclaimAll(int64_t free_bytes, std::atomic<bool>* cancelled) {
+void Database::ReclaimAll(std::atomic<bool>* cancelled) {
   if (access_ == Access::kReadOnly) return;
   if (!db_->Flush(rocksdb::FlushOptions(), families_).ok()) return;
   for (const Table* table : tables_) {
     if (*cancelled) return;
     Compact(*table, "", false, cancelled);
-    uint64_t garbage = 0, all = 0;
-    auto* const family = FamilyOf(*table);
-    db_->GetIntProperty(family, rocksdb::DB::Properties::kLiveBlobFileGarbageSize, &garbage);
-    db_->GetIntProperty(family, rocksdb::DB::Properties::kLiveBlobFileSize, &all);
-    const bool worth_it = garbage > all / 4;
-    if (worth_it && static_cast<int64_t>(all - garbage) < free_bytes / 2) {
-      Compact(*table, "", true, cancelled);
-    }
+    CollectBlobs(*table, cancelled);
   }
+}
+
+// A compaction drops deleted records, but a blob file that holds values of other records too stays
+// as it is.
+void Database::CollectBlobs(const Table& table, std::atomic<bool>* cancelled) {
+  uint64_t garbage = 0, all = 0, free = 0;
+  if (*cancelled || !env_->GetFreeSpace(db_->GetName(), &free).ok()) return;
+  auto* const family = FamilyOf(table);
+  db_->GetIntProperty(family, rocksdb::DB::Properties::kLiveBlobFileGarbageSize, &garbage);
+  db_->GetIntProperty(family, rocksdb::DB::Properties::kLiveBlobFileSize, &all);
+  const bool worth_it = garbage > all / 4;
+  if (worth_it && all - garbage < free / 2) Compact(table, "", true, cancelled);
 }
 
 void Database::Compact(const Table& table, const std::string& prefix, bool collect_blobs,

@@ -62,16 +62,18 @@ class Database {
   // Stops limiting the rate of background writes, so that closing the database is not delayed.
   void Unthrottle();
 
-  // Reclaims the space of deleted records under `prefix`. Returns soon after `cancelled` becomes
-  // true. After a failure the space is reclaimed by RocksDB's next compaction.
+  // Reclaims the space of deleted records under `prefix`, and the table's blob files if more than a
+  // quarter of their bytes is garbage. The blob files are rewritten only if a copy of their live
+  // values fits in half of the free space. Returns soon after `cancelled` becomes true. After a
+  // failure the space is reclaimed by RocksDB's next compaction.
   void Reclaim(const Table& table, const std::string& prefix, std::atomic<bool>* cancelled);
-  // Reclaims all tables, their logs and partly garbage blob files. A table's blob files are
-  // rewritten only if a copy of their live data fits in `free_bytes`.
-  void ReclaimAll(int64_t free_bytes, std::atomic<bool>* cancelled);
+  // The same for all tables and their logs.
+  void ReclaimAll(std::atomic<bool>* cancelled);
 
  private:
   void Compact(const Table& table, const std::string& prefix, bool collect_blobs,
                std::atomic<bool>* cancelled);
+  void CollectBlobs(const Table& table, std::atomic<bool>* cancelled);
   absl::Status LockReadOnly(const std::string& directory);
 
   base::Mutex snapshots_mu_;

@@ -334,11 +334,10 @@ class RocksStore final : public Store {
     if (deletes && !CheckRoom(0).ok()) reclaimer_->Add(nullptr, "");
   }
   void Reclaim(const Table* table, const std::string& prefix, std::atomic<bool>* cancelled) {
-    const auto space = SpaceOf(directory_->fd());
     const base::ReaderMutexLock lock(&database_mu_);
     if (database_ == nullptr) return;
     if (table != nullptr) return database_->Reclaim(*table, prefix, cancelled);
-    database_->ReclaimAll(space.ok() ? space->free_bytes : 0, cancelled);
+    database_->ReclaimAll(cancelled);
   }
 
   absl::Status SyncOrRecover() {

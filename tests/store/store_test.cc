@@ -269,38 +269,65 @@ TEST_F(RocksStoreTest, AFlippedByteOfTheLogIsDetected) {
   EXPECT_GT(refused, 0);
 }
 
-// The disk space of a deleted dataset is reclaimed, without further writes.
-TEST(ReclaimTest, TheSpaceOfDeletedRecordsIsReclaimed) {
-  TemporaryDirectory directory;
-  RocksOptions options;
-  options.schema = kTestSchema;
-  options.directory = directory.path() + "/data";
-  const auto size = [&] {
+class ReclaimTest : public testing::Test {
+ protected:
+  ReclaimTest() {
+    options_.schema = kTestSchema;
+    options_.directory = directory_.path() + "/data";
+  }
+
+  // The bytes of all files but logs.
+  uintmax_t size() const {
     uintmax_t bytes = 0;
     std::error_code gone;  // a file may be deleted meanwhile
-    for (const auto& entry : std::filesystem::directory_iterator(options.directory)) {
+    for (const auto& entry : std::filesystem::directory_iterator(options_.directory)) {
       const auto file = entry.file_size(gone);
       if (!gone && entry.path().extension() != ".log") bytes += file;
     }
     return bytes;
-  };
-  {
-    const auto store = *OpenRocksStore(options);
-    for (int i = 0; i < 40; ++i) {
-      ASSERT_TRUE(Commit(store.get(), Put("d" + std::to_string(100 + i),
+  }
+
+  // Stores `count` rows of 1 MiB, whose keys begin with each of `prefixes` in turn, and closes the
+  // store.
+  void Fill(const std::vector<std::string>& prefixes, int count) const {
+    const auto store = *OpenRocksStore(options_);
+    for (int i = 0; i < count; ++i) {
+      ASSERT_TRUE(Commit(store.get(), Put(prefixes[i % prefixes.size()] + std::to_string(100 + i),
                                           std::string(size_t{1} << 20, 'x'), kRows))
                       .ok());
     }
   }
-  const auto store = *OpenRocksStore(options);
-  EXPECT_GT(size(), uintmax_t{40} << 20);
-  WriteBatch batch;
-  batch.DeletePrefix(kRows, "d");
-  ASSERT_TRUE(Commit(store.get(), std::move(batch)).ok());
-  for (int i = 0; i < 2000 && size() > (uintmax_t{2} << 20); ++i) {
-    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+
+  // Deletes a prefix, and waits until the files have less than `most` bytes.
+  void DeleteAndWait(Store* store, const std::string& prefix, uintmax_t most) const {
+    WriteBatch batch;
+    batch.DeletePrefix(kRows, prefix);
+    ASSERT_TRUE(Commit(store, std::move(batch)).ok());
+    for (int i = 0; i < 2000 && size() > most; ++i) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    }
+    EXPECT_LT(size(), most);
   }
-  EXPECT_LT(size(), uintmax_t{2} << 20);
+
+  TemporaryDirectory directory_;
+  RocksOptions options_;
+};
+
+// The disk space of a deleted dataset is reclaimed, without further writes.
+TEST_F(ReclaimTest, TheSpaceOfDeletedRecordsIsReclaimed) {
+  Fill({"d"}, 40);
+  const auto store = *OpenRocksStore(options_);
+  EXPECT_GT(size(), uintmax_t{40} << 20);
+  DeleteAndWait(store.get(), "d", uintmax_t{2} << 20);
+}
+
+// So is the space of values that are in one file with values that stay.
+TEST_F(ReclaimTest, FilesThatHoldOtherValuesTooAreReclaimed) {
+  Fill({"d", "e"}, 40);
+  const auto store = *OpenRocksStore(options_);
+  EXPECT_GT(size(), uintmax_t{40} << 20);
+  DeleteAndWait(store.get(), "d", uintmax_t{28} << 20);  // 20 MiB, and a quarter of garbage
+  EXPECT_EQ(Keys(store.get(), "", "", kRows).size(), 20u);
 }
 
 }  // namespace
