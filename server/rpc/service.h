@@ -10,6 +10,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "server/rpc/call/caller.h"
 #include "server/rpc/call/hand_over.h"
 #include "server/rpc/call/incoming.h"
 #include "server/rpc/call/unary_call.h"
@@ -43,7 +44,7 @@ class ServiceBase : public Generated::Service {
       auto memory = context->MemoryOfRequest(incoming->size_bytes());
       const absl::Status parsed = memory.ok() ? incoming->Parse() : memory.status();
       const Request& request = incoming->message();
-      auto* call = new UnaryCall({&context->calls, method, calling}, (request.*model)());
+      auto* call = new UnaryCall(InfoOf(context, method, calling), (request.*model)());
       grpc::ServerUnaryReactor* const reactor = call->reactor();  // `call` may be deleted below
       if (parsed.ok()) {
         call->Hold(*std::move(memory));
@@ -73,7 +74,7 @@ class ServiceBase : public Generated::Service {
                                                 const Incoming<Request>* incoming) {
               TakeOver(Registration());
               const absl::Status parsed = incoming->Parse();
-              return start(context, {&context->calls, method, calling},
+              return start(context, InfoOf(context, method, calling),
                            parsed.ok() ? incoming->message() : Request::default_instance(), parsed);
             }));
     HandOver(Registration());
@@ -88,7 +89,7 @@ class ServiceBase : public Generated::Service {
             [context = context_, method, start](grpc::CallbackServerContext* calling,
                                                 Response* response) {
               TakeOver(Registration());
-              return start(context, {&context->calls, method, calling}, response);
+              return start(context, InfoOf(context, method, calling), response);
             }));
     HandOver(Registration());
   }
@@ -101,12 +102,17 @@ class ServiceBase : public Generated::Service {
         new grpc::internal::CallbackBidiHandler<Incoming<Request>, Response>(
             [context = context_, method, start](grpc::CallbackServerContext* calling) {
               TakeOver(Registration());
-              return start(context, {&context->calls, method, calling});
+              return start(context, InfoOf(context, method, calling));
             }));
     HandOver(Registration());
   }
 
  private:
+  static CallInfo InfoOf(Context* context, const char* method,
+                         grpc::CallbackServerContext* calling) {
+    return {&context->calls, method, calling, Anonymous()};
+  }
+
   // The generated class numbers its methods in the order of the .proto file.
   static int IndexOf(const char* method) {
     const auto* found = google::protobuf::DescriptorPool::generated_pool()->FindMethodByName(

@@ -13,6 +13,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
+#include "server/rpc/call/caller.h"
 #include "server/rpc/call/calls.h"
 #include "server/rpc/call/status.h"
 
@@ -23,6 +24,7 @@ struct CallInfo {
   Calls* calls;
   const char* method;                 // a literal: "Step"
   grpc::CallbackServerContext* grpc;  // gone when the call has ended
+  CallerPtr caller = Anonymous();
 };
 
 // The life of one call: it enters when this is constructed, ends once with a status, and leaves
@@ -41,6 +43,7 @@ class CallScope {
       : calls_(info.calls),
         method_(info.method),
         model_(model),
+        caller_(info.caller),
         asked_(cancellation == Cancellation::kAsked ? info.grpc : nullptr),
         deadline_(info.grpc->raw_deadline()) {
     calls_->Enter();
@@ -48,6 +51,8 @@ class CallScope {
   ~CallScope() { GPR_ASSERT(phase_ == Phase::kLeft); }
   CallScope(const CallScope&) = delete;
   CallScope& operator=(const CallScope&) = delete;
+
+  const Caller& caller() const { return *caller_; }
 
   // Whether the caller no longer waits: it cancelled, its connection broke, or its deadline passed.
   bool cancelled() const {
@@ -88,6 +93,7 @@ class CallScope {
   Calls* const calls_;
   const char* const method_;
   const absl::string_view model_;
+  const CallerPtr caller_;
   const grpc::CallbackServerContext* const asked_;  // null: kTold
   const gpr_timespec deadline_;
   const absl::Time begin_ = absl::Now();

@@ -62,6 +62,7 @@ class Stream : public ReactorOf<Request, Response>::Type,
                public OpenCall,
                public std::enable_shared_from_this<Stream<Request, Response>> {
  public:
+  const Caller& caller() const { return scope_.caller(); }
   bool cancelled() const { return scope_.cancelled(); }
   absl::Time deadline() const { return scope_.deadline(); }
 

@@ -32,6 +32,7 @@ class UnaryCall final {
   // Keeps `memory` counted until Done.
   void Hold(session::MemoryBudget::Claim memory) { memory_ = std::move(memory); }
 
+  const Caller& caller() const { return scope_.caller(); }
   // Whether the caller no longer waits: it cancelled, its connection broke, or its deadline passed.
   bool cancelled() const { return scope_.cancelled(); }
   absl::Time deadline() const { return scope_.deadline(); }

@@ -1,0 +1,38 @@
+// Projects: each model and dataset belongs to one. Two projects may use the same id for two things.
+#ifndef BACKPROP_SERVER_RECORDS_PROJECT_H_
+#define BACKPROP_SERVER_RECORDS_PROJECT_H_
+
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+
+namespace backprop::records {
+
+// The project of callers that are not assigned to another one, and of all that was stored before
+// there were projects.
+inline constexpr char kDefaultProject[] = "default";
+
+// Identifies a model among those of all projects, or a dataset: {project}/{id}. Neither part
+// contains a slash. The keys of a project are adjacent and sorted by id.
+inline std::string ScopedId(absl::string_view project, absl::string_view id) {
+  return absl::StrCat(project, "/", id);
+}
+inline absl::string_view ProjectOf(absl::string_view scoped_id) {
+  return scoped_id.substr(0, scoped_id.find('/'));
+}
+inline absl::string_view IdOf(absl::string_view scoped_id) {
+  return scoped_id.substr(scoped_id.find('/') + 1);
+}
+
+// The names for callers, which know no other project than theirs: models/{id}, datasets/{id}.
+inline std::string ModelName(absl::string_view scoped_id) {
+  return absl::StrCat("models/", IdOf(scoped_id));
+}
+inline std::string DatasetName(absl::string_view scoped_id) {
+  return absl::StrCat("datasets/", IdOf(scoped_id));
+}
+
+}  // namespace backprop::records
+
+#endif  // BACKPROP_SERVER_RECORDS_PROJECT_H_
