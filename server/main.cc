@@ -87,12 +87,15 @@ int CheckHealth(const std::string& address) {
 }
 
 // Does periodic work until it is destroyed. Once a second: deletes expired models and uploads,
-// evicts models, resumes parked runs. More often: returns memory to the system.
+// evicts models, resumes parked runs, ends idle streams. More often: returns memory to the system.
 class Janitor {
  public:
-  Janitor(registry::Registry* registry, datasets::Datasets* datasets, int64_t memory_limit)
-      : registry_(registry),
-        datasets_(datasets),
+  // `idle_timeout` is that of Calls::EndIdle.
+  Janitor(rpc::Context* context, absl::Duration idle_timeout, int64_t memory_limit)
+      : context_(context),
+        idle_timeout_(idle_timeout),
+        registry_(context->registry),
+        datasets_(context->datasets),
         trimmer_(memory_limit),
         thread_([this] { Work(); }) {}
   ~Janitor() {
@@ -121,6 +124,7 @@ class Janitor {
       if (const int64_t expired = datasets_->ExpireUploads(); expired > 0) {
         spdlog::info("{} unfinished uploads expired", expired);
       }
+      context_->calls.EndIdle(context_->environment->clock->Now(), idle_timeout_);
       registry_->EvictBeyondLimit();  // new work may need the memory
       if (const int64_t resumed = registry_->ResumeParked(); resumed > 0) {
         spdlog::info("{} runs resume: changes can be stored again", resumed);
@@ -128,6 +132,8 @@ class Janitor {
     }
   }
 
+  rpc::Context* const context_;
+  const absl::Duration idle_timeout_;
   registry::Registry* const registry_;
   datasets::Datasets* const datasets_;
   ops::Trimmer trimmer_;  // used by thread_ only
@@ -249,6 +255,8 @@ rpc::ServerOptions ServerOptionsFor(const ops::Config& config,
   rpc::ServerOptions options{config.listen, config.unix_socket, {}, config.keepalive, {}};
   options.connections.max_connections = std::min(
       config.max_connections.value_or(descriptors.max_connections), descriptors.for_connections);
+  options.connections.max_connections_per_peer = config.max_connections_per_peer.value_or(-1);
+  options.transport = config.transport;
   options.connections.max_descriptor = static_cast<int>(descriptors.for_connections);
   if (config.max_connections.value_or(0) > descriptors.for_connections) {
     spdlog::warn("--max-connections {}: the limit of open files ({}) allows only {}",
@@ -319,7 +327,7 @@ int Serve(const ops::Config& config, const sigset_t& signals) {
   LogStarted(config, (*server)->addresses());
   bool finished = false;
   {
-    const Janitor janitor(&registry, &datasets, config.limits.memory_limit_bytes);
+    const Janitor janitor(&context, config.stream_idle_timeout, config.limits.memory_limit_bytes);
     WaitForSignal(signals);
     finished = (*server)->Stop(config.grace);
   }

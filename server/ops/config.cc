@@ -61,6 +61,39 @@ void AddLimits(CLI::App* app, base::Limits* limits) {
   }
 }
 
+// Limits on what one peer can hold.
+void AddPeerFlags(CLI::App* app, Config* config) {
+  Add(app->add_option("--max-connections-per-peer", config->max_connections_per_peer,
+                      "Maximum number of open connections of one IP address (of IPv6: one /64). "
+                      "Unix sockets are not limited. Default: a quarter of --max-connections, at "
+                      "least 16"),
+      "--max-connections-per-peer", "Listening")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 20))
+      ->type_name("N");
+  Add(app->add_option("--max-concurrent-streams", config->transport.max_concurrent_streams,
+                      "Maximum number of active calls on one connection; further ones wait in the "
+                      "client"),
+      "--max-concurrent-streams", "Listening")
+      ->check(CLI::Range(1, 1 << 20))
+      ->type_name("N")
+      ->capture_default_str();
+  Add(app->add_option("--max-metadata-bytes", config->transport.max_metadata_bytes,
+                      "Maximum size in bytes of the metadata of a call, with 32 bytes for each "
+                      "entry; a call with more gets RESOURCE_EXHAUSTED"),
+      "--max-metadata-bytes", "Listening")
+      ->check(CLI::Range(1024, 1 << 24))
+      ->type_name("N")
+      ->capture_default_str();
+  Add(app->add_option("--max-in-flight-bytes", config->transport.max_in_flight_bytes,
+                      "Memory, such as 500MB, for connections and for requests that are being "
+                      "received. Above it the server reads more slowly, and cancels calls. 0: no "
+                      "limit. Default: a quarter of --memory-limit, at least 64MB"),
+      "--max-in-flight-bytes", "Limits")
+      ->transform(CLI::AsSizeValue(false))
+      ->type_name("BYTES")
+      ->default_str("auto");
+}
+
 // `zero` is the meaning of the value 0.
 void AddConnectionFlags(CLI::App* app, Config* config) {
   Add(app->add_option(
@@ -86,6 +119,18 @@ void AddConnectionFlags(CLI::App* app, Config* config) {
       {"--min-ping-interval", &keepalive.min_client_interval, absl::ZeroDuration(),
        "Minimum seconds between pings of a client; a client that pings more often is disconnected. "
        "0: no minimum"},
+      {"--max-connection-idle", &config->transport.max_idle, absl::InfiniteDuration(),
+       "Seconds without a call after which a connection is closed; clients open another one for "
+       "their next call. 0: never"},
+      {"--max-connection-age", &config->transport.max_age, absl::InfiniteDuration(),
+       "Seconds after which a connection gets no new calls; clients open another one for them. 0: "
+       "never"},
+      {"--max-connection-age-grace", &config->transport.max_age_grace, absl::InfiniteDuration(),
+       "Seconds that the calls on a connection have to end after --max-connection-age, before they "
+       "are cancelled. 0: no limit"},
+      {"--stream-idle-timeout", &config->stream_idle_timeout, absl::InfiniteDuration(),
+       "Seconds after which a StepStream, an upload or a download ends with ABORTED if its caller "
+       "sends and reads nothing. 0: never"},
   };
   for (const Seconds& seconds : all) {
     const auto set = [value = seconds.value, zero = seconds.zero](const double& given) {
@@ -95,7 +140,9 @@ void AddConnectionFlags(CLI::App* app, Config* config) {
         "Listening")
         ->check(CLI::Range(0.0, 86400.0))
         ->type_name("SECONDS")
-        ->default_str(absl::StrCat(absl::ToDoubleSeconds(*seconds.value)));
+        ->default_str(absl::StrCat(*seconds.value == absl::InfiniteDuration()
+                                       ? 0
+                                       : absl::ToDoubleSeconds(*seconds.value)));
   }
 }
 
@@ -122,6 +169,7 @@ void AddListeningFlags(CLI::App* app, Config* config) {
       "--port-file", "Listening")
       ->type_name("PATH");
   AddConnectionFlags(app, config);
+  AddPeerFlags(app, config);
 }
 
 void AddStorageFlags(CLI::App* app, Config* config, RawFlags* raw) {
@@ -203,6 +251,9 @@ void FitToMemory(const CLI::App& app, Config* config) {
   };
   lower("--max-message-bytes", limit / 8, &limits->max_message_bytes);
   lower("--max-workspace-bytes", limit / 4, &limits->max_workspace_bytes);
+  if (app.get_option("--max-in-flight-bytes")->count() == 0) {
+    config->transport.max_in_flight_bytes = std::max(limit / 4, int64_t{64} << 20);
+  }
 }
 
 // Returns the address of the server that wrote `port_file`, reachable from this machine. Returns an

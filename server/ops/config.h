@@ -29,9 +29,12 @@ struct Config {
   base::Limits limits;
   rpc::KeepaliveOptions keepalive;
   std::optional<int64_t> max_connections;           // unset: derived from the limit of open files
-  int64_t store_memory_bytes = int64_t{256} << 20;  // caches of the store, with data_dir
-  int64_t archive_bytes = int64_t{4} << 30;         // checkpoints and datasets, without data_dir
-  std::string health_check;  // if set: query the health of this address and exit
+  std::optional<int64_t> max_connections_per_peer;  // unset: a quarter of max_connections
+  rpc::TransportLimits transport;
+  absl::Duration stream_idle_timeout = absl::Minutes(10);  // of Calls::EndIdle
+  int64_t store_memory_bytes = int64_t{256} << 20;         // caches of the store, with data_dir
+  int64_t archive_bytes = int64_t{4} << 30;  // checkpoints and datasets, without data_dir
+  std::string health_check;                  // if set: query the health of this address and exit
 };
 
 // The configuration; or, if --help, --version or an error was printed, an exit status: 0, or 2 for

@@ -1,5 +1,6 @@
 #include "server/rpc/listener.h"
 
+#include <arpa/inet.h>
 #include <fcntl.h>
 #include <linux/sockios.h>
 #include <netinet/in.h>
@@ -34,8 +35,40 @@ constexpr char kTooMany[] = "the limit --max-connections is reached";
 constexpr char kNoDescriptors[] =
     "the limit of open files is reached (ulimit -n); some descriptors are reserved for the store";
 
-int Accept(int listening_fd) {
-  return accept4(listening_fd, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
+int Accept(int listening_fd, sockaddr_storage* from = nullptr) {
+  socklen_t size = sizeof(*from);
+  return accept4(listening_fd, reinterpret_cast<sockaddr*>(from), from != nullptr ? &size : nullptr,
+                 SOCK_NONBLOCK | SOCK_CLOEXEC);
+}
+
+// By what connections of one peer are counted: 4 bytes of an IPv4 address, also of one that is
+// mapped to IPv6, or the first 8 bytes of an IPv6 address. Empty for a Unix socket.
+std::string PeerOf(const sockaddr_storage& from) {
+  if (from.ss_family == AF_INET) {
+    const in_addr& address = reinterpret_cast<const sockaddr_in&>(from).sin_addr;
+    return {reinterpret_cast<const char*>(&address), sizeof(address)};
+  }
+  if (from.ss_family != AF_INET6) return "";
+  const in6_addr& address = reinterpret_cast<const sockaddr_in6&>(from).sin6_addr;
+  const auto* const bytes = reinterpret_cast<const char*>(&address);
+  if (IN6_IS_ADDR_V4MAPPED(&address)) return {bytes + 12, 4};
+  return {bytes, 8};
+}
+
+// What an operator reads of a result of PeerOf: "192.0.2.1" or "2001:db8::/64".
+std::string NameOfPeer(const std::string& peer) {
+  char name[INET6_ADDRSTRLEN] = {};
+  if (peer.size() == 4) return inet_ntop(AF_INET, peer.data(), name, sizeof(name));
+  std::string address = peer;
+  address.resize(16);
+  return absl::StrCat(inet_ntop(AF_INET6, address.data(), name, sizeof(name)), "/64");
+}
+
+ConnectionLimits WithDefaults(ConnectionLimits limits) {
+  if (limits.max_connections_per_peer < 0) {
+    limits.max_connections_per_peer = std::max<int64_t>(limits.max_connections / 4, 16);
+  }
+  return limits;
 }
 
 bool OutOfDescriptors(int error) { return error == EMFILE || error == ENFILE; }
@@ -73,7 +106,7 @@ Listener::Listener(std::vector<ListeningSockets> listening, std::unique_ptr<Acce
                    ConnectionLimits limits, std::function<void(const std::string&)> on_warning)
     : listening_(std::move(listening)),
       acceptor_(std::move(acceptor)),
-      limits_(limits),
+      limits_(WithDefaults(limits)),
       on_warning_(std::move(on_warning)),
       wake_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
       spare_(open("/dev/null", O_RDONLY | O_CLOEXEC)) {}
@@ -113,7 +146,8 @@ void Listener::Work() {
 
 void Listener::TakeFrom(int listening_fd) {
   for (int taken = 0; taken < kTurn; ++taken) {
-    const int fd = Accept(listening_fd);
+    sockaddr_storage from = {};
+    const int fd = Accept(listening_fd, &from);
     if (fd < 0) {
       const int error = errno;
       if (error == EAGAIN || error == EWOULDBLOCK) return;
@@ -129,12 +163,13 @@ void Listener::TakeFrom(int listening_fd) {
       absl::SleepFor(kPause);
       return;
     }
-    if (const char* reason = Admit(fd); reason != nullptr) {
+    const std::string peer = PeerOf(from);
+    if (std::string reason = Admit(fd, peer); !reason.empty()) {
       close(fd);
-      Refused(reason);
+      Refused(std::move(reason));
       continue;
     }
-    connections_[fd] = IdentityOf(fd);
+    Remember(fd, peer);
     if (limits_.unacknowledged > absl::ZeroDuration()) {
       const auto milliseconds =
           static_cast<unsigned>(absl::ToInt64Milliseconds(limits_.unacknowledged));
@@ -147,12 +182,36 @@ void Listener::TakeFrom(int listening_fd) {
   }
 }
 
-const char* Listener::Admit(int fd) {
+std::string Listener::Admit(int fd, const std::string& peer) {
   if (fd >= limits_.max_descriptor) return kNoDescriptors;
   // If the table has this number, gRPC has closed that connection and the number was reused.
-  const bool is_counted = connections_.erase(fd) == 0;
-  if (is_counted && static_cast<int64_t>(connections_.size()) >= limits_.max_connections) Sweep();
-  return static_cast<int64_t>(connections_.size()) >= limits_.max_connections ? kTooMany : nullptr;
+  if (const auto known = connections_.find(fd); known != connections_.end()) Forget(known);
+  const auto fits = [this] {
+    return static_cast<int64_t>(connections_.size()) < limits_.max_connections;
+  };
+  if (!fits() || !FitsPeer(peer)) Sweep();
+  if (!fits()) return kTooMany;
+  if (FitsPeer(peer)) return "";
+  return absl::StrCat("the limit --max-connections-per-peer is reached by ", NameOfPeer(peer));
+}
+
+bool Listener::FitsPeer(const std::string& peer) const {
+  if (peer.empty()) return true;
+  const auto known = per_peer_.find(peer);
+  return (known == per_peer_.end() ? 0 : known->second) < limits_.max_connections_per_peer;
+}
+
+void Listener::Remember(int fd, const std::string& peer) {
+  connections_[fd] = {IdentityOf(fd), peer};
+  if (!peer.empty()) ++per_peer_[peer];
+}
+
+void Listener::Forget(std::unordered_map<int, Connection>::iterator known) {
+  if (const auto count = per_peer_.find(known->second.peer);
+      count != per_peer_.end() && --count->second == 0) {
+    per_peer_.erase(count);
+  }
+  connections_.erase(known);
 }
 
 bool Listener::RefuseWithSpare(int listening_fd) {
@@ -174,16 +233,18 @@ Listener::Identity Listener::IdentityOf(int fd) {
 void Listener::Sweep() {
   const absl::Time begin = absl::Now();
   if (begin < next_sweep_) return;
-  std::erase_if(connections_, [](const auto& known) {
-    return known.second.inode == 0 || !(IdentityOf(known.first) == known.second);
-  });
+  for (auto next = connections_.begin(); next != connections_.end();) {
+    const auto known = next++;
+    const Identity& identity = known->second.identity;
+    if (identity.inode == 0 || !(IdentityOf(known->first) == identity)) Forget(known);
+  }
   const absl::Time end = absl::Now();
   next_sweep_ = end + kSweepShare * (end - begin);
 }
 
-void Listener::Refused(const char* reason) {
+void Listener::Refused(std::string reason) {
   ++refused_;
-  reason_ = reason;
+  reason_ = std::move(reason);
   last_refusal_ = absl::Now();
   refusing_ = true;
 }
@@ -217,8 +278,8 @@ void Listener::EndConnections(absl::Duration flush) {
     absl::SleepFor(kLook);
   }
   // gRPC then reads the end of the stream, ends the calls, and closes the descriptor.
-  for (const auto& [fd, identity] : connections_) {
-    if (IdentityOf(fd) == identity) shutdown(fd, SHUT_RD);
+  for (const auto& [fd, connection] : connections_) {
+    if (IdentityOf(fd) == connection.identity) shutdown(fd, SHUT_RD);
   }
   const absl::Time closed = absl::Now() + absl::Seconds(1);
   while (!connections_.empty() && absl::Now() < closed) {

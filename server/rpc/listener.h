@@ -23,6 +23,10 @@ namespace backprop::rpc {
 struct ConnectionLimits {
   // Maximum number of open connections.
   int64_t max_connections = 10'000;
+  // Maximum number of open connections of one address: of an IPv4 address, or of the 2^64 addresses
+  // of IPv6 with the same first 64 bits, which one machine can have. Connections to Unix sockets do
+  // not count. -1: a quarter of `max_connections`, at least 16.
+  int64_t max_connections_per_peer = -1;
   // A connection is refused unless its descriptor is below this number. The system assigns the
   // lowest free number, so the numbers from this one up stay free for the store, files and logs.
   int max_descriptor = 1 << 20;
@@ -47,7 +51,7 @@ struct ConnectionLimits {
 //
 // gRPC owns the descriptor of a connection and closes it without a notification. The table of
 // connections therefore stores the identity of each socket; entries of closed sockets are removed
-// when the limit is reached. A new limit, such as one per peer, should be added to Admit.
+// when a limit is reached. A new limit should be added to Admit.
 class Listener {
  public:
   using Acceptor = grpc::experimental::ExternalConnectionAcceptor;
@@ -81,15 +85,25 @@ class Listener {
   };
   static Identity IdentityOf(int fd);
 
+  struct Connection {
+    Identity identity;
+    std::string peer;  // by which connections are counted; empty: not counted
+  };
+
   void Work();
   void TakeFrom(int listening_fd);
-  // Null if the connection is within the limits, otherwise the reason for the log.
-  const char* Admit(int fd);
+  // Returns an empty string if the connection is within the limits, otherwise the reason for the
+  // log.
+  std::string Admit(int fd, const std::string& peer);
+  bool FitsPeer(const std::string& peer) const;
+  // Adds a connection to the table, and removes it.
+  void Remember(int fd, const std::string& peer);
+  void Forget(std::unordered_map<int, Connection>::iterator known);
   // Closes the spare descriptor, accepts one connection, and closes it. False if none was accepted.
   bool RefuseWithSpare(int listening_fd);
   // Removes the connections that gRPC has closed from the table. Does nothing before next_sweep_.
   void Sweep();
-  void Refused(const char* reason);
+  void Refused(std::string reason);
   void ReportRefusals();
 
   std::vector<ListeningSockets> listening_;
@@ -101,10 +115,11 @@ class Listener {
   std::thread thread_;
 
   // Used by the thread while it runs, then by the callers of Stop and EndConnections.
-  std::unordered_map<int, Identity> connections_;
+  std::unordered_map<int, Connection> connections_;
+  std::unordered_map<std::string, int64_t> per_peer_;  // number of connections; never 0
   absl::Time next_sweep_ = absl::InfinitePast();
-  int64_t refused_ = 0;           // connections since the last line
-  const char* reason_ = nullptr;  // of the last refusal
+  int64_t refused_ = 0;  // connections since the last line
+  std::string reason_;   // of the last refusal
   absl::Time last_refusal_ = absl::InfinitePast();
   absl::Time next_report_ = absl::InfinitePast();
   bool refusing_ = false;

@@ -57,6 +57,19 @@ void SetKeepalive(const KeepaliveOptions& keepalive, grpc::ServerBuilder* builde
                               Milliseconds(keepalive.min_client_interval));
 }
 
+void SetTransportLimits(const TransportLimits& limits, grpc::ServerBuilder* builder) {
+  builder->AddChannelArgument(GRPC_ARG_MAX_CONNECTION_IDLE_MS, Milliseconds(limits.max_idle));
+  builder->AddChannelArgument(GRPC_ARG_MAX_CONNECTION_AGE_MS, Milliseconds(limits.max_age));
+  builder->AddChannelArgument(GRPC_ARG_MAX_CONNECTION_AGE_GRACE_MS,
+                              Milliseconds(limits.max_age_grace));
+  builder->AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, limits.max_concurrent_streams);
+  builder->AddChannelArgument(GRPC_ARG_MAX_METADATA_SIZE, limits.max_metadata_bytes);
+  if (limits.max_in_flight_bytes > 0) {
+    grpc::ResourceQuota quota("backpropd");
+    builder->SetResourceQuota(quota.Resize(static_cast<size_t>(limits.max_in_flight_bytes)));
+  }
+}
+
 // A connection that has not completed its handshake after this time is closed. gRPC's default is 2
 // minutes.
 constexpr absl::Duration kHandshakeTimeout = absl::Seconds(20);
@@ -88,6 +101,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerOptions& optio
   builder.SetMaxSendMessageSize(max_bytes + static_cast<int>(codec::kEnvelopeBytes));
   RefuseCompressedRequests(&builder);
   SetKeepalive(options.keepalive, &builder);
+  SetTransportLimits(options.transport, &builder);
   builder.AddChannelArgument("grpc.server_handshake_timeout_ms", Milliseconds(kHandshakeTimeout));
   builder.RegisterService(&server->service_);
   builder.RegisterService(&server->admin_);

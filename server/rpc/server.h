@@ -28,6 +28,26 @@ struct KeepaliveOptions {
   absl::Duration min_client_interval = absl::Seconds(5);
 };
 
+// What one connection, and all of them together, can make gRPC hold.
+struct TransportLimits {
+  // A connection without calls is closed after this time: GOAWAY, so that no call is lost.
+  absl::Duration max_idle = absl::Minutes(5);
+  // After this time, varied by up to 10 %, a connection gets no new calls (GOAWAY): clients open
+  // another one for them. Its calls have `max_age_grace` to end, then they are cancelled and the
+  // connection is closed.
+  absl::Duration max_age = absl::InfiniteDuration();
+  absl::Duration max_age_grace = absl::InfiniteDuration();
+  // Further calls on one connection wait in the client. A client that opens more loses the
+  // connection.
+  int max_concurrent_streams = 100;
+  // Maximum size of the metadata of a call: names and values, and 32 bytes for each entry. A call
+  // with more ends with RESOURCE_EXHAUSTED.
+  int max_metadata_bytes = 16 << 10;
+  // Memory that gRPC may use for connections and for messages that it receives. Above it, gRPC
+  // reads less, closes connections without calls and cancels calls. 0: no limit.
+  int64_t max_in_flight_bytes = 0;
+};
+
 struct ServerOptions {
   std::vector<std::string> listen;         // "host:port" or "unix:path"; port 0 takes a free one
   std::string unix_socket;                 // path, or empty
@@ -35,6 +55,7 @@ struct ServerOptions {
   KeepaliveOptions keepalive{};
   // `unacknowledged` is replaced by keepalive.time + keepalive.timeout if that is below one hour.
   ConnectionLimits connections{};
+  TransportLimits transport{};
 };
 
 // The health service reports under this name whether changes can be stored. Without a data

@@ -25,7 +25,9 @@ namespace backprop::rpc {
 // have no response yet: gRPC then applies back-pressure to the caller. An invalid step gets an
 // error as its response and the stream continues. A message that cannot be parsed ends the stream
 // with an error after all earlier steps have their responses. A server that stops ends the call
-// when all steps that were read have their responses. Active steps hold a reference.
+// when all steps that were read have their responses. It ends with ABORTED when the caller neither
+// sends a step nor reads a response for the idle timeout (Calls::EndIdle). Active steps hold a
+// reference.
 class StepStream final : public Stream<v1::StepStreamRequest, v1::StepStreamResponse> {
  public:
   // The stream is not read while this many steps have no response.
@@ -45,6 +47,9 @@ class StepStream final : public Stream<v1::StepStreamRequest, v1::StepStreamResp
   };
 
   Due Next() override ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  bool AwaitsCaller() const override ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
+    return writing() || (reading() && slots_.empty());
+  }
   void Admit(const v1::StepStreamRequest& request) override ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // Passes the step to its model. The number of the message is the sequence of its slot.
   void Process(const v1::StepStreamRequest& request, int64_t sequence) override;

@@ -97,7 +97,9 @@ int Serve(const std::string& data_dir, int64_t memory_limit) {
   rpc::Context context{&environment, &registry, &datasets, {}};
   EchoService echo;
   const std::string path = "/tmp/bp_bench_" + std::to_string(getpid()) + ".sock";
-  const auto server = rpc::Server::Start({{"127.0.0.1:0"}, path, {&echo}}, &context);
+  rpc::ServerOptions server_options{{"127.0.0.1:0"}, path, {&echo}};
+  server_options.transport.max_concurrent_streams = 1024;  // durable_step_512 is on one connection
+  const auto server = rpc::Server::Start(server_options, &context);
   if (!server.ok()) {
     std::fprintf(stderr, "%s\n", server.status().ToString().c_str());
     return 1;

@@ -86,7 +86,8 @@ class DescriptorsTest(unittest.TestCase):
 
     def test_the_listener_survives_a_lack_of_descriptors(self):
         for limit, count in ((64, 100), (1024, 1100)):
-            with self.subTest(limit), Server(wrapper=("prlimit", f"--nofile={limit}:{limit}")) as server:
+            with self.subTest(limit), Server("--max-connections-per-peer", "10000", wrapper=(
+                    "prlimit", f"--nofile={limit}:{limit}")) as server:
                 for _ in range(2):
                     served = self.exhaust(server, count)
                     self.assertGreaterEqual(served, limit // 4)

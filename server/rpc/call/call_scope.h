@@ -79,11 +79,11 @@ class CallScope {
     return ToGrpc(status);
   }
 
-  // From now on no one waits for the call.
-  void Leave() {
+  // From now on no one waits for the call. `open` as in Calls::Leave.
+  void Leave(const OpenCall* open = nullptr) {
     GPR_ASSERT(phase_ == Phase::kEnded);
     phase_ = Phase::kLeft;
-    calls_->Leave();
+    calls_->Leave(open);
   }
 
  private:

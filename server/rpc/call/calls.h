@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -34,6 +35,9 @@ class OpenCall {
   virtual ~OpenCall() = default;
   // Called at most once, by the thread that stops the server.
   virtual void OnServerStop() = 0;
+  // Must end the call if for `timeout` nothing has happened but that the server waits for the
+  // caller, as seen by these checks. Called repeatedly, by one thread at a time.
+  virtual void CheckIdle(absl::Time now, absl::Duration timeout) = 0;
 };
 
 // Thread-safe.
@@ -48,8 +52,10 @@ class Calls {
     const base::MutexLock lock(&mu_);
     ++count_;
   }
-  void Leave() {
+  // `open` was added by AddOpen, or is any other call.
+  void Leave(const OpenCall* open = nullptr) {
     const base::MutexLock lock(&mu_);
+    open_.erase(open);
     if (--count_ == 0) none_.NotifyAll();
   }
   const CallObserver& observer() const { return observer_; }
@@ -61,30 +67,38 @@ class Calls {
                          [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) { return count_ == 0; });
   }
 
-  // NotifyStop will notify `call` if it still exists.
-  void AddOpen(std::weak_ptr<OpenCall> call) {
+  // NotifyStop and EndIdle will visit `call` until it leaves.
+  void AddOpen(const std::shared_ptr<OpenCall>& call) {
     const base::MutexLock lock(&mu_);
-    std::erase_if(open_, [](const auto& known) { return known.expired(); });
-    open_.push_back(std::move(call));
+    open_.insert_or_assign(call.get(), call);
   }
   // Notifies all calls added so far, without holding a lock.
   void NotifyStop() {
-    std::vector<std::weak_ptr<OpenCall>> open;
-    {
-      const base::MutexLock lock(&mu_);
-      open.swap(open_);
-    }
-    for (const auto& weak : open) {
-      if (const auto call = weak.lock()) call->OnServerStop();
-    }
+    for (const auto& call : Open(/*forget=*/true)) call->OnServerStop();
+  }
+  // Ends the open calls whose callers have sent, and have read, nothing for `timeout`. Call it
+  // several times per `timeout`; `now` must not go backward.
+  void EndIdle(absl::Time now, absl::Duration timeout) {
+    for (const auto& call : Open(/*forget=*/false)) call->CheckIdle(now, timeout);
   }
 
  private:
+  std::vector<std::shared_ptr<OpenCall>> Open(bool forget) {
+    std::vector<std::shared_ptr<OpenCall>> open;
+    const base::MutexLock lock(&mu_);
+    open.reserve(open_.size());
+    for (const auto& [key, call] : open_) {
+      if (auto existing = call.lock()) open.push_back(std::move(existing));
+    }
+    if (forget) open_.clear();
+    return open;
+  }
+
   const CallObserver observer_;
   base::Mutex mu_;
   base::CondVar none_;
   int64_t count_ ABSL_GUARDED_BY(mu_) = 0;
-  std::vector<std::weak_ptr<OpenCall>> open_ ABSL_GUARDED_BY(mu_);
+  std::unordered_map<const OpenCall*, std::weak_ptr<OpenCall>> open_ ABSL_GUARDED_BY(mu_);
 };
 
 }  // namespace backprop::rpc

@@ -27,7 +27,8 @@ class ChunkSource {
 };
 
 // Fetches a chunk on the compute pool, writes it, and fetches the next chunk when gRPC has taken
-// this one. A server that stops ends the call before the next chunk is fetched.
+// this one. A server that stops ends the call before the next chunk is fetched. The call is
+// cancelled when the caller reads no chunk for the idle timeout (Calls::EndIdle).
 template <class Response>
 class DownloadStream final : public Stream<NoStream, Response> {
  public:

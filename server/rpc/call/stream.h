@@ -13,8 +13,10 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
 #include "server/base/mutex.h"
+#include "server/base/status.h"
 #include "server/rpc/call/call_scope.h"
 #include "server/rpc/call/calls.h"
 #include "server/rpc/call/hand_over.h"
@@ -40,9 +42,10 @@ struct ReactorOf<Request, NoStream> {
 
 // What a stream must start now. A stream that must end starts nothing else.
 struct Due {
-  bool read = false;   // StartRead(&request_)
-  bool write = false;  // StartWrite(&response_)
-  bool work = false;   // Work()
+  bool read = false;    // StartRead(&request_)
+  bool write = false;   // StartWrite(&response_)
+  bool work = false;    // Work()
+  bool cancel = false;  // gRPC ends the pending write with an error
   std::optional<absl::Status> end = std::nullopt;
 };
 
@@ -82,16 +85,32 @@ class Stream : public ReactorOf<Request, Response>::Type,
     Pump();
   }
 
+  void CheckIdle(absl::Time now, absl::Duration timeout) final {
+    {
+      const base::MutexLock lock(&mu_);
+      if (phase_ == Phase::kEnded || overdue_.has_value()) return;
+      if (!AwaitsCaller() || events_ != events_seen_) {
+        events_seen_ = events_;
+        quiet_since_ = now;
+      }
+      if (now - quiet_since_ < timeout) return;
+      overdue_ = IdleCall(timeout, writing_);
+    }
+    Pump();
+  }
+
   void OnDone() final {
     TakeOver(this);
-    scope_.Leave();
+    scope_.Leave(this);
     self_.reset();
   }
 
  protected:
   // `model` is the name in the request, for the log.
   Stream(const CallInfo& info, std::string model)
-      : model_(std::move(model)), scope_(info, model_, CallScope::Cancellation::kTold) {}
+      : model_(std::move(model)),
+        grpc_(info.grpc),
+        scope_(info, model_, CallScope::Cancellation::kTold) {}
 
   const std::string& model() const { return model_; }
 
@@ -99,6 +118,9 @@ class Stream : public ReactorOf<Request, Response>::Type,
   // not ask for a read while reading(), nor for a write or the end while writing(). Sets response_
   // before it asks for a write. Not called after it has returned an end.
   virtual Due Next() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) = 0;
+  // Whether the stream waits for its caller, to send a message or to read one, and for nothing
+  // else. For calls of which Calls::AddOpen was told.
+  virtual bool AwaitsCaller() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) { return writing_; }
   // Starts the work that Next asked for. Must call Pump when it has ended.
   virtual void Work() {}
   // Called when the caller has gone, before Next is asked.
@@ -118,7 +140,9 @@ class Stream : public ReactorOf<Request, Response>::Type,
     {
       const base::MutexLock lock(&mu_);
       if (phase_ == Phase::kEnded) return;
+      ++events_;
       if (arrived) {
+        overdue_.reset();
         Admit(request_.message());
       } else {
         half_closed_ = true;
@@ -140,6 +164,8 @@ class Stream : public ReactorOf<Request, Response>::Type,
     if (!ok) scope_.Cancel();
     {
       const base::MutexLock lock(&mu_);
+      ++events_;
+      if (ok) overdue_.reset();
       writing_ = false;
     }
     Pump();
@@ -185,7 +211,15 @@ class Stream : public ReactorOf<Request, Response>::Type,
   enum class Phase { kIdle, kPumping, kPumpingAgain, kEnded };
 
   Due Decide() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
-    Due due = Next();
+    Due due;
+    if (!overdue_.has_value() || !AwaitsCaller()) {
+      due = Next();
+    } else if (writing_) {
+      due.cancel = true;  // a stream cannot end while a write is pending
+    } else {
+      due.end = overdue_;
+    }
+    if (due.end.has_value() && overdue_.has_value()) due.end = overdue_;
     phase_ = due.end.has_value() ? Phase::kEnded : Phase::kPumping;
     reading_ = reading_ || due.read;
     writing_ = writing_ || due.write;
@@ -199,6 +233,7 @@ class Stream : public ReactorOf<Request, Response>::Type,
       return this->Finish(status);
     }
     HandOver(this);
+    if (due.cancel) grpc_->TryCancel();
     if constexpr (!std::is_same_v<Response, NoStream>) {
       if (due.write) this->StartWrite(&response_);
     }
@@ -208,7 +243,18 @@ class Stream : public ReactorOf<Request, Response>::Type,
     if (due.work) Work();
   }
 
+  static absl::Status IdleCall(absl::Duration timeout, bool writing) {
+    const std::string seconds = absl::StrCat(absl::ToDoubleSeconds(timeout));
+    return base::ReasonError(
+        absl::StatusCode::kAborted,
+        absl::StrCat("the call ended, because the caller ",
+                     writing ? "read no message" : "sent no message", " for ", seconds,
+                     " seconds (--stream-idle-timeout of the server)"),
+        {"STREAM_IDLE", {{"timeout_seconds", seconds}}});
+  }
+
   const std::string model_;
+  grpc::CallbackServerContext* const grpc_;  // gone after the end
   CallScope scope_;
   std::shared_ptr<Stream> self_;
   int64_t messages_ = 0;  // read so far; used by HasRead only
@@ -219,6 +265,13 @@ class Stream : public ReactorOf<Request, Response>::Type,
   bool half_closed_ ABSL_GUARDED_BY(mu_) = false;
   absl::Status malformed_ ABSL_GUARDED_BY(mu_);
   bool stopping_ ABSL_GUARDED_BY(mu_) = false;
+
+  // CheckIdle: reads and writes that have ended, how many of them it had seen when the stream began
+  // to wait for the caller, and the error if the caller is overdue.
+  int64_t events_ ABSL_GUARDED_BY(mu_) = 0;
+  int64_t events_seen_ ABSL_GUARDED_BY(mu_) = -1;
+  absl::Time quiet_since_ ABSL_GUARDED_BY(mu_);
+  std::optional<absl::Status> overdue_ ABSL_GUARDED_BY(mu_);
 };
 
 // Creates a stream of the type S. Its first event must be a call of Pump.

@@ -36,7 +36,8 @@ class Receiver {
 
 // Reads one message at a time, and the next one when the receiver has processed it, so gRPC applies
 // back-pressure to a caller that sends faster. A server that stops ends the call when the receiver
-// has processed its message.
+// has processed its message. The call ends with ABORTED when the caller sends no message for the
+// idle timeout (Calls::EndIdle).
 template <class Request>
 class UploadStream final : public Stream<Request, NoStream> {
  public:
@@ -61,6 +62,10 @@ class UploadStream final : public Stream<Request, NoStream> {
       return {.work = true};
     }
     return {.read = !this->reading()};
+  }
+
+  bool AwaitsCaller() const override ABSL_EXCLUSIVE_LOCKS_REQUIRED(this->mu_) {
+    return this->reading() && !busy_;
   }
 
   std::optional<absl::Status> Interruption() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(this->mu_) {

@@ -180,9 +180,11 @@ class Told final : public OpenCall {
   explicit Told(Calls* calls) : calls_(calls) {}
   void OnServerStop() override {
     ++times;
-    calls_->AddOpen(std::weak_ptr<OpenCall>());  // needs the lock
+    calls_->AddOpen(nullptr);  // needs the lock
   }
+  void CheckIdle(absl::Time /*now*/, absl::Duration /*timeout*/) override { ++checks; }
   int times = 0;
+  int checks = 0;
 
  private:
   Calls* const calls_;
@@ -198,6 +200,18 @@ TEST_F(CallsTest, AStopIsToldOnceToTheCallsThatStillExist) {
   EXPECT_EQ(open->times, 1);
   calls.NotifyStop();
   EXPECT_EQ(open->times, 1);
+}
+
+TEST_F(CallsTest, IdleCallsAreLookedForUntilTheyLeave) {
+  const auto open = std::make_shared<Told>(&calls);
+  calls.Enter();
+  calls.AddOpen(open);
+  calls.EndIdle(absl::Now(), absl::Seconds(1));
+  calls.EndIdle(absl::Now(), absl::Seconds(1));
+  EXPECT_EQ(open->checks, 2);
+  calls.Leave(open.get());
+  calls.EndIdle(absl::Now(), absl::Seconds(1));
+  EXPECT_EQ(open->checks, 2);
 }
 
 }  // namespace

@@ -140,6 +140,19 @@ class NumberSource final : public ChunkSource {
   int next_ = 0;
 };
 
+// Chunks of 1 MiB without an end.
+class LargeSource final : public ChunkSource {
+ public:
+  explicit LargeSource(std::atomic<int>* fetched) : fetched_(fetched) {}
+  absl::StatusOr<std::optional<std::string>> Next() override {
+    ++*fetched_;
+    return std::string(1 << 20, 'x');
+  }
+
+ private:
+  std::atomic<int>* const fetched_;
+};
+
 // What the methods of the service below use.
 struct Fixture {
   std::shared_ptr<CountingStream> counting;
@@ -326,6 +339,79 @@ TEST_F(StreamTest, ADownloadWithoutASourceEndsWithItsError) {
   v1::ExportModelResponse response;
   EXPECT_FALSE(stream->Read(&response));
   EXPECT_EQ(stream->Finish().error_code(), grpc::StatusCode::NOT_FOUND);
+}
+
+// Calls EndIdle at times that are `timeout` apart, so that the second one finds what was idle.
+class IdleStreamTest : public StreamTest {
+ protected:
+  static constexpr absl::Duration kTimeout = absl::Seconds(600);
+
+  void Check(absl::Duration after) { context.calls.EndIdle(start_ + after, kTimeout); }
+  // What a caller sees.
+  static void ExpectIdle(const grpc::Status& status, const std::string& what) {
+    EXPECT_EQ(status.error_code(), grpc::StatusCode::ABORTED);
+    EXPECT_EQ(status.error_message(), "the call ended, because the caller " + what +
+                                          " for 600 seconds (--stream-idle-timeout of the server)");
+  }
+
+ private:
+  const absl::Time start_ = absl::Now();
+};
+
+TEST_F(IdleStreamTest, AnUploadThatSendsNothingEnds) {
+  v1::UploadDatasetResponse response;
+  const auto stream = stub->UploadDataset(&call, &response);
+  ASSERT_TRUE(stream->Write(v1::UploadDatasetRequest()));
+  fixture->held.WaitFor(1);
+  fixture->held.Release(absl::OkStatus());
+  Check(absl::ZeroDuration());
+  Check(kTimeout - absl::Seconds(1));
+  EXPECT_FALSE(context.calls.WaitForNone(absl::Milliseconds(50)));
+  Check(kTimeout);
+  ExpectIdle(stream->Finish(), "sent no message");
+  EXPECT_TRUE(NoneIsLeft());
+}
+
+TEST_F(IdleStreamTest, AMessageKeepsAnUpload) {
+  v1::UploadDatasetResponse response;
+  const auto stream = stub->UploadDataset(&call, &response);
+  for (int i = 0; i < 3; ++i) {
+    ASSERT_TRUE(stream->Write(v1::UploadDatasetRequest()));
+    fixture->held.WaitFor(i + 1);
+    fixture->held.Release(absl::OkStatus());
+    Check(i * (kTimeout - absl::Seconds(1)));
+  }
+  stream->WritesDone();
+  EXPECT_TRUE(stream->Finish().ok());
+}
+
+// The receiver may take as long as it needs: the caller is not late.
+TEST_F(IdleStreamTest, AnUploadIsNotIdleWhileItsReceiverWorks) {
+  v1::UploadDatasetResponse response;
+  const auto stream = stub->UploadDataset(&call, &response);
+  ASSERT_TRUE(stream->Write(v1::UploadDatasetRequest()));
+  fixture->held.WaitFor(1);
+  for (int i = 0; i < 4; ++i) Check(i * kTimeout);
+  fixture->held.Release(absl::OkStatus());
+  stream->WritesDone();
+  EXPECT_TRUE(stream->Finish().ok());
+}
+
+// The flow control of HTTP/2 stops a download whose caller does not read.
+TEST_F(IdleStreamTest, ADownloadThatIsNotReadIsCancelled) {
+  std::atomic<int> fetched{0};
+  fixture->source = std::make_unique<LargeSource>(&fetched);
+  const auto stream = stub->ExportModel(&call, {});
+  int seen = -1;
+  while (std::exchange(seen, fetched.load()) != fetched) absl::SleepFor(absl::Milliseconds(200));
+  EXPECT_FALSE(context.calls.WaitForNone(absl::ZeroDuration()));
+  Check(absl::ZeroDuration());
+  Check(kTimeout);
+  EXPECT_TRUE(NoneIsLeft());
+  v1::ExportModelResponse response;
+  while (stream->Read(&response)) {
+  }
+  EXPECT_FALSE(stream->Finish().ok());
 }
 
 // A chunk that was fetched is still written; a file that is complete does not count as interrupted.
