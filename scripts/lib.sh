@@ -21,7 +21,8 @@ BUILD_PACKAGES="g++ cmake ninja-build ccache git patch libgrpc++-dev protobuf-co
   protobuf-compiler-grpc libprotobuf-dev libssl-dev libabsl-dev libspdlog-dev libcli11-dev libxxhash-dev zlib1g-dev librocksdb-dev
   libdnnl-dev ocl-icd-opencl-dev libeigen3-dev libgtest-dev libgmock-dev librapidcheck-dev libbenchmark-dev"
 # Additional packages needed to test.
-TEST_PACKAGES="python3 python3-venv ca-certificates clang-format clang-tidy zsh fish"
+TEST_PACKAGES="python3 python3-venv ca-certificates clang-format clang-tidy zsh fish
+  openssl nginx-light"
 
 # Installs the given Debian packages that are missing.
 need() {
