@@ -90,7 +90,7 @@ int CheckHealth(const std::string& address) {
 // evicts models, resumes parked runs, ends idle streams. More often: returns memory to the system.
 class Janitor {
  public:
-  // `idle_timeout` is that of Calls::EndIdle.
+  // `idle_timeout` is that of Calls::EndIdle and Sending::EndIdle.
   Janitor(rpc::Context* context, absl::Duration idle_timeout, int64_t memory_limit)
       : context_(context),
         idle_timeout_(idle_timeout),
@@ -124,7 +124,9 @@ class Janitor {
       if (const int64_t expired = datasets_->ExpireUploads(); expired > 0) {
         spdlog::info("{} unfinished uploads expired", expired);
       }
-      context_->calls.EndIdle(context_->environment->clock->Now(), idle_timeout_);
+      const absl::Time now = context_->environment->clock->Now();
+      context_->calls.EndIdle(now, idle_timeout_);
+      context_->sending.EndIdle(now, idle_timeout_);
       registry_->EvictBeyondLimit();  // new work may need the memory
       if (const int64_t resumed = registry_->ResumeParked(); resumed > 0) {
         spdlog::info("{} runs resume: changes can be stored again", resumed);

@@ -84,10 +84,13 @@ void AddPeerFlags(CLI::App* app, Config* config) {
       ->check(CLI::Range(1024, 1 << 24))
       ->type_name("N")
       ->capture_default_str();
-  Add(app->add_option("--max-in-flight-bytes", config->transport.max_in_flight_bytes,
-                      "Memory, such as 500MB, for connections and for requests that are being "
-                      "received. Above it the server reads more slowly, and cancels calls. 0: no "
-                      "limit. Default: a quarter of --memory-limit, at least 64MB"),
+  Add(app->add_option(
+          "--max-in-flight-bytes", config->transport.max_in_flight_bytes,
+          "Memory, such as 500MB, for connections and for requests that are being "
+          "received, and as much again for large responses and downloads that are "
+          "being sent. Above it the server reads more slowly, cancels calls, and rejects "
+          "large responses. 0: no limit. Default: a quarter of --memory-limit, at least "
+          "64MB"),
       "--max-in-flight-bytes", "Limits")
       ->transform(CLI::AsSizeValue(false))
       ->type_name("BYTES")

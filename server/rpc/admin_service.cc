@@ -136,8 +136,9 @@ grpc::ServerWriteReactor<v1::CreateBackupResponse>* StartBackup(Context* context
                                                                 const CallInfo& info,
                                                                 const v1::CreateBackupRequest&,
                                                                 const absl::Status& parsed) {
-  return DownloadStream<v1::CreateBackupResponse>::Start(info, "", context->environment->pool,
-                                                         parsed.ok() ? BackupOf(context) : parsed);
+  return DownloadStream<v1::CreateBackupResponse>::Start(
+      info, "", context->environment->pool,
+      CountedSource::Of(parsed.ok() ? BackupOf(context) : parsed, 0, &context->sending));
 }
 
 grpc::ServerReadReactor<Incoming<v1::RestoreBackupRequest>>* StartRestore(

@@ -9,6 +9,7 @@
 #include "server/datasets/datasets.h"
 #include "server/registry/registry.h"
 #include "server/rpc/call/calls.h"
+#include "server/rpc/call/sending.h"
 #include "server/session/environment.h"
 #include "server/session/memory_budget.h"
 
@@ -20,6 +21,7 @@ struct Context {
   registry::Registry* registry;
   datasets::Datasets* datasets;
   Calls calls;
+  Sending sending{};
 
   const base::Limits& limits() const { return environment->limits; }
 

@@ -102,6 +102,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerOptions& optio
   RefuseCompressedRequests(&builder);
   SetKeepalive(options.keepalive, &builder);
   SetTransportLimits(options.transport, &builder);
+  context->sending.set_limit(options.transport.max_in_flight_bytes);
   builder.AddChannelArgument("grpc.server_handshake_timeout_ms", Milliseconds(kHandshakeTimeout));
   builder.RegisterService(&server->service_);
   builder.RegisterService(&server->admin_);

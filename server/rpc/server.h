@@ -44,7 +44,8 @@ struct TransportLimits {
   // with more ends with RESOURCE_EXHAUSTED.
   int max_metadata_bytes = 16 << 10;
   // Memory that gRPC may use for connections and for messages that it receives. Above it, gRPC
-  // reads less, closes connections without calls and cancels calls. 0: no limit.
+  // reads less, closes connections without calls and cancels calls. Also the memory of responses
+  // and files that are being sent (Sending); further ones are refused. 0: no limit.
   int64_t max_in_flight_bytes = 0;
 };
 

@@ -18,6 +18,31 @@
 
 namespace backprop::rpc {
 
+// The messages of a unary call. They live until gRPC has sent the response, and so does its claim.
+template <class Request, class Response>
+class CountedMessages final : public grpc::MessageHolder<Incoming<Request>, Response> {
+ public:
+  CountedMessages() {
+    this->set_request(&request_);
+    this->set_response(&response_);
+  }
+  void Release() override { delete this; }
+
+  Sending::Claim sent;
+
+ private:
+  Incoming<Request> request_;
+  Response response_;
+};
+
+template <class Request, class Response>
+class CountedMessagesAllocator final : public grpc::MessageAllocator<Incoming<Request>, Response> {
+ public:
+  grpc::MessageHolder<Incoming<Request>, Response>* AllocateMessages() override {
+    return new CountedMessages<Request, Response>;
+  }
+};
+
 // A service that parses its requests itself (incoming.h) and whose methods must not block.
 // `Generated` is the generated class, such as v1::TrainingService. The constructor of the derived
 // class must register every method. `method` must be a literal with the name of a method.
@@ -48,15 +73,20 @@ class ServiceBase : public Generated::Service {
       grpc::ServerUnaryReactor* const reactor = call->reactor();  // `call` may be deleted below
       if (parsed.ok()) {
         call->Hold(*std::move(memory));
+        auto* const messages =
+            static_cast<CountedMessages<Request, Response>*>(calling->GetRpcAllocatorState());
+        call->CountResponse(response, &context->sending, &messages->sent);
         handler(context, call, request, response);
       } else {
         call->Done(parsed);
       }
       return reactor;
     };
-    this->MarkMethodCallback(
-        IndexOf(method),
-        new grpc::internal::CallbackUnaryHandler<Incoming<Request>, Response>(start));
+    static CountedMessagesAllocator<Request, Response> allocator;  // has no state
+    auto* const registered =
+        new grpc::internal::CallbackUnaryHandler<Incoming<Request>, Response>(start);
+    registered->SetMessageAllocator(&allocator);
+    this->MarkMethodCallback(IndexOf(method), registered);
     HandOver(Registration());
   }
 

@@ -53,10 +53,12 @@ grpc::ServerWriteReactor<v1::ExportModelResponse>* StartExport(
     stream->Attach(parsed);
     return stream.get();
   }
-  FindModel(context, "model", request.model(), [stream](const registry::MaybeSession& model) {
-    if (!model.ok()) return stream->Attach(model.status());
-    stream->Attach(ExportOf(*model));
-  });
+  FindModel(context, "model", request.model(),
+            [stream, context](const registry::MaybeSession& model) {
+              if (!model.ok()) return stream->Attach(model.status());
+              stream->Attach(
+                  CountedSource::Of(ExportOf(*model), (*model)->StateBytes(), &context->sending));
+            });
   return stream.get();
 }
 

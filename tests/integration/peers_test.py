@@ -62,7 +62,8 @@ def wait_until(condition, timeout_s=30, what="it"):
 
 @contextlib.contextmanager
 def server_and_stub(*flags):
-    with Server(*flags) as server, grpc.insecure_channel(server.address) as channel:
+    with Server(*flags) as server, grpc.insecure_channel(
+            server.address, options=[("grpc.max_receive_message_length", -1)]) as channel:
         stub = service_grpc.TrainingServiceStub(channel)
         create(stub)
         yield server, stub
@@ -286,6 +287,30 @@ class IdleStreamsTest(unittest.TestCase):
             self.assertGreater(time.monotonic() - begin, 0.9)
             self.assertFalse(link.closed)
             wait_until(lambda: "read no message" in server.log(), 10, "a line in the log")
+
+    def test_a_large_response_that_is_not_received_is_given_up(self):
+        spec = model.ModelSpec(input_size=1000, layers=[model.Layer(units=1000), model.Layer(units=2)])
+        with server_and_stub("--stream-idle-timeout", "1", "--max-in-flight-bytes", "64MB") as (server, stub):
+            stub.CreateModel(service.CreateModelRequest(model_id="large", spec=spec))
+            asked = service.GetParametersRequest(model="models/large")
+
+            def read():
+                try:
+                    return stub.GetParameters(asked).step
+                except grpc.RpcError as error:
+                    self.assertEqual(error.code(), grpc.StatusCode.RESOURCE_EXHAUSTED)
+                    self.assertIn("--max-in-flight-bytes", error.details())
+                    return None
+            link = Link(server.address, settings=setting(4, 0))
+            self.addCleanup(link.close)
+            link.drain(0.3)
+            for stream in range(1, 21, 2):  # 10 of 16 MB: four fit into 64 MiB
+                link.call(stream, SERVICE + "GetParameters", Scale())
+                self.assertTrue(link.data(stream, message_of(asked), Scale(), end=True))
+            wait_until(lambda: read() is None, 10, "a refusal")
+            wait_until(lambda: link.drain(0.05) or len(link.reset) >= 3, 20, "the end of the calls")
+            wait_until(lambda: read() == 0, 10, "room for others")
+            self.assertFalse(link.closed)
 
 
 if __name__ == "__main__":

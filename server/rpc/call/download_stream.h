@@ -2,6 +2,7 @@
 #ifndef BACKPROP_SERVER_RPC_CALL_DOWNLOAD_STREAM_H_
 #define BACKPROP_SERVER_RPC_CALL_DOWNLOAD_STREAM_H_
 
+#include <cstdint>
 #include <memory>
 #include <optional>
 #include <string>
@@ -13,6 +14,7 @@
 #include "server/base/mutex.h"
 #include "server/base/status.h"
 #include "server/exec/compute_pool.h"
+#include "server/rpc/call/sending.h"
 #include "server/rpc/call/stream.h"
 #include "server/session/errors.h"
 
@@ -24,6 +26,29 @@ class ChunkSource {
   virtual ~ChunkSource() = default;
   // Returns the next 1 byte to 1 MiB; nothing at the end of the file. An error ends the call.
   virtual absl::StatusOr<std::optional<std::string>> Next() = 0;
+};
+
+// A file whose memory is counted while it is sent.
+class CountedSource final : public ChunkSource {
+ public:
+  // Returns `source` with a claim for `bytes`, which the source holds, and for what one download
+  // holds in chunks; or the error of `source`, or of Sending::Ask.
+  static absl::StatusOr<std::unique_ptr<ChunkSource>> Of(
+      absl::StatusOr<std::unique_ptr<ChunkSource>> source, int64_t bytes, Sending* sending) {
+    constexpr int64_t kChunks = int64_t{4} << 20;  // fetched, serialized, and in gRPC's buffers
+    if (!source.ok()) return source;
+    auto claim = sending->Ask(bytes + kChunks, "the download");
+    if (!claim.ok()) return claim.status();
+    return std::unique_ptr<ChunkSource>(new CountedSource(*std::move(source), *std::move(claim)));
+  }
+  absl::StatusOr<std::optional<std::string>> Next() override { return source_->Next(); }
+
+ private:
+  CountedSource(std::unique_ptr<ChunkSource> source, Sending::Claim claim)
+      : claim_(std::move(claim)), source_(std::move(source)) {}
+
+  const Sending::Claim claim_;
+  const std::unique_ptr<ChunkSource> source_;
 };
 
 // Fetches a chunk on the compute pool, writes it, and fetches the next chunk when gRPC has taken

@@ -2,6 +2,7 @@
 #ifndef BACKPROP_SERVER_RPC_CALL_UNARY_CALL_H_
 #define BACKPROP_SERVER_RPC_CALL_UNARY_CALL_H_
 
+#include <google/protobuf/message.h>
 #include <grpcpp/grpcpp.h>
 
 #include <utility>
@@ -9,7 +10,9 @@
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include "server/base/limits.h"
 #include "server/rpc/call/call_scope.h"
+#include "server/rpc/call/sending.h"
 #include "server/session/memory_budget.h"
 
 namespace backprop::rpc {
@@ -25,6 +28,7 @@ class UnaryCall final {
   // `model` must live as long as the request.
   UnaryCall(const CallInfo& info, absl::string_view model)
       : scope_(info, model, CallScope::Cancellation::kAsked),
+        grpc_(info.grpc),
         reactor_(info.grpc->DefaultReactor()) {}
 
   grpc::ServerUnaryReactor* reactor() const { return reactor_; }
@@ -32,13 +36,23 @@ class UnaryCall final {
   // Keeps `memory` counted until Done.
   void Hold(session::MemoryBudget::Claim memory) { memory_ = std::move(memory); }
 
+  // Done must count `response`, if it is large, and put the claim into `*sent`, which must live
+  // until gRPC has sent it. If `sending` is exhausted, the call ends with that error instead: large
+  // responses are those of calls that change nothing.
+  void CountResponse(const google::protobuf::Message* response, Sending* sending,
+                     Sending::Claim* sent) {
+    response_ = response;
+    sending_ = sending;
+    sent_ = sent;
+  }
+
   const Caller& caller() const { return scope_.caller(); }
   // Whether the caller no longer waits: it cancelled, its connection broke, or its deadline passed.
   bool cancelled() const { return scope_.cancelled(); }
   absl::Time deadline() const { return scope_.deadline(); }
 
   void Done(const absl::Status& status) {
-    reactor_->Finish(scope_.End(status));
+    reactor_->Finish(scope_.End(status.ok() ? ClaimResponse() : status));
     scope_.Leave();
     delete this;
   }
@@ -56,9 +70,23 @@ class UnaryCall final {
  private:
   ~UnaryCall() = default;
 
+  absl::Status ClaimResponse() {
+    if (response_ == nullptr) return absl::OkStatus();
+    const auto bytes = static_cast<int64_t>(response_->ByteSizeLong());
+    if (bytes < base::kUncountedBytes) return absl::OkStatus();
+    // The message, and its serialized form.
+    auto claim = sending_->Ask(2 * bytes, "the response", grpc_->c_call());
+    if (claim.ok()) *sent_ = *std::move(claim);
+    return claim.status();
+  }
+
   CallScope scope_;
+  grpc::CallbackServerContext* const grpc_;  // gone after Done
   grpc::ServerUnaryReactor* const reactor_;
   session::MemoryBudget::Claim memory_;
+  const google::protobuf::Message* response_ = nullptr;  // null: not counted
+  Sending* sending_ = nullptr;
+  Sending::Claim* sent_ = nullptr;
 };
 
 }  // namespace backprop::rpc
