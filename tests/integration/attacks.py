@@ -16,7 +16,7 @@ import time
 
 import hpack
 
-from stubs import service, tensor
+from stubs import model, service, tensor, training
 
 DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = \
     0, 1, 2, 3, 4, 6, 7, 8, 9
@@ -72,6 +72,7 @@ class Link:
         self.settings = {}        # of the server
         self.reset = set()        # streams
         self.goaway = False
+        self.reason = ""          # of the GOAWAY
         self.closed = False
         self.buffer = b""
         self.encoder = hpack.Encoder()
@@ -161,6 +162,7 @@ class Link:
                     self.stream_window[stream] = self.stream_window.get(stream, 0) + more
             elif kind == GOAWAY:
                 self.goaway = True
+                self.reason = payload[8:].decode(errors="replace")
             elif kind == RST_STREAM:
                 self.stream_window.pop(stream, None)
                 self.reset.add(stream)
@@ -399,16 +401,40 @@ def deaf_step_stream(attacker):
 
 
 @attack
+def endless_runs(attacker):
+    """1,024 detached runs that never end."""
+    spec = model.ModelSpec(input_size=1, layers=[model.Layer(units=2)])
+    data = tensor.Batch(inputs=tensor.Tensor(shape=[1, 1], values=[1]), labels=tensor.Tensor(values=[1]))
+    config = training.TrainingConfig(iterations=10**12, report_every=10**12)
+    for first in range(0, attacker.scale.count(1024), 20):
+        link = attacker.connect()
+        if link is None or attacker.scale.over():
+            break
+        stream = 1
+        for kind in ("CreateModel", "Train"):
+            for i in range(first, first + 20):
+                request = service.CreateModelRequest(model_id=f"endless{i}", spec=spec) if kind == "CreateModel" \
+                    else service.TrainRequest(model=f"models/endless{i}", data=data, config=config, detach=True)
+                link.call(stream, SERVICE + kind, attacker.scale)
+                link.data(stream, message_of(request), Scale(seconds=1), end=True)
+                stream += 2
+            link.drain(0.3)
+        link.drain(0.3)
+        link.close()
+    attacker.links.clear()
+
+
+@attack
 def unread_backups(attacker):
     """200 backups of which no byte is read."""
     for _ in range(attacker.scale.count(4)):
-        link = attacker.connect(settings=setting(4, 0))
+        link = attacker.connect()
         if link is None:
             continue
         link.drain(0.1)
         for stream in range(1, 101, 2):
             link.call(stream, BACKUP, attacker.scale)
-            link.data(stream, bytes(5), Scale(seconds=0.3), end=True)
+            link.send(frame(DATA, END_STREAM, stream, bytes(5)))
     attacker.hold()
 
 
