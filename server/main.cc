@@ -10,6 +10,7 @@
 #include <cstdio>
 #include <cstring>
 #include <fstream>
+#include <functional>
 #include <memory>
 #include <new>
 #include <string>
@@ -26,12 +27,15 @@
 #include "server/datasets/datasets.h"
 #include "server/engine/step.h"
 #include "server/exec/compute_pool.h"
+#include "server/ops/auth_file_watch.h"
 #include "server/ops/config.h"
+#include "server/ops/exposure.h"
 #include "server/ops/logging.h"
 #include "server/ops/process_memory.h"
 #include "server/ops/system_limits.h"
 #include "server/records/tables.h"
 #include "server/registry/registry.h"
+#include "server/rpc/permissions.h"
 #include "server/rpc/server.h"
 #include "server/session/environment.h"
 #include "server/store/memory_store.h"
@@ -87,15 +91,18 @@ int CheckHealth(const std::string& address) {
 }
 
 // Does periodic work until it is destroyed. Once a second: deletes expired models and uploads,
-// evicts models, resumes parked runs, ends idle streams. More often: returns memory to the system.
+// evicts models, resumes parked runs, ends idle streams, applies changes of the auth file. More
+// often: returns memory to the system.
 class Janitor {
  public:
-  // `idle_timeout` is that of Calls::EndIdle and Sending::EndIdle.
-  Janitor(rpc::Context* context, absl::Duration idle_timeout, int64_t memory_limit)
+  // `idle_timeout` is that of Calls::EndIdle and Sending::EndIdle. `auth_file` may be null.
+  Janitor(rpc::Context* context, absl::Duration idle_timeout, ops::AuthFileWatch* auth_file,
+          int64_t memory_limit)
       : context_(context),
         idle_timeout_(idle_timeout),
         registry_(context->registry),
         datasets_(context->datasets),
+        auth_file_(auth_file),
         trimmer_(memory_limit),
         thread_([this] { Work(); }) {}
   ~Janitor() {
@@ -127,6 +134,7 @@ class Janitor {
       const absl::Time now = context_->environment->clock->Now();
       context_->calls.EndIdle(now, idle_timeout_);
       context_->sending.EndIdle(now, idle_timeout_);
+      if (auth_file_ != nullptr) auth_file_->Check();
       registry_->EvictBeyondLimit();  // new work may need the memory
       if (const int64_t resumed = registry_->ResumeParked(); resumed > 0) {
         spdlog::info("{} runs resume: changes can be stored again", resumed);
@@ -138,6 +146,7 @@ class Janitor {
   const absl::Duration idle_timeout_;
   registry::Registry* const registry_;
   datasets::Datasets* const datasets_;
+  ops::AuthFileWatch* const auth_file_;
   ops::Trimmer trimmer_;  // used by thread_ only
   base::Mutex mu_;
   base::CondVar stops_;
@@ -166,24 +175,30 @@ sigset_t TakeSignals() {
   return signals;
 }
 
-// Waits for a signal that ends the server. SIGHUP is reserved for reloading the configuration.
-int WaitForEnd(const sigset_t& signals) {
+// Called at SIGHUP; empty: there is nothing to read again.
+using Reload = std::function<void()>;
+
+// Waits for a signal that ends the server.
+int WaitForEnd(const sigset_t& signals, const Reload& reload) {
   for (;;) {
     int signal = 0;
     sigwait(&signals, &signal);
     if (EndsTheServer(signal)) return signal;
-    spdlog::info(
-        "{}: {}", strsignal(signal),
-        signal == SIGHUP ? "ignored; the server does not reload its configuration" : "ignored");
+    const bool reloads = signal == SIGHUP && reload;
+    spdlog::info("{}: {}", strsignal(signal),
+                 reloads            ? "reloading"
+                 : signal == SIGHUP ? "ignored; there is nothing to reload"
+                                    : "ignored");
+    if (reloads) reload();
   }
 }
 
 // Waits for the first signal that ends the server, then watches for a second one, which ends the
 // process.
-void WaitForSignal(const sigset_t& signals) {
-  spdlog::info("{}: stopping", strsignal(WaitForEnd(signals)));
+void WaitForSignal(const sigset_t& signals, const Reload& reload) {
+  spdlog::info("{}: stopping", strsignal(WaitForEnd(signals, reload)));
   std::thread([signals] {
-    const int second = WaitForEnd(signals);
+    const int second = WaitForEnd(signals, {});
     spdlog::warn("second {}: stopping at once", strsignal(second));
     _exit(128 + second);
   }).detach();
@@ -255,6 +270,7 @@ void LogFound(const registry::Registry::Opened& found, const std::string& direct
 rpc::ServerOptions ServerOptionsFor(const ops::Config& config,
                                     const ops::Descriptors& descriptors) {
   rpc::ServerOptions options{config.listen, config.unix_socket, {}, config.keepalive, {}};
+  options.reflection_is_public = config.reflection_is_public;
   options.connections.max_connections = std::min(
       config.max_connections.value_or(descriptors.max_connections), descriptors.for_connections);
   options.connections.max_connections_per_peer = config.max_connections_per_peer.value_or(-1);
@@ -267,6 +283,19 @@ rpc::ServerOptions ServerOptionsFor(const ops::Config& config,
   return options;
 }
 
+// Null if callers are anonymous. Errors: the configuration would expose the server, or the file of
+// --auth-file cannot be used.
+absl::StatusOr<std::unique_ptr<ops::AuthFileWatch>> OpenAuthFile(const ops::Config& config,
+                                                                 const base::Clock* clock) {
+  const absl::Status exposure = ops::CheckExposure(config);
+  if (!exposure.ok()) return exposure;
+  if (config.auth_file.empty()) return nullptr;
+  auto watch = ops::AuthFileWatch::Open(config.auth_file, clock);
+  if (watch.ok()) return watch;
+  return absl::Status(watch.status().code(),
+                      absl::StrCat("--auth-file: ", watch.status().message()));
+}
+
 void LogStarted(const ops::Config& config, const std::vector<std::string>& addresses) {
   spdlog::info("{} listens on {} with {} compute threads; models {}", Version(),
                absl::StrJoin(addresses, ", "), config.threads,
@@ -276,11 +305,42 @@ void LogStarted(const ops::Config& config, const std::vector<std::string>& addre
                config.limits.memory_limit_bytes == 0
                    ? "none"
                    : absl::StrCat(config.limits.memory_limit_bytes >> 20, " MiB"));
+  spdlog::log(config.auth_file.empty() ? spdlog::level::warn : spdlog::level::info, "{}",
+              ops::DescribeAccess(config));
+}
+
+// Tells clients and operators that the server accepts calls.
+absl::Status Announce(const ops::Config& config, const rpc::Server& server) {
+  if (!config.port_file.empty()) {
+    const absl::Status written = WritePortFile(config.port_file, server.addresses().front());
+    if (!written.ok()) return written;
+  }
+  LogStarted(config, server.addresses());
+  return absl::OkStatus();
 }
 
 int Fail(const absl::Status& status) {
   std::fprintf(stderr, "backpropd: %s\n", std::string(status.message()).c_str());
   return 1;
+}
+
+// Returns whether all calls finished within the grace period.
+bool ServeUntilSignal(const ops::Config& config, const sigset_t& signals, rpc::Context* context,
+                      ops::AuthFileWatch* auth_file, rpc::Server* server) {
+  Reload reload;
+  if (auth_file != nullptr) {
+    auth_file->SetHealth([server](bool in_use) { server->SetAuthFileInUse(in_use); });
+    reload = [auth_file] { auth_file->Reload(); };
+  }
+  bool finished = false;
+  {
+    const Janitor janitor(context, config.stream_idle_timeout, auth_file,
+                          config.limits.memory_limit_bytes);
+    WaitForSignal(signals, reload);
+    finished = server->Stop(config.grace);
+  }
+  if (auth_file != nullptr) auth_file->SetHealth({});
+  return finished;
 }
 
 int Serve(const ops::Config& config, const sigset_t& signals) {
@@ -289,6 +349,9 @@ int Serve(const ops::Config& config, const sigset_t& signals) {
   if (!possible.ok()) return Fail(possible);
   auto starting = std::make_unique<ops::AbortIsAFailedStart>();
   const base::SystemClock clock;
+  const auto opened_auth_file = OpenAuthFile(config, &clock);
+  if (!opened_auth_file.ok()) return Fail(opened_auth_file.status());
+  ops::AuthFileWatch* const auth_file = opened_auth_file->get();  // outlives the server
   WritableServer writable;
   std::unique_ptr<store::Store> store;  // outlives everything that writes to it
   if (!config.data_dir.empty()) {
@@ -318,21 +381,15 @@ int Serve(const ops::Config& config, const sigset_t& signals) {
   if (!found.ok()) return Fail(found.status());
   LogFound(*found, config.data_dir);
 
-  auto server = rpc::Server::Start(ServerOptionsFor(config, descriptors), &context);
+  rpc::ServerOptions options = ServerOptionsFor(config, descriptors);
+  if (auth_file != nullptr) options.authenticator = auth_file->authenticator();
+  auto server = rpc::Server::Start(options, &context);
   if (!server.ok()) return Fail(server.status());
-  if (!config.port_file.empty()) {
-    const absl::Status written = WritePortFile(config.port_file, (*server)->addresses().front());
-    if (!written.ok()) return Fail(written);
-  }
+  const absl::Status announced = Announce(config, **server);
+  if (!announced.ok()) return Fail(announced);
   writable.Set(server->get());
   starting.reset();
-  LogStarted(config, (*server)->addresses());
-  bool finished = false;
-  {
-    const Janitor janitor(&context, config.stream_idle_timeout, config.limits.memory_limit_bytes);
-    WaitForSignal(signals);
-    finished = (*server)->Stop(config.grace);
-  }
+  const bool finished = ServeUntilSignal(config, signals, &context, auth_file, server->get());
   writable.Set(nullptr);
   if (!config.port_file.empty()) unlink(config.port_file.c_str());
   if (!finished) spdlog::warn("calls were still active after the grace period and were cancelled");
@@ -348,6 +405,10 @@ int Serve(const ops::Config& config, const sigset_t& signals) {
 int main(int argc, char** argv) try {
   const auto parsed = backprop::ops::ParseCommandLine(argc, argv, backprop::Version());
   if (!parsed.config.has_value()) return parsed.exit_status;
+  if (parsed.config->print_permissions) {
+    std::printf("%s", backprop::rpc::PermissionsAsMarkdown().c_str());
+    return 0;
+  }
   if (!parsed.config->health_check.empty()) {
     return backprop::CheckHealth(parsed.config->health_check);
   }

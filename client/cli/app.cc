@@ -65,6 +65,7 @@ void BuildApp(CLI::App* app, Globals* globals, Command* chosen) {
   AddDatasetCommands(app, globals, chosen);
   AddFileCommands(app, globals, chosen);
   AddServerCommands(app, globals, chosen);
+  AddTokenCommands(app, globals, chosen);
   AddCompletionCommands(app, globals, chosen);
   TakeOneValueEach(app);
   AddExamples(app);

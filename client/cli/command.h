@@ -66,6 +66,7 @@ void AddCheckpointCommands(CLI::App* app, Globals* globals, Command* chosen);
 void AddDatasetCommands(CLI::App* app, Globals* globals, Command* chosen);
 void AddFileCommands(CLI::App* app, Globals* globals, Command* chosen);
 void AddServerCommands(CLI::App* app, Globals* globals, Command* chosen);
+void AddTokenCommands(CLI::App* app, Globals* globals, Command* chosen);
 void AddCompletionCommands(CLI::App* app, Globals* globals, Command* chosen);
 void AddDemoCommand(CLI::App* app, Globals* globals, Command* chosen);
 

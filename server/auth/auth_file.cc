@@ -79,7 +79,7 @@ std::string WithoutSecrets(absl::string_view text) {
 // by the number of the line in the file.
 absl::Status NotJson(absl::string_view message, absl::string_view json) {
   const size_t end = message.find('\n');
-  std::string what = WithoutSecrets(message.substr(0, end));
+  std::string what = WithoutSecrets(absl::StripPrefix(message.substr(0, end), ": "));
   if (end != absl::string_view::npos) {
     const absl::string_view shown = message.substr(end + 1, message.rfind('\n') - end - 1);
     const size_t at = json.find(shown);
@@ -93,7 +93,7 @@ absl::Status NotJson(absl::string_view message, absl::string_view json) {
     what += " (a role is READER, WRITER, ADMIN or OPERATOR)";
   }
   return absl::InvalidArgumentError(
-      absl::StrCat("cannot be parsed as JSON of backprop.auth.proto.AuthFile: ", what));
+      absl::StrCat("cannot be parsed as the JSON of an auth file: ", what));
 }
 
 // Collects the contents of the file and all violations in it.

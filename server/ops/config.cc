@@ -175,6 +175,38 @@ void AddListeningFlags(CLI::App* app, Config* config) {
   AddPeerFlags(app, config);
 }
 
+// An empty path, for example of a variable that is not set, must not turn authentication off.
+std::string RefuseEmpty(const std::string& path) { return path.empty() ? "must not be empty" : ""; }
+
+void AddAccessFlags(CLI::App* app, Config* config) {
+  Add(app->add_option("--auth-file", config->auth_file,
+                      "JSON file with the principals that may call the server, their tokens and "
+                      "roles, and the quotas of projects (docs/security.md). Read again when it "
+                      "changes and at SIGHUP. Without it all callers are anonymous and may do "
+                      "everything"),
+      "--auth-file", "Access")
+      ->check(CLI::Validator(RefuseEmpty, ""))
+      ->type_name("FILE");
+  Add(app->add_flag("--allow-anonymous", config->allow_anonymous,
+                    "Without --auth-file: also listen on addresses that other machines reach. "
+                    "All callers that reach them may read, change and delete everything"),
+      "--allow-anonymous", "Access");
+  Add(app->add_flag("--allow-cleartext", config->allow_cleartext,
+                    "With --auth-file: also listen without TLS on addresses that other machines "
+                    "reach. Tokens travel in clear text unless something else encrypts them"),
+      "--allow-cleartext", "Access");
+  Add(app->add_option_function<std::string>(
+          "--reflection",
+          [config](const std::string& who) { config->reflection_is_public = who == "public"; },
+          "Callers of the reflection services if there is an --auth-file: operators only, or all"),
+      "--reflection", "Access")
+      ->check(CLI::IsMember({"operator", "public"}))
+      ->default_str("operator");
+  app->add_flag("--print-permissions", config->print_permissions,
+                "Print which role may call which RPC, as a Markdown table, and exit")
+      ->group("Access");
+}
+
 void AddStorageFlags(CLI::App* app, Config* config, RawFlags* raw) {
   Add(app->add_option(
           "--data-dir", config->data_dir,
@@ -273,8 +305,8 @@ std::string AddressIn(const std::string& port_file) {
   return absl::StrReplaceAll(address, {{"0.0.0.0:", "127.0.0.1:"}, {"[::]:", "[::1]:"}});
 }
 
-// Returns --flag=value for each environment variable that is set and whose flag is not on the
-// command line.
+// Returns the flags, with their values, of the environment variables that are set and whose flags
+// are not on the command line. An empty variable of a flag without a value counts as not set.
 std::vector<std::string> FlagsFromEnvironment(const CLI::App& app, int argc, char** argv) {
   std::vector<std::string> flags;
   for (const CLI::Option* option : app.get_options()) {
@@ -284,7 +316,13 @@ std::vector<std::string> FlagsFromEnvironment(const CLI::App& app, int argc, cha
     const bool given = std::any_of(argv + 1, argv + argc, [&](const std::string& argument) {
       return argument == flag || argument.rfind(flag + "=", 0) == 0;
     });
-    if (value != nullptr && !given) flags.push_back(flag + "=" + value);
+    if (value == nullptr || given) continue;
+    if (*value != '\0') {
+      flags.push_back(flag + "=" + value);
+    } else if (option->get_items_expected_min() > 0) {
+      // As an argument of its own: after "--flag=" CLI11 would take the next argument as the value.
+      flags.insert(flags.end(), {flag, ""});
+    }
   }
   return flags;
 }
@@ -320,7 +358,7 @@ Parsed ParseCommandLine(int argc, char** argv, const std::string& version) {
   CLI::App app(
       "backpropd: a gRPC server that stores, trains and runs small neural networks.\n"
       "Models are stored in --data-dir; without it they are lost when the process ends.\n\n"
-      "Example: backpropd --data-dir /var/lib/backpropd --listen 0.0.0.0:50051",
+      "Example: backpropd --data-dir /var/lib/backpropd --listen 127.0.0.1:50051",
       "backpropd");
   app.set_version_flag("--version", version, "Print version, commit and instruction set, and exit");
   app.set_config("--config", "", "Read flags from an INI or TOML file (listen = \"…\")")
@@ -328,6 +366,7 @@ Parsed ParseCommandLine(int argc, char** argv, const std::string& version) {
   app.allow_config_extras(CLI::config_extras_mode::error);
 
   AddListeningFlags(&app, &config);
+  AddAccessFlags(&app, &config);
   AddStorageFlags(&app, &config, &raw);
   AddRunningFlags(&app, &config, &raw);
   AddLimits(&app, &config.limits);

@@ -20,6 +20,11 @@ struct Config {
   std::vector<std::string> listen;
   std::string unix_socket;
   std::string port_file;
+  std::string auth_file;                  // empty: callers are anonymous and may do everything
+  bool allow_anonymous = false;           // on addresses that are not local, without auth_file
+  bool allow_cleartext = false;           // on addresses that are not local, with auth_file
+  bool reflection_is_public = false;      // also with auth_file
+  bool print_permissions = false;         // print the table of RPCs and roles, and exit
   std::string data_dir;                   // empty: models are kept in memory only
   std::optional<int64_t> min_free_bytes;  // unset: derived from the size of the disk
   int threads = 0;

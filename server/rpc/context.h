@@ -8,6 +8,7 @@
 #include "server/base/limits.h"
 #include "server/datasets/datasets.h"
 #include "server/registry/registry.h"
+#include "server/rpc/call/authenticator.h"
 #include "server/rpc/call/calls.h"
 #include "server/rpc/call/sending.h"
 #include "server/session/environment.h"
@@ -22,6 +23,9 @@ struct Context {
   datasets::Datasets* datasets;
   Calls calls;
   Sending sending{};
+  // As in ServerOptions; set when the server starts.
+  Authenticator* authenticator = nullptr;
+  bool reflection_is_public = false;
 
   const base::Limits& limits() const { return environment->limits; }
 

@@ -22,8 +22,6 @@ using google::protobuf::Descriptor;
 using google::protobuf::DescriptorPool;
 using google::protobuf::FieldDescriptor;
 using google::protobuf::FileDescriptor;
-using Request = grpc::reflection::v1::ServerReflectionRequest;
-using Response = grpc::reflection::v1::ServerReflectionResponse;
 
 const DescriptorPool& Pool() { return *DescriptorPool::generated_pool(); }
 
@@ -35,7 +33,8 @@ std::vector<std::string> Services() {
 
 // Responds to the requests of a stream one at a time. Deletes itself in OnDone. At most one
 // operation is pending, so no lock is needed. When the server stops, the stream ends with its
-// connection.
+// connection. The messages of both versions have the same fields.
+template <class Request, class Response>
 class ReflectionStream final : public grpc::ServerBidiReactor<Incoming<Request>, Response> {
  public:
   ReflectionStream() { Read(); }
@@ -52,7 +51,7 @@ class ReflectionStream final : public grpc::ServerBidiReactor<Incoming<Request>,
     response_.set_valid_host(request_.message().host());
     Answer(request_.message());
     HandOver(this);
-    StartWrite(&response_);
+    this->StartWrite(&response_);
   }
 
   void OnWriteDone(bool ok) override {
@@ -71,12 +70,12 @@ class ReflectionStream final : public grpc::ServerBidiReactor<Incoming<Request>,
 
   void Read() {
     HandOver(this);
-    StartRead(&request_);
+    this->StartRead(&request_);
   }
 
   void End(const absl::Status& status) {
     HandOver(this);
-    Finish(ToGrpc(status));
+    this->Finish(ToGrpc(status));
   }
 
   void Answer(const Request& request) {
@@ -146,15 +145,26 @@ class ReflectionStream final : public grpc::ServerBidiReactor<Incoming<Request>,
   std::set<std::string> sent_;  // names of files; there are approximately 20
 };
 
+template <class Request, class Response>
 grpc::ServerBidiReactor<Incoming<Request>, Response>* StartReflection(Context* /*context*/,
                                                                       const CallInfo& /*info*/) {
-  return new ReflectionStream;
+  return new ReflectionStream<Request, Response>;
 }
 
 }  // namespace
 
-ReflectionService::ReflectionService(Context* context) : ServiceBase(context) {
-  BidiStreaming("ServerReflectionInfo", StartReflection);
+ReflectionService::ReflectionService(Context* context)
+    : ServiceBase(context, context->reflection_is_public) {
+  BidiStreaming("ServerReflectionInfo",
+                StartReflection<grpc::reflection::v1::ServerReflectionRequest,
+                                grpc::reflection::v1::ServerReflectionResponse>);
+}
+
+ReflectionServiceV1Alpha::ReflectionServiceV1Alpha(Context* context)
+    : ServiceBase(context, context->reflection_is_public) {
+  BidiStreaming("ServerReflectionInfo",
+                StartReflection<grpc::reflection::v1alpha::ServerReflectionRequest,
+                                grpc::reflection::v1alpha::ServerReflectionResponse>);
 }
 
 }  // namespace backprop::rpc

@@ -1,7 +1,5 @@
 #include "server/rpc/server.h"
 
-#include <grpcpp/ext/channelz_service_plugin.h>
-#include <grpcpp/ext/proto_server_reflection_plugin.h>
 #include <grpcpp/health_check_service_interface.h>
 #include <unistd.h>
 
@@ -29,8 +27,6 @@ void EnableSideServices() {
     absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);
     CaptureParseErrors();
     grpc::EnableDefaultHealthCheckService(true);
-    grpc::reflection::InitProtoReflectionServerBuilderPlugin();
-    grpc::channelz::experimental::InitChannelzService();
   });
 }
 
@@ -94,6 +90,8 @@ absl::StatusOr<std::vector<ListeningSockets>> Listen(const ServerOptions& option
 absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerOptions& options,
                                                       Context* context) {
   EnableSideServices();
+  context->authenticator = options.authenticator;
+  context->reflection_is_public = options.reflection_is_public;
   std::unique_ptr<Server> server(new Server(context));
   grpc::ServerBuilder builder;
   const auto max_bytes = static_cast<int>(context->limits().max_message_bytes);
@@ -106,7 +104,9 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerOptions& optio
   builder.AddChannelArgument("grpc.server_handshake_timeout_ms", Milliseconds(kHandshakeTimeout));
   builder.RegisterService(&server->service_);
   builder.RegisterService(&server->admin_);
+  builder.RegisterService(&server->channelz_);
   builder.RegisterService(&server->reflection_);
+  builder.RegisterService(&server->reflection_v1alpha_);
   for (grpc::Service* service : options.additional) builder.RegisterService(service);
   auto listening = Listen(options);
   if (!listening.ok()) return listening.status();
@@ -133,12 +133,17 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerOptions& optio
   server->server_->GetHealthCheckService()->SetServingStatus(
       v1::TrainingService::service_full_name(), true);
   server->SetWritable(true);
+  if (options.authenticator != nullptr) server->SetAuthFileInUse(true);
   server->listener_->Start();
   return server;
 }
 
 void Server::SetWritable(bool writable) {
   server_->GetHealthCheckService()->SetServingStatus(kWritesHealth, writable);
+}
+
+void Server::SetAuthFileInUse(bool in_use) {
+  server_->GetHealthCheckService()->SetServingStatus(kAuthFileHealth, in_use);
 }
 
 void Server::SetServing(bool serving) {

@@ -11,6 +11,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "server/rpc/admin_service.h"
+#include "server/rpc/channelz_service.h"
 #include "server/rpc/context.h"
 #include "server/rpc/listener.h"
 #include "server/rpc/reflection_service.h"
@@ -57,11 +58,19 @@ struct ServerOptions {
   // `unacknowledged` is replaced by keepalive.time + keepalive.timeout if that is below one hour.
   ConnectionLimits connections{};
   TransportLimits transport{};
+  // Identifies the callers; must outlive the server. Null: everyone may call every method.
+  Authenticator* authenticator = nullptr;
+  // With an authenticator: everyone may call the reflection services.
+  bool reflection_is_public = false;
 };
 
 // The health service reports under this name whether changes can be stored. Without a data
 // directory it is always SERVING.
 inline constexpr char kWritesHealth[] = "backprop.v1.TrainingService.writes";
+
+// The health service reports under this name, if there is an authenticator, whether it uses the
+// latest auth file.
+inline constexpr char kAuthFileHealth[] = "backprop.v1.AuthFile";
 
 // Serves TrainingService, AdminService, health, reflection and channelz. Thread-safe, but Stop must
 // be called by one thread at a time.
@@ -78,6 +87,9 @@ class Server {
 
   // Health of the service kWritesHealth only.
   void SetWritable(bool writable);
+  // Health of the service kAuthFileHealth only. The server starts with true if it has an
+  // authenticator.
+  void SetAuthFileInUse(bool in_use);
   // Health of the server as a whole and of TrainingService.
   void SetServing(bool serving);
 
@@ -97,12 +109,19 @@ class Server {
 
  private:
   explicit Server(Context* context)
-      : context_(context), service_(context), admin_(context), reflection_(context) {}
+      : context_(context),
+        service_(context),
+        admin_(context),
+        channelz_(context),
+        reflection_(context),
+        reflection_v1alpha_(context) {}
 
   Context* const context_;
   TrainingService service_;
   AdminService admin_;
+  ChannelzService channelz_;
   ReflectionService reflection_;
+  ReflectionServiceV1Alpha reflection_v1alpha_;
   std::vector<std::string> addresses_;
   std::vector<std::string> unix_sockets_;  // files that Stop deletes
   std::unique_ptr<grpc::Server> server_;

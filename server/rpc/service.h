@@ -5,6 +5,7 @@
 #include <google/protobuf/descriptor.h>
 #include <grpcpp/grpcpp.h>
 
+#include <functional>
 #include <string>
 #include <utility>
 
@@ -13,8 +14,11 @@
 #include "server/rpc/call/caller.h"
 #include "server/rpc/call/hand_over.h"
 #include "server/rpc/call/incoming.h"
+#include "server/rpc/call/refused_stream.h"
 #include "server/rpc/call/unary_call.h"
 #include "server/rpc/context.h"
+#include "server/rpc/permissions.h"
+#include "server/session/memory_budget.h"
 
 namespace backprop::rpc {
 
@@ -45,12 +49,15 @@ class CountedMessagesAllocator final : public grpc::MessageAllocator<Incoming<Re
 
 // A service that parses its requests itself (incoming.h) and whose methods must not block.
 // `Generated` is the generated class, such as v1::TrainingService. The constructor of the derived
-// class must register every method. `method` must be a literal with the name of a method.
+// class must register every method. `method` must be a literal with the name of a method, which
+// must have a row in permissions.cc. A call whose caller is not known, or whose role is too low,
+// ends before its request is parsed and never reaches a handler.
 template <class Generated>
 class ServiceBase : public Generated::Service {
  protected:
-  // `context` must outlive the service.
-  explicit ServiceBase(Context* context) : context_(context) {}
+  // `context` must outlive the service. `is_public`: everyone may call all methods.
+  explicit ServiceBase(Context* context, bool is_public = false)
+      : context_(context), is_public_(is_public) {}
 
   // `model` returns the field of the request that the log shows with the call.
   template <class Request, class Response>
@@ -58,21 +65,28 @@ class ServiceBase : public Generated::Service {
              const std::string& (Request::*model)() const) {
     UnaryWith<Request, Response>(method, handler, model);
   }
+  // The same for a request without such a field.
+  template <class Request, class Response>
+  void Unary(const char* method, void (*handler)(Context*, UnaryCall*, const Request&, Response*)) {
+    UnaryWith<Request, Response>(method, handler,
+                                 [](const Request&) { return absl::string_view(); });
+  }
   // The same for a handler of any type.
-  template <class Request, class Response, class Handler>
-  void UnaryWith(const char* method, Handler handler,
-                 const std::string& (Request::*model)() const) {
-    const auto start = [context = context_, method, handler, model](
+  template <class Request, class Response, class Handler, class Model>
+  void UnaryWith(const char* method, Handler handler, Model model) {
+    const auto start = [context = context_, method = Known(method), handler, model](
                            grpc::CallbackServerContext* calling, const Incoming<Request>* incoming,
                            Response* response) {
       TakeOver(Registration());
-      auto memory = context->MemoryOfRequest(incoming->size_bytes());
-      const absl::Status parsed = memory.ok() ? incoming->Parse() : memory.status();
+      const Admission admission = Admit(context, method, calling);
+      auto memory = session::MemoryBudget::Claim();
+      absl::Status parsed = admission.status;
+      if (parsed.ok()) parsed = Take(context, *incoming, &memory);
       const Request& request = incoming->message();
-      auto* call = new UnaryCall(InfoOf(context, method, calling), (request.*model)());
+      auto* call = new UnaryCall(admission.info, std::invoke(model, request));
       grpc::ServerUnaryReactor* const reactor = call->reactor();  // `call` may be deleted below
       if (parsed.ok()) {
-        call->Hold(*std::move(memory));
+        call->Hold(std::move(memory));
         auto* const messages =
             static_cast<CountedMessages<Request, Response>*>(calling->GetRpcAllocatorState());
         call->CountResponse(response, &context->sending, &messages->sent);
@@ -100,11 +114,13 @@ class ServiceBase : public Generated::Service {
     this->MarkMethodCallback(
         IndexOf(method),
         new grpc::internal::CallbackServerStreamingHandler<Incoming<Request>, Response>(
-            [context = context_, method, start](grpc::CallbackServerContext* calling,
-                                                const Incoming<Request>* incoming) {
+            [context = context_, method = Known(method), start](
+                grpc::CallbackServerContext* calling, const Incoming<Request>* incoming) {
               TakeOver(Registration());
-              const absl::Status parsed = incoming->Parse();
-              return start(context, InfoOf(context, method, calling),
+              const Admission admission = Admit(context, method, calling);
+              const absl::Status parsed =
+                  admission.status.ok() ? incoming->Parse() : admission.status;
+              return start(context, admission.info,
                            parsed.ok() ? incoming->message() : Request::default_instance(), parsed);
             }));
     HandOver(Registration());
@@ -116,10 +132,13 @@ class ServiceBase : public Generated::Service {
     this->MarkMethodCallback(
         IndexOf(method),
         new grpc::internal::CallbackClientStreamingHandler<Incoming<Request>, Response>(
-            [context = context_, method, start](grpc::CallbackServerContext* calling,
-                                                Response* response) {
+            [context = context_, method = Known(method), start](
+                grpc::CallbackServerContext* calling,
+                Response* response) -> grpc::ServerReadReactor<Incoming<Request>>* {
               TakeOver(Registration());
-              return start(context, InfoOf(context, method, calling), response);
+              const Admission admission = Admit(context, method, calling);
+              if (admission.status.ok()) return start(context, admission.info, response);
+              return RefusedStream<Request, NoStream>::Start(admission.info, admission.status);
             }));
     HandOver(Registration());
   }
@@ -127,20 +146,56 @@ class ServiceBase : public Generated::Service {
   template <class Request, class Response>
   void BidiStreaming(const char* method, grpc::ServerBidiReactor<Incoming<Request>, Response>* (
                                              *start)(Context*, const CallInfo&)) {
-    this->MarkMethodCallback(
-        IndexOf(method),
-        new grpc::internal::CallbackBidiHandler<Incoming<Request>, Response>(
-            [context = context_, method, start](grpc::CallbackServerContext* calling) {
-              TakeOver(Registration());
-              return start(context, InfoOf(context, method, calling));
-            }));
+    this->MarkMethodCallback(IndexOf(method),
+                             new grpc::internal::CallbackBidiHandler<Incoming<Request>, Response>(
+                                 [context = context_, method = Known(method),
+                                  start](grpc::CallbackServerContext* calling)
+                                     -> grpc::ServerBidiReactor<Incoming<Request>, Response>* {
+                                   TakeOver(Registration());
+                                   const Admission admission = Admit(context, method, calling);
+                                   if (admission.status.ok()) return start(context, admission.info);
+                                   return RefusedStream<Request, Response>::Start(admission.info,
+                                                                                  admission.status);
+                                 }));
     HandOver(Registration());
   }
 
  private:
-  static CallInfo InfoOf(Context* context, const char* method,
+  // What is known of a method before it is called.
+  struct Method {
+    const char* name;
+    const Permission* permission;  // null: everyone may call it
+  };
+  Method Known(const char* name) const {
+    const Permission* const permission = FindPermission(Generated::service_full_name(), name);
+    GPR_ASSERT(permission != nullptr);
+    return {name, is_public_ ? nullptr : permission};
+  }
+
+  // The caller of a call, and whether it may make the call. If not, `status` is the error with
+  // which the call must end.
+  struct Admission {
+    CallInfo info;
+    absl::Status status;
+  };
+  static Admission Admit(Context* context, const Method& method,
                          grpc::CallbackServerContext* calling) {
-    return {&context->calls, method, calling, Anonymous()};
+    CallInfo info{&context->calls, method.name, calling, Anonymous()};
+    if (context->authenticator == nullptr || method.permission == nullptr) return {info, {}};
+    auto caller = context->authenticator->Authenticate(*calling, method.name);
+    if (!caller.ok()) return {info, caller.status()};
+    info.caller = *std::move(caller);
+    return {info, CheckRole(*method.permission, *info.caller)};
+  }
+
+  // Counts the memory of a request and parses it.
+  template <class Request>
+  static absl::Status Take(const Context* context, const Incoming<Request>& incoming,
+                           session::MemoryBudget::Claim* memory) {
+    auto claimed = context->MemoryOfRequest(incoming.size_bytes());
+    if (!claimed.ok()) return claimed.status();
+    *memory = *std::move(claimed);
+    return incoming.Parse();
   }
 
   // The generated class numbers its methods in the order of the .proto file.
@@ -158,6 +213,7 @@ class ServiceBase : public Generated::Service {
   }
 
   Context* const context_;
+  const bool is_public_;
 };
 
 }  // namespace backprop::rpc

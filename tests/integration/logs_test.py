@@ -56,7 +56,7 @@ class LogsTest(unittest.TestCase):
 
     def test_as_text(self):
         calls = self.check_lines(self.talk("--log-level", "debug"),
-                                 r"^\d{4}-\d\d-\d\dT\S+ (debug|info) \S")
+                                 r"^\d{4}-\d\d-\d\dT\S+ (debug|info|warning) \S")
         self.assertTrue(any(r"GetModel a\nforged line INVALID_ARGUMENT" in line for line in calls), calls)
         self.assertTrue(any(r"\x1b[31mred\x1b[2J" in line for line in calls), calls)
         self.assertTrue(any("GetModel " + "x" * 128 + "\u2026 " in line for line in calls))

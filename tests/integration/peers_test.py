@@ -95,8 +95,8 @@ class ConnectionsTest(unittest.TestCase):
     def test_connections_are_counted_by_address(self):
         for listen in ("127.0.0.1:0", "0.0.0.0:0"):  # the second one accepts IPv4 as mapped IPv6
             with self.subTest(listen), tempfile.TemporaryDirectory() as folder, \
-                    Server("--max-connections-per-peer", "2", "--unix-socket", f"{folder}/s.sock",
-                           listen=listen) as server, contextlib.ExitStack() as stack:
+                    Server("--allow-anonymous", "--max-connections-per-peer", "2",
+                           "--unix-socket", f"{folder}/s.sock", listen=listen) as server, contextlib.ExitStack() as stack:
                 address = server.address.replace("0.0.0.0", "127.0.0.1")
                 kept = [stack.enter_context(connect(address)) for _ in range(2)]
                 self.assertFalse(any(is_closed(c) for c in kept))

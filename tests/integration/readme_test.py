@@ -3,8 +3,8 @@
 A ```console block holds commands after "$ " and what they print; a line "…" stands for any lines.
 Times and speeds may differ. Fractions may differ as float32 does between instruction sets
 (docs/numerics.md); whole numbers may not. The commands of a ```sh block must succeed, a ```python
-block must print what its last comment says, a ```cpp block must compile, and a ```toml block must be
-accepted by `backpropd --config`. NOT_RUN lists the commands that are not run, and why.
+block must print what its last comment says, a ```cpp block must compile, a ```toml block must be
+accepted by `backpropd --config`, and a ```json block by `backpropd --auth-file`. NOT_RUN lists the commands that are not run, and why.
 """
 
 import contextlib
@@ -157,7 +157,7 @@ class Page:
 
     def run(self, language, text):
         run = {"console": self.console, "sh": self.shell, "python": self.python, "cpp": self.cpp,
-               "toml": self.toml}.get(language)
+               "toml": self.toml, "json": self.json}.get(language)
         self.test.assertIsNotNone(run, f"{self.page}: a block in '{language}', which is not tested:\n{text}")
         run(text)
 
@@ -217,6 +217,12 @@ class Page:
             path = self.scratch / "config.toml"
             path.write_text(text)
             self.start_server(["--config", path])
+
+    def json(self, text):
+        with self.test.subTest(page=self.page, json=text):
+            path = self.scratch / "auth.json"
+            path.write_text(text)
+            self.start_server(["--auth-file", path])
 
     def bash(self, command, cwd):
         return subprocess.run(["bash", "-euo", "pipefail", "-c", self.with_address(command)], capture_output=True,

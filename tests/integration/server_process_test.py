@@ -69,7 +69,7 @@ class ServerProcessTest(unittest.TestCase):
 
     def test_the_health_check_uses_the_address_in_the_port_file(self):
         for listen in ("127.0.0.1:0", "0.0.0.0:0"):
-            with self.subTest(listen), Server(listen=listen) as server:
+            with self.subTest(listen), Server("--allow-anonymous", listen=listen) as server:
                 port_file = server.path / "address"
                 env = {**os.environ, "BACKPROPD_PORT_FILE": str(port_file), "BACKPROPD_LISTEN": "0.0.0.0:1"}
                 check = subprocess.run([BIN / "backpropd", "--health-check"], capture_output=True, text=True, env=env)
@@ -163,7 +163,7 @@ class ServerProcessTest(unittest.TestCase):
             while "User defined signal 2: ignored" not in server.log():
                 self.assertLess(time.monotonic(), deadline, server.log())
                 time.sleep(0.01)
-            self.assertIn("Hangup: ignored; the server does not reload its configuration", server.log())
+            self.assertIn("Hangup: ignored; there is nothing to reload", server.log())
             self.assertIn("User defined signal 1: ignored", server.log())
             self.assertEqual(cli("health", server=server.address).stdout, "SERVING\n")
             self.assertEqual(server.terminate_and_wait(), 0)

@@ -175,7 +175,7 @@ class DescriptorsTest(unittest.TestCase):
                                     (f"unix:{folder}/s.sock", rf"unix:{folder}/s\.sock")):
                 if "::" in listen and not socket.has_dualstack_ipv6():
                     continue
-                with self.subTest(listen), Server(listen=listen) as server:
+                with self.subTest(listen), Server("--allow-anonymous", listen=listen) as server:
                     self.assertRegex(server.address, f"^{dialled}$")
                     self.assertEqual(cli("health", server=server.address).stdout, "SERVING\n")
                     for host in ("127.0.0.1", "[::1]") if "0.0.0" in listen or "[::]" in listen else ():
@@ -185,7 +185,7 @@ class DescriptorsTest(unittest.TestCase):
                         self.assertEqual(cli("health", server=f"{host}:{port}").stdout, "SERVING\n")
             for listen in ("localhost", "::1:50051", "127.0.0.1:", ":50051", "no.such.host.invalid:1"):
                 with self.subTest(listen):
-                    failed = subprocess.run([BIN / "backpropd", "--listen", listen],
+                    failed = subprocess.run([BIN / "backpropd", "--allow-anonymous", "--listen", listen],
                                             capture_output=True, text=True, timeout=30)
                     self.assertEqual(failed.returncode, 1)
                     self.assertIn(f"--listen {listen}: cannot listen", failed.stderr)

@@ -6,6 +6,7 @@
 #include <grpcpp/grpcpp.h>
 #include <gtest/gtest.h>
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -33,9 +34,10 @@ class TurnedClock final : public base::Clock {
 };
 
 struct TestServer {
-  // Without a `store` models are only in memory.
+  // Without a `store` models are only in memory. `adjust` changes the options of the server.
   explicit TestServer(base::Limits limits = {}, std::string unix_socket = "", int threads = 2,
-                      store::Store* store = nullptr)
+                      store::Store* store = nullptr,
+                      const std::function<void(ServerOptions*)>& adjust = {})
       : pool(std::make_unique<exec::ComputePool>(threads)),
         environment{pool.get(), &clock, limits, {}, store, store != nullptr ? store : &archive, {}},
         datasets(&environment, testing::TempDir()),
@@ -45,7 +47,9 @@ struct TestServer {
     if (store != nullptr && !(datasets.Open().ok() && registry.Open().ok())) {
       throw std::runtime_error("the store cannot be read");
     }
-    auto started = Server::Start({{"127.0.0.1:0"}, std::move(unix_socket), {}}, &context);
+    ServerOptions options{{"127.0.0.1:0"}, std::move(unix_socket), {}};
+    if (adjust) adjust(&options);
+    auto started = Server::Start(options, &context);
     if (!started.ok()) throw std::runtime_error(started.status().ToString());
     server = *std::move(started);
     address = server->addresses().front();

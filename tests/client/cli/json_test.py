@@ -89,13 +89,17 @@ class JsonTest(unittest.TestCase):
             self.assertEqual(document("restore", "all.backup", "--server", other.address)["models"],
                              str(len(self.document("list")["models"])))
         self.assertEqual(document("health"), {"status": "SERVING"})
+        token = document("token", "create", "--name", 'a"b', "--project", "p", "--role", "admin")
+        self.assertEqual(set(token), {"token", "principal"})
+        self.assertEqual({k: v for k, v in token["principal"].items() if k != "token_sha256"},
+                         {"name": 'a"b', "project": "p", "role": "ADMIN"})
         self.assertEqual(set(document("version")), {"version", "commit"})
         demo = document("demo")
         self.assertGreater(demo["accuracy"], 0.9)
         self.assertIs(demo["gradCheckPassed"], True)
         self.assertEqual(document("delete", "j", "k"), {"deleted": ["models/j", "models/k"]})
         streams = {("train",), ("watch",), ("stop",), ("step-stream",)}
-        groups = {("dataset",), ("checkpoint",), ("gradients",), ("parameters",)}
+        groups = {("dataset",), ("checkpoint",), ("gradients",), ("parameters",), ("token",)}
         self.assertEqual(commands - seen - streams - groups, {("completion",)})
 
     def test_pages_are_one_list(self):

@@ -63,7 +63,7 @@ class UsageTest(unittest.TestCase):
                     self.assertEqual(line, line.rstrip(" ") or line)
 
     def test_bare_commands_print_their_help(self):
-        for command in ((), ("dataset",), ("checkpoint",), ("gradients",), ("parameters",)):
+        for command in ((), ("dataset",), ("checkpoint",), ("gradients",), ("parameters",), ("token",)):
             with self.subTest(command):
                 bare = self.run_cli(*command)
                 self.assertEqual((bare.returncode, bare.stderr), (0, ""))
@@ -76,7 +76,7 @@ class UsageTest(unittest.TestCase):
     def test_every_example_runs(self):
         order = ["demo", "create", "get", "list", "train", "stop", "watch", "step", "step-stream", "gradients", "predict",
                  "evaluate", "grad-check", "parameters", "checkpoint", "dataset", "export", "import", "backup", "restore",
-                 "health", "version", "completion", "delete"]
+                 "health", "token", "version", "completion", "delete"]
         commands = all_commands()
         self.assertEqual(sorted(order), sorted({command[0] for command in commands}))
         commands.sort(key=lambda command: order.index(command[0]))

@@ -1,0 +1,51 @@
+// Applies changes of the auth file while the server runs.
+#ifndef BACKPROP_SERVER_OPS_AUTH_FILE_WATCH_H_
+#define BACKPROP_SERVER_OPS_AUTH_FILE_WATCH_H_
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/statusor.h"
+#include "server/auth/auth_file_reader.h"
+#include "server/base/clock.h"
+#include "server/base/mutex.h"
+#include "server/rpc/call/authenticator.h"
+
+namespace backprop::ops {
+
+// Owns the authenticator of a server. A file that becomes missing or wrong changes nothing: the
+// callers of the last good file stay, an error is logged, and the health says so. Thread-safe.
+class AuthFileWatch {
+ public:
+  // Reads the file. Errors of AuthFileReader::Read. `clock` must outlive the result.
+  static absl::StatusOr<std::unique_ptr<AuthFileWatch>> Open(const std::string& path,
+                                                             const base::Clock* clock);
+
+  rpc::Authenticator* authenticator() { return &authenticator_; }
+
+  // `health` is called now and at every change with whether the latest file is in use; empty: no
+  // longer.
+  void SetHealth(std::function<void(bool in_use)> health);
+
+  // Applies the file if it has changed. Call about once a second.
+  void Check();
+  // Reads the file whether it has changed or not, and logs the result in both cases.
+  void Reload();
+
+ private:
+  AuthFileWatch(auth::AuthFileReader reader, auth::AuthFile file, const base::Clock* clock);
+
+  void Apply(auth::AuthFileReader::Result file) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+
+  rpc::Authenticator authenticator_;
+  base::Mutex mu_;
+  auth::AuthFileReader reader_ ABSL_GUARDED_BY(mu_);
+  bool in_use_ ABSL_GUARDED_BY(mu_) = true;
+  std::function<void(bool in_use)> health_ ABSL_GUARDED_BY(mu_);
+};
+
+}  // namespace backprop::ops
+
+#endif  // BACKPROP_SERVER_OPS_AUTH_FILE_WATCH_H_
