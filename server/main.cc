@@ -27,6 +27,9 @@
 #include "server/datasets/datasets.h"
 #include "server/engine/step.h"
 #include "server/exec/compute_pool.h"
+#include "server/http/http_listener.h"
+#include "server/metrics/server_metrics.h"
+#include "server/ops/audit_log.h"
 #include "server/ops/auth_file_watch.h"
 #include "server/ops/config.h"
 #include "server/ops/exposure.h"
@@ -37,6 +40,7 @@
 #include "server/registry/registry.h"
 #include "server/rpc/permissions.h"
 #include "server/rpc/server.h"
+#include "server/rpc/sockets.h"
 #include "server/session/environment.h"
 #include "server/store/memory_store.h"
 #include "server/store/rocks_store.h"
@@ -212,6 +216,11 @@ class WritableServer {
     server_ = server;
     Tell();
   }
+  // Whether the server accepts calls.
+  bool serving() {
+    const base::MutexLock lock(&mu_);
+    return server_ != nullptr && serving_;
+  }
   void OnHealth(const absl::Status& health) {
     if (health.ok()) {
       spdlog::info("changes are stored again");
@@ -296,6 +305,83 @@ absl::StatusOr<std::unique_ptr<ops::AuthFileWatch>> OpenAuthFile(const ops::Conf
                       absl::StrCat("--auth-file: ", watch.status().message()));
 }
 
+// What operators see of the calls.
+struct Monitor {
+  std::unique_ptr<ops::AuditLog> audit;  // null: there is none
+  rpc::ListeningSockets metrics;         // no sockets: metrics are not served
+};
+
+absl::StatusOr<Monitor> OpenMonitor(const ops::Config& config) {
+  Monitor monitor;
+  if (!config.audit_log.empty()) {
+    auto audit = ops::AuditLog::Open(config.audit_log, [](const std::string& line) {
+      ops::LogLine("audit", spdlog::level::err, line);
+    });
+    if (!audit.ok()) return audit.status();
+    monitor.audit = *std::move(audit);
+  }
+  if (config.metrics_listen.empty()) return monitor;
+  auto listening = rpc::ListenOn(config.metrics_listen);
+  if (!listening.ok()) {
+    return absl::Status(listening.status().code(),
+                        absl::StrCat("--metrics-listen: ", listening.status().message()));
+  }
+  monitor.metrics = *std::move(listening);
+  return monitor;
+}
+
+// `audit` may be null; otherwise it must outlive the result.
+rpc::Calls CallsFor(const ops::Config& config, ops::AuditLog* audit) {
+  rpc::CallObservers observers;
+  if (spdlog::should_log(spdlog::level::debug)) observers.every = ops::LogCall;
+  if (audit != nullptr) {
+    observers.change = [audit](const rpc::CallRecord& call) { audit->Write(call); };
+  }
+  if (config.slow_request != absl::InfiniteDuration()) observers.slow = ops::LogSlowCall;
+  observers.slow_from = config.slow_request;
+  return rpc::Calls(std::move(observers),
+                    config.metrics_listen.empty() ? nullptr : std::make_unique<rpc::CallStats>());
+}
+
+http::Page MonitorPage(const metrics::Sources& sources, absl::string_view path) {
+  if (path == "/metrics") {
+    return {.content_type = "text/plain; version=0.0.4; charset=utf-8",
+            .body = metrics::Render(sources)};
+  }
+  if (path == "/healthz") {
+    return sources.serving() ? http::Page{.body = "SERVING\n"}
+                             : http::Page{.status = 503, .body = "NOT_SERVING\n"};
+  }
+  return {.status = 404, .body = "There are /metrics and /healthz.\n"};
+}
+
+// Null if metrics are not served. All arguments must outlive the result; `auth_file` may be null.
+std::unique_ptr<http::HttpListener> ServeMetrics(Monitor* monitor, rpc::Context* context,
+                                                 ops::AuthFileWatch* auth_file, rpc::Server* server,
+                                                 WritableServer* writable) {
+  if (monitor->metrics.sockets.empty()) return nullptr;
+  metrics::Sources sources;
+  sources.version = kVersion;
+  sources.commit = kCommit;
+  sources.instruction_set = engine::InstructionSet();
+  sources.context = context;
+  sources.listener = server->listener();
+  sources.serving = [context, writable] {
+    return writable->serving() && !context->environment->draining;
+  };
+  if (auth_file != nullptr) sources.auth_file_in_use = [auth_file] { return auth_file->in_use(); };
+  if (ops::AuditLog* const audit = monitor->audit.get()) {
+    sources.audit_written = [audit] { return audit->written(); };
+    sources.audit_lost = [audit] { return audit->lost(); };
+  }
+  auto http = std::make_unique<http::HttpListener>(
+      std::move(monitor->metrics), [sources = std::move(sources)](absl::string_view path) {
+        return MonitorPage(sources, path);
+      });
+  spdlog::info("metrics are served on http://{}/metrics", http->address());
+  return http;
+}
+
 void LogStarted(const ops::Config& config, const std::vector<std::string>& addresses) {
   spdlog::info("{} listens on {} with {} compute threads; models {}", Version(),
                absl::StrJoin(addresses, ", "), config.threads,
@@ -324,13 +410,25 @@ int Fail(const absl::Status& status) {
   return 1;
 }
 
+// Both may be null.
+Reload ReloadOf(ops::AuthFileWatch* auth_file, ops::AuditLog* audit) {
+  if (auth_file == nullptr && audit == nullptr) return {};
+  return [auth_file, audit] {
+    if (auth_file != nullptr) auth_file->Reload();
+    if (audit == nullptr) return;
+    const absl::Status reopened = audit->Reopen();
+    if (!reopened.ok()) spdlog::error("{}; the old file is used", std::string(reopened.message()));
+  };
+}
+
 // Returns whether all calls finished within the grace period.
-bool ServeUntilSignal(const ops::Config& config, const sigset_t& signals, rpc::Context* context,
-                      ops::AuthFileWatch* auth_file, rpc::Server* server) {
-  Reload reload;
+bool ServeUntilSignal(const ops::Config& config, const sigset_t& signals, Monitor* monitor,
+                      rpc::Context* context, ops::AuthFileWatch* auth_file, rpc::Server* server,
+                      WritableServer* writable) {
+  const auto http = ServeMetrics(monitor, context, auth_file, server, writable);
+  const Reload reload = ReloadOf(auth_file, monitor->audit.get());
   if (auth_file != nullptr) {
     auth_file->SetHealth([server](bool in_use) { server->SetAuthFileInUse(in_use); });
-    reload = [auth_file] { auth_file->Reload(); };
   }
   bool finished = false;
   {
@@ -352,6 +450,8 @@ int Serve(const ops::Config& config, const sigset_t& signals) {
   const auto opened_auth_file = OpenAuthFile(config, &clock);
   if (!opened_auth_file.ok()) return Fail(opened_auth_file.status());
   ops::AuthFileWatch* const auth_file = opened_auth_file->get();  // outlives the server
+  auto monitor = OpenMonitor(config);                             // outlives the calls
+  if (!monitor.ok()) return Fail(monitor.status());
   WritableServer writable;
   std::unique_ptr<store::Store> store;  // outlives everything that writes to it
   if (!config.data_dir.empty()) {
@@ -373,9 +473,7 @@ int Serve(const ops::Config& config, const sigset_t& signals) {
     ops::LogLine("store", spdlog::level::warn, line);
   };
   registry::Registry registry(&environment);
-  const bool log_calls = spdlog::should_log(spdlog::level::debug);
-  rpc::Context context{&environment, &registry, &datasets,
-                       rpc::Calls(log_calls ? ops::LogCall : rpc::CallObserver())};
+  rpc::Context context{&environment, &registry, &datasets, CallsFor(config, monitor->audit.get())};
   if (const auto opened = datasets.Open(); !opened.ok()) return Fail(opened.status());
   const auto found = registry.Open();
   if (!found.ok()) return Fail(found.status());
@@ -389,7 +487,8 @@ int Serve(const ops::Config& config, const sigset_t& signals) {
   if (!announced.ok()) return Fail(announced);
   writable.Set(server->get());
   starting.reset();
-  const bool finished = ServeUntilSignal(config, signals, &context, auth_file, server->get());
+  const bool finished =
+      ServeUntilSignal(config, signals, &*monitor, &context, auth_file, server->get(), &writable);
   writable.Set(nullptr);
   if (!config.port_file.empty()) unlink(config.port_file.c_str());
   if (!finished) spdlog::warn("calls were still active after the grace period and were cancelled");

@@ -26,7 +26,7 @@ struct Reason {
 // Limits in bytes of an HTTP/2 header (HeaderBytes). They let an error and all its details fit into
 // 8 KiB of trailers, which every client accepts: the message is sent as text and, with the same
 // violations, again in the details, which are base64.
-inline constexpr size_t kMaxErrorBytes = 1800;        // of the message
+inline constexpr size_t kMaxErrorBytes = 1700;        // of the message
 inline constexpr size_t kMaxFieldBytes = 400;         // of a field's path
 inline constexpr size_t kMaxDescriptionBytes = 1200;  // of what is wrong with it
 inline constexpr size_t kMaxMetadataBytes = 256;      // of a value in a Reason

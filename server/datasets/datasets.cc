@@ -137,6 +137,14 @@ absl::StatusOr<records::DatasetInfo> Datasets::Get(absl::string_view id) {
   return entry->info;
 }
 
+Datasets::Counts Datasets::counts() const {
+  Counts counts;
+  const base::MutexLock lock(&mu_);
+  for (const auto& [id, entry] : entries_)
+    ++(entry->info.ready ? counts.complete : counts.uploading);
+  return counts;
+}
+
 std::vector<records::DatasetInfo> Datasets::List(const std::string& after, size_t count) {
   std::vector<EntryPtr> entries;
   {

@@ -19,6 +19,7 @@
 #include "absl/functional/any_invocable.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "server/base/counters.h"
 #include "server/base/mutex.h"
 #include "server/engine/data.h"
 #include "server/engine/network.h"
@@ -77,6 +78,18 @@ class Datasets : public session::RowSource {
     const base::MutexLock lock(&mu_);
     return entries_.empty();
   }
+  // How many datasets there are, at some moment during the call.
+  struct Counts {
+    int64_t complete = 0;
+    int64_t uploading = 0;
+  };
+  Counts counts() const;
+  // What was added to datasets since the object was created.
+  struct Stats {
+    base::Counter rows;
+    base::Counter bytes;  // of their records
+  };
+  const Stats& stats() const { return stats_; }
   absl::StatusOr<records::DatasetInfo> Get(absl::string_view id);
   // Up to `count` datasets with ids greater than `after`, by id, without damaged ones.
   std::vector<records::DatasetInfo> List(const std::string& after, size_t count);
@@ -186,6 +199,7 @@ class Datasets : public session::RowSource {
 
   session::Environment* const environment_;
   const std::string scratch_dir_;
+  Stats stats_;
   std::atomic<bool> stop_{false};
   mutable base::Mutex mu_;
   base::CondVar changed_;

@@ -150,6 +150,8 @@ void Datasets::DoAppend(const EntryPtr& entry, AppendArgs args,
       !room.ok()) {
     return RemoveUpload(entry, session::NoRoom(next.name(), room), std::move(done));
   }
+  stats_.rows.Add(rows.rows);
+  stats_.bytes.Add(static_cast<int64_t>(batch.bytes()));
   // Not synced, because Complete() syncs. A power failure before that may lose rows together with
   // the record that counts them.
   Store(entry, std::move(next), std::move(batch), store::Durability::kNone, std::move(done));

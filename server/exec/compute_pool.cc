@@ -22,9 +22,16 @@ ComputePool::~ComputePool() {
 }
 
 void ComputePool::Post(Priority priority, Task task) {
+  Entry entry{std::move(task), priority, Clock::now()};
   const base::MutexLock lock(&mu_);
-  (priority == Priority::kInteractive ? interactive_ : background_).push_back(std::move(task));
+  (priority == Priority::kInteractive ? interactive_ : background_).push_back(std::move(entry));
   changed_.NotifyOne();
+}
+
+int64_t ComputePool::waiting(Priority priority) const {
+  const base::MutexLock lock(&mu_);
+  return static_cast<int64_t>(
+      (priority == Priority::kInteractive ? interactive_ : background_).size());
 }
 
 int ComputePool::idle() const {
@@ -33,19 +40,19 @@ int ComputePool::idle() const {
   return std::max(0, threads() - busy);
 }
 
-ComputePool::Task ComputePool::Take() {
+ComputePool::Entry ComputePool::Take() {
   const bool background_turn = interactive_in_a_row_ >= kInteractiveInARow && !background_.empty();
   auto& queue = interactive_.empty() || background_turn ? background_ : interactive_;
   interactive_in_a_row_ = &queue == &interactive_ ? interactive_in_a_row_ + 1 : 0;
-  Task task = std::move(queue.front());
+  Entry entry = std::move(queue.front());
   queue.pop_front();
-  return task;
+  return entry;
 }
 
 void ComputePool::Work() {
   GiveWayToOthers();
   for (;;) {
-    Task task;
+    Entry entry;
     {
       const base::MutexLock lock(&mu_);
       // A running task may post another one, so threads do not exit before it has ended.
@@ -53,12 +60,17 @@ void ComputePool::Work() {
         return !interactive_.empty() || !background_.empty() || (stopping_ && running_ == 0);
       });
       if (interactive_.empty() && background_.empty()) return;
-      task = Take();
+      entry = Take();
       ++running_;
     }
-    task();
-    task = nullptr;  // releases its objects before the task counts as done
-    LetOthersRun();
+    Stats& stats = stats_[static_cast<size_t>(entry.priority)];
+    const auto begin = Clock::now();
+    stats.waits.Add(begin - entry.posted);
+    entry.task();
+    entry.task = nullptr;  // releases its objects before the task counts as done
+    const auto end = Clock::now();
+    stats.busy_nanos.Add(std::chrono::nanoseconds(end - begin).count());
+    LetOthersRun(end);
     const base::MutexLock lock(&mu_);
     --running_;
     if (stopping_) changed_.NotifyAll();

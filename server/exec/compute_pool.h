@@ -2,6 +2,9 @@
 #ifndef BACKPROP_SERVER_EXEC_COMPUTE_POOL_H_
 #define BACKPROP_SERVER_EXEC_COMPUTE_POOL_H_
 
+#include <array>
+#include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <deque>
 #include <thread>
@@ -11,6 +14,7 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/functional/any_invocable.h"
 #include "absl/time/time.h"
+#include "server/base/counters.h"
 #include "server/base/mutex.h"
 
 namespace backprop::exec {
@@ -48,17 +52,34 @@ class ComputePool {
   // Number of threads without a running or waiting task, at some moment during the call.
   int idle() const;
 
+  // What tasks of one priority have cost so far.
+  struct Stats {
+    base::TimeHistogram waits;  // from Post to the start of the task
+    base::Counter busy_nanos;   // run time of the tasks that have ended
+  };
+  const Stats& stats(Priority priority) const { return stats_[static_cast<size_t>(priority)]; }
+  // Tasks of one priority that wait now.
+  int64_t waiting(Priority priority) const;
+
  private:
+  using Clock = std::chrono::steady_clock;
+  struct Entry {
+    Task task;
+    Priority priority = Priority::kInteractive;
+    Clock::time_point posted;
+  };
+
   void Work();
-  Task Take() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  Entry Take() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
   mutable base::Mutex mu_;
   base::CondVar changed_;
-  std::deque<Task> interactive_ ABSL_GUARDED_BY(mu_);
-  std::deque<Task> background_ ABSL_GUARDED_BY(mu_);
+  std::deque<Entry> interactive_ ABSL_GUARDED_BY(mu_);
+  std::deque<Entry> background_ ABSL_GUARDED_BY(mu_);
   int interactive_in_a_row_ ABSL_GUARDED_BY(mu_) = 0;
   int running_ ABSL_GUARDED_BY(mu_) = 0;
   bool stopping_ ABSL_GUARDED_BY(mu_) = false;
+  std::array<Stats, 2> stats_;  // by priority
   std::vector<std::thread> threads_;
 };
 

@@ -29,6 +29,12 @@ class AuthFileWatch {
   // longer.
   void SetHealth(std::function<void(bool in_use)> health);
 
+  // Whether the latest file is in use.
+  bool in_use() {
+    const base::MutexLock lock(&mu_);
+    return in_use_;
+  }
+
   // Applies the file if it has changed. Call about once a second.
   void Check();
   // Reads the file whether it has changed or not, and logs the result in both cases.

@@ -153,6 +153,7 @@ void AddConnectionFlags(CLI::App* app, Config* config) {
 struct RawFlags {
   double grace_seconds = 10;
   double mark_seconds = 1;
+  double slow_request_seconds = 0;
   std::string log_format = "text";
 };
 
@@ -171,6 +172,12 @@ void AddListeningFlags(CLI::App* app, Config* config) {
                       "File to which the server writes its first address once it accepts calls"),
       "--port-file", "Listening")
       ->type_name("PATH");
+  Add(app->add_option(
+          "--metrics-listen", config->metrics_listen,
+          "Address, host:port or unix:path, on which /metrics (Prometheus) and /healthz are served "
+          "over HTTP, without encryption and authentication. Default: metrics are not served"),
+      "--metrics-listen", "Listening")
+      ->type_name("ADDRESS");
   AddConnectionFlags(app, config);
   AddPeerFlags(app, config);
 }
@@ -260,6 +267,18 @@ void AddRunningFlags(CLI::App* app, Config* config, RawFlags* raw) {
       "Running")
       ->check(CLI::IsMember({"text", "json"}))
       ->capture_default_str();
+  Add(app->add_option("--slow-request", raw->slow_request_seconds,
+                      "Log a warning for each call with one request and one response that takes at "
+                      "least as many seconds, and where the time went. 0: never"),
+      "--slow-request", "Running")
+      ->check(CLI::Range(0.0, 86400.0))
+      ->type_name("SECONDS")
+      ->capture_default_str();
+  Add(app->add_option("--audit-log", config->audit_log,
+                      "File to which a JSON line is appended for each call that changes something; "
+                      "stderr is standard error. SIGHUP opens it again, after a rotation"),
+      "--audit-log", "Running")
+      ->type_name("PATH");
   app->add_option(
          "--health-check", config->health_check,
          "Check whether the server at this address (host:port or unix:path) is serving, and exit "
@@ -385,6 +404,7 @@ Parsed ParseCommandLine(int argc, char** argv, const std::string& version) {
   config.log_format = raw.log_format == "json" ? LogFormat::kJson : LogFormat::kText;
   config.grace = absl::Seconds(raw.grace_seconds);
   config.limits.mark_interval = absl::Seconds(raw.mark_seconds);
+  if (raw.slow_request_seconds > 0) config.slow_request = absl::Seconds(raw.slow_request_seconds);
   FitToMemory(app, &config);
   return {config, 0};
 }

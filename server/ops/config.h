@@ -20,6 +20,7 @@ struct Config {
   std::vector<std::string> listen;
   std::string unix_socket;
   std::string port_file;
+  std::string metrics_listen;             // empty: metrics are not served
   std::string auth_file;                  // empty: callers are anonymous and may do everything
   bool allow_anonymous = false;           // on addresses that are not local, without auth_file
   bool allow_cleartext = false;           // on addresses that are not local, with auth_file
@@ -29,6 +30,8 @@ struct Config {
   std::optional<int64_t> min_free_bytes;  // unset: derived from the size of the disk
   int threads = 0;
   std::string log_level;
+  std::string audit_log;  // path, or "stderr"; empty: none
+  absl::Duration slow_request = absl::InfiniteDuration();
   LogFormat log_format = LogFormat::kText;
   absl::Duration grace;
   base::Limits limits;

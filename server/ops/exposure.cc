@@ -54,6 +54,12 @@ absl::Status CheckExposure(const Config& config) {
         "--auth-file and --allow-anonymous contradict each other; give one of them");
   }
   if (config.allow_anonymous) return absl::OkStatus();
+  if (!config.metrics_listen.empty() && !IsLocal(config.metrics_listen)) {
+    return Refused({"--metrics-listen", config.metrics_listen},
+                   "metrics have no authentication and no encryption, so that they are served on "
+                   "loopback addresses and Unix sockets only. Put a proxy in front of them; or, "
+                   "without --auth-file, give --allow-anonymous");
+  }
   for (const Listening& listening : Reachable(config)) {
     if (!authenticates) {
       return Refused(listening,

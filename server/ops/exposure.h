@@ -17,7 +17,8 @@ bool IsLocal(const std::string& address);
 // - without --auth-file: everyone could read, change and delete everything, which --allow-anonymous
 //   allows;
 // - with --auth-file but without TLS: tokens would travel in clear text, which --allow-cleartext
-//   allows.
+//   allows;
+// - and with --metrics-listen, which has no authentication, unless --allow-anonymous is given.
 // Also if flags contradict each other.
 absl::Status CheckExposure(const Config& config);
 

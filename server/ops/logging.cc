@@ -12,6 +12,8 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
+#include "server/base/call_times.h"
 #include "server/base/text.h"
 #include "server/rpc/library_log.h"
 
@@ -126,6 +128,20 @@ void OnLibraryLine(const rpc::LibraryLine& line) {
               line.text);
 }
 
+std::string WholeMicroseconds(absl::Duration time) {
+  return absl::StrCat(absl::ToInt64Microseconds(time), "us");
+}
+
+// The fields of a call, divided by spaces.
+std::string Describe(const rpc::CallRecord& call) {
+  const std::string resource =
+      absl::StrReplaceAll(base::Escape(call.resource, base::kMaxLoggedBytes), {{" ", "\\x20"}});
+  const std::string& trace = call.identity.traceparent;
+  return absl::StrCat(call.method, " ", resource, " ", absl::StatusCodeToString(call.code), " ",
+                      WholeMicroseconds(call.elapsed), " request_id=", call.identity.request_id,
+                      trace.empty() ? "" : " traceparent=", trace);
+}
+
 const char* NameOf(records::StopReason reason) {
   switch (reason) {
     case records::StopReason::kCompleted:
@@ -170,12 +186,22 @@ void SetUpLogging(const std::string& level, LogFormat format) {
 
 void LogCall(const rpc::CallRecord& call) {
   if (!spdlog::should_log(spdlog::level::debug)) return;
-  const std::string model = base::Escape(call.model, base::kMaxLoggedBytes);
   const std::string message(base::Cut(call.message, kMaxErrorTextBytes));
   spdlog::log(spdlog::source_loc{call.method, static_cast<int>(call.code) + 1, ""},
-              spdlog::level::debug, "{} {} {} {:.0f}us{}{}", call.method, model,
-              absl::StatusCodeToString(call.code), absl::ToDoubleMicroseconds(call.elapsed),
-              message.empty() ? "" : ": ", message);
+              spdlog::level::debug, "{}{}{}", Describe(call), message.empty() ? "" : ": ", message);
+}
+
+void LogSlowCall(const rpc::CallRecord& call) {
+  if (call.times == nullptr) return;
+  std::string stages;
+  absl::Duration rest = call.elapsed;
+  for (size_t i = 0; i < base::kCallStageNames.size(); ++i) {
+    const auto spent = absl::FromChrono(call.times->spent(static_cast<base::CallStage>(i)));
+    rest -= spent;
+    absl::StrAppend(&stages, base::kCallStageNames[i], " ", WholeMicroseconds(spent), ", ");
+  }
+  spdlog::log(spdlog::source_loc{call.method, -1, ""}, spdlog::level::warn,
+              "slow request: {}: {}other {}", Describe(call), stages, WholeMicroseconds(rest));
 }
 
 void LogLine(const char* part, spdlog::level::level_enum level, const std::string& line) {

@@ -24,8 +24,12 @@ inline constexpr int64_t kMostLinesPerSecond = 100;
 // before any thread logs.
 void SetUpLogging(const std::string& level, LogFormat format);
 
-// Logs a request, at level debug.
+// Logs a request, at level debug: method, resource, code, time, request id, traceparent, message.
+// Spaces in the name of the resource are escaped, so that it cannot look like the other fields.
 void LogCall(const rpc::CallRecord& call);
+
+// Logs where the time of a slow request went, at level warn.
+void LogSlowCall(const rpc::CallRecord& call);
 
 // Logs the end of a run, at level info.
 void LogRun(const session::Run& run, const records::RunSummary& summary);

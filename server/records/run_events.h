@@ -2,6 +2,7 @@
 #ifndef BACKPROP_SERVER_RECORDS_RUN_EVENTS_H_
 #define BACKPROP_SERVER_RECORDS_RUN_EVENTS_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -23,6 +24,7 @@ enum class StopReason {
   kEarlyStopped,
   kDataLost
 };
+inline constexpr size_t kStopReasons = 8;
 
 struct RunStarted {
   int64_t total_iterations = 0;

@@ -99,6 +99,8 @@ class Registry {
   int64_t size() const { return catalogue_.size(); }
 
   // See SessionCache.
+  int64_t resident() { return cache_.resident(); }
+  const SessionCache::Stats& cache_stats() const { return cache_.stats(); }
   void EvictBeyondLimit() { cache_.EvictBeyondLimit(); }
 
  private:

@@ -3,6 +3,7 @@
 #include <xxhash.h>
 
 #include <algorithm>
+#include <chrono>
 #include <utility>
 
 #include "server/records/run_events.h"
@@ -62,8 +63,10 @@ MaybeSession SessionCache::LoadUnlessResident(const std::string& id) {
     }
     if (shard.deleting.find(id) != shard.deleting.end()) return nullptr;
   }
+  const auto begin = std::chrono::steady_clock::now();
   MaybeSession loaded = session::LoadSession(environment_, id);
   if (!loaded.ok() || *loaded == nullptr) return loaded;
+  stats_.loads.Add(std::chrono::steady_clock::now() - begin);
   {
     const base::MutexLock lock(&shard.mu);
     shard.sessions.insert_or_assign(id, *loaded);
@@ -209,6 +212,7 @@ std::vector<SessionPtr> SessionCache::EvictFrom(Shard* shard) {
     evicted.push_back(session);
     it = shard->sessions.erase(it);
   }
+  stats_.evictions.Add(static_cast<int64_t>(evicted.size()));
   return evicted;
 }
 
@@ -253,6 +257,15 @@ std::vector<SessionPtr> SessionCache::FindExpired(absl::Time now) {
     });
   }
   return expired;
+}
+
+int64_t SessionCache::resident() {
+  size_t sessions = 0;
+  for (Shard& shard : shards_) {
+    const base::MutexLock lock(&shard.mu);
+    sessions += shard.sessions.size();
+  }
+  return static_cast<int64_t>(sessions);
 }
 
 std::vector<SessionPtr> SessionCache::All() {

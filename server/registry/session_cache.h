@@ -18,6 +18,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include "server/base/counters.h"
 #include "server/base/mutex.h"
 #include "server/exec/compute_pool.h"
 #include "server/session/environment.h"
@@ -90,6 +91,14 @@ class SessionCache {
   // Returns the sessions whose ttl has expired. Loads them, so it may block.
   std::vector<SessionPtr> FindExpired(absl::Time now);
 
+  // Number of sessions in memory, at some moment during the call.
+  int64_t resident();
+  struct Stats {
+    base::TimeHistogram loads;  // of sessions read from the store, with the time that each took
+    base::Counter evictions;
+  };
+  const Stats& stats() const { return stats_; }
+
   std::vector<SessionPtr> All();
   // Up to `count` resident sessions with ids greater than `after` for which `matches` holds, in the
   // order of their ids.
@@ -125,7 +134,8 @@ class SessionCache {
 
   session::Environment* const environment_;
   std::array<Shard, 16> shards_;
-  std::atomic<size_t> next_shard_{0};           // the next one to evict from
+  std::atomic<size_t> next_shard_{0};  // the next one to evict from
+  Stats stats_;
   exec::ComputePool loaders_{kLoadingThreads};  // last: its threads use the other members
 };
 

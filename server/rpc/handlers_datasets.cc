@@ -49,6 +49,8 @@ class DatasetReceiver final : public Receiver<v1::UploadDatasetRequest> {
     }
   }
 
+  std::string resource() const override { return begun_ ? info_.name() : ""; }
+
   void End(Next done) override {
     if (!begun_) return done(FieldError("header", "is required"));
     codec::EncodeDataset(info_, response_->mutable_dataset());

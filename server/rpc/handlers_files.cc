@@ -86,6 +86,11 @@ class ModelReceiver final : public Receiver<v1::ImportModelRequest> {
     next(Add(message.data()));
   }
 
+  std::string resource() const override {
+    if (!response_->model().name().empty()) return response_->model().name();
+    return create_.model_id().empty() ? "" : absl::StrCat("models/", create_.model_id());
+  }
+
   void End(Next done) override {
     const absl::Status complete = reader_.CheckComplete();
     if (!complete.ok()) return done(base::FieldError("data", complete.message()));

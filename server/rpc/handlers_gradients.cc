@@ -57,6 +57,7 @@ void HandleComputeGradients(Context* context, UnaryCall* call, const ModelPtr& m
   auto args = DecodeGradientsArgs(*context, *model, request, *encoding);
   if (!args.ok()) return call->Done(args.status());
   args->cancelled = [call] { return call->cancelled(); };
+  args->times = call->Decoded();
   session::ComputeGradients(
       model, *std::move(args),
       [call, model, encoding = *encoding, response](absl::StatusOr<session::Gradients> gradients) {
@@ -82,6 +83,7 @@ void HandleApplyGradients(Context*, UnaryCall* call, const ModelPtr& model,
   if (request.has_expected_step()) args.expected_step = request.expected_step();
   args.key = *std::move(key);
   args.cancelled = [call] { return call->cancelled(); };
+  args.times = call->Decoded();
   model->Step(std::move(args), call->Answer([response](const records::StepOutcome& outcome) {
     response->set_step(outcome.step);
     response->set_gradient_norm(outcome.result.gradient_norm);

@@ -69,7 +69,8 @@ void EvaluateRows(Context* context, UnaryCall* call, const ModelPtr& model,
   const auto top_k = DecodeTopK(request, *model, context->limits());
   if (!top_k.ok()) return call->Done(top_k.status());
   session::Evaluate(
-      model, {std::move(rows), *top_k, "data", [call] { return call->cancelled(); }},
+      model,
+      {std::move(rows), *top_k, "data", [call] { return call->cancelled(); }, call->Decoded()},
       call->Answer([model, top_k = *top_k, response](const session::Evaluation& evaluation) {
         EncodeEvaluation(evaluation, top_k, *model, response);
       }));
@@ -110,6 +111,7 @@ void HandleGradCheck(Context* context, UnaryCall* call, const ModelPtr& model,
   auto args = DecodeGradCheck(*context, *model, request);
   if (!args.ok()) return call->Done(args.status());
   args->cancelled = [call] { return call->cancelled(); };
+  args->times = call->Decoded();
   const engine::GradCheckOptions options = args->options;
   session::GradCheck(model, *std::move(args),
                      call->Answer([options, response](const session::GradCheckOutcome& outcome) {

@@ -99,7 +99,11 @@ void HandleCreateModel(Context* context, UnaryCall* call, const v1::CreateModelR
                        v1::CreateModelResponse* response) {
   CreateFrom(
       context, "CreateModel", request, [call] { return call->cancelled(); },
-      response->mutable_model(), [call](const absl::Status& status) { call->Done(status); });
+      response->mutable_model(),
+      [call, response](const absl::Status& status) {
+        if (status.ok()) call->SetResource(response->model().name());
+        call->Done(status);
+      });
 }
 
 void HandleGetModel(Context* context, UnaryCall* call, const ModelPtr& model,

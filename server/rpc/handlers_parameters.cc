@@ -48,6 +48,7 @@ void HandleSetParameters(Context*, UnaryCall* call, const ModelPtr& model,
   if (request.has_expected_step()) args.expected_step = request.expected_step();
   args.key = *std::move(key);
   args.cancelled = [call] { return call->cancelled(); };
+  args.times = call->Decoded();
   model->Edit(std::move(args),
               call->Answer([response](int64_t step) { response->set_step(step); }));
 }

@@ -133,6 +133,7 @@ void HandlePredict(Context* context, UnaryCall* call, const ModelPtr& model,
   auto args = DecodePredict(*context, *model, request, response);
   if (!args.ok()) return call->Done(args.status());
   args->cancelled = [call] { return call->cancelled(); };
+  args->times = call->Decoded();
   const auto encoding = codec::EncodingOf(request.inputs());
   session::Predict(model, *std::move(args),
                    call->Answer([model, encoding, response](const session::Prediction& prediction) {

@@ -165,6 +165,7 @@ void HandleStep(Context* context, UnaryCall* call, const ModelPtr& model,
   auto args = DecodeStep(context, model, request);
   if (!args.ok()) return call->Done(args.status());
   args->cancelled = [call] { return call->cancelled(); };
+  args->times = call->Decoded();
   model->Step(*std::move(args),
               call->Answer([response, model](const records::StepOutcome& outcome) {
                 codec::EncodeStep(outcome, model->network(), response);

@@ -133,15 +133,25 @@ void Listener::Work() {
     for (const Descriptor& socket : listening.sockets) polled.push_back({socket.get(), POLLIN, 0});
   }
   for (;;) {
-    const int timeout_ms = refusing_ ? 1000 : -1;
+    const int timeout_ms = refusing_ ? 1000 : connections_.empty() ? -1 : 1000 * kCountSeconds;
     if (poll(polled.data(), polled.size(), timeout_ms) < 0 && errno != EINTR)
       absl::SleepFor(kPause);
     if (polled[0].revents != 0) return;
     for (size_t i = 1; i < polled.size(); ++i) {
       if (polled[i].revents != 0) TakeFrom(polled[i].fd);
     }
+    Count();
     ReportRefusals();
   }
+}
+
+void Listener::Count() {
+  const absl::Time now = absl::Now();
+  if (now >= next_count_) {
+    Sweep();
+    next_count_ = now + absl::Seconds(kCountSeconds);
+  }
+  open_.store(static_cast<int64_t>(connections_.size()), std::memory_order_relaxed);
 }
 
 void Listener::TakeFrom(int listening_fd) {
@@ -170,6 +180,7 @@ void Listener::TakeFrom(int listening_fd) {
       continue;
     }
     Remember(fd, peer);
+    all_accepted_.Add();
     if (limits_.unacknowledged > absl::ZeroDuration()) {
       const auto milliseconds =
           static_cast<unsigned>(absl::ToInt64Milliseconds(limits_.unacknowledged));
@@ -244,6 +255,7 @@ void Listener::Sweep() {
 
 void Listener::Refused(std::string reason) {
   ++refused_;
+  all_refused_.Add();
   reason_ = std::move(reason);
   last_refusal_ = absl::Now();
   refusing_ = true;

@@ -6,6 +6,7 @@
 #include <grpcpp/server_builder.h>
 #include <sys/types.h>
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -15,6 +16,7 @@
 #include <vector>
 
 #include "absl/time/time.h"
+#include "server/base/counters.h"
 #include "server/rpc/sockets.h"
 
 namespace backprop::rpc {
@@ -74,6 +76,13 @@ class Listener {
   // CANCELLED, which clients do not retry.
   void EndConnections(absl::Duration flush);
 
+  // Connections since the start. Thread-safe.
+  int64_t accepted() const { return all_accepted_.value(); }
+  int64_t refused() const { return all_refused_.value(); }
+  // Open connections. One that was closed may count for kCountSeconds. Thread-safe.
+  static constexpr int kCountSeconds = 2;
+  int64_t open_connections() const { return open_.load(std::memory_order_relaxed); }
+
  private:
   // Identifies the socket of a descriptor. All zero: unknown.
   struct Identity {
@@ -104,6 +113,8 @@ class Listener {
   // Removes the connections that gRPC has closed from the table. Does nothing before next_sweep_.
   void Sweep();
   void Refused(std::string reason);
+  // Publishes the number of open connections.
+  void Count();
   void ReportRefusals();
 
   std::vector<ListeningSockets> listening_;
@@ -113,6 +124,9 @@ class Listener {
   Descriptor wake_;   // an eventfd: Stop writes to it
   Descriptor spare_;  // freed for a moment to refuse a connection when no descriptor is left
   std::thread thread_;
+  base::Counter all_accepted_;
+  base::Counter all_refused_;
+  std::atomic<int64_t> open_{0};  // size of connections_, which the thread keeps up to date
 
   // Used by the thread while it runs, then by the callers of Stop and EndConnections.
   std::unordered_map<int, Connection> connections_;
@@ -121,6 +135,7 @@ class Listener {
   int64_t refused_ = 0;  // connections since the last line
   std::string reason_;   // of the last refusal
   absl::Time last_refusal_ = absl::InfinitePast();
+  absl::Time next_count_ = absl::InfinitePast();
   absl::Time next_report_ = absl::InfinitePast();
   bool refusing_ = false;
 };

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "server/base/status.h"
 
@@ -63,6 +64,12 @@ const std::vector<Permission>& Permissions() {
       {"grpc.reflection.v1alpha.ServerReflection", "ServerReflectionInfo", Role::kOperator},
   };
   return *permissions;
+}
+
+bool IsChange(const Permission& permission) {
+  return (permission.service == kTraining || permission.service == kAdmin) &&
+         permission.role != Role::kReader && !absl::StartsWith(permission.method, "Get") &&
+         !absl::StartsWith(permission.method, "List");
 }
 
 const Permission* FindPermission(absl::string_view service, absl::string_view method) {

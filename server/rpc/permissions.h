@@ -26,6 +26,11 @@ const std::vector<Permission>& Permissions();
 // Returns the row of a method, or null if the table has none.
 const Permission* FindPermission(absl::string_view service, absl::string_view method);
 
+// Whether calls of a method are changes for the audit log: those of our services that need more
+// than the role of a reader, except methods that only get or list. A backup counts: it takes all
+// data.
+bool IsChange(const Permission& permission);
+
 // PERMISSION_DENIED (ROLE_TOO_LOW) with the method and both roles, unless the caller's role is
 // enough.
 absl::Status CheckRole(const Permission& permission, const Caller& caller);

@@ -85,6 +85,9 @@ class Server {
   // The addresses for clients, "host:port" or "unix:path", with the ports that were bound.
   const std::vector<std::string>& addresses() const { return addresses_; }
 
+  // Connections, except those in the same process. Thread-safe.
+  Listener* listener() { return listener_.get(); }
+
   // Health of the service kWritesHealth only.
   void SetWritable(bool writable);
   // Health of the service kAuthFileHealth only. The server starts with true if it has an

@@ -11,6 +11,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "server/rpc/call/call_stats.h"
 #include "server/rpc/call/caller.h"
 #include "server/rpc/call/hand_over.h"
 #include "server/rpc/call/incoming.h"
@@ -165,11 +166,15 @@ class ServiceBase : public Generated::Service {
   struct Method {
     const char* name;
     const Permission* permission;  // null: everyone may call it
+    CallStats::Method* counted;    // null: its calls are not counted
+    bool changes;
   };
   Method Known(const char* name) const {
     const Permission* const permission = FindPermission(Generated::service_full_name(), name);
     GPR_ASSERT(permission != nullptr);
-    return {name, is_public_ ? nullptr : permission};
+    CallStats* const stats = context_->calls.stats();
+    return {name, is_public_ ? nullptr : permission, stats == nullptr ? nullptr : stats->Add(name),
+            IsChange(*permission)};
   }
 
   // The caller of a call, and whether it may make the call. If not, `status` is the error with
@@ -180,7 +185,8 @@ class ServiceBase : public Generated::Service {
   };
   static Admission Admit(Context* context, const Method& method,
                          grpc::CallbackServerContext* calling) {
-    CallInfo info{&context->calls, method.name, calling, Anonymous()};
+    CallInfo info{&context->calls, method.name,    calling,
+                  Anonymous(),     method.counted, method.changes};
     if (context->authenticator == nullptr || method.permission == nullptr) return {info, {}};
     auto caller = context->authenticator->Authenticate(*calling, method.name);
     if (!caller.ok()) return {info, caller.status()};

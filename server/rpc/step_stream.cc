@@ -4,6 +4,7 @@
 
 #include "server/base/mutex.h"
 #include "server/base/status.h"
+#include "server/base/text.h"
 #include "server/codec/names.h"
 #include "server/codec/training_codec.h"
 #include "server/registry/registry.h"
@@ -22,6 +23,9 @@ StepStream* StepStream::Start(Context* context, const CallInfo& info) {
 
 void StepStream::Admit(const v1::StepStreamRequest& request) {
   const auto bytes = static_cast<int64_t>(request.ByteSizeLong());
+  if (first_ == 1 && slots_.empty()) {
+    SetResource(std::string(base::Cut(request.step().model(), base::kMaxLoggedBytes)));
+  }
   slots_.push_back({bytes, std::nullopt});
   unanswered_bytes_ += bytes;
 }
@@ -72,6 +76,7 @@ void StepStream::Answer(int64_t sequence, const session::Session* model,
   if (outcome.ok()) {
     codec::EncodeStep(*outcome, model->network(), response.mutable_step());
   } else {
+    if (CallStats* const stats = context_->calls.stats()) stats->CountReason(outcome.status());
     *response.mutable_error() = ToMessage(outcome.status());
   }
   const base::MutexLock lock(&mu_);

@@ -17,6 +17,7 @@
 #include "server/records/run_events.h"
 #include "server/session/memory_budget.h"
 #include "server/session/run.h"
+#include "server/session/work_counters.h"
 #include "server/store/store.h"
 
 namespace backprop::session {
@@ -54,6 +55,8 @@ struct Environment {
   }
   base::Mutex parked_mu = {};
   std::vector<std::string> parked ABSL_GUARDED_BY(parked_mu) = {};
+
+  WorkCounters work_counters = {};
 };
 
 }  // namespace backprop::session

@@ -31,6 +31,7 @@ class EvaluateWork {
   bool cancelled() const { return args_.cancelled(); }
 
   bool Advance() {
+    if (next_ == 0) base::EndOf(base::CallStage::kQueue, args_.times);
     if (next_ == rows().rows) return collector_->AdvanceCurves();
     const int64_t count = std::min(at_once_, rows().rows - next_);
     sum_ += engine::Evaluate(network(), *state_, rows().View(next_, count), &workspace_);
@@ -43,6 +44,7 @@ class EvaluateWork {
 
   void Finish(const absl::Status& status) {
     auto result = status.ok() ? absl::StatusOr<Evaluation>(Result()) : status;
+    base::EndOf(base::CallStage::kCompute, args_.times);
     collector_.reset();  // refers to the rows
     args_.rows = nullptr;
     done_(std::move(result));

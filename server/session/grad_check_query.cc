@@ -20,6 +20,7 @@ class GradCheckWork {
       : model_(std::move(model)),
         step_(state.step),
         cancelled_(std::move(cancelled)),
+        times_(args.times),
         done_(std::move(done)),
         checker_(model_->network(), state, args.batch, args.options) {}
 
@@ -27,6 +28,7 @@ class GradCheckWork {
   bool Advance() { return checker_.Advance(1); }
 
   void Finish(const absl::Status& status) {
+    base::EndOf(base::CallStage::kCompute, times_);
     if (!status.ok()) return done_(status);
     done_(GradCheckOutcome{checker_.report(), step_});
   }
@@ -35,6 +37,7 @@ class GradCheckWork {
   const std::shared_ptr<Session> model_;
   const int64_t step_;
   const IsCancelled cancelled_;
+  base::CallTimes* const times_;
   Callback<GradCheckOutcome> done_;
   engine::GradChecker checker_;
 };
@@ -53,6 +56,7 @@ void GradCheck(const std::shared_ptr<Session>& model, GradCheckArgs args,
   pool->Post(exec::Priority::kInteractive,
              [pool, model, state = *std::move(state), args = std::move(args),
               done = std::move(done)]() mutable {
+               base::EndOf(base::CallStage::kQueue, args.times);
                if (args.cancelled()) return done(base::CallerGone());
                auto work = std::make_shared<GradCheckWork>(
                    model, *state, args, std::move(args.cancelled), std::move(done));

@@ -41,8 +41,11 @@ void ComputeGradients(const std::shared_ptr<Session>& model, GradientsArgs args,
   model->environment()->pool->RunOrPost(
       cost,
       [model, state = *std::move(state), args = std::move(args), done = std::move(done)]() mutable {
+        base::EndOf(base::CallStage::kQueue, args.times);
         if (args.cancelled()) return done(base::CallerGone());
-        done(Compute(model->network(), *state, args.batch));
+        auto gradients = Compute(model->network(), *state, args.batch);
+        base::EndOf(base::CallStage::kCompute, args.times);
+        done(std::move(gradients));
       });
 }
 

@@ -2,6 +2,7 @@
 #include <memory>
 #include <utility>
 
+#include "server/base/call_times.h"
 #include "server/engine/step.h"
 #include "server/exec/sliced_work.h"
 #include "server/session/environment.h"
@@ -30,6 +31,7 @@ class PredictWork {
   bool cancelled() const { return args_.cancelled(); }
 
   bool Advance() {
+    if (next_ == 0) base::EndOf(base::CallStage::kQueue, args_.times);
     const int64_t count = std::min(at_once_, result_.rows - next_);
     const int64_t offset = next_ * network().outputs() * engine::SizeOf(network().spec().data_type);
     engine::PredictTargets out;
@@ -42,7 +44,9 @@ class PredictWork {
   }
 
   void Finish(const absl::Status& status) {
+    base::EndOf(base::CallStage::kCompute, args_.times);
     if (!status.ok()) return done_(status);
+    model_->environment()->work_counters.rows_predicted.Add(result_.rows);
     done_(std::move(result_));
   }
 

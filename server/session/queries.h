@@ -23,6 +23,7 @@
 #include <optional>
 
 #include "absl/strings/string_view.h"
+#include "server/base/call_times.h"
 #include "server/engine/buffer.h"
 #include "server/engine/data.h"
 #include "server/engine/grad_check_report.h"
@@ -41,7 +42,8 @@ struct PredictArgs {
   bool probabilities = false;  // only for a model that classifies
   // Destination of the classes (n), which must live until `done` is called; null: not wanted.
   int32_t* classes = nullptr;
-  IsCancelled cancelled;  // must be set
+  IsCancelled cancelled;             // must be set
+  base::CallTimes* times = nullptr;  // must live until `done` is called; null: not timed
 };
 struct Prediction {
   engine::Buffer logits;         // (n, k), in the network's precision; empty if not wanted
@@ -59,6 +61,7 @@ struct EvaluateArgs {
   int64_t top_k = 0;        // k of the top-k accuracy, ≥ 1; 0: mean loss and accuracy only
   absl::string_view field;  // names the rows in errors; must outlive the call of Evaluate
   IsCancelled cancelled;    // must be set
+  base::CallTimes* times = nullptr;  // as in PredictArgs
 };
 struct Evaluation {
   records::Metrics metrics;
@@ -75,6 +78,7 @@ struct GradientsArgs {
   engine::Dataset batch;    // with classes or targets
   absl::string_view field;  // names the batch in errors; must outlive the call of ComputeGradients
   IsCancelled cancelled;    // must be set
+  base::CallTimes* times = nullptr;  // as in PredictArgs
 };
 struct Gradients {
   engine::Workspace workspace;  // of the pass; holds the values
@@ -96,6 +100,7 @@ struct GradCheckArgs {
   engine::GradCheckOptions options;
   absl::string_view field;  // names the batch in errors; must outlive the call of GradCheck
   IsCancelled cancelled;    // must be set
+  base::CallTimes* times = nullptr;  // as in PredictArgs
 };
 struct GradCheckOutcome {
   engine::GradCheckReport report;

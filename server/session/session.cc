@@ -195,7 +195,16 @@ void Session::Step(StepArgs args, Callback<records::StepOutcome> done) {
                       done = std::move(done)]() mutable { self->DoStep(args, std::move(done)); });
 }
 
+void Session::CountStep(const records::StepInput& work) {
+  WorkCounters& counters = environment_->work_counters;
+  counters.steps_of_calls.Add();
+  if (const auto* batch = std::get_if<engine::Dataset>(&work)) {
+    counters.rows_of_calls.Add(batch->rows);
+  }
+}
+
 void Session::DoStep(StepArgs& args, Callback<records::StepOutcome> done) {
+  base::EndOf(base::CallStage::kQueue, args.times);
   const auto begin = Begin<records::StepOutcome>(args.key, args.cancelled, args.expected_step);
   if (IsRunUnderWay(begin.status())) {
     const base::MutexLock lock(&mu_);
@@ -228,6 +237,8 @@ void Session::DoStep(StepArgs& args, Callback<records::StepOutcome> done) {
     return done(NotFiniteError(outcome.result.not_finite));
   }
   outcome.step = next->step;
+  CountStep(args.work);
+  base::EndOf(base::CallStage::kCompute, args.times);
   Commit<records::StepOutcome>(args.key, std::move(next), &args.work, outcome, std::move(done));
 }
 
@@ -241,6 +252,7 @@ void Session::Edit(EditArgs args, Callback<int64_t> done) {
 }
 
 void Session::DoEdit(EditArgs& args, Callback<int64_t> done) {
+  base::EndOf(base::CallStage::kQueue, args.times);
   const auto begin = Begin<int64_t>(args.key, args.cancelled, args.expected_step);
   if (IsRunUnderWay(begin.status())) {
     const base::MutexLock lock(&mu_);
@@ -255,6 +267,7 @@ void Session::DoEdit(EditArgs& args, Callback<int64_t> done) {
   auto next = args.edit(*std::get<StatePtr>(*begin));
   if (!next.ok()) return done(next.status());
   const int64_t step = (*next)->step;
+  base::EndOf(base::CallStage::kCompute, args.times);
   Commit<int64_t>(args.key, *std::move(next), nullptr, step, std::move(done));
 }
 

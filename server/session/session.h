@@ -17,6 +17,7 @@
 #include "absl/functional/any_invocable.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "server/base/call_times.h"
 #include "server/base/mutex.h"
 #include "server/engine/data.h"
 #include "server/engine/network.h"
@@ -125,6 +126,7 @@ class Session : public std::enable_shared_from_this<Session> {
     records::RequestKey key;
     IsCancelled cancelled;  // must be set
     ExcludedSince excluded_since = {};
+    base::CallTimes* times = nullptr;  // must live until `done` is called; null: not timed
   };
   void Step(StepArgs args, Callback<records::StepOutcome> done);
 
@@ -137,6 +139,7 @@ class Session : public std::enable_shared_from_this<Session> {
     IsCancelled cancelled;     // must be set
     bool reads_store = false;  // `edit` reads the store, which may take long
     ExcludedSince excluded_since = {};
+    base::CallTimes* times = nullptr;  // as in StepArgs
   };
   void Edit(EditArgs args, Callback<int64_t> done);
 
@@ -266,6 +269,7 @@ class Session : public std::enable_shared_from_this<Session> {
   void RetryExcluded();
   void RetryDue(bool run_ended) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
+  void CountStep(const records::StepInput& work);
   void DoStep(StepArgs& args, Callback<records::StepOutcome> done);
   void DoEdit(EditArgs& args, Callback<int64_t> done);
   absl::StatusOr<std::variant<records::CheckpointPtr, StatePtr>> BeginCheckpoint(

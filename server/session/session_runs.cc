@@ -119,7 +119,10 @@ void Session::RunSlice() {
     if (phase_ == Phase::kDeleted || !runs_.MustPark()) trainer = runs_.trainer();
   }
   if (trainer == nullptr) return ParkRun();
+  const Trainer::Made before = trainer->made();
   const auto summary = trainer->Slice(exec::ComputePool::kSlice);
+  environment_->work_counters.steps_of_runs.Add(trainer->made().steps - before.steps);
+  environment_->work_counters.rows_of_runs.Add(trainer->made().rows - before.rows);
   if (summary.has_value()) return EndRun(*summary);
   // Last, because another thread may execute the next slice then.
   if (StoreProgress(trainer)) PostSlice();
@@ -186,6 +189,7 @@ void Session::EndRun(const records::RunSummary& summary) {
     }
   }
   Touch();
+  environment_->work_counters.CountEnd(summary.stop_reason);
   if (environment_->on_run_end) environment_->on_run_end(*run, summary);
   if (call_now) call_now(absl::OkStatus());
   for (WaitingTrain& waiting : next) Train(std::move(waiting.args), std::move(waiting.done));

@@ -73,6 +73,13 @@ class Trainer {
   std::optional<records::ProgressMark> Mark() const;
   int64_t start_step() const { return start_step_; }
 
+  // Steps made and rows trained since the run began.
+  struct Made {
+    int64_t steps = 0;
+    int64_t rows = 0;
+  };
+  Made made() const { return {iteration_, samples_}; }
+
   // Between slices only: checkpoints that the policy of the run requires and that were not taken
   // yet. A slice ends when a periodic checkpoint is due. Only the latest best epoch is kept.
   std::optional<DueCheckpoint> TakePeriodic() { return std::exchange(periodic_, std::nullopt); }

@@ -6,7 +6,9 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <chrono>
 #include <cstring>
+#include <memory>
 #include <utility>
 
 #include "absl/strings/match.h"
@@ -83,6 +85,28 @@ int64_t DataDirectory::LogBytes() const {
   return bytes;
 }
 
+namespace {
+
+// A log of which every sync is timed.
+class TimedLog final : public rocksdb::FSWritableFileOwnerWrapper {
+ public:
+  TimedLog(std::unique_ptr<rocksdb::FSWritableFile> file, base::TimeHistogram* syncs)
+      : FSWritableFileOwnerWrapper(std::move(file)), syncs_(syncs) {}
+
+  rocksdb::IOStatus Sync(const rocksdb::IOOptions& options,
+                         rocksdb::IODebugContext* debug) override {
+    const auto begin = std::chrono::steady_clock::now();
+    rocksdb::IOStatus status = target()->Sync(options, debug);
+    syncs_->Add(std::chrono::steady_clock::now() - begin);
+    return status;
+  }
+
+ private:
+  base::TimeHistogram* const syncs_;
+};
+
+}  // namespace
+
 LogWatchingFileSystem::~LogWatchingFileSystem() { Forget(); }
 
 void LogWatchingFileSystem::Forget() {
@@ -105,6 +129,7 @@ rocksdb::IOStatus LogWatchingFileSystem::NewWritableFile(
     std::unique_ptr<rocksdb::FSWritableFile>* result, rocksdb::IODebugContext* debug) {
   auto status = target()->NewWritableFile(path, options, result, debug);
   if (!status.ok() || !absl::EndsWith(path, ".log")) return status;
+  *result = std::make_unique<TimedLog>(std::move(*result), syncs_);
   const int fd = open(path.c_str(), O_PATH | O_CLOEXEC);
   if (fd < 0) return status;
   const base::MutexLock lock(&mu_);

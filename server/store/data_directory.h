@@ -11,6 +11,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "server/base/counters.h"
 #include "server/base/mutex.h"
 
 namespace backprop::store {
@@ -53,8 +54,10 @@ class DataDirectory {
 // creates, to detect whether the log was removed. Thread-safe.
 class LogWatchingFileSystem final : public rocksdb::FileSystemWrapper {
  public:
-  explicit LogWatchingFileSystem(const std::shared_ptr<rocksdb::FileSystem>& target)
-      : FileSystemWrapper(target) {}
+  // `syncs` gets the time of each sync of a log. It must outlive the files.
+  LogWatchingFileSystem(const std::shared_ptr<rocksdb::FileSystem>& target,
+                        base::TimeHistogram* syncs)
+      : FileSystemWrapper(target), syncs_(syncs) {}
   ~LogWatchingFileSystem() override;
 
   const char* Name() const override { return "LogWatchingFileSystem"; }
@@ -70,6 +73,7 @@ class LogWatchingFileSystem final : public rocksdb::FileSystemWrapper {
                                rocksdb::IODebugContext* debug) override;
 
  private:
+  base::TimeHistogram* const syncs_;
   mutable base::Mutex mu_;
   std::map<std::string, int> logs_ ABSL_GUARDED_BY(mu_);  // path to descriptor
 };

@@ -19,10 +19,11 @@ constexpr size_t kMaxGroupBytes = size_t{16} << 20;
 
 }  // namespace
 
-GroupCommit::GroupCommit(WriteGroup write, SyncAll sync, Admit admit)
+GroupCommit::GroupCommit(WriteGroup write, SyncAll sync, Admit admit, StoreStats* stats)
     : write_(std::move(write)),
       sync_(std::move(sync)),
       admit_(std::move(admit)),
+      stats_(stats),
       writer_([this] { Write(); }),
       answerer_([this] { Answer(); }) {}
 
@@ -43,10 +44,11 @@ GroupCommit::~GroupCommit() {
 
 void GroupCommit::Commit(WriteBatch batch, Durability durability, std::shared_ptr<Chain> chain,
                          Store::Done done) {
+  Waiting waiting{std::move(batch), durability,       std::move(chain),
+                  std::move(done),  absl::OkStatus(), std::chrono::steady_clock::now()};
   {
     const base::MutexLock lock(&mu_);
-    to_write_.push_back(
-        {std::move(batch), durability, std::move(chain), std::move(done), absl::OkStatus()});
+    to_write_.push_back(std::move(waiting));
   }
   to_write_changed_.NotifyOne();
 }
@@ -90,6 +92,7 @@ void GroupCommit::Write() {
       to_write_.erase(to_write_.begin(), end);
     }
     if (!group.empty()) WriteOne(&group);
+    if (stats_ != nullptr) Count(group);
     const auto now = std::chrono::steady_clock::now();
     if (unsynced_ && now >= last_sync + Interval()) {
       failing_ = !sync_().ok();
@@ -153,6 +156,21 @@ absl::Status GroupCommit::WriteAdmitted(std::vector<Waiting>* group) {
     if (!again) waiting->status = status;
   }
   return status;
+}
+
+void GroupCommit::Count(const std::vector<Waiting>& group) {
+  const auto now = std::chrono::steady_clock::now();
+  int64_t stored = 0;
+  for (const Waiting& waiting : group) {
+    if (!waiting.status.ok()) {
+      stats_->refused.Add();
+    } else if (!waiting.batch.ops().empty()) {  // an empty one only waits for those before it
+      ++stored;
+      stats_->bytes.Add(static_cast<int64_t>(waiting.batch.bytes()));
+      stats_->commits.Add(now - waiting.begin);
+    }
+  }
+  if (stored > 0) stats_->group_sizes.Add(stored);
 }
 
 void GroupCommit::Answer() {

@@ -27,7 +27,8 @@ class GroupCommit {
   // Returns OK if the batch may be written now. Called by the writer thread only.
   using Admit = std::function<absl::Status(const WriteBatch&)>;
 
-  GroupCommit(WriteGroup write, SyncAll sync, Admit admit = nullptr);
+  // `stats` counts what is written; it must outlive the object. Null: nothing is counted.
+  GroupCommit(WriteGroup write, SyncAll sync, Admit admit = nullptr, StoreStats* stats = nullptr);
   // Writes all committed batches and calls their `done`.
   ~GroupCommit();
 
@@ -44,17 +45,20 @@ class GroupCommit {
     std::shared_ptr<Chain> chain;
     Store::Done done;
     absl::Status status;
+    std::chrono::steady_clock::time_point begin;
   };
 
   std::chrono::milliseconds Interval() const;
   void Write();
   void WriteOne(std::vector<Waiting>* group);
   absl::Status WriteAdmitted(std::vector<Waiting>* group);
+  void Count(const std::vector<Waiting>& group);
   void Answer();
 
   const WriteGroup write_;
   const SyncAll sync_;
   const Admit admit_;
+  StoreStats* const stats_;
   base::Mutex mu_;
   base::CondVar to_write_changed_;
   base::CondVar to_answer_changed_;

@@ -195,6 +195,18 @@ std::vector<std::string> Database::LiveFiles() const {
   return files;
 }
 
+int64_t Database::TableBytes() const {
+  int64_t bytes = 0;
+  for (rocksdb::ColumnFamilyHandle* family : families_) {
+    for (const std::string& property : {rocksdb::DB::Properties::kTotalSstFilesSize,
+                                        rocksdb::DB::Properties::kTotalBlobFileSize}) {
+      uint64_t value = 0;
+      if (db_->GetIntProperty(family, property, &value)) bytes += static_cast<int64_t>(value);
+    }
+  }
+  return bytes;
+}
+
 void Database::Unthrottle() { limiter_->SetBytesPerSecond(int64_t{1} << 40); }
 
 void Database::Reclaim(const Table& table, const std::string& prefix,

@@ -52,6 +52,9 @@ class Database {
   // Bytes in memtables. As much disk space is needed in addition to the log when they are flushed.
   int64_t UnflushedBytes() const { return static_cast<int64_t>(buffers_->memory_usage()); }
 
+  // Bytes of tables and blob files on disk.
+  int64_t TableBytes() const;
+
   // A snapshot is valid until Release() or until the database is closed.
   const rocksdb::Snapshot* TakeSnapshot();
   void Release(const rocksdb::Snapshot* snapshot);

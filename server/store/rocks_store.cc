@@ -46,7 +46,8 @@ class RocksStore final : public Store {
         directory_(std::move(directory)),
         reserve_(directory_->fd(), BySize(options.reserve_bytes, capacity_bytes_, kMiB, 32 * kMiB)),
         files_(std::make_shared<LogWatchingFileSystem>(
-            (options.env != nullptr ? options.env : rocksdb::Env::Default())->GetFileSystem())),
+            (options.env != nullptr ? options.env : rocksdb::Env::Default())->GetFileSystem(),
+            &stats_.syncs)),
         env_(rocksdb::NewCompositeEnv(files_)),
         cache_(rocksdb::NewLRUCache(static_cast<size_t>(options.memory_bytes))) {}
 
@@ -81,7 +82,7 @@ class RocksStore final : public Store {
                               std::atomic<bool>* cancelled) { Reclaim(table, prefix, cancelled); });
     commits_.emplace([this](const auto& batches, bool sync) { return WriteGroup(batches, sync); },
                      [this] { return SyncOrRecover(); },
-                     [this](const WriteBatch& batch) { return Admit(batch); });
+                     [this](const WriteBatch& batch) { return Admit(batch); }, &stats_);
     if (!opened.ok()) {
       SetHealth(opened);
       commits_->Mend();
@@ -145,6 +146,18 @@ class RocksStore final : public Store {
                            " bytes free (--min-free-bytes); delete data or enlarge the disk"));
     low.SetPayload(kReasonType, absl::Cord(kLowDiskSpace));
     return low;
+  }
+
+  const StoreStats* stats() const override { return &stats_; }
+
+  DiskUse disk_use() const override {
+    DiskUse use;
+    use.log = directory_->LogBytes();
+    const auto space = SpaceOf(directory_->fd());
+    use.free = space.ok() ? space->free_bytes : -1;
+    const base::ReaderMutexLock lock(&database_mu_);
+    if (database_ != nullptr) use.tables = database_->TableBytes();
+    return use;
   }
 
  private:
@@ -517,6 +530,7 @@ class RocksStore final : public Store {
   const int64_t min_free_bytes_;
   const std::unique_ptr<DataDirectory> directory_;
   Reserve reserve_;
+  StoreStats stats_;
   const std::shared_ptr<LogWatchingFileSystem> files_;
   const std::unique_ptr<rocksdb::Env> env_;
   const std::shared_ptr<rocksdb::Cache> cache_;

@@ -18,6 +18,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/cord.h"
 #include "absl/strings/string_view.h"
+#include "server/store/store_stats.h"
 
 namespace backprop::store {
 
@@ -164,6 +165,11 @@ class Store {
   // RESOURCE_EXHAUSTED with the reason kLowDiskSpace if too little disk space would be left. An OK
   // does not mean that a commit will succeed.
   virtual absl::Status CheckRoom(int64_t /*bytes*/) const { return absl::OkStatus(); }
+
+  // What was written since the store was opened; null for a store in memory.
+  virtual const StoreStats* stats() const { return nullptr; }
+  // Reads directories, so it may take milliseconds.
+  virtual DiskUse disk_use() const { return {}; }
 };
 
 // Blocks until `done` was called for all batches passed to Commit before. Objects that `done` uses

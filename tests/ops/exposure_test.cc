@@ -42,6 +42,23 @@ TEST(ExposureTest, WithoutAuthenticationOnlyLocalAddressesAreAllowed) {
   EXPECT_TRUE(CheckExposure(config).ok());
 }
 
+TEST(ExposureTest, MetricsAreLocalBecauseTheyHaveNoAuthentication) {
+  Config config = Listening("127.0.0.1:0");
+  config.metrics_listen = "127.0.0.1:9100";
+  EXPECT_TRUE(CheckExposure(config).ok());
+  config.metrics_listen = "unix:/run/metrics.sock";
+  EXPECT_TRUE(CheckExposure(config).ok());
+  config.metrics_listen = "0.0.0.0:9100";
+  EXPECT_THAT(std::string(CheckExposure(config).message()),
+              HasSubstr("--metrics-listen 0.0.0.0:9100: metrics have no authentication"));
+  config.allow_cleartext = true;
+  config.auth_file = "auth.json";
+  EXPECT_FALSE(CheckExposure(config).ok());
+  config.auth_file.clear();
+  config.allow_anonymous = true;
+  EXPECT_TRUE(CheckExposure(config).ok());
+}
+
 TEST(ExposureTest, TokensDoNotTravelInClearTextUnlessThatIsSaid) {
   Config config = Listening("0.0.0.0:0");
   config.auth_file = "auth.json";

@@ -8,11 +8,16 @@
 #include <grpcpp/support/status.h>
 
 #include <atomic>
+#include <chrono>
+#include <optional>
+#include <string>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
-#include "absl/time/clock.h"
 #include "absl/time/time.h"
+#include "server/base/call_times.h"
+#include "server/rpc/call/call_identity.h"
 #include "server/rpc/call/caller.h"
 #include "server/rpc/call/calls.h"
 #include "server/rpc/call/status.h"
@@ -25,6 +30,9 @@ struct CallInfo {
   const char* method;                 // a literal: "Step"
   grpc::CallbackServerContext* grpc;  // gone when the call has ended
   CallerPtr caller = Anonymous();
+  CallStats::Method* counted = nullptr;  // where the call is counted; null: nowhere
+  bool changes = false;                  // whether the method changes something
+  std::chrono::steady_clock::time_point begin = std::chrono::steady_clock::now();
 };
 
 // The life of one call: it enters when this is constructed, ends once with a status, and leaves
@@ -44,9 +52,15 @@ class CallScope {
         method_(info.method),
         model_(model),
         caller_(info.caller),
+        counted_(info.counted),
+        changes_(info.changes),
+        grpc_(info.grpc),
         asked_(cancellation == Cancellation::kAsked ? info.grpc : nullptr),
-        deadline_(info.grpc->raw_deadline()) {
+        deadline_(info.grpc->raw_deadline()),
+        begin_(info.begin) {
+    if (asked_ != nullptr && calls_->observers().slow) times_.emplace(begin_);
     calls_->Enter();
+    if (counted_ != nullptr) counted_->Begin();
   }
   ~CallScope() { GPR_ASSERT(phase_ == Phase::kLeft); }
   CallScope(const CallScope&) = delete;
@@ -69,14 +83,29 @@ class CallScope {
     return absl::TimeFromTimespec({wall.tv_sec, wall.tv_nsec});
   }
 
-  // Logs the end of the call, and returns the status with which the reactor must finish it.
+  // Null if the call is not timed. Valid until End.
+  base::CallTimes* times() { return times_.has_value() ? &*times_ : nullptr; }
+  // The name of what the call has created, for the logs. Call before End.
+  void SetResource(std::string name) { created_ = std::move(name); }
+
+  // Counts and logs the end of the call, and returns the status with which the reactor must finish
+  // it. Only a call that failed or is logged gets an identity.
   grpc::Status End(const absl::Status& status) {
     GPR_ASSERT(phase_ == Phase::kOpen);
     phase_ = Phase::kEnded;
-    if (const CallObserver& observer = calls_->observer()) {
-      observer({method_, model_, status.code(), status.message(), absl::Now() - begin_});
+    const std::chrono::nanoseconds elapsed = std::chrono::steady_clock::now() - begin_;
+    if (counted_ != nullptr) {
+      calls_->stats()->End(counted_, caller_->counted_project, status.code(), elapsed);
+      if (!status.ok()) calls_->stats()->CountReason(status);
     }
-    return ToGrpc(status);
+    const CallObservers& observers = calls_->observers();
+    const bool is_slow = times_.has_value() && absl::FromChrono(elapsed) >= observers.slow_from;
+    const bool is_written = observers.every || is_slow || (changes_ && observers.change);
+    if (status.ok() && !is_written) return grpc::Status::OK;
+    base::EndOf(base::CallStage::kEncode, times());
+    const CallIdentity identity = IdentityOf(*grpc_);
+    if (is_written) Write(status, elapsed, is_slow, identity);
+    return ToGrpc(status, identity);
   }
 
   // From now on no one waits for the call. `open` as in Calls::Leave.
@@ -87,6 +116,24 @@ class CallScope {
   }
 
  private:
+  void Write(const absl::Status& status, std::chrono::nanoseconds elapsed, bool is_slow,
+             const CallIdentity& identity) {
+    const CallObservers& observers = calls_->observers();
+    const std::string peer = grpc_->peer();
+    const CallRecord record{method_,
+                            created_.empty() ? model_ : created_,
+                            status.code(),
+                            status.message(),
+                            absl::FromChrono(elapsed),
+                            *caller_,
+                            identity,
+                            peer,
+                            times()};
+    if (observers.every) observers.every(record);
+    if (changes_ && observers.change) observers.change(record);
+    if (is_slow) observers.slow(record);
+  }
+
   // kOpen → kEnded → kLeft.
   enum class Phase { kOpen, kEnded, kLeft };
 
@@ -94,9 +141,14 @@ class CallScope {
   const char* const method_;
   const absl::string_view model_;
   const CallerPtr caller_;
+  CallStats::Method* const counted_;
+  const bool changes_;
+  const grpc::CallbackServerContext* const grpc_;   // not used after End
   const grpc::CallbackServerContext* const asked_;  // null: kTold
   const gpr_timespec deadline_;
-  const absl::Time begin_ = absl::Now();
+  const std::chrono::steady_clock::time_point begin_;
+  std::optional<base::CallTimes> times_;
+  std::string created_;
   std::atomic<bool> cancelled_{false};
   Phase phase_ = Phase::kOpen;
 };

@@ -2,12 +2,14 @@
 #ifndef BACKPROP_SERVER_RPC_CALL_CALLER_H_
 #define BACKPROP_SERVER_RPC_CALL_CALLER_H_
 
+#include <cstddef>
 #include <memory>
 #include <string>
 #include <utility>
 
 #include "server/auth/role.h"
 #include "server/records/project.h"
+#include "server/rpc/call/call_stats.h"
 
 namespace backprop::rpc {
 
@@ -19,6 +21,7 @@ struct Caller {
   std::string principal;                           // empty: anonymous
   std::string project = records::kDefaultProject;  // in which the call finds and creates resources
   auth::Role role = auth::Role::kReader;           // the least one
+  size_t counted_project = CountedProject(project);  // for CallStats
 };
 using CallerPtr = std::shared_ptr<const Caller>;  // not null
 

@@ -14,20 +14,36 @@
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include "server/base/call_times.h"
 #include "server/base/mutex.h"
+#include "server/rpc/call/call_identity.h"
+#include "server/rpc/call/call_stats.h"
+#include "server/rpc/call/caller.h"
 
 namespace backprop::rpc {
 
-// One finished call, for the log. Valid while the observer runs.
+// One finished call, for logs. Valid while the observer runs.
 struct CallRecord {
-  const char* method;       // "Step"
-  absl::string_view model;  // the name in the request, not checked
+  const char* method;          // "Step"
+  absl::string_view resource;  // the name in the request, not checked, or that of what was created
   absl::StatusCode code;
   absl::string_view message;
   absl::Duration elapsed;
+  const Caller& caller;
+  const CallIdentity& identity;
+  absl::string_view peer;        // its address, as gRPC writes it
+  const base::CallTimes* times;  // null: the call was not timed
 };
 // Called by any thread.
 using CallObserver = std::function<void(const CallRecord&)>;
+
+// What is written about calls. Each observer may be empty.
+struct CallObservers {
+  CallObserver every = {};   // of each call
+  CallObserver change = {};  // of each call of a method that changes something, before its response
+  CallObserver slow = {};    // of each call with one request and one response that took `slow_from`
+  absl::Duration slow_from = absl::InfiniteDuration();
+};
 
 // A call that stays open until its caller ends it, so it must be notified when the server stops.
 class OpenCall {
@@ -44,8 +60,9 @@ class OpenCall {
 class Calls {
  public:
   Calls() = default;
-  // `observer` may be empty.
-  explicit Calls(CallObserver observer) : observer_(std::move(observer)) {}
+  // `stats` counts the calls; null: they are not counted.
+  explicit Calls(CallObservers observers, std::unique_ptr<CallStats> stats = nullptr)
+      : observers_(std::move(observers)), stats_(std::move(stats)) {}
 
   // For CallScope.
   void Enter() {
@@ -58,7 +75,8 @@ class Calls {
     open_.erase(open);
     if (--count_ == 0) none_.NotifyAll();
   }
-  const CallObserver& observer() const { return observer_; }
+  const CallObservers& observers() const { return observers_; }
+  CallStats* stats() const { return stats_.get(); }
 
   // Waits until no call is left. Returns false after `timeout`.
   bool WaitForNone(absl::Duration timeout) {
@@ -94,7 +112,8 @@ class Calls {
     return open;
   }
 
-  const CallObserver observer_;
+  const CallObservers observers_;
+  const std::unique_ptr<CallStats> stats_;
   base::Mutex mu_;
   base::CondVar none_;
   int64_t count_ ABSL_GUARDED_BY(mu_) = 0;

@@ -41,4 +41,15 @@ grpc::Status ToGrpc(const absl::Status& status) {
   return grpc::Status(code, details.message(), details.SerializeAsString());
 }
 
+grpc::Status ToGrpc(const absl::Status& status, const CallIdentity& identity) {
+  if (status.ok()) return grpc::Status::OK;
+  google::rpc::Status details = ToMessage(status);
+  google::rpc::RequestInfo info;
+  info.set_request_id(identity.request_id);
+  info.set_serving_data(identity.traceparent);
+  details.add_details()->PackFrom(info);
+  const auto code = static_cast<grpc::StatusCode>(status.code());
+  return grpc::Status(code, details.message(), details.SerializeAsString());
+}
+
 }  // namespace backprop::rpc

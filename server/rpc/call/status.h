@@ -6,6 +6,7 @@
 
 #include "absl/status/status.h"
 #include "google/rpc/status.pb.h"
+#include "server/rpc/call/call_identity.h"
 
 namespace backprop::rpc {
 
@@ -15,6 +16,8 @@ google::rpc::Status ToMessage(const absl::Status& status);
 
 // The same as a gRPC status.
 grpc::Status ToGrpc(const absl::Status& status);
+// The same with google.rpc.RequestInfo: the request id and, as serving data, the traceparent.
+grpc::Status ToGrpc(const absl::Status& status, const CallIdentity& identity);
 
 }  // namespace backprop::rpc
 

@@ -113,6 +113,8 @@ class Stream : public ReactorOf<Request, Response>::Type,
         scope_(info, model_, CallScope::Cancellation::kTold) {}
 
   const std::string& model() const { return model_; }
+  // See CallScope. Call before Next returns an end.
+  void SetResource(std::string name) { scope_.SetResource(std::move(name)); }
 
   // Returns what is due, and changes the state of the derived class as if it had been started. Must
   // not ask for a read while reading(), nor for a write or the end while writing(). Sets response_

@@ -5,11 +5,13 @@
 #include <google/protobuf/message.h>
 #include <grpcpp/grpcpp.h>
 
+#include <string>
 #include <utility>
 
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include "server/base/call_times.h"
 #include "server/base/limits.h"
 #include "server/rpc/call/call_scope.h"
 #include "server/rpc/call/sending.h"
@@ -51,6 +53,15 @@ class UnaryCall final {
   bool cancelled() const { return scope_.cancelled(); }
   absl::Time deadline() const { return scope_.deadline(); }
 
+  // See CallScope.
+  base::CallTimes* times() { return scope_.times(); }
+  // The same; the request is decoded now.
+  base::CallTimes* Decoded() {
+    base::EndOf(base::CallStage::kDecode, times());
+    return times();
+  }
+  void SetResource(std::string name) { scope_.SetResource(std::move(name)); }
+
   void Done(const absl::Status& status) {
     reactor_->Finish(scope_.End(status.ok() ? ClaimResponse() : status));
     scope_.Leave();
@@ -62,6 +73,7 @@ class UnaryCall final {
   template <class Encode>
   auto Answer(Encode encode) {
     return [this, encode = std::move(encode)](const auto& result) {
+      base::EndOf(base::CallStage::kStore, times());
       if (result.ok()) encode(*result);
       Done(result.status());
     };

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <string>
 #include <utility>
 
 #include "absl/base/thread_annotations.h"
@@ -28,6 +29,9 @@ class Receiver {
   // Processes the next message. Must call `next` once, from any thread; `message` lives until then.
   // An error ends the call.
   virtual void Take(const Request& message, Next next) = 0;
+  // The name of what the call creates, for the logs; empty if it is not known yet. Not called at
+  // the same time as another method.
+  virtual std::string resource() const { return {}; }
   // No more messages follow. Must fill in the response and call `done` once, from any thread. May
   // also be called if the connection broke, so an upload is complete only if a message or the
   // content says so.
@@ -92,6 +96,7 @@ class UploadStream final : public Stream<Request, NoStream> {
 
   // The receiver has called back. With `end` the call ends.
   void Continue(std::optional<absl::Status> end) {
+    this->SetResource(receiver_->resource());
     {
       const base::MutexLock lock(&this->mu_);
       busy_ = false;

@@ -3,6 +3,7 @@
 #include <grpcpp/test/default_reactor_test_peer.h>
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <memory>
 #include <optional>
 #include <string>
@@ -12,6 +13,7 @@
 #include "absl/time/clock.h"
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
+#include "server/base/call_times.h"
 #include "server/base/limits.h"
 #include "server/base/status.h"
 #include "server/rpc/call/calls.h"
@@ -29,6 +31,9 @@ class CallScopeTest : public testing::Test {
     absl::StatusCode code;
     std::string message;
     absl::Duration elapsed;
+    std::string project;
+    std::string request_id;
+    bool timed;
   };
 
   CallInfo Info() { return {&calls, "Step", grpc.get()}; }
@@ -37,10 +42,11 @@ class CallScopeTest : public testing::Test {
   std::unique_ptr<grpc::CallbackServerContext> grpc =
       std::make_unique<grpc::CallbackServerContext>();
   std::vector<Logged> logged;
-  Calls calls{[this](const CallRecord& call) {
-    logged.push_back(
-        {call.method, std::string(call.model), call.code, std::string(call.message), call.elapsed});
-  }};
+  Calls calls{CallObservers{.every = [this](const CallRecord& call) {
+    logged.push_back({call.method, std::string(call.resource), call.code, std::string(call.message),
+                      call.elapsed, call.caller.project, call.identity.request_id,
+                      call.times != nullptr});
+  }}};
 };
 using CallScopeDeathTest = CallScopeTest;
 using UnaryCallTest = CallScopeTest;
@@ -80,6 +86,75 @@ TEST_F(CallScopeTest, TheEndIsLogged) {
   EXPECT_EQ(logged[0].code, absl::StatusCode::kNotFound);
   EXPECT_EQ(logged[0].message, "there is none");
   EXPECT_GE(logged[0].elapsed, absl::Milliseconds(2));
+  EXPECT_EQ(logged[0].project, "default");
+  EXPECT_EQ(logged[0].request_id.size(), 32U);
+  EXPECT_FALSE(logged[0].timed);
+}
+
+TEST_F(CallScopeTest, WhatWasCreatedIsTheResource) {
+  CallScope scope(Info(), "", CallScope::Cancellation::kTold);
+  scope.SetResource("models/new");
+  scope.End(absl::OkStatus());
+  scope.Leave();
+  ASSERT_EQ(logged.size(), 1U);
+  EXPECT_EQ(logged[0].model, "models/new");
+}
+
+TEST_F(CallScopeTest, OnlyCallsThatChangeSomethingAreObservedAsChanges) {
+  std::vector<std::string> changes;
+  Calls observed{
+      CallObservers{.change = [&](const CallRecord& call) { changes.emplace_back(call.method); }}};
+  for (const bool changes_something : {true, false}) {
+    CallScope scope({.calls = &observed,
+                     .method = changes_something ? "Step" : "Predict",
+                     .grpc = grpc.get(),
+                     .changes = changes_something},
+                    "models/m", CallScope::Cancellation::kTold);
+    scope.End(absl::AbortedError("also when it fails"));
+    scope.Leave();
+  }
+  EXPECT_EQ(changes, (std::vector<std::string>{"Step"}));
+}
+
+TEST_F(CallScopeTest, SlowCallsTellWhereTheirTimeWent) {
+  std::vector<std::chrono::nanoseconds> computing;
+  Calls observed{CallObservers{.slow =
+                                   [&](const CallRecord& call) {
+                                     computing.push_back(
+                                         call.times->spent(base::CallStage::kCompute));
+                                   },
+                               .slow_from = absl::Milliseconds(30)}};
+  for (const bool slow : {true, false}) {
+    grpc = std::make_unique<grpc::CallbackServerContext>();
+    grpc::testing::DefaultReactorTestPeer peer(grpc.get());
+    auto* const call = new UnaryCall({&observed, "Step", grpc.get()}, "models/m");
+    ASSERT_NE(call->Decoded(), nullptr);
+    absl::SleepFor(absl::Milliseconds(slow ? 40 : 0));
+    call->times()->EndOf(base::CallStage::kCompute);
+    call->Done(absl::OkStatus());
+  }
+  ASSERT_EQ(computing.size(), 1U);
+  EXPECT_GE(computing[0], std::chrono::milliseconds(40));
+}
+
+TEST_F(CallScopeTest, CallsAreNotTimedWithoutAnObserverOfSlowOnes) {
+  grpc::testing::DefaultReactorTestPeer peer(grpc.get());
+  auto* const call = new UnaryCall(Info(), "");
+  EXPECT_EQ(call->times(), nullptr);
+  EXPECT_EQ(call->Decoded(), nullptr);
+  call->Done(absl::OkStatus());
+}
+
+TEST_F(CallScopeTest, AnErrorHasTheRequestIdInItsDetails) {
+  CallScope scope(Info(), "", CallScope::Cancellation::kTold);
+  const grpc::Status status = scope.End(absl::NotFoundError("there is none"));
+  scope.Leave();
+  google::rpc::Status details;
+  ASSERT_TRUE(details.ParseFromString(status.error_details()));
+  ASSERT_EQ(details.details_size(), 1);
+  google::rpc::RequestInfo info;
+  ASSERT_TRUE(details.details(0).UnpackTo(&info));
+  EXPECT_EQ(info.request_id(), logged[0].request_id);
 }
 
 TEST_F(CallScopeTest, TheEndReturnsTheStatusForGrpcWithItsDetails) {
