@@ -13,11 +13,13 @@
 #include <functional>
 #include <memory>
 #include <new>
+#include <optional>
 #include <string>
 #include <system_error>
 #include <thread>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "bp_version.h"
@@ -38,9 +40,11 @@
 #include "server/ops/system_limits.h"
 #include "server/records/tables.h"
 #include "server/registry/registry.h"
+#include "server/rpc/certificates.h"
 #include "server/rpc/permissions.h"
 #include "server/rpc/server.h"
 #include "server/rpc/sockets.h"
+#include "server/rpc/tls.h"
 #include "server/session/environment.h"
 #include "server/store/memory_store.h"
 #include "server/store/rocks_store.h"
@@ -74,12 +78,16 @@ absl::Status WritePortFile(const std::string& path, const std::string& address) 
   return absl::UnavailableError(absl::StrCat("--port-file ", path, ": ", std::strerror(error)));
 }
 
-// For the health check of a container: returns 0 if the server at `address` is serving.
-int CheckHealth(const std::string& address) {
+// For the health check of a container: returns 0 if the server at `address` is serving. With `tls`,
+// the server's files, it presents the server's own certificate, in case that the server requires
+// one.
+int CheckHealth(const std::string& address, const std::optional<rpc::TlsFiles>& tls) {
   grpc::ChannelArguments arguments;
   arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);  // the server is on this machine
-  const auto channel =
-      grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
+  const bool encrypted = tls.has_value() && !absl::StartsWith(address, "unix:");
+  const auto channel = grpc::CreateCustomChannel(
+      address, encrypted ? rpc::UnverifiedTls(*tls) : grpc::InsecureChannelCredentials(),
+      arguments);
   const auto stub = grpc::health::v1::Health::NewStub(channel);
   grpc::ClientContext context;
   context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(2));
@@ -94,20 +102,30 @@ int CheckHealth(const std::string& address) {
   return serving ? 0 : 1;
 }
 
+void LogNotices(const std::vector<rpc::TlsNotice>& notices) {
+  for (const rpc::TlsNotice& notice : notices) {
+    const auto level = notice.level == rpc::TlsNotice::Level::kInfo      ? spdlog::level::info
+                       : notice.level == rpc::TlsNotice::Level::kWarning ? spdlog::level::warn
+                                                                         : spdlog::level::err;
+    ops::LogLine("tls", level, notice.text);
+  }
+}
+
 // Does periodic work until it is destroyed. Once a second: deletes expired models and uploads,
-// evicts models, resumes parked runs, ends idle streams, applies changes of the auth file. More
-// often: returns memory to the system.
+// evicts models, resumes parked runs, ends idle streams, applies changes of the auth file and of
+// certificates. More often: returns memory to the system.
 class Janitor {
  public:
-  // `idle_timeout` is that of Calls::EndIdle and Sending::EndIdle. `auth_file` may be null.
-  Janitor(rpc::Context* context, absl::Duration idle_timeout, ops::AuthFileWatch* auth_file,
-          int64_t memory_limit)
+  // `auth_file` and `tls` may be null.
+  Janitor(rpc::Context* context, ops::AuthFileWatch* auth_file, rpc::Tls* tls,
+          const ops::Config& config)
       : context_(context),
-        idle_timeout_(idle_timeout),
+        idle_timeout_(config.stream_idle_timeout),
         registry_(context->registry),
         datasets_(context->datasets),
         auth_file_(auth_file),
-        trimmer_(memory_limit),
+        tls_(tls),
+        trimmer_(config.limits.memory_limit_bytes),
         thread_([this] { Work(); }) {}
   ~Janitor() {
     {
@@ -139,6 +157,7 @@ class Janitor {
       context_->calls.EndIdle(now, idle_timeout_);
       context_->sending.EndIdle(now, idle_timeout_);
       if (auth_file_ != nullptr) auth_file_->Check();
+      if (tls_ != nullptr) LogNotices(tls_->Check(absl::Now()));
       registry_->EvictBeyondLimit();  // new work may need the memory
       if (const int64_t resumed = registry_->ResumeParked(); resumed > 0) {
         spdlog::info("{} runs resume: changes can be stored again", resumed);
@@ -151,6 +170,7 @@ class Janitor {
   registry::Registry* const registry_;
   datasets::Datasets* const datasets_;
   ops::AuthFileWatch* const auth_file_;
+  rpc::Tls* const tls_;
   ops::Trimmer trimmer_;  // used by thread_ only
   base::Mutex mu_;
   base::CondVar stops_;
@@ -276,10 +296,13 @@ void LogFound(const registry::Registry::Opened& found, const std::string& direct
   }
 }
 
-rpc::ServerOptions ServerOptionsFor(const ops::Config& config,
-                                    const ops::Descriptors& descriptors) {
+rpc::ServerOptions ServerOptionsFor(const ops::Config& config, const ops::Descriptors& descriptors,
+                                    rpc::Tls* tls) {
   rpc::ServerOptions options{config.listen, config.unix_socket, {}, config.keepalive, {}};
   options.reflection_is_public = config.reflection_is_public;
+  options.unix_access = config.unix_access;
+  options.tls = tls;
+  options.handshake_timeout = config.handshake_timeout;
   options.connections.max_connections = std::min(
       config.max_connections.value_or(descriptors.max_connections), descriptors.for_connections);
   options.connections.max_connections_per_peer = config.max_connections_per_peer.value_or(-1);
@@ -382,6 +405,14 @@ std::unique_ptr<http::HttpListener> ServeMetrics(Monitor* monitor, rpc::Context*
   return http;
 }
 
+// Null if the server is to use clear text.
+absl::StatusOr<std::unique_ptr<rpc::Tls>> OpenTls(const ops::Config& config) {
+  if (!config.tls.has_value()) return nullptr;
+  auto tls = rpc::Tls::Open(*config.tls);
+  if (tls.ok()) LogNotices((*tls)->Check(absl::Now()));
+  return tls;
+}
+
 void LogStarted(const ops::Config& config, const std::vector<std::string>& addresses) {
   spdlog::info("{} listens on {} with {} compute threads; models {}", Version(),
                absl::StrJoin(addresses, ", "), config.threads,
@@ -423,8 +454,8 @@ Reload ReloadOf(ops::AuthFileWatch* auth_file, ops::AuditLog* audit) {
 
 // Returns whether all calls finished within the grace period.
 bool ServeUntilSignal(const ops::Config& config, const sigset_t& signals, Monitor* monitor,
-                      rpc::Context* context, ops::AuthFileWatch* auth_file, rpc::Server* server,
-                      WritableServer* writable) {
+                      rpc::Context* context, ops::AuthFileWatch* auth_file, rpc::Tls* tls,
+                      rpc::Server* server, WritableServer* writable) {
   const auto http = ServeMetrics(monitor, context, auth_file, server, writable);
   const Reload reload = ReloadOf(auth_file, monitor->audit.get());
   if (auth_file != nullptr) {
@@ -432,8 +463,7 @@ bool ServeUntilSignal(const ops::Config& config, const sigset_t& signals, Monito
   }
   bool finished = false;
   {
-    const Janitor janitor(context, config.stream_idle_timeout, auth_file,
-                          config.limits.memory_limit_bytes);
+    const Janitor janitor(context, auth_file, tls, config);
     WaitForSignal(signals, reload);
     finished = server->Stop(config.grace);
   }
@@ -445,6 +475,8 @@ int Serve(const ops::Config& config, const sigset_t& signals) {
   const ops::Descriptors descriptors = ops::RaiseDescriptorLimit();
   const absl::Status possible = ops::CheckSystemLimits(descriptors, config.threads);
   if (!possible.ok()) return Fail(possible);
+  const auto tls = OpenTls(config);  // outlives the server
+  if (!tls.ok()) return Fail(tls.status());
   auto starting = std::make_unique<ops::AbortIsAFailedStart>();
   const base::SystemClock clock;
   const auto opened_auth_file = OpenAuthFile(config, &clock);
@@ -479,7 +511,7 @@ int Serve(const ops::Config& config, const sigset_t& signals) {
   if (!found.ok()) return Fail(found.status());
   LogFound(*found, config.data_dir);
 
-  rpc::ServerOptions options = ServerOptionsFor(config, descriptors);
+  rpc::ServerOptions options = ServerOptionsFor(config, descriptors, tls->get());
   if (auth_file != nullptr) options.authenticator = auth_file->authenticator();
   auto server = rpc::Server::Start(options, &context);
   if (!server.ok()) return Fail(server.status());
@@ -487,8 +519,8 @@ int Serve(const ops::Config& config, const sigset_t& signals) {
   if (!announced.ok()) return Fail(announced);
   writable.Set(server->get());
   starting.reset();
-  const bool finished =
-      ServeUntilSignal(config, signals, &*monitor, &context, auth_file, server->get(), &writable);
+  const bool finished = ServeUntilSignal(config, signals, &*monitor, &context, auth_file,
+                                         tls->get(), server->get(), &writable);
   writable.Set(nullptr);
   if (!config.port_file.empty()) unlink(config.port_file.c_str());
   if (!finished) spdlog::warn("calls were still active after the grace period and were cancelled");
@@ -509,7 +541,7 @@ int main(int argc, char** argv) try {
     return 0;
   }
   if (!parsed.config->health_check.empty()) {
-    return backprop::CheckHealth(parsed.config->health_check);
+    return backprop::CheckHealth(parsed.config->health_check, parsed.config->tls);
   }
   backprop::ops::TuneAllocator(parsed.config->limits.memory_limit_bytes, parsed.config->threads);
   const sigset_t signals = backprop::TakeSignals();

@@ -119,6 +119,8 @@ void AddConnectionFlags(CLI::App* app, Config* config) {
       {"--keepalive-timeout", &keepalive.timeout, absl::InfiniteDuration(),
        "Seconds without a response to a ping after which the connection is closed and its runs "
        "stop. 0: never"},
+      {"--handshake-timeout", &config->handshake_timeout, absl::InfiniteDuration(),
+       "Seconds that a new connection has for the handshake of TLS and HTTP/2. 0: no limit"},
       {"--min-ping-interval", &keepalive.min_client_interval, absl::ZeroDuration(),
        "Minimum seconds between pings of a client; a client that pings more often is disconnected. "
        "0: no minimum"},
@@ -155,19 +157,88 @@ struct RawFlags {
   double mark_seconds = 1;
   double slow_request_seconds = 0;
   std::string log_format = "text";
+  std::string unix_socket_mode = "0600";
+  rpc::TlsFiles tls;
+  std::optional<std::string> client_auth;
 };
 
-void AddListeningFlags(CLI::App* app, Config* config) {
+// Refuses permissions that are not octal, such as 0660.
+std::string CheckMode(const std::string& text) {
+  const bool octal =
+      !text.empty() && text.size() <= 4 && text.find_first_not_of("01234567") == std::string::npos;
+  if (octal && std::stoul(text, nullptr, 8) <= 0777) return "";
+  return "expected permissions in octal, 0000 to 0777, got \"" + text + "\"";
+}
+
+void AddUnixSocketFlags(CLI::App* app, Config* config, RawFlags* raw) {
+  Add(app->add_option("--unix-socket", config->unix_socket,
+                      "Unix socket to listen on, in addition to --listen"),
+      "--unix-socket", "Listening")
+      ->type_name("PATH");
+  Add(app->add_option(
+          "--unix-socket-mode", raw->unix_socket_mode,
+          "Permissions of the files of Unix sockets, in octal. Users that may write to the "
+          "file can connect; by default only the server's own user and root"),
+      "--unix-socket-mode", "Listening")
+      ->check(CLI::Validator(CheckMode, ""))
+      ->type_name("MODE")
+      ->capture_default_str();
+  Add(app->add_option("--unix-socket-owner", config->unix_access.owner,
+                      "Owner of the files of Unix sockets: user, user:group or :group. Default: "
+                      "those of the process"),
+      "--unix-socket-owner", "Listening")
+      ->type_name("OWNER");
+}
+
+// An empty path, for example of an unset variable, must not turn encryption off.
+std::string CheckPath(const std::string& path) { return path.empty() ? "must not be empty" : ""; }
+
+void AddTlsFlags(CLI::App* app, RawFlags* raw) {
+  const auto file = [&](const char* flag, std::string* path, const char* help) {
+    return Add(app->add_option(flag, *path, help), flag, "Encryption")
+        ->check(CLI::Validator(CheckPath, ""))
+        ->type_name("FILE");
+  };
+  CLI::Option* const certificate =
+      file("--tls-cert", &raw->tls.certificate,
+           "The server's certificate, then its intermediate ones, in PEM. With it TCP addresses "
+           "serve TLS 1.2 and 1.3 only; without it, clear text. Unix sockets stay clear text. The "
+           "files of TLS are read again when they change");
+  CLI::Option* const key = file("--tls-key", &raw->tls.key,
+                                "The private key of --tls-cert in PEM, without a passphrase");
+  certificate->needs(key);
+  key->needs(certificate);
+  file("--tls-client-ca", &raw->tls.client_ca,
+       "Certificates in PEM of the authorities whose client certificates are accepted")
+      ->needs(certificate);
+  Add(app->add_option("--tls-client-auth", raw->client_auth,
+                      "Whether clients need a certificate. Default: require with --tls-client-ca, "
+                      "otherwise none"),
+      "--tls-client-auth", "Encryption")
+      ->check(CLI::IsMember({"none", "optional", "require"}))
+      ->needs(certificate);
+}
+
+// The files of TLS, unless the server is to use clear text.
+std::optional<rpc::TlsFiles> TlsFilesFrom(const RawFlags& raw) {
+  if (raw.tls.certificate.empty()) return std::nullopt;
+  rpc::TlsFiles files = raw.tls;
+  const std::string by_default = files.client_ca.empty() ? "none" : "require";
+  const std::string client_auth = raw.client_auth.value_or(by_default);
+  files.client_auth = client_auth == "none"       ? rpc::ClientAuth::kNone
+                      : client_auth == "optional" ? rpc::ClientAuth::kOptional
+                                                  : rpc::ClientAuth::kRequire;
+  return files;
+}
+
+void AddListeningFlags(CLI::App* app, Config* config, RawFlags* raw) {
   Add(app->add_option(
           "--listen", config->listen,
           "TCP address to listen on, host:port. Port 0: any free port. May be repeated"),
       "--listen", "Listening")
       ->type_name("ADDRESS")
       ->capture_default_str();
-  Add(app->add_option("--unix-socket", config->unix_socket,
-                      "Unix socket to listen on, in addition to --listen"),
-      "--unix-socket", "Listening")
-      ->type_name("PATH");
+  AddUnixSocketFlags(app, config, raw);
   Add(app->add_option("--port-file", config->port_file,
                       "File to which the server writes its first address once it accepts calls"),
       "--port-file", "Listening")
@@ -282,7 +353,8 @@ void AddRunningFlags(CLI::App* app, Config* config, RawFlags* raw) {
   app->add_option(
          "--health-check", config->health_check,
          "Check whether the server at this address (host:port or unix:path) is serving, and exit "
-         "with status 0 or 1. Without an address: the address in the file of --port-file")
+         "with status 0 or 1. Without an address: the address in the file of --port-file. With "
+         "--tls-cert: over TLS, without verifying the server's certificate")
       ->type_name("ADDRESS")
       ->expected(0, 1)
       ->default_str(kFromPortFile)
@@ -384,8 +456,9 @@ Parsed ParseCommandLine(int argc, char** argv, const std::string& version) {
       ->envname("BACKPROPD_CONFIG");
   app.allow_config_extras(CLI::config_extras_mode::error);
 
-  AddListeningFlags(&app, &config);
+  AddListeningFlags(&app, &config, &raw);
   AddAccessFlags(&app, &config);
+  AddTlsFlags(&app, &raw);
   AddStorageFlags(&app, &config, &raw);
   AddRunningFlags(&app, &config, &raw);
   AddLimits(&app, &config.limits);
@@ -401,8 +474,15 @@ Parsed ParseCommandLine(int argc, char** argv, const std::string& version) {
     config.health_check = AddressIn(config.port_file);
     if (config.health_check.empty()) return {std::nullopt, 1};
   }
+  if (raw.client_auth.value_or("none") != "none" && raw.tls.client_ca.empty()) {
+    app.exit(
+        CLI::ValidationError("--tls-client-auth " + *raw.client_auth, "requires --tls-client-ca"));
+    return {std::nullopt, 2};
+  }
   config.log_format = raw.log_format == "json" ? LogFormat::kJson : LogFormat::kText;
   config.grace = absl::Seconds(raw.grace_seconds);
+  config.unix_access.mode = static_cast<mode_t>(std::stoul(raw.unix_socket_mode, nullptr, 8));
+  config.tls = TlsFilesFrom(raw);
   config.limits.mark_interval = absl::Seconds(raw.mark_seconds);
   if (raw.slow_request_seconds > 0) config.slow_request = absl::Seconds(raw.slow_request_seconds);
   FitToMemory(app, &config);

@@ -10,7 +10,9 @@
 
 #include "absl/time/time.h"
 #include "server/base/limits.h"
+#include "server/rpc/certificates.h"
 #include "server/rpc/server.h"
+#include "server/rpc/sockets.h"
 
 namespace backprop::ops {
 
@@ -19,6 +21,9 @@ enum class LogFormat { kText, kJson };
 struct Config {
   std::vector<std::string> listen;
   std::string unix_socket;
+  rpc::UnixSocketAccess unix_access;
+  std::optional<rpc::TlsFiles> tls;  // unset: clear text
+  absl::Duration handshake_timeout = rpc::ServerOptions{}.handshake_timeout;
   std::string port_file;
   std::string metrics_listen;             // empty: metrics are not served
   std::string auth_file;                  // empty: callers are anonymous and may do everything

@@ -102,10 +102,9 @@ bool HasUnsent(int fd) {
 
 }  // namespace
 
-Listener::Listener(std::vector<ListeningSockets> listening, std::unique_ptr<Acceptor> acceptor,
-                   ConnectionLimits limits, std::function<void(const std::string&)> on_warning)
-    : listening_(std::move(listening)),
-      acceptor_(std::move(acceptor)),
+Listener::Listener(std::vector<Endpoint> endpoints, ConnectionLimits limits,
+                   std::function<void(const std::string&)> on_warning)
+    : endpoints_(std::move(endpoints)),
       limits_(WithDefaults(limits)),
       on_warning_(std::move(on_warning)),
       wake_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
@@ -124,13 +123,17 @@ void Listener::Stop() {
     }
     thread_.join();
   }
-  listening_.clear();
+  for (Endpoint& endpoint : endpoints_) endpoint.listening.sockets.clear();
 }
 
 void Listener::Work() {
   std::vector<pollfd> polled = {{wake_.get(), POLLIN, 0}};
-  for (const ListeningSockets& listening : listening_) {
-    for (const Descriptor& socket : listening.sockets) polled.push_back({socket.get(), POLLIN, 0});
+  std::vector<Acceptor*> acceptors = {nullptr};  // acceptors[i] takes the connections of polled[i]
+  for (const Endpoint& endpoint : endpoints_) {
+    for (const Descriptor& socket : endpoint.listening.sockets) {
+      polled.push_back({socket.get(), POLLIN, 0});
+      acceptors.push_back(endpoint.acceptor.get());
+    }
   }
   for (;;) {
     const int timeout_ms = refusing_ ? 1000 : connections_.empty() ? -1 : 1000 * kCountSeconds;
@@ -138,7 +141,7 @@ void Listener::Work() {
       absl::SleepFor(kPause);
     if (polled[0].revents != 0) return;
     for (size_t i = 1; i < polled.size(); ++i) {
-      if (polled[i].revents != 0) TakeFrom(polled[i].fd);
+      if (polled[i].revents != 0) TakeFrom(polled[i].fd, acceptors[i]);
     }
     Count();
     ReportRefusals();
@@ -154,7 +157,7 @@ void Listener::Count() {
   open_.store(static_cast<int64_t>(connections_.size()), std::memory_order_relaxed);
 }
 
-void Listener::TakeFrom(int listening_fd) {
+void Listener::TakeFrom(int listening_fd, Acceptor* acceptor) {
   for (int taken = 0; taken < kTurn; ++taken) {
     sockaddr_storage from = {};
     const int fd = Accept(listening_fd, &from);
@@ -189,7 +192,7 @@ void Listener::TakeFrom(int listening_fd) {
     Acceptor::NewConnectionParameters connection;
     connection.listener_fd = listening_fd;
     connection.fd = fd;
-    acceptor_->HandleNewConnection(&connection);
+    acceptor->HandleNewConnection(&connection);
   }
 }
 

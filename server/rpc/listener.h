@@ -37,13 +37,20 @@ struct ConnectionLimits {
   absl::Duration unacknowledged = absl::ZeroDuration();
 };
 
+// Where connections come from, and what gRPC does with them: an acceptor has the credentials, TLS
+// or clear text. Endpoints may share an acceptor.
+struct Endpoint {
+  ListeningSockets listening;
+  std::shared_ptr<grpc::experimental::ExternalConnectionAcceptor> acceptor;
+};
+
 // Accepts connections and passes them to gRPC, on its own thread. When a limit is reached, it
 // accepts a connection and closes it immediately, so that the client gets an error. It recovers
 // automatically: the next connection within the limits is served. `on_warning` gets one line per 10
 // seconds with the number of refused connections, on the thread of the listener. Start, Stop and
 // EndConnections must be called by one thread at a time.
 //
-//     Listener listener(std::move(sockets), std::move(acceptor), limits, on_warning);
+//     Listener listener(std::move(endpoints), limits, on_warning);
 //     server = builder.BuildAndStart();
 //     listener.Start();           // after gRPC's server is started: earlier connections are lost
 //     …
@@ -58,8 +65,8 @@ class Listener {
  public:
   using Acceptor = grpc::experimental::ExternalConnectionAcceptor;
 
-  Listener(std::vector<ListeningSockets> listening, std::unique_ptr<Acceptor> acceptor,
-           ConnectionLimits limits, std::function<void(const std::string&)> on_warning);
+  Listener(std::vector<Endpoint> endpoints, ConnectionLimits limits,
+           std::function<void(const std::string&)> on_warning);
   ~Listener();  // calls Stop
 
   // Whether the two descriptors that the listener needs for itself could be opened. If not, it must
@@ -100,7 +107,7 @@ class Listener {
   };
 
   void Work();
-  void TakeFrom(int listening_fd);
+  void TakeFrom(int listening_fd, Acceptor* acceptor);
   // Returns an empty string if the connection is within the limits, otherwise the reason for the
   // log.
   std::string Admit(int fd, const std::string& peer);
@@ -117,8 +124,7 @@ class Listener {
   void Count();
   void ReportRefusals();
 
-  std::vector<ListeningSockets> listening_;
-  const std::unique_ptr<Acceptor> acceptor_;
+  std::vector<Endpoint> endpoints_;
   const ConnectionLimits limits_;
   const std::function<void(const std::string&)> on_warning_;
   Descriptor wake_;   // an eventfd: Stop writes to it

@@ -8,7 +8,6 @@
 #include <mutex>
 #include <utility>
 
-#include "absl/strings/match.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/clock.h"
 #include "server/codec/reply_size.h"
@@ -66,23 +65,42 @@ void SetTransportLimits(const TransportLimits& limits, grpc::ServerBuilder* buil
   }
 }
 
-// A connection that has not completed its handshake after this time is closed. gRPC's default is 2
-// minutes.
-constexpr absl::Duration kHandshakeTimeout = absl::Seconds(20);
-
 absl::StatusOr<std::vector<ListeningSockets>> Listen(const ServerOptions& options) {
   std::vector<ListeningSockets> all;
   for (const std::string& address : options.listen) {
-    auto listening = ListenOn(address);
+    auto listening = ListenOn(address, options.unix_access);
     if (!listening.ok()) return listening.status();
     all.push_back(*std::move(listening));
   }
   if (!options.unix_socket.empty()) {
-    auto listening = ListenOnUnixSocket(options.unix_socket);
+    auto listening = ListenOnUnixSocket(options.unix_socket, options.unix_access);
     if (!listening.ok()) return listening.status();
     all.push_back(*std::move(listening));
   }
   return all;
+}
+
+// Gives each of the sockets the acceptor of its kind: TCP with TLS, if there is any, or clear text.
+std::vector<Endpoint> MakeEndpoints(std::vector<ListeningSockets> sockets, Tls* tls,
+                                    grpc::ServerBuilder* builder) {
+  using Acceptor = std::shared_ptr<grpc::experimental::ExternalConnectionAcceptor>;
+  const auto accept = [&](std::shared_ptr<grpc::ServerCredentials> credentials) -> Acceptor {
+    return builder->experimental().AddExternalConnectionAcceptor(
+        grpc::ServerBuilder::experimental_type::ExternalConnectionType::FROM_FD,
+        std::move(credentials));
+  };
+  Acceptor encrypted;
+  Acceptor clear;
+  std::vector<Endpoint> endpoints;
+  for (ListeningSockets& listening : sockets) {
+    const bool encrypt = tls != nullptr && !listening.IsUnix();
+    Acceptor& acceptor = encrypt ? encrypted : clear;
+    if (acceptor == nullptr) {
+      acceptor = accept(encrypt ? tls->MakeCredentials() : grpc::InsecureServerCredentials());
+    }
+    endpoints.push_back({std::move(listening), acceptor});
+  }
+  return endpoints;
 }
 
 }  // namespace
@@ -101,7 +119,8 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerOptions& optio
   SetKeepalive(options.keepalive, &builder);
   SetTransportLimits(options.transport, &builder);
   context->sending.set_limit(options.transport.max_in_flight_bytes);
-  builder.AddChannelArgument("grpc.server_handshake_timeout_ms", Milliseconds(kHandshakeTimeout));
+  builder.AddChannelArgument("grpc.server_handshake_timeout_ms",
+                             Milliseconds(options.handshake_timeout));
   builder.RegisterService(&server->service_);
   builder.RegisterService(&server->admin_);
   builder.RegisterService(&server->channelz_);
@@ -112,21 +131,19 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerOptions& optio
   if (!listening.ok()) return listening.status();
   for (const ListeningSockets& sockets : *listening) {
     server->addresses_.push_back(sockets.address);
-    if (absl::StartsWith(sockets.address, "unix:")) {
+    if (sockets.IsUnix()) {
       server->unix_sockets_.push_back(sockets.address.substr(5));
     }
   }
   ConnectionLimits limits = options.connections;
   const absl::Duration noticed = options.keepalive.time + options.keepalive.timeout;
   if (noticed < absl::Hours(1)) limits.unacknowledged = noticed;
-  server->listener_ = std::make_unique<Listener>(
-      *std::move(listening),
-      builder.experimental().AddExternalConnectionAcceptor(
-          grpc::ServerBuilder::experimental_type::ExternalConnectionType::FROM_FD,
-          grpc::InsecureServerCredentials()),
-      limits, [context](const std::string& line) {
-        if (context->environment->on_warning) context->environment->on_warning(line);
-      });
+  server->listener_ =
+      std::make_unique<Listener>(MakeEndpoints(*std::move(listening), options.tls, &builder),
+                                 limits, [context](const std::string& line) {
+                                   if (context->environment->on_warning)
+                                     context->environment->on_warning(line);
+                                 });
   if (!server->listener_->ready()) return absl::UnavailableError("no file descriptor is available");
   server->server_ = builder.BuildAndStart();
   if (server->server_ == nullptr) return absl::UnavailableError("gRPC could not start the server");

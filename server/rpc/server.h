@@ -15,6 +15,8 @@
 #include "server/rpc/context.h"
 #include "server/rpc/listener.h"
 #include "server/rpc/reflection_service.h"
+#include "server/rpc/sockets.h"
+#include "server/rpc/tls.h"
 #include "server/rpc/training_service.h"
 
 namespace backprop::rpc {
@@ -62,6 +64,13 @@ struct ServerOptions {
   Authenticator* authenticator = nullptr;
   // With an authenticator: everyone may call the reflection services.
   bool reflection_is_public = false;
+  UnixSocketAccess unix_access{};
+  // TLS of all TCP addresses; null: clear text. Must outlive the server. Unix sockets are always
+  // clear text, because their bytes do not leave the machine.
+  Tls* tls = nullptr;
+  // A connection that has not completed its handshake, of TLS and HTTP/2, after this time is
+  // closed.
+  absl::Duration handshake_timeout = absl::Seconds(20);
 };
 
 // The health service reports under this name whether changes can be stored. Without a data

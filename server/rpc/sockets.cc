@@ -1,18 +1,22 @@
 #include "server/rpc/sockets.h"
 
+#include <grp.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <pwd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <memory>
 
 #include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 
 namespace backprop::rpc {
@@ -122,6 +126,51 @@ bool AnotherServerListens(const sockaddr_un& address) {
          connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) == 0;
 }
 
+// Numbers of users and groups; -1 leaves what is there, as in chown().
+struct Owner {
+  uid_t user = static_cast<uid_t>(-1);
+  gid_t group = static_cast<gid_t>(-1);
+};
+
+absl::StatusOr<Owner> ParseOwner(const std::string& text) {
+  const size_t colon = std::min(text.find(':'), text.size());
+  const std::string user = text.substr(0, colon);
+  const std::string group = colon < text.size() ? text.substr(colon + 1) : "";
+  const auto unknown = [&](const char* kind, const std::string& name) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "--unix-socket-owner ", text, ": expected user, user:group or :group; there is no ", kind,
+        " \"", name, "\""));
+  };
+  Owner owner;
+  if (!user.empty() && !absl::SimpleAtoi(user, &owner.user)) {
+    const passwd* const found = getpwnam(user.c_str());
+    if (found == nullptr) return unknown("user", user);
+    owner.user = found->pw_uid;
+  }
+  const bool has_group = colon < text.size();
+  if (has_group && !absl::SimpleAtoi(group, &owner.group)) {
+    const ::group* const found = getgrnam(group.c_str());
+    if (found == nullptr) return unknown("group", group);
+    owner.group = found->gr_gid;
+  }
+  return owner;
+}
+
+// Gives the bound socket file its owner and mode.
+absl::Status SetAccess(const std::string& path, const UnixSocketAccess& access,
+                       const Owner& owner) {
+  if (!access.owner.empty() && lchown(path.c_str(), owner.user, owner.group) != 0) {
+    return absl::UnavailableError(absl::StrCat("--unix-socket-owner ", access.owner,
+                                               ": cannot change the owner of ", path, ": ",
+                                               std::strerror(errno)));
+  }
+  if (chmod(path.c_str(), access.mode) != 0) {
+    return absl::UnavailableError(absl::StrCat("--unix-socket-mode: cannot change the mode of ",
+                                               path, ": ", std::strerror(errno)));
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 void Descriptor::Close() {
@@ -129,8 +178,9 @@ void Descriptor::Close() {
   fd_ = -1;
 }
 
-absl::StatusOr<ListeningSockets> ListenOn(const std::string& address) {
-  if (absl::StartsWith(address, "unix:")) return ListenOnUnixSocket(address.substr(5));
+absl::StatusOr<ListeningSockets> ListenOn(const std::string& address,
+                                          const UnixSocketAccess& access) {
+  if (absl::StartsWith(address, "unix:")) return ListenOnUnixSocket(address.substr(5), access);
   const HostPort at = Split(address);
   if (at.host.empty()) return CannotListen(address, "not host:port");
   std::string why = "no such address";
@@ -157,7 +207,8 @@ absl::StatusOr<ListeningSockets> ListenOn(const std::string& address) {
   return listening;
 }
 
-absl::StatusOr<ListeningSockets> ListenOnUnixSocket(const std::string& path) {
+absl::StatusOr<ListeningSockets> ListenOnUnixSocket(const std::string& path,
+                                                    const UnixSocketAccess& access) {
   sockaddr_un address = {};
   address.sun_family = AF_UNIX;
   if (path.empty() || path.size() >= sizeof(address.sun_path)) {
@@ -166,6 +217,8 @@ absl::StatusOr<ListeningSockets> ListenOnUnixSocket(const std::string& path) {
                      sizeof(address.sun_path) - 1, " bytes, got ", path.size()));
   }
   std::memcpy(address.sun_path, path.data(), path.size());
+  const auto owner = ParseOwner(access.owner);
+  if (!owner.ok()) return owner.status();
   if (AnotherServerListens(address)) {
     return absl::UnavailableError(
         absl::StrCat("--unix-socket ", path,
@@ -175,9 +228,17 @@ absl::StatusOr<ListeningSockets> ListenOnUnixSocket(const std::string& path) {
   if (lstat(path.c_str(), &file) == 0 && S_ISSOCK(file.st_mode)) unlink(path.c_str());
   Descriptor fd(socket(AF_UNIX, kSocketFlags, 0));
   if (!fd.open() ||
-      bind(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0 ||
-      listen(fd.get(), kBacklog) != 0) {
+      bind(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0) {
     return CannotListenOnUnixSocket(path, std::strerror(errno));
+  }
+  // Connections are refused before listen(), whatever the mode is.
+  absl::Status ready = SetAccess(path, access, *owner);
+  if (ready.ok() && listen(fd.get(), kBacklog) != 0) {
+    ready = CannotListenOnUnixSocket(path, std::strerror(errno));
+  }
+  if (!ready.ok()) {
+    unlink(path.c_str());
+    return ready;
   }
   ListeningSockets listening;
   listening.sockets.push_back(std::move(fd));

@@ -2,6 +2,8 @@
 #ifndef BACKPROP_SERVER_RPC_SOCKETS_H_
 #define BACKPROP_SERVER_RPC_SOCKETS_H_
 
+#include <sys/types.h>
+
 #include <string>
 #include <utility>
 #include <vector>
@@ -38,16 +40,27 @@ class Descriptor {
 struct ListeningSockets {
   std::vector<Descriptor> sockets;
   std::string address;  // for clients: "host:port", with the port that was bound, or "unix:path"
+  bool IsUnix() const { return address.rfind("unix:", 0) == 0; }
+};
+
+// The processes that may connect to a Unix socket are those that may write to its file.
+struct UnixSocketAccess {
+  mode_t mode = 0600;  // of the file; the umask does not apply
+  // "user", "user:group" or ":group", as names or numbers. Empty: those of the process.
+  std::string owner;
 };
 
 // `address`: "host:port", "[IPv6]:port" or "unix:path". Port 0 selects a free port. 0.0.0.0 and
 // [::] both mean all addresses of IPv4 and IPv6. UNAVAILABLE with advice in the message; errors of
 // ListenOnUnixSocket.
-absl::StatusOr<ListeningSockets> ListenOn(const std::string& address);
+absl::StatusOr<ListeningSockets> ListenOn(const std::string& address,
+                                          const UnixSocketAccess& access);
 
 // Replaces an existing socket file only if no process listens on it, and never replaces a file of
-// another kind. INVALID_ARGUMENT if the path is empty or too long for a socket; UNAVAILABLE.
-absl::StatusOr<ListeningSockets> ListenOnUnixSocket(const std::string& path);
+// another kind. No process can connect before the file has its mode and owner. INVALID_ARGUMENT if
+// the path is empty or too long for a socket, or if there is no such user or group; UNAVAILABLE.
+absl::StatusOr<ListeningSockets> ListenOnUnixSocket(const std::string& path,
+                                                    const UnixSocketAccess& access);
 
 }  // namespace backprop::rpc
 
