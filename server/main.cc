@@ -38,7 +38,9 @@
 #include "server/ops/logging.h"
 #include "server/ops/process_memory.h"
 #include "server/ops/system_limits.h"
+#include "server/records/project.h"
 #include "server/records/tables.h"
+#include "server/records/upgrade.h"
 #include "server/registry/registry.h"
 #include "server/rpc/certificates.h"
 #include "server/rpc/permissions.h"
@@ -285,6 +287,17 @@ absl::StatusOr<std::unique_ptr<store::Store>> OpenStore(const ops::Config& confi
   const auto dropped = transfer::DropUnfinishedRestore(store->get());
   if (!dropped.ok()) return dropped.status();
   if (*dropped) spdlog::warn("a restore was interrupted; its data was deleted");
+  const auto upgraded = records::UpgradeStore(store->get());
+  if (!upgraded.ok()) {
+    return absl::Status(upgraded.status().code(),
+                        absl::StrCat("the upgrade of the data directory to format ",
+                                     records::kFormatVersion, " did not finish; the next start ",
+                                     "continues it: ", upgraded.status().message()));
+  }
+  if (*upgraded > 0) {
+    spdlog::info("{} was upgraded to format {}: {} records", config.data_dir,
+                 records::kFormatVersion, *upgraded);
+  }
   return store;
 }
 
@@ -292,7 +305,8 @@ void LogFound(const registry::Registry::Opened& found, const std::string& direct
   if (directory.empty()) return;
   spdlog::info("{} holds {} models; {} runs resume", directory, found.models, found.runs);
   for (const std::string& id : found.damaged) {
-    spdlog::error("models/{} is damaged and fails with DATA_LOSS; all other models are intact", id);
+    spdlog::error("{} of project {} is damaged and fails with DATA_LOSS; all others are intact",
+                  records::ModelName(id), std::string(records::ProjectOf(id)));
   }
 }
 

@@ -30,6 +30,9 @@ inline std::string ResourceName(const std::string& model) {
 inline std::string DatasetName(const std::string& dataset) {
   return dataset.rfind("datasets/", 0) == 0 ? dataset : "datasets/" + dataset;
 }
+inline std::string ProjectName(const std::string& project) {
+  return project.rfind("projects/", 0) == 0 ? project : "projects/" + project;
+}
 
 inline std::string RandomId() {
   static constexpr char kDigits[] = "0123456789abcdef";

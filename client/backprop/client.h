@@ -200,6 +200,11 @@ class Client {
   Status CreateBackup(const ByteSink& sink, const CallOptions& call = {});
   Result<RestoredBackup> RestoreBackup(const ByteSource& source, const CallOptions& call = {});
 
+  // What projects use of the server, and what they may use.
+  Result<ProjectInfo> GetProject(const std::string& id, const CallOptions& call = {});
+  // Returns all of them, sorted by name.
+  Result<std::vector<ProjectInfo>> ListProjects(const CallOptions& call = {});
+
   // Whether `service` is serving; empty: the server as a whole.
   Result<bool> CheckHealth(const std::string& service = "", const CallOptions& call = {});
 

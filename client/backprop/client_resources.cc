@@ -97,4 +97,45 @@ Status Client::DeleteDataset(const std::string& id, const CallOptions& call) {
   return impl_->Call(impl_->stub.get(), &Stub::DeleteDataset, request, call, &response);
 }
 
+namespace {
+
+ProjectInfo FromMessage(const v1::Project& message) {
+  ProjectInfo project;
+  project.name = message.name();
+  project.weight = message.weight();
+  for (const v1::QuotaUse& quota : message.quotas()) {
+    QuotaUse& use = project.quotas.emplace_back();
+    use.quota = quota.quota();
+    if (quota.has_used()) use.used = quota.used();
+    if (quota.has_limit()) use.limit = quota.limit();
+  }
+  return project;
+}
+
+}  // namespace
+
+Result<ProjectInfo> Client::GetProject(const std::string& id, const CallOptions& call) {
+  v1::GetProjectRequest request;
+  request.set_name(ProjectName(id));
+  v1::GetProjectResponse response;
+  Status status = impl_->Call(impl_->admin.get(), &v1::AdminService::Stub::GetProject, request,
+                              call, &response);
+  if (!status.ok()) return status;
+  return FromMessage(response.project());
+}
+
+Result<std::vector<ProjectInfo>> Client::ListProjects(const CallOptions& call) {
+  v1::ListProjectsRequest request;
+  std::vector<ProjectInfo> all;
+  for (;;) {
+    v1::ListProjectsResponse response;
+    Status status = impl_->Call(impl_->admin.get(), &v1::AdminService::Stub::ListProjects, request,
+                                call, &response);
+    if (!status.ok()) return status;
+    for (const auto& project : response.projects()) all.push_back(FromMessage(project));
+    if (response.next_page_token().empty()) return all;
+    request.set_page_token(response.next_page_token());
+  }
+}
+
 }  // namespace backprop

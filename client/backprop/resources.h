@@ -74,6 +74,20 @@ struct RestoredBackup {
   int64_t runs = 0;  // runs that resume
 };
 
+// One quota of a project.
+struct QuotaUse {
+  std::string quota{};            // models, parameters, concurrent_runs, requests_per_second
+  std::optional<int64_t> used{};  // unset for rates
+  std::optional<double> limit{};  // unset: limited by the limits of the server only
+};
+
+// What a project uses of a server, and what it may use.
+struct ProjectInfo {
+  std::string name{};  // projects/{id}
+  std::vector<QuotaUse> quotas{};
+  double weight = 1;  // in the compute pool
+};
+
 }  // namespace backprop
 
 #endif  // BACKPROP_CLIENT_RESOURCES_H_

@@ -63,6 +63,7 @@ void BuildApp(CLI::App* app, Globals* globals, Command* chosen) {
   AddParametersCommands(app, globals, chosen);
   AddCheckpointCommands(app, globals, chosen);
   AddDatasetCommands(app, globals, chosen);
+  AddProjectCommands(app, globals, chosen);
   AddFileCommands(app, globals, chosen);
   AddServerCommands(app, globals, chosen);
   AddTokenCommands(app, globals, chosen);

@@ -64,6 +64,7 @@ void AddReadingCommands(CLI::App* app, Globals* globals, Command* chosen);
 void AddParametersCommands(CLI::App* app, Globals* globals, Command* chosen);
 void AddCheckpointCommands(CLI::App* app, Globals* globals, Command* chosen);
 void AddDatasetCommands(CLI::App* app, Globals* globals, Command* chosen);
+void AddProjectCommands(CLI::App* app, Globals* globals, Command* chosen);
 void AddFileCommands(CLI::App* app, Globals* globals, Command* chosen);
 void AddServerCommands(CLI::App* app, Globals* globals, Command* chosen);
 void AddTokenCommands(CLI::App* app, Globals* globals, Command* chosen);

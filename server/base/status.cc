@@ -10,6 +10,7 @@ namespace {
 
 constexpr char kFieldsPayload[] = "backprop/fields";
 constexpr char kReasonPayload[] = "backprop/reason";
+constexpr char kRetryPayload[] = "backprop/retry_after";
 
 // A list of strings, each as "length:bytes".
 void Append(absl::string_view s, std::string* out) { absl::StrAppend(out, s.size(), ":", s); }
@@ -84,6 +85,10 @@ absl::Status ReasonError(absl::StatusCode code, absl::string_view message, const
     Append(FitHeader(value, kMaxMetadataBytes), &packed);
   }
   status.SetPayload(kReasonPayload, absl::Cord(packed));
+  if (reason.retry_after.has_value()) {
+    status.SetPayload(kRetryPayload,
+                      absl::Cord(absl::StrCat(absl::ToInt64Nanoseconds(*reason.retry_after))));
+  }
   return status;
 }
 
@@ -97,8 +102,13 @@ std::vector<FieldViolation> FieldViolationsOf(const absl::Status& status) {
 std::optional<Reason> ReasonOf(const absl::Status& status) {
   const auto parts = Payload(status, kReasonPayload);
   if (parts.empty()) return std::nullopt;
-  Reason reason{parts[0], {}};
+  Reason reason{parts[0], {}, {}};
   for (size_t i = 1; i + 1 < parts.size(); i += 2) reason.metadata[parts[i]] = parts[i + 1];
+  int64_t nanoseconds = 0;
+  const auto retry = status.GetPayload(kRetryPayload);
+  if (retry.has_value() && absl::SimpleAtoi(std::string(*retry), &nanoseconds)) {
+    reason.retry_after = absl::Nanoseconds(nanoseconds);
+  }
   return reason;
 }
 

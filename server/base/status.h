@@ -1,5 +1,5 @@
 // Builders of the server's errors: absl::Status with details that programs can read. server/rpc
-// encodes the details as google.rpc.BadRequest and google.rpc.ErrorInfo.
+// encodes the details as google.rpc.BadRequest, google.rpc.ErrorInfo and google.rpc.RetryInfo.
 #ifndef BACKPROP_SERVER_BASE_STATUS_H_
 #define BACKPROP_SERVER_BASE_STATUS_H_
 
@@ -10,6 +10,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
+#include "absl/time/time.h"
 
 namespace backprop::base {
 
@@ -21,6 +22,8 @@ struct FieldViolation {
 struct Reason {
   std::string reason;  // "RUN_UNDER_WAY"
   std::map<std::string, std::string> metadata;
+  // When the same request can succeed; unset: waiting does not help, or it is not known when.
+  std::optional<absl::Duration> retry_after = {};
 };
 
 // Limits in bytes of an HTTP/2 header (HeaderBytes). They let an error and all its details fit into

@@ -8,6 +8,7 @@
 #include "server/codec/enum_table.h"
 #include "server/codec/spec_codec.h"
 #include "server/codec/time_codec.h"
+#include "server/records/project.h"
 
 namespace backprop::codec {
 namespace {
@@ -78,7 +79,7 @@ absl::StatusOr<records::Durability> DecodeDurability(bool stores, v1::Durability
 
 void EncodeModel(const ModelDescription& description, v1::Model* model) {
   const records::ModelInfo& info = description.info;
-  model->set_name(absl::StrCat("models/", info.id));
+  model->set_name(records::ModelName(info.id));
   EncodeSpec(description.network.spec(), model->mutable_spec());
   for (const auto& name : info.class_names) model->mutable_spec()->add_class_names(name);
   for (const auto& name : info.feature_names) model->mutable_spec()->add_feature_names(name);

@@ -46,6 +46,10 @@ absl::StatusOr<std::string> ParseDatasetName(absl::string_view field, absl::stri
   return ParseName("datasets", field, name);
 }
 
+absl::StatusOr<std::string> ParseProjectName(absl::string_view field, absl::string_view name) {
+  return ParseName("datasets", field, name);
+}
+
 absl::StatusOr<CheckpointName> ParseCheckpointName(absl::string_view field,
                                                    absl::string_view name) {
   const std::pair<absl::string_view, absl::string_view> parts =

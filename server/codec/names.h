@@ -1,5 +1,5 @@
 // Parses and checks resource names: models/{id}, models/{id}/runs/{n},
-// models/{id}/checkpoints/{id}, datasets/{id}.
+// models/{id}/checkpoints/{id}, datasets/{id}, projects/{id}.
 #ifndef BACKPROP_SERVER_CODEC_NAMES_H_
 #define BACKPROP_SERVER_CODEC_NAMES_H_
 
@@ -23,6 +23,9 @@ bool IsModelId(absl::string_view id);
 absl::StatusOr<std::string> ParseModelName(absl::string_view field, absl::string_view name);
 // The same for `datasets/{id}`.
 absl::StatusOr<std::string> ParseDatasetName(absl::string_view field, absl::string_view name);
+
+// The same for `projects/{id}`.
+absl::StatusOr<std::string> ParseProjectName(absl::string_view field, absl::string_view name);
 
 // The ids in `models/{id}/checkpoints/{id}`, or INVALID_ARGUMENT about `field`.
 struct CheckpointName {

@@ -4,10 +4,12 @@
 #include <iterator>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "server/base/status.h"
 #include "server/datasets/errors.h"
 #include "server/exec/compute_pool.h"
+#include "server/records/project.h"
 #include "server/records/response_records.h"
 #include "server/records/run_records.h"
 #include "server/records/tables.h"
@@ -108,14 +110,14 @@ absl::Status Datasets::Refresh(const EntryPtr& entry) {
     id = entry->info.id;
   }
   absl::Status health = archive()->health();
-  if (!health.ok()) return session::NotStored(absl::StrCat("datasets/", id), health);
+  if (!health.ok()) return session::NotStored(records::DatasetName(id), health);
   const auto value = archive()->Get(records::kDatasets, id);
   if (!value.ok()) return value.status();
   const base::MutexLock lock(&mu_);
   if (!value->has_value()) {
     entry->removed = true;
     entries_.erase(id);
-    return DatasetNotFound(absl::StrCat("datasets/", id));
+    return DatasetNotFound(records::DatasetName(id));
   }
   auto info = records::DecodeDataset(**value, id);
   if (!info.ok()) return info.status();
@@ -130,7 +132,7 @@ absl::StatusOr<records::DatasetInfo> Datasets::Get(absl::string_view id) {
     const base::MutexLock lock(&mu_);
     entry = Find(id);
   }
-  if (entry == nullptr) return DatasetNotFound(absl::StrCat("datasets/", id));
+  if (entry == nullptr) return DatasetNotFound(records::DatasetName(id));
   absl::Status fresh = Refresh(entry);
   if (!fresh.ok()) return fresh;
   const base::MutexLock lock(&mu_);
@@ -145,11 +147,13 @@ Datasets::Counts Datasets::counts() const {
   return counts;
 }
 
-std::vector<records::DatasetInfo> Datasets::List(const std::string& after, size_t count) {
+std::vector<records::DatasetInfo> Datasets::List(absl::string_view prefix, absl::string_view after,
+                                                 size_t count) {
   std::vector<EntryPtr> entries;
   {
     const base::MutexLock lock(&mu_);
-    for (auto it = entries_.upper_bound(after); it != entries_.end(); ++it) {
+    for (auto it = entries_.upper_bound(std::max(prefix, after));
+         it != entries_.end() && absl::StartsWith(it->first, prefix); ++it) {
       entries.push_back(it->second);
     }
   }
@@ -174,7 +178,7 @@ void Datasets::Delete(absl::string_view id, const records::RequestKey& key,
   }
   if (!repeated.ok()) return done(repeated.status());
   if (*repeated) return RespondToRepeatedDeletion(id, key, std::move(done));
-  if (entry == nullptr) return done(DatasetNotFound(absl::StrCat("datasets/", id)));
+  if (entry == nullptr) return done(DatasetNotFound(records::DatasetName(id)));
   BeginDelete({entry, key, SteadyClock::now() + kReleasePatience, std::move(done)});
 }
 
@@ -218,7 +222,7 @@ void Datasets::RespondToRepeatedDeletion(absl::string_view id, const records::Re
                                          absl::AnyInvocable<void(absl::Status)> done) {
   archive()->Commit(
       {}, store::Durability::kSync, nullptr,
-      [this, key, name = absl::StrCat("datasets/", id),
+      [this, key, name = records::DatasetName(id),
        done = std::move(done)](const absl::Status& status) mutable {
         if (!status.ok()) return done(session::NotStored(name, status));
         absl::StatusOr<bool> recorded = false;
@@ -286,7 +290,7 @@ absl::Status Datasets::CheckStoredRuns(const EntryPtr& entry) {
         const auto run = records::DecodeRun(value, "");
         if (run.ok() && info.uid != 0 &&
             (run->training_dataset == info.uid || run->validation_dataset == info.uid)) {
-          user = absl::StrCat("models/", run->model, "/runs/", run->number);
+          user = absl::StrCat(records::ModelName(run->model), "/runs/", run->number);
         }
         return user.empty();
       });

@@ -37,7 +37,8 @@
 namespace backprop::datasets {
 
 // Holds the metadata of all datasets. Their rows are in the store and, while they are used, also in
-// memory or in a mapped file. A separate thread reads them. Thread-safe.
+// memory or in a mapped file. A separate thread reads them. Ids are those of records::ScopedId.
+// Thread-safe.
 class Datasets : public session::RowSource {
  public:
   template <class T>
@@ -91,8 +92,10 @@ class Datasets : public session::RowSource {
   };
   const Stats& stats() const { return stats_; }
   absl::StatusOr<records::DatasetInfo> Get(absl::string_view id);
-  // Up to `count` datasets with ids greater than `after`, by id, without damaged ones.
-  std::vector<records::DatasetInfo> List(const std::string& after, size_t count);
+  // Up to `count` datasets with ids that begin with `prefix` (that of a project) and are greater
+  // than `after`, by id, without damaged ones.
+  std::vector<records::DatasetInfo> List(absl::string_view prefix, absl::string_view after,
+                                         size_t count);
   // A retry gets the response of the first attempt, also while that is under way. Errors:
   // NOT_FOUND; FAILED_PRECONDITION (DATASET_IN_USE) if the dataset is still in use after
   // kReleasePatience, the time in which a run ends after its call was cancelled. While a deletion

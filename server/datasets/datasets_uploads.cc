@@ -9,6 +9,7 @@
 #include "server/datasets/errors.h"
 #include "server/engine/data.h"
 #include "server/records/keys.h"
+#include "server/records/project.h"
 #include "server/records/row_records.h"
 #include "server/records/tables.h"
 #include "server/session/errors.h"
@@ -63,8 +64,7 @@ absl::StatusOr<records::DatasetInfo> Datasets::BeginUpload(records::NewDataset a
           "header.dataset_id",
           absl::StrCat("the server already holds ", base::kMaxDatasets, " datasets, the limit"));
     }
-    if (entry == nullptr && !room.ok())
-      return session::NoRoom(absl::StrCat("datasets/", args.id), room);
+    if (entry == nullptr && !room.ok()) return session::NoRoom(records::DatasetName(args.id), room);
     if (entry == nullptr) {
       entry = std::make_shared<Entry>();
       entry->info.id = args.id;

@@ -12,6 +12,7 @@
 #include "server/engine/network.h"
 #include "server/records/keys.h"
 #include "server/records/model_info.h"
+#include "server/records/project.h"
 #include "server/session/errors.h"
 
 namespace backprop::datasets {
@@ -53,7 +54,7 @@ void Datasets::Use(absl::string_view id, const records::ModelInfo& model,
     const base::MutexLock lock(&mu_);
     entry = Find(id);
   }
-  if (entry == nullptr) return done(DatasetNotFound(absl::StrCat("datasets/", id)));
+  if (entry == nullptr) return done(DatasetNotFound(records::DatasetName(id)));
   BeginUse(entry, model, network, field, User::kNew, std::move(done));
 }
 
@@ -95,7 +96,7 @@ void Datasets::BeginUse(const EntryPtr& entry, const records::ModelInfo& model,
   auto classes = FitClasses(reading.info, network, model, field);
   if (!classes.ok()) return done(classes.status());
   reading.form = {network.spec().data_type, *std::move(classes)};
-  reading.user = absl::StrCat("models/", model.id);
+  reading.user = records::ModelName(model.id);
   absl::Status usable;
   session::RowsInUse in_use;
   {

@@ -1,14 +1,24 @@
 #include "server/exec/compute_pool.h"
 
 #include <algorithm>
+#include <chrono>
 #include <utility>
 
 #include "server/base/mutex.h"
 #include "server/exec/thread_priority.h"
 
 namespace backprop::exec {
+namespace {
 
-ComputePool::ComputePool(int threads) {
+// Charged when a task starts, and corrected when it has ended, so that threads that take tasks at
+// the same time do not all take those of one share.
+constexpr double kExpectedTimeNs = 1e6;
+
+size_t IndexOf(Priority priority) { return priority == Priority::kInteractive ? 0 : 1; }
+
+}  // namespace
+
+ComputePool::ComputePool(int threads) : main_share_(NewShare()) {
   for (int i = 0; i < threads; ++i) threads_.emplace_back([this] { Work(); });
 }
 
@@ -21,57 +31,100 @@ ComputePool::~ComputePool() {
   for (std::thread& thread : threads_) thread.join();
 }
 
-void ComputePool::Post(Priority priority, Task task) {
-  Entry entry{std::move(task), priority, Clock::now()};
+bool ComputePool::ByVirtualTime::operator()(const std::pair<double, Share*>& a,
+                                            const std::pair<double, Share*>& b) const {
+  return a.first != b.first ? a.first < b.first : a.second->number_ < b.second->number_;
+}
+
+ComputePool::Share* ComputePool::NewShare(double weight) {
   const base::MutexLock lock(&mu_);
-  (priority == Priority::kInteractive ? interactive_ : background_).push_back(std::move(entry));
+  return &shares_.emplace_back(this, static_cast<int>(shares_.size()), weight);
+}
+
+void ComputePool::Post(Priority priority, Task task) {
+  PostTo(main_share_, priority, std::move(task));
+}
+
+void ComputePool::PostTo(Share* share, Priority priority, Task task) {
+  Entry entry{std::move(task), Clock::now()};
+  const base::MutexLock lock(&mu_);
+  Class& in_class = classes_[IndexOf(priority)];
+  Queue& queue = share->queues_[IndexOf(priority)];
+  if (queue.tasks.empty()) {
+    if (queue.running == 0) {
+      queue.virtual_time = std::max(queue.virtual_time, in_class.virtual_time);
+    }
+    in_class.waiting.emplace(queue.virtual_time, share);
+  }
+  queue.tasks.push_back(std::move(entry));
+  ++in_class.tasks;
   changed_.NotifyOne();
 }
 
 int64_t ComputePool::waiting(Priority priority) const {
   const base::MutexLock lock(&mu_);
-  return static_cast<int64_t>(
-      (priority == Priority::kInteractive ? interactive_ : background_).size());
+  return classes_[IndexOf(priority)].tasks;
 }
 
 int ComputePool::idle() const {
   const base::MutexLock lock(&mu_);
-  const auto busy = static_cast<int>(interactive_.size() + background_.size()) + running_;
+  const int busy = classes_[0].tasks + classes_[1].tasks + running_;
   return std::max(0, threads() - busy);
 }
 
-ComputePool::Entry ComputePool::Take() {
-  const bool background_turn = interactive_in_a_row_ >= kInteractiveInARow && !background_.empty();
-  auto& queue = interactive_.empty() || background_turn ? background_ : interactive_;
-  interactive_in_a_row_ = &queue == &interactive_ ? interactive_in_a_row_ + 1 : 0;
-  Entry entry = std::move(queue.front());
-  queue.pop_front();
-  return entry;
+void ComputePool::Charge(Share* share, Priority priority, double time_ns) {
+  Class& in_class = classes_[IndexOf(priority)];
+  Queue& queue = share->queues_[IndexOf(priority)];
+  const bool waits = !queue.tasks.empty();
+  if (waits) in_class.waiting.erase({queue.virtual_time, share});
+  queue.virtual_time += time_ns / share->weight_;
+  if (waits) in_class.waiting.emplace(queue.virtual_time, share);
+}
+
+ComputePool::Taken ComputePool::Take() {
+  const bool background_turn = interactive_in_a_row_ >= kInteractiveInARow && classes_[1].tasks > 0;
+  const auto priority =
+      classes_[0].tasks == 0 || background_turn ? Priority::kBackground : Priority::kInteractive;
+  interactive_in_a_row_ = priority == Priority::kInteractive ? interactive_in_a_row_ + 1 : 0;
+  Class& in_class = classes_[IndexOf(priority)];
+  Share* const share = in_class.waiting.begin()->second;
+  Queue& queue = share->queues_[IndexOf(priority)];
+  in_class.virtual_time = std::max(in_class.virtual_time, queue.virtual_time);
+  Taken taken{std::move(queue.tasks.front()), share, priority};
+  queue.tasks.pop_front();
+  --in_class.tasks;
+  if (queue.tasks.empty()) in_class.waiting.erase({queue.virtual_time, share});
+  ++queue.running;
+  Charge(share, priority, kExpectedTimeNs);
+  return taken;
 }
 
 void ComputePool::Work() {
   GiveWayToOthers();
   for (;;) {
-    Entry entry;
+    Taken taken;
     {
       const base::MutexLock lock(&mu_);
       // A running task may post another one, so threads do not exit before it has ended.
       changed_.Wait(&mu_, [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
-        return !interactive_.empty() || !background_.empty() || (stopping_ && running_ == 0);
+        return has_tasks() || (stopping_ && running_ == 0);
       });
-      if (interactive_.empty() && background_.empty()) return;
-      entry = Take();
+      if (!has_tasks()) return;
+      taken = Take();
       ++running_;
     }
-    Stats& stats = stats_[static_cast<size_t>(entry.priority)];
+    Stats& stats = stats_[IndexOf(taken.priority)];
     const auto begin = Clock::now();
-    stats.waits.Add(begin - entry.posted);
-    entry.task();
-    entry.task = nullptr;  // releases its objects before the task counts as done
+    stats.waits.Add(begin - taken.entry.posted);
+    taken.entry.task();
+    taken.entry.task = nullptr;  // releases its objects before the task counts as done
     const auto end = Clock::now();
-    stats.busy_nanos.Add(std::chrono::nanoseconds(end - begin).count());
+    const int64_t took_ns = std::chrono::nanoseconds(end - begin).count();
+    stats.busy_nanos.Add(took_ns);
     LetOthersRun(end);
     const base::MutexLock lock(&mu_);
+    Charge(taken.share, taken.priority, static_cast<double>(took_ns) - kExpectedTimeNs);
+    --taken.share->queues_[IndexOf(taken.priority)].running;
     --running_;
     if (stopping_) changed_.NotifyAll();
   }

@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <deque>
+#include <set>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -23,12 +24,20 @@ namespace backprop::exec {
 // waits for its result.
 enum class Priority { kInteractive, kBackground };
 
-// Tasks of one priority start in the order in which they were posted. Interactive tasks run first,
-// but after kInteractiveInARow of them one background task runs, so that neither kind starves.
-// A task should take at most about kSlice and then post its continuation. Thread-safe.
+// Divides the time of its threads among shares, one for each project, by their weights, for each
+// priority separately. Tasks of one share and one priority start in the order in which they were
+// posted. Interactive tasks run first, but after kInteractiveInARow of them one background task
+// runs, so that neither kind starves. A task should take at most about kSlice and then post its
+// continuation. Thread-safe.
+//
+// The method is start-time fair queueing (Goyal, Vin, Cheng 1996). Each share has a virtual time
+// for each priority: the time that its tasks took, divided by its weight. The next task is that of
+// the share with the least virtual time. A share that was idle begins at the virtual time of the
+// task that started last, so it does not catch up on what it did not use.
 class ComputePool {
  public:
   using Task = absl::AnyInvocable<void()>;
+  class Share;
   static constexpr absl::Duration kSlice = absl::Milliseconds(1);
   static constexpr int kInteractiveInARow = 16;
   // Work of at most this many floating-point operations takes less than a hand-over to the pool.
@@ -40,6 +49,11 @@ class ComputePool {
   ComputePool(const ComputePool&) = delete;
   ComputePool& operator=(const ComputePool&) = delete;
 
+  // A share that exists as long as the pool. `weight` must be positive: of two shares with tasks
+  // at all times, the one with the double weight gets the double time.
+  Share* NewShare(double weight = 1);
+  // For tasks that belong to no project.
+  Share* main_share() { return main_share_; }
   void Post(Priority priority, Task task);
   // Runs `task`, a void(), on the calling thread if it is cheap (kInlineCost); otherwise posts it
   // as interactive. `cost` is in floating-point operations.
@@ -65,22 +79,76 @@ class ComputePool {
   using Clock = std::chrono::steady_clock;
   struct Entry {
     Task task;
-    Priority priority = Priority::kInteractive;
     Clock::time_point posted;
+  };
+  // Of one share and one priority.
+  struct Queue {
+    std::deque<Entry> tasks;
+    int running = 0;
+    double virtual_time = 0;  // in nanoseconds
+  };
+  struct ByVirtualTime {
+    bool operator()(const std::pair<double, Share*>& a, const std::pair<double, Share*>& b) const;
+  };
+  // Of one priority.
+  struct Class {
+    std::set<std::pair<double, Share*>, ByVirtualTime> waiting;  // shares with waiting tasks
+    int tasks = 0;                                               // that wait
+    double virtual_time = 0;  // of the share whose task started last
+  };
+  struct Taken {
+    Entry entry;
+    Share* share = nullptr;
+    Priority priority = Priority::kInteractive;
   };
 
   void Work();
-  Entry Take() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void PostTo(Share* share, Priority priority, Task task);
+  Taken Take() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // Adds `time` to the virtual time of a share.
+  void Charge(Share* share, Priority priority, double time_ns) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  bool has_tasks() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
+    return classes_[0].tasks + classes_[1].tasks > 0;
+  }
 
   mutable base::Mutex mu_;
   base::CondVar changed_;
-  std::deque<Entry> interactive_ ABSL_GUARDED_BY(mu_);
-  std::deque<Entry> background_ ABSL_GUARDED_BY(mu_);
+  std::array<Class, 2> classes_ ABSL_GUARDED_BY(mu_);  // by priority
+  std::deque<Share> shares_ ABSL_GUARDED_BY(mu_);      // a deque: shares stay where they are
+  Share* const main_share_;
   int interactive_in_a_row_ ABSL_GUARDED_BY(mu_) = 0;
   int running_ ABSL_GUARDED_BY(mu_) = 0;
   bool stopping_ ABSL_GUARDED_BY(mu_) = false;
   std::array<Stats, 2> stats_;  // by priority
   std::vector<std::thread> threads_;
+};
+
+// The tasks of one project. Thread-safe. Owned by its pool.
+class ComputePool::Share {
+ public:
+  Share(ComputePool* pool, int number, double weight)
+      : pool_(pool), number_(number), weight_(weight) {}
+
+  void Post(Priority priority, Task task) { pool_->PostTo(this, priority, std::move(task)); }
+  // See ComputePool.
+  template <class Callable>
+  void RunOrPost(int64_t cost, Callable task) {
+    if (cost <= kInlineCost) return task();
+    Post(Priority::kInteractive, std::move(task));
+  }
+  void SetWeight(double weight) {
+    const base::MutexLock lock(&pool_->mu_);
+    weight_ = weight;
+  }
+
+ private:
+  friend class ComputePool;
+
+  ComputePool* const pool_;
+  const int number_;
+  // Guarded by pool_->mu_.
+  double weight_;
+  std::array<Queue, 2> queues_;  // by priority
 };
 
 }  // namespace backprop::exec

@@ -23,9 +23,9 @@ namespace backprop::exec {
 //                                  (base::CallerGone) if the work was cancelled before it.
 
 // Does pieces of `work` on the calling thread until a slice (ComputePool::kSlice) is over, then
-// continues as background work of the pool. Asks whether it is cancelled before each piece.
+// continues as background work of the share. Asks whether it is cancelled before each piece.
 template <class Work>
-void ContinueSliced(ComputePool* pool, std::shared_ptr<Work> work) {
+void ContinueSliced(ComputePool::Share* share, std::shared_ptr<Work> work) {
   using Clock = std::chrono::steady_clock;
   const auto end = Clock::now() + absl::ToChronoNanoseconds(ComputePool::kSlice);
   for (;;) {
@@ -35,16 +35,17 @@ void ContinueSliced(ComputePool* pool, std::shared_ptr<Work> work) {
     if (now >= end) break;
     LetOthersRun(now);
   }
-  pool->Post(Priority::kBackground,
-             [pool, work = std::move(work)]() mutable { ContinueSliced(pool, std::move(work)); });
+  share->Post(Priority::kBackground, [share, work = std::move(work)]() mutable {
+    ContinueSliced(share, std::move(work));
+  });
 }
 
 // Starts `work`: on the calling thread if it is cheap (ComputePool::RunOrPost), otherwise on the
 // pool. `cost` is in floating-point operations.
 template <class Work>
-void RunSliced(ComputePool* pool, int64_t cost, std::shared_ptr<Work> work) {
-  pool->RunOrPost(
-      cost, [pool, work = std::move(work)]() mutable { ContinueSliced(pool, std::move(work)); });
+void RunSliced(ComputePool::Share* share, int64_t cost, std::shared_ptr<Work> work) {
+  share->RunOrPost(
+      cost, [share, work = std::move(work)]() mutable { ContinueSliced(share, std::move(work)); });
 }
 
 }  // namespace backprop::exec

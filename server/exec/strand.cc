@@ -49,8 +49,8 @@ void Strand::RunCheap(Entry entry) {
 void Strand::PostDrain(Entry first) {
   std::vector<Entry> batch;
   batch.push_back(std::move(first));
-  pool_->Post(Priority::kInteractive,
-              [this, batch = std::move(batch)]() mutable { Drain(std::move(batch)); });
+  share_->Post(Priority::kInteractive,
+               [this, batch = std::move(batch)]() mutable { Drain(std::move(batch)); });
 }
 
 // Runs `batch` and the entries queued meanwhile, for at most one slice.
@@ -71,8 +71,8 @@ void Strand::Drain(std::vector<Entry> batch) {
     }
     if (absl::Now() < end) continue;
     batch.erase(batch.begin(), batch.begin() + static_cast<int64_t>(i));
-    pool_->Post(Priority::kInteractive,
-                [this, batch = std::move(batch)]() mutable { Drain(std::move(batch)); });
+    share_->Post(Priority::kInteractive,
+                 [this, batch = std::move(batch)]() mutable { Drain(std::move(batch)); });
     return;
   }
 }

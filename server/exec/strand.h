@@ -19,7 +19,7 @@ class Strand {
  public:
   using Task = absl::AnyInvocable<void()>;
 
-  explicit Strand(ComputePool* pool) : pool_(pool) {}
+  explicit Strand(ComputePool::Share* share) : share_(share) {}
 
   // `cost` is in floating-point operations. Runs `task` on the calling thread if it is cheap
   // (ComputePool::kInlineCost) and no other task of the strand is running or queued. A thread that
@@ -37,7 +37,7 @@ class Strand {
   void PostDrain(Entry first);
   void Drain(std::vector<Entry> batch);
 
-  ComputePool* const pool_;
+  ComputePool::Share* const share_;
   base::Mutex mu_;
   bool busy_ ABSL_GUARDED_BY(mu_) = false;
   std::vector<Entry> queue_ ABSL_GUARDED_BY(mu_);  // a vector: an idle strand holds no memory

@@ -13,12 +13,13 @@
 #include "absl/time/time.h"
 #include "server/engine/spec.h"
 #include "server/records/keys.h"
+#include "server/records/project.h"
 
 namespace backprop::records {
 
 // What the uploader of a dataset specifies.
 struct NewDataset {
-  std::string id;
+  std::string id;  // ScopedId
   std::string request_id;
   engine::DataType data_type = engine::DataType::kFloat32;
   std::map<std::string, std::string> labels;
@@ -26,7 +27,7 @@ struct NewDataset {
 };
 
 struct DatasetInfo {
-  std::string id;
+  std::string id;  // ScopedId
   Uid uid = 0;
   std::string request_id;  // of the upload
   std::map<std::string, std::string> labels;
@@ -47,7 +48,7 @@ struct DatasetInfo {
   double row_sum_error = 0;  // the largest |sum of a row's targets - 1|
   double weight_sum = 0;     // of all rows
 
-  std::string name() const { return "datasets/" + id; }
+  std::string name() const { return DatasetName(id); }
 };
 
 std::string EncodeDataset(const DatasetInfo& info);

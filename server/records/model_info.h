@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "absl/time/time.h"
+#include "server/records/project.h"
 #include "server/store/store.h"
 
 namespace backprop::records {
@@ -16,7 +17,7 @@ namespace backprop::records {
 using Durability = store::Durability;
 
 struct ModelInfo {
-  std::string id;
+  std::string id;  // ScopedId
   std::map<std::string, std::string> labels;
   std::vector<std::string> class_names;
   std::vector<std::string> feature_names;

@@ -1,8 +1,8 @@
 #include "server/records/model_records.h"
 
-#include "absl/strings/str_cat.h"
 #include "server/records/frame.h"
 #include "server/records/messages.h"
+#include "server/records/project.h"
 #include "server/records/records.pb.h"
 
 namespace backprop::records {
@@ -23,7 +23,7 @@ std::string EncodeModel(const StoredModel& model) {
 
 absl::StatusOr<StoredModel> DecodeModel(absl::string_view value, absl::string_view id) {
   v1::Model message;
-  const absl::Status opened = Open(value, absl::StrCat("models/", id), &message);
+  const absl::Status opened = Open(value, ModelName(id), &message);
   if (!opened.ok()) return opened;
   StoredModel model;
   model.uid = message.uid();

@@ -10,8 +10,8 @@
 namespace backprop::records {
 
 // Version of the format of keys and records, of data directories and backups. A server refuses a
-// later version.
-inline constexpr uint32_t kFormatVersion = 1;
+// later version, and changes the records of an earlier one (upgrade.h).
+inline constexpr uint32_t kFormatVersion = 2;
 
 // Numbers and names are part of the format. Parameters and rows do not compress.
 

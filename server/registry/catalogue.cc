@@ -8,6 +8,7 @@
 #include "server/codec/spec_codec.h"
 #include "server/records/frame.h"
 #include "server/records/keys.h"
+#include "server/records/project.h"
 #include "server/records/run_records.h"
 #include "server/records/tables.h"
 
@@ -62,38 +63,58 @@ int64_t ValueCount(const engine::Network& network) {
   return network.parameter_count() * (1 + network.slot_count());
 }
 
-absl::Status Catalogue::Reserve(int64_t value_count) {
-  if (!AddWithin(&models_, 1, limits_->max_models)) {
+absl::Status Catalogue::Reserve(absl::string_view id, int64_t value_count) {
+  if (!AddWithin(&models_, 1, limits().max_models)) {
     return base::ReasonError(absl::StatusCode::kResourceExhausted,
-                             absl::StrCat("the server already holds ", limits_->max_models,
+                             absl::StrCat("the server already holds ", limits().max_models,
                                           " models, the limit (max_models)"),
                              {"LIMIT_EXCEEDED", {{"limit", "max_models"}}});
   }
-  if (!AddWithin(&values_, value_count, limits_->max_total_parameters)) {
+  if (!AddWithin(&values_, value_count, limits().max_total_parameters)) {
     models_.fetch_sub(1);
     return base::ReasonError(
         absl::StatusCode::kResourceExhausted,
         absl::StrCat("the model's ", value_count,
                      " parameters and optimiser values would exceed the limit of ",
-                     limits_->max_total_parameters, " for all models (max_total_parameters)"),
+                     limits().max_total_parameters, " for all models (max_total_parameters)"),
         {"LIMIT_EXCEEDED", {{"limit", "max_total_parameters"}}});
   }
-  return absl::OkStatus();
+  session::Project* const project = ProjectOf(id);
+  absl::Status allowed = project->Take(session::Resource::kModels, 1);
+  if (allowed.ok()) {
+    allowed = project->Take(session::Resource::kParameters, value_count);
+    if (!allowed.ok()) project->Release(session::Resource::kModels, 1);
+  }
+  if (!allowed.ok()) {
+    models_.fetch_sub(1);
+    values_.fetch_sub(value_count);
+  }
+  return allowed;
 }
 
-void Catalogue::Release(int64_t value_count) {
+void Catalogue::Release(absl::string_view id, int64_t value_count) {
   models_.fetch_sub(1);
   values_.fetch_sub(value_count);
+  session::Project* const project = ProjectOf(id);
+  project->Release(session::Resource::kModels, 1);
+  project->Release(session::Resource::kParameters, value_count);
 }
 
-void Catalogue::Count(int64_t value_count) {
+void Catalogue::Count(absl::string_view id, int64_t value_count) {
   models_.fetch_add(1);
   values_.fetch_add(value_count);
+  session::Project* const project = ProjectOf(id);
+  project->Count(session::Resource::kModels, 1);
+  project->Count(session::Resource::kParameters, value_count);
 }
 
-void Catalogue::SetCounts(int64_t models, int64_t values) {
-  models_ = models;
-  values_ = values;
+void Catalogue::ResetCounts() {
+  models_ = 0;
+  values_ = 0;
+  for (session::Project* project : environment_->projects.All()) {
+    project->Reset(session::Resource::kModels);
+    project->Reset(session::Resource::kParameters);
+  }
 }
 
 absl::StatusOr<bool> Catalogue::Contains(absl::string_view id) const {
@@ -113,11 +134,12 @@ absl::StatusOr<std::optional<records::StoredModel>> Catalogue::Find(absl::string
   return *std::move(model);
 }
 
-absl::Status Catalogue::Scan(absl::string_view after, Visitor visit) const {
+absl::Status Catalogue::Scan(absl::string_view prefix, absl::string_view after,
+                             Visitor visit) const {
   if (store_ == nullptr) return absl::OkStatus();
   const std::string first =
-      after.empty() ? std::string() : absl::StrCat(after, absl::string_view("\0", 1));
-  return store_->Scan(records::kModels, first, "",
+      after < prefix ? std::string(prefix) : absl::StrCat(after, absl::string_view("\0", 1));
+  return store_->Scan(records::kModels, first, store::EndOfPrefix(prefix),
                       [&](absl::string_view id, absl::string_view value) {
                         return visit(id, records::DecodeModel(value, id));
                       });
@@ -125,7 +147,7 @@ absl::Status Catalogue::Scan(absl::string_view after, Visitor visit) const {
 
 absl::StatusOr<Description> Catalogue::Describe(absl::string_view id,
                                                 const records::StoredModel& model) const {
-  const std::string name = absl::StrCat("models/", id);
+  const std::string name = records::ModelName(id);
   auto spec = codec::DecodeSpecRecord(model.spec);
   if (!spec.ok()) {
     return records::Damaged(name, absl::StrCat("its spec: ", spec.status().message()));

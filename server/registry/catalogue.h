@@ -19,6 +19,9 @@
 #include "server/engine/network.h"
 #include "server/records/model_info.h"
 #include "server/records/model_records.h"
+#include "server/records/project.h"
+#include "server/session/environment.h"
+#include "server/session/projects.h"
 #include "server/store/store.h"
 
 namespace backprop::registry {
@@ -44,16 +47,18 @@ struct Description {
 // limits. Thread-safe.
 class Catalogue {
  public:
-  // A null `store` has no models. `limits` and `store` must outlive the catalogue.
-  Catalogue(const base::Limits* limits, store::Store* store) : limits_(limits), store_(store) {}
+  // `environment` must outlive the catalogue. Without a store there are no models in it.
+  explicit Catalogue(session::Environment* environment)
+      : environment_(environment), store_(environment->store) {}
 
-  // Reserves room for one model with `value_count` values. RESOURCE_EXHAUSTED (LIMIT_EXCEEDED).
-  absl::Status Reserve(int64_t value_count);
-  void Release(int64_t value_count);
+  // Reserves room for the model `id`, with `value_count` values, in the server and in the model's
+  // project. RESOURCE_EXHAUSTED (LIMIT_EXCEEDED, QUOTA_EXCEEDED).
+  absl::Status Reserve(absl::string_view id, int64_t value_count);
+  void Release(absl::string_view id, int64_t value_count);
   // Counts a model that exists, whatever the limits are.
-  void Count(int64_t value_count);
-  // Replaces the counts by those of the models in the store.
-  void SetCounts(int64_t models, int64_t values);
+  void Count(absl::string_view id, int64_t value_count);
+  // Counts as if there were no models.
+  void ResetCounts();
   int64_t size() const { return models_.load(); }
 
   // Whether the store has a record of the model. Reads the disk only if it probably has.
@@ -61,11 +66,12 @@ class Catalogue {
   // The record of a model; nothing if there is none. DATA_LOSS if it is damaged.
   absl::StatusOr<std::optional<records::StoredModel>> Find(absl::string_view id) const;
 
-  // Calls `visit` with each model, in the order of the ids, after `after`, until it returns false.
-  // A model whose record is damaged is visited with an error, DATA_LOSS.
+  // Calls `visit` with each model whose id begins with `prefix` and is greater than `after`, in the
+  // order of the ids, until it returns false. A model whose record is damaged is visited with an
+  // error, DATA_LOSS.
   using Visitor = absl::FunctionRef<bool(absl::string_view id,
                                          const absl::StatusOr<records::StoredModel>& model)>;
-  absl::Status Scan(absl::string_view after, Visitor visit) const;
+  absl::Status Scan(absl::string_view prefix, absl::string_view after, Visitor visit) const;
 
   // Describes a model as of its last stored change. DATA_LOSS if a record that this reads is
   // damaged. Reads the logged steps, or the state if there are none, to find the step count.
@@ -73,7 +79,12 @@ class Catalogue {
                                        const records::StoredModel& model) const;
 
  private:
-  const base::Limits* const limits_;
+  const base::Limits& limits() const { return environment_->limits; }
+  session::Project* ProjectOf(absl::string_view id) const {
+    return environment_->projects.Of(records::ProjectOf(id));
+  }
+
+  session::Environment* const environment_;
   store::Store* const store_;
   std::atomic<int64_t> models_{0};
   std::atomic<int64_t> values_{0};

@@ -2,10 +2,12 @@
 
 #include <xxhash.h>
 
+#include <algorithm>
 #include <utility>
 
-#include "absl/strings/str_cat.h"
+#include "absl/strings/match.h"
 #include "server/records/model_records.h"
+#include "server/records/project.h"
 #include "server/records/run_events.h"
 #include "server/session/errors.h"
 
@@ -37,7 +39,7 @@ std::optional<MaybeSession> Registry::FindResident(absl::string_view id) {
   if (environment_->restoring) return session::Restoring();
   auto session = cache_.FindResident(id);
   if (!session.has_value()) return std::nullopt;
-  if (*session == nullptr) return session::ModelNotFound(absl::StrCat("models/", id));
+  if (*session == nullptr) return session::ModelNotFound(records::ModelName(id));
   (*session)->Touch();
   return *std::move(session);
 }
@@ -46,36 +48,37 @@ void Registry::Find(absl::string_view id, Found found) {
   if (auto resident = FindResident(id); resident.has_value()) return found(*std::move(resident));
   cache_.Load(id, [id = std::string(id), found = std::move(found)](MaybeSession session) mutable {
     if (session.ok() && *session == nullptr) {
-      session = session::ModelNotFound(absl::StrCat("models/", id));
+      session = session::ModelNotFound(records::ModelName(id));
     }
     if (session.ok()) (*session)->Touch();
     found(std::move(session));
   });
 }
 
-std::vector<Description> Registry::ListResident(absl::string_view after, size_t count,
-                                                const Labels& labels) {
+std::vector<Description> Registry::ListResident(absl::string_view prefix, absl::string_view after,
+                                                size_t count, const Labels& labels) {
   std::vector<Description> list;
   const auto matches = [&](const session::Session& session) {
-    return HasLabels(session.info().labels, labels);
+    return absl::StartsWith(session.info().id, prefix) && HasLabels(session.info().labels, labels);
   };
-  for (const SessionPtr& session : cache_.List(after, count, matches)) {
+  for (const SessionPtr& session : cache_.List(std::max(prefix, after), count, matches)) {
     list.push_back(DescribeSession(session));
   }
   return list;
 }
 
-absl::StatusOr<std::vector<Description>> Registry::List(absl::string_view after, size_t count,
+absl::StatusOr<std::vector<Description>> Registry::List(absl::string_view prefix,
+                                                        absl::string_view after, size_t count,
                                                         const Labels& labels) {
   if (environment_->restoring) return session::Restoring();
-  if (environment_->store == nullptr) return ListResident(after, count, labels);
+  if (environment_->store == nullptr) return ListResident(prefix, after, count, labels);
   std::vector<Description> list;
   // Repeats until there are enough, because the descriptions of some may be damaged.
   for (std::string last(after); list.size() < count;) {
     const size_t wanted = count - list.size();
     std::vector<std::pair<std::string, records::StoredModel>> stored;
     const absl::Status scanned = catalogue_.Scan(
-        last, [&](absl::string_view id, const absl::StatusOr<records::StoredModel>& model) {
+        prefix, last, [&](absl::string_view id, const absl::StatusOr<records::StoredModel>& model) {
           if (!model.ok() || !HasLabels(model->labels, labels)) return true;
           if (!cache_.IsDeleting(id)) stored.emplace_back(id, *model);
           return stored.size() < wanted;

@@ -32,7 +32,7 @@ namespace backprop::registry {
 
 // The life of a registry: Open, then serving, then Drain. While a backup is being restored
 // (Environment::restoring) there are no models, and all methods that look for one return
-// UNAVAILABLE. Thread-safe.
+// UNAVAILABLE. Ids of models are those of records::ScopedId. Thread-safe.
 class Registry {
  public:
   using Done = absl::AnyInvocable<void(const absl::Status&)>;
@@ -41,9 +41,7 @@ class Registry {
 
   // `environment` must outlive the registry.
   explicit Registry(session::Environment* environment)
-      : environment_(environment),
-        catalogue_(&environment->limits, environment->store),
-        cache_(environment) {}
+      : environment_(environment), catalogue_(environment), cache_(environment) {}
 
   // Finds the models in the store, and resumes the runs that were active. Loads only models with
   // such runs. Must be called before all other methods, and again after a backup was restored.
@@ -56,7 +54,7 @@ class Registry {
   absl::StatusOr<Opened> Open();
 
   struct CreateArgs {
-    records::ModelInfo info;  // an empty id requests an unguessable one
+    records::ModelInfo info;  // an id without a part after the project requests an unguessable one
     std::shared_ptr<const engine::Network> network;
     records::Durability durability = records::Durability::kSync;
     // Creates the first state. Called after the check that there is room for it.
@@ -80,10 +78,11 @@ class Registry {
   // `done` is called once, when the deletion is stored.
   void Delete(absl::string_view id, const records::RequestKey& key, Done done);
 
-  // Up to `count` models with ids greater than `after` that have all of `labels`, in the order of
-  // their ids. Loads none. Models with a damaged description are omitted. Reads the store.
-  absl::StatusOr<std::vector<Description>> List(absl::string_view after, size_t count,
-                                                const Labels& labels);
+  // Up to `count` models with ids that begin with `prefix` (that of a project) and are greater than
+  // `after`, and that have all of `labels`, in the order of their ids. Loads none. Models with a
+  // damaged description are omitted. Reads the store.
+  absl::StatusOr<std::vector<Description>> List(absl::string_view prefix, absl::string_view after,
+                                                size_t count, const Labels& labels);
 
   // Deletes the models whose ttl has expired. Returns their number. May block.
   int64_t ExpireIdle();
@@ -157,8 +156,8 @@ class Registry {
   void DropDeletion(const records::RequestKey& key);
   void RespondToRepeatedDeletion(absl::string_view id, const records::RequestKey& key, Done done);
 
-  std::vector<Description> ListResident(absl::string_view after, size_t count,
-                                        const Labels& labels);
+  std::vector<Description> ListResident(absl::string_view prefix, absl::string_view after,
+                                        size_t count, const Labels& labels);
 
   session::Environment* const environment_;
   std::array<Ledgers, 16> ledgers_;

@@ -9,6 +9,7 @@
 #include "server/codec/spec_codec.h"
 #include "server/engine/spec.h"
 #include "server/records/keys.h"
+#include "server/records/project.h"
 #include "server/records/response_records.h"
 #include "server/records/run_events.h"
 #include "server/records/tables.h"
@@ -30,8 +31,8 @@ std::string UnguessableId() {
 
 absl::Status AlreadyExists(const std::string& id) {
   return base::ReasonError(absl::StatusCode::kAlreadyExists,
-                           absl::StrCat("models/", id, ": already exists"),
-                           {"MODEL_EXISTS", {{"model", absl::StrCat("models/", id)}}});
+                           absl::StrCat(records::ModelName(id), ": already exists"),
+                           {"MODEL_EXISTS", {{"model", records::ModelName(id)}}});
 }
 
 }  // namespace
@@ -40,7 +41,7 @@ absl::Status AlreadyExists(const std::string& id) {
 absl::StatusOr<Registry::Reservation> Registry::Reserve(CreateArgs* args) {
   Reservation reservation;
   if (args->key.id.empty()) {
-    if (args->info.id.empty()) args->info.id = UnguessableId();
+    if (records::IdOf(args->info.id).empty()) args->info.id += UnguessableId();
     return reservation;
   }
   Ledgers& ledgers = LedgersOf(args->key.id);
@@ -49,7 +50,7 @@ absl::StatusOr<Registry::Reservation> Registry::Reserve(CreateArgs* args) {
   const auto found = ledgers.creations.Find(args->key, now);
   if (!found.ok()) return found.status();
   if (*found == nullptr) {
-    if (args->info.id.empty()) args->info.id = UnguessableId();
+    if (records::IdOf(args->info.id).empty()) args->info.id += UnguessableId();
     reservation.time = now;
     reservation.sequence = ledgers.creations.Record(args->key, now, {args->info.id, false});
     return reservation;
@@ -84,7 +85,7 @@ void Registry::CreateUnlessExists(CreateArgs args, const Reservation& reservatio
     if (stored.ok() && !*stored) {
       if (!reservation.done) return CreateNew(std::move(args), reservation, std::move(done));
       cache_.EndLoadOrClaim(id);
-      return done(session::ModelDeleted(absl::StrCat("models/", id)));
+      return done(session::ModelDeleted(records::ModelName(id)));
     }
     cache_.EndLoadOrClaim(id);
     if (!stored.ok()) return done(stored.status());
@@ -129,18 +130,18 @@ absl::StatusOr<session::MemoryBudget::Claim> Registry::AskForMemory(int64_t byte
 void Registry::CreateNew(CreateArgs args, const Reservation& reservation, Created done) {
   const std::string id = args.info.id;
   const int64_t value_count = ValueCount(*args.network);
-  const absl::Status room = catalogue_.Reserve(value_count);
+  const absl::Status room = catalogue_.Reserve(id, value_count);
   if (!room.ok()) {
     cache_.EndLoadOrClaim(id);
     return done(room);
   }
   const auto fail = [&](const absl::Status& status) {
     cache_.EndLoadOrClaim(id);
-    catalogue_.Release(value_count);
+    catalogue_.Release(id, value_count);
     done(status);
   };
   const int64_t bytes = value_count * engine::SizeOf(args.network->spec().data_type);
-  auto memory = AskForMemory(bytes, absl::StrCat("models/", id));
+  auto memory = AskForMemory(bytes, records::ModelName(id));
   if (!memory.ok()) return fail(memory.status());
   // After Reserve: a restore sets this, then looks for models.
   if (environment_->restoring) return fail(session::Restoring());
@@ -168,7 +169,7 @@ void Registry::CreateNew(CreateArgs args, const Reservation& reservation, Create
   const SessionPtr resident = cache_.Insert(session, store_it);
   if (stores) return;
   if (resident != session) {  // another caller created it first
-    catalogue_.Release(value_count);
+    catalogue_.Release(id, value_count);
     return RespondExisting(args.key, reservation, resident, std::move(done));
   }
   SettleCreation(args.key, id);
@@ -185,7 +186,7 @@ void Registry::EndCreation(SessionPtr session, const absl::Status& status, Creat
     return cache_.EvictBeyondLimit();
   }
   if (cache_.Remove(session, SessionCache::Removal::kNeverStored)) {
-    catalogue_.Release(ValueCount(session->network()));
+    catalogue_.Release(session->info().id, ValueCount(session->network()));
   }
   session->StopRun(records::StopReason::kModelDeleted, session::ModelDeleted(session->name()));
   done(session::NotStored(session->name(), status));

@@ -5,6 +5,7 @@
 #include "server/base/mutex.h"
 #include "server/records/keys.h"
 #include "server/records/model_records.h"
+#include "server/records/project.h"
 #include "server/records/response_records.h"
 #include "server/records/tables.h"
 #include "server/registry/registry.h"
@@ -37,7 +38,7 @@ void Registry::DeleteFound(const std::string& id, const records::RequestKey& key
     const auto repeated = IsRepeatedDeletion(key);
     if (!repeated.ok()) return done(repeated.status());
     if (*repeated) return RespondToRepeatedDeletion(id, key, std::move(done));
-    return done(session::ModelNotFound(absl::StrCat("models/", id)));
+    return done(session::ModelNotFound(records::ModelName(id)));
   }
   auto record = RecordDeletion(key);
   if (!record.ok()) return done(record.status());
@@ -58,13 +59,13 @@ void Registry::RemoveStored(const SessionPtr& session, store::WriteBatch registr
     return done(session::ModelNotFound(session->name()));
   }
   const int64_t value_count = ValueCount(session->network());
-  catalogue_.Release(value_count);
+  catalogue_.Release(session->info().id, value_count);
   session->Close(std::move(registry_part),
                  [this, session, stored, value_count,
                   done = std::move(done)](const absl::Status& status) mutable {
                    if (stored) cache_.EndDeletion(session->info().id);
                    if (status.ok()) return done(status);
-                   catalogue_.Count(value_count);  // it is still in the store
+                   catalogue_.Count(session->info().id, value_count);  // it is still in the store
                    done(session::NotStored(session->name(), status));
                  });
 }
@@ -87,13 +88,15 @@ void Registry::DeleteDamaged(const std::string& id, store::WriteBatch batch, Don
     }
   }
   batch.Delete(records::kModels, id);
-  environment_->store->Commit(std::move(batch), store::Durability::kSync, nullptr,
-                              [this, value_count, name = absl::StrCat("models/", id),
-                               done = std::move(done)](const absl::Status& status) mutable {
-                                if (!status.ok()) return done(session::NotStored(name, status));
-                                catalogue_.Release(value_count);
-                                done(status);
-                              });
+  environment_->store->Commit(
+      std::move(batch), store::Durability::kSync, nullptr,
+      [this, value_count, id, done = std::move(done)](const absl::Status& status) mutable {
+        if (!status.ok()) {
+          return done(session::NotStored(records::ModelName(id), status));
+        }
+        catalogue_.Release(id, value_count);
+        done(status);
+      });
 }
 
 absl::StatusOr<bool> Registry::IsRepeatedDeletion(const records::RequestKey& key) {
@@ -140,7 +143,7 @@ void Registry::RespondToRepeatedDeletion(absl::string_view id, const records::Re
   if (environment_->store == nullptr) return done(absl::OkStatus());
   environment_->store->Commit(
       {}, store::Durability::kSync, nullptr,
-      [this, key, name = absl::StrCat("models/", id),
+      [this, key, name = records::ModelName(id),
        done = std::move(done)](const absl::Status& status) mutable {
         if (!status.ok()) return done(session::NotStored(name, status));
         const auto recorded = IsRepeatedDeletion(key);

@@ -54,17 +54,17 @@ absl::StatusOr<std::vector<records::Uid>> Registry::UidsWithRuns() {
 }
 
 absl::Status Registry::OpenModels(const std::vector<records::Uid>& with_runs, Opened* opened) {
-  int64_t values = 0;
+  catalogue_.ResetCounts();
   std::vector<std::string> to_resume;
   const absl::Time now = environment_->clock->Now();
   absl::Status scanned = catalogue_.Scan(
-      "", [&](absl::string_view id, const absl::StatusOr<records::StoredModel>& model) {
+      "", "", [&](absl::string_view id, const absl::StatusOr<records::StoredModel>& model) {
         ++opened->models;
-        if (!model.ok()) {  // the number of its values is unknown and not counted
+        catalogue_.Count(id, model.ok() ? model->value_count : 0);
+        if (!model.ok()) {
           opened->damaged.emplace_back(id);
           return true;
         }
-        values += model->value_count;
         if (model->ttl.has_value()) cache_.SetExpiry(id, now + *model->ttl);
         if (std::binary_search(with_runs.begin(), with_runs.end(), model->uid)) {
           to_resume.emplace_back(id);
@@ -72,7 +72,6 @@ absl::Status Registry::OpenModels(const std::vector<records::Uid>& with_runs, Op
         return true;
       });
   if (!scanned.ok()) return scanned;
-  catalogue_.SetCounts(opened->models, values);
   for (const std::string& id : to_resume) {
     const auto session = cache_.FindOrLoad(id);
     if (session.ok() && *session != nullptr) {

@@ -9,6 +9,7 @@
 #include "server/exec/compute_pool.h"
 #include "server/rpc/call/download_stream.h"
 #include "server/rpc/call/upload_stream.h"
+#include "server/rpc/handlers_projects.h"
 #include "server/session/errors.h"
 #include "server/transfer/backup.h"
 
@@ -152,6 +153,8 @@ grpc::ServerReadReactor<Incoming<v1::RestoreBackupRequest>>* StartRestore(
 AdminService::AdminService(Context* context) : ServiceBase(context) {
   ServerStreaming("CreateBackup", StartBackup);
   ClientStreaming("RestoreBackup", StartRestore);
+  Unary("GetProject", HandleGetProject, &v1::GetProjectRequest::name);
+  Unary("ListProjects", HandleListProjects, &v1::ListProjectsRequest::page_token);
 }
 
 }  // namespace backprop::rpc

@@ -1,4 +1,4 @@
-// The RPCs that concern the whole server: backups.
+// The RPCs that concern the whole server: backups, and what projects use.
 #ifndef BACKPROP_SERVER_RPC_ADMIN_SERVICE_H_
 #define BACKPROP_SERVER_RPC_ADMIN_SERVICE_H_
 

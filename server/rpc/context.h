@@ -9,10 +9,12 @@
 #include "server/datasets/datasets.h"
 #include "server/registry/registry.h"
 #include "server/rpc/call/authenticator.h"
+#include "server/rpc/call/caller.h"
 #include "server/rpc/call/calls.h"
 #include "server/rpc/call/sending.h"
 #include "server/session/environment.h"
 #include "server/session/memory_budget.h"
+#include "server/session/projects.h"
 
 namespace backprop::rpc {
 
@@ -28,6 +30,11 @@ struct Context {
   bool reflection_is_public = false;
 
   const base::Limits& limits() const { return environment->limits; }
+
+  // Counts a request against the rate of the caller's project. RESOURCE_EXHAUSTED (QUOTA_EXCEEDED).
+  absl::Status CountRequest(const Caller& caller) const {
+    return environment->projects.Of(caller.project)->TakeRequest(environment->clock->Now());
+  }
 
   // Counts the memory of a request of `bytes` bytes: twice its size, for the message and its
   // decoded form. Requests below base::kUncountedBytes are not counted. RESOURCE_EXHAUSTED if the

@@ -13,7 +13,9 @@
 #include "absl/status/statusor.h"
 #include "backprop/v1/training_service.pb.h"
 #include "server/codec/names.h"
+#include "server/records/project.h"
 #include "server/registry/registry.h"
+#include "server/rpc/call/caller.h"
 #include "server/rpc/call/download_stream.h"
 #include "server/rpc/call/unary_call.h"
 #include "server/rpc/call/upload_stream.h"
@@ -34,15 +36,15 @@ void HandleListModels(Context*, UnaryCall*, const v1::ListModelsRequest&, v1::Li
 void HandleDeleteModel(Context*, UnaryCall*, const v1::DeleteModelRequest&,
                        v1::DeleteModelResponse*);
 
-// Creates the model of `request` and describes it in `model`. `request` and `model` must live until
-// `done` is called: once, from any thread. `method` is the name of the RPC; the detection of
-// retries distinguishes methods.
-void CreateFrom(Context* context, const char* method, const v1::CreateModelRequest& request,
-                session::IsCancelled cancelled, v1::Model* model,
-                absl::AnyInvocable<void(const absl::Status&)> done);
+// Creates the model of `request` in a project, and describes it in `model`. `request` and `model`
+// must live until `done` is called: once, from any thread. `method` is the name of the RPC; the
+// detection of retries distinguishes methods.
+void CreateFrom(Context* context, const std::string& project, const char* method,
+                const v1::CreateModelRequest& request, session::IsCancelled cancelled,
+                v1::Model* model, absl::AnyInvocable<void(const absl::Status&)> done);
 
 // handlers_datasets.cc
-std::unique_ptr<Receiver<v1::UploadDatasetRequest>> UploadInto(Context*,
+std::unique_ptr<Receiver<v1::UploadDatasetRequest>> UploadInto(Context*, const CallerPtr&,
                                                                v1::UploadDatasetResponse*);
 void HandleGetDataset(Context*, UnaryCall*, const v1::GetDatasetRequest&, v1::GetDatasetResponse*);
 void HandleListDatasets(Context*, UnaryCall*, const v1::ListDatasetsRequest&,
@@ -52,7 +54,8 @@ void HandleDeleteDataset(Context*, UnaryCall*, const v1::DeleteDatasetRequest&,
 
 // handlers_files.cc
 std::unique_ptr<ChunkSource> ExportOf(const ModelPtr&);
-std::unique_ptr<Receiver<v1::ImportModelRequest>> ImportInto(Context*, v1::ImportModelResponse*);
+std::unique_ptr<Receiver<v1::ImportModelRequest>> ImportInto(Context*, const CallerPtr&,
+                                                             v1::ImportModelResponse*);
 
 // handlers_training.cc
 using TrainStream = RunStream<v1::TrainResponse>;
@@ -101,33 +104,37 @@ void HandleRestoreCheckpoint(Context*, UnaryCall*, const v1::RestoreCheckpointRe
 void HandleDeleteCheckpoint(Context*, UnaryCall*, const v1::DeleteCheckpointRequest&,
                             v1::DeleteCheckpointResponse*);
 
-// Finds a model, and calls `then` with its session or an error (Registry::Find): before this
-// returns if the model is in memory, otherwise from a thread that loads models.
+// Finds a model of the caller's project, and calls `then` with its session or an error
+// (Registry::Find): before this returns if the model is in memory, otherwise from a thread that
+// loads models.
 template <class Then>
-void FindModelById(Context* context, const std::string& id, Then then) {
+void FindModelById(Context* context, const Caller& caller, absl::string_view id, Then then) {
+  const std::string scoped = records::ScopedId(caller.project, id);
   // Registry::Find would do the same, but only after `then` was converted into its type.
-  if (auto resident = context->registry->FindResident(id)) return then(*std::move(resident));
-  context->registry->Find(id, std::move(then));
+  if (auto resident = context->registry->FindResident(scoped)) return then(*std::move(resident));
+  context->registry->Find(scoped, std::move(then));
 }
 // The same for a name, models/{id}. INVALID_ARGUMENT about `field` if it is not of this form.
 template <class Then>
-void FindModel(Context* context, absl::string_view field, absl::string_view name, Then then) {
+void FindModel(Context* context, const Caller& caller, absl::string_view field,
+               absl::string_view name, Then then) {
   const auto id = codec::ParseModelName(field, name);
   if (!id.ok()) return then(registry::MaybeSession(id.status()));
-  FindModelById(context, *id, std::move(then));
+  FindModelById(context, caller, *id, std::move(then));
 }
 // The same for a request that may be freed when this returns: `then` is called with the session and
 // with the request or a copy of it. RESOURCE_EXHAUSTED if there is no memory for a copy.
 template <class Request, class Then>
-void FindModelOf(Context* context, const Request& request, Then then) {
+void FindModelOf(Context* context, const Caller& caller, const Request& request, Then then) {
   const auto id = codec::ParseModelName("model", request.model());
   if (!id.ok()) return then(registry::MaybeSession(id.status()), request);
-  if (auto resident = context->registry->FindResident(*id)) return then(*resident, request);
+  const std::string scoped = records::ScopedId(caller.project, *id);
+  if (auto resident = context->registry->FindResident(scoped)) return then(*resident, request);
   auto memory = context->MemoryOfRequest(static_cast<int64_t>(request.ByteSizeLong()));
   if (!memory.ok()) return then(registry::MaybeSession(memory.status()), request);
   context->registry->Find(
-      *id, [then = std::move(then), copy = std::make_shared<Request>(request),
-            memory = *std::move(memory)](const registry::MaybeSession& model) mutable {
+      scoped, [then = std::move(then), copy = std::make_shared<Request>(request),
+               memory = *std::move(memory)](const registry::MaybeSession& model) mutable {
         memory = {};  // the handler counts the request itself
         then(model, *copy);
       });

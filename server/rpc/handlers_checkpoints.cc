@@ -49,7 +49,7 @@ void WithCheckpoint(Context* context, UnaryCall* call, const char* method, const
   if (!name.ok()) return call->Done(name.status());
   auto key = RequestKeyOf(method, request.request_id(), request);
   if (!key.ok()) return call->Done(key.status());
-  FindModelById(context, name->model,
+  FindModelById(context, call->caller(), name->model,
                 [=, id = name->id, key = *std::move(key)](const registry::MaybeSession& model) {
                   if (!model.ok()) return call->Done(model.status());
                   operation(**model, session::Session::CheckpointArgs{

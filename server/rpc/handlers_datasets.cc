@@ -11,6 +11,7 @@
 #include "server/engine/data.h"
 #include "server/exec/compute_pool.h"
 #include "server/records/dataset_info.h"
+#include "server/records/project.h"
 #include "server/rpc/handlers.h"
 #include "server/rpc/request_key.h"
 
@@ -22,8 +23,8 @@ using datasets::Datasets;
 
 class DatasetReceiver final : public Receiver<v1::UploadDatasetRequest> {
  public:
-  DatasetReceiver(Context* context, v1::UploadDatasetResponse* response)
-      : context_(context), response_(response) {}
+  DatasetReceiver(Context* context, CallerPtr caller, v1::UploadDatasetResponse* response)
+      : context_(context), caller_(std::move(caller)), response_(response) {}
 
   void Take(const v1::UploadDatasetRequest& message, Next next) override {
     const bool is_header = message.part_case() == v1::UploadDatasetRequest::kHeader;
@@ -63,6 +64,7 @@ class DatasetReceiver final : public Receiver<v1::UploadDatasetRequest> {
   absl::Status Begin(const v1::DatasetHeader& header) {
     auto args = codec::DecodeHeader(header);
     if (!args.ok()) return args.status();
+    args->id = records::ScopedId(caller_->project, args->id);
     auto info = datasets()->BeginUpload(*std::move(args));
     if (!info.ok()) return info.status();
     info_ = *std::move(info);
@@ -104,6 +106,7 @@ class DatasetReceiver final : public Receiver<v1::UploadDatasetRequest> {
   }
 
   Context* const context_;
+  const CallerPtr caller_;
   v1::UploadDatasetResponse* const response_;
   bool begun_ = false;
   bool committed_ = false;
@@ -113,15 +116,15 @@ class DatasetReceiver final : public Receiver<v1::UploadDatasetRequest> {
 }  // namespace
 
 std::unique_ptr<Receiver<v1::UploadDatasetRequest>> UploadInto(
-    Context* context, v1::UploadDatasetResponse* response) {
-  return std::make_unique<DatasetReceiver>(context, response);
+    Context* context, const CallerPtr& caller, v1::UploadDatasetResponse* response) {
+  return std::make_unique<DatasetReceiver>(context, caller, response);
 }
 
 void HandleGetDataset(Context* context, UnaryCall* call, const v1::GetDatasetRequest& request,
                       v1::GetDatasetResponse* response) {
   const auto id = codec::ParseDatasetName("name", request.name());
   if (!id.ok()) return call->Done(id.status());
-  const auto info = context->datasets->Get(*id);
+  const auto info = context->datasets->Get(records::ScopedId(call->caller().project, *id));
   if (!info.ok()) return call->Done(info.status());
   codec::EncodeDataset(*info, response->mutable_dataset());
   call->Done(absl::OkStatus());
@@ -132,19 +135,25 @@ void HandleListDatasets(Context* context, UnaryCall* call, const v1::ListDataset
   base::Fields fields;
   const size_t page_size = codec::DecodePage(request, "ListDatasets", &fields);
   if (!fields.ok()) return call->Done(fields.status());
-  auto list = context->datasets->List(request.page_token(), page_size + 1);
+  const std::string& project = call->caller().project;
+  auto list =
+      context->datasets->List(records::ScopedId(project, ""),
+                              records::ScopedId(project, request.page_token()), page_size + 1);
   call->Done(codec::EncodePage(
-      page_size, list, context->limits(), [](const auto& info) { return info.id; },
-      codec::EncodeDataset, response->mutable_datasets(), response->mutable_next_page_token()));
+      page_size, list, context->limits(),
+      [](const auto& info) { return std::string(records::IdOf(info.id)); }, codec::EncodeDataset,
+      response->mutable_datasets(), response->mutable_next_page_token()));
 }
 
 void HandleDeleteDataset(Context* context, UnaryCall* call, const v1::DeleteDatasetRequest& request,
                          v1::DeleteDatasetResponse*) {
   const auto id = codec::ParseDatasetName("name", request.name());
   if (!id.ok()) return call->Done(id.status());
-  const auto key = RequestKeyOf("DeleteDataset", request.request_id(), request);
+  const std::string& project = call->caller().project;
+  const auto key = ScopedRequestKeyOf(project, "DeleteDataset", request.request_id(), request);
   if (!key.ok()) return call->Done(key.status());
-  context->datasets->Delete(*id, *key, [call](const absl::Status& status) { call->Done(status); });
+  context->datasets->Delete(records::ScopedId(project, *id), *key,
+                            [call](const absl::Status& status) { call->Done(status); });
 }
 
 }  // namespace backprop::rpc

@@ -62,8 +62,9 @@ class ModelSource final : public ChunkSource {
 // Collects a file, checks it, and creates its model like CreateModel.
 class ModelReceiver final : public Receiver<v1::ImportModelRequest> {
  public:
-  ModelReceiver(Context* context, v1::ImportModelResponse* response)
+  ModelReceiver(Context* context, CallerPtr caller, v1::ImportModelResponse* response)
       : context_(context),
+        caller_(std::move(caller)),
         response_(response),
         // 8 bytes for each parameter and for each value of at most two slots, and 4 MiB for the
         // other fields.
@@ -106,8 +107,8 @@ class ModelReceiver final : public Receiver<v1::ImportModelRequest> {
     if (file.model().has_ttl()) create_.mutable_ttl()->Swap(file.mutable_model()->mutable_ttl());
     create_.mutable_initial_parameters()->Swap(file.mutable_parameters());
     CreateFrom(
-        context_, "ImportModel", create_, [] { return false; }, response_->mutable_model(),
-        std::move(done));
+        context_, caller_->project, "ImportModel", create_, [] { return false; },
+        response_->mutable_model(), std::move(done));
   }
 
  private:
@@ -128,6 +129,7 @@ class ModelReceiver final : public Receiver<v1::ImportModelRequest> {
   }
 
   Context* const context_;
+  const CallerPtr caller_;
   v1::ImportModelResponse* const response_;
   const size_t most_bytes_;
   bool begun_ = false;
@@ -143,8 +145,9 @@ std::unique_ptr<ChunkSource> ExportOf(const ModelPtr& model) {
 }
 
 std::unique_ptr<Receiver<v1::ImportModelRequest>> ImportInto(Context* context,
+                                                             const CallerPtr& caller,
                                                              v1::ImportModelResponse* response) {
-  return std::make_unique<ModelReceiver>(context, response);
+  return std::make_unique<ModelReceiver>(context, caller, response);
 }
 
 }  // namespace backprop::rpc

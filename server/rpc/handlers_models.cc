@@ -12,6 +12,7 @@
 #include "server/codec/spec_codec.h"
 #include "server/engine/network.h"
 #include "server/exec/compute_pool.h"
+#include "server/records/project.h"
 #include "server/registry/registry.h"
 #include "server/rpc/describe_model.h"
 #include "server/rpc/handlers.h"
@@ -25,14 +26,15 @@ namespace {
 constexpr int64_t kInitialCost = 50;
 
 absl::StatusOr<registry::Registry::CreateArgs> DecodeCreate(const Context& context,
+                                                            const std::string& project,
                                                             const char* method,
                                                             const v1::CreateModelRequest& request) {
   base::Fields fields;
   registry::Registry::CreateArgs args;
-  auto key = RequestKeyOf(method, request.request_id(), request);
+  auto key = ScopedRequestKeyOf(project, method, request.request_id(), request);
   if (!key.ok()) return key.status();
   args.key = *std::move(key);
-  args.info.id = request.model_id();
+  args.info.id = records::ScopedId(project, request.model_id());
   if (!request.model_id().empty() && !codec::IsModelId(request.model_id())) {
     fields.Add("model_id",
                absl::StrCat("expected 1 to 63 characters of [a-z0-9_-], starting with a letter or "
@@ -67,10 +69,10 @@ absl::StatusOr<registry::Registry::CreateArgs> DecodeCreate(const Context& conte
 
 }  // namespace
 
-void CreateFrom(Context* context, const char* method, const v1::CreateModelRequest& request,
-                session::IsCancelled cancelled, v1::Model* model,
-                absl::AnyInvocable<void(const absl::Status&)> done) {
-  auto decoded = DecodeCreate(*context, method, request);
+void CreateFrom(Context* context, const std::string& project, const char* method,
+                const v1::CreateModelRequest& request, session::IsCancelled cancelled,
+                v1::Model* model, absl::AnyInvocable<void(const absl::Status&)> done) {
+  auto decoded = DecodeCreate(*context, project, method, request);
   if (!decoded.ok()) return done(decoded.status());
   const auto network = decoded->network;
   decoded->initial = [network, &request]() -> absl::StatusOr<std::shared_ptr<engine::State>> {
@@ -98,7 +100,7 @@ void CreateFrom(Context* context, const char* method, const v1::CreateModelReque
 void HandleCreateModel(Context* context, UnaryCall* call, const v1::CreateModelRequest& request,
                        v1::CreateModelResponse* response) {
   CreateFrom(
-      context, "CreateModel", request, [call] { return call->cancelled(); },
+      context, call->caller().project, "CreateModel", request, [call] { return call->cancelled(); },
       response->mutable_model(),
       [call, response](const absl::Status& status) {
         if (status.ok()) call->SetResource(response->model().name());
@@ -124,10 +126,13 @@ void HandleListModels(Context* context, UnaryCall* call, const v1::ListModelsReq
   codec::DecodeLabels(request.labels(), &labels, &fields);
   if (!fields.ok()) return call->Done(fields.status());
   auto list = [=, labels = std::move(labels), &token = request.page_token()] {
-    const auto models = context->registry->List(token, page_size + 1, labels);
+    const std::string& project = call->caller().project;
+    const auto models = context->registry->List(
+        records::ScopedId(project, ""), records::ScopedId(project, token), page_size + 1, labels);
     if (!models.ok()) return call->Done(models.status());
     call->Done(codec::EncodePage(
-        page_size, *models, context->limits(), [](const auto& model) { return model.info.id; },
+        page_size, *models, context->limits(),
+        [](const auto& model) { return std::string(records::IdOf(model.info.id)); },
         [](const auto& model, v1::Model* message) { DescribeModel(model, message); },
         response->mutable_models(), response->mutable_next_page_token()));
   };
@@ -140,9 +145,11 @@ void HandleDeleteModel(Context* context, UnaryCall* call, const v1::DeleteModelR
                        v1::DeleteModelResponse*) {
   const auto id = codec::ParseModelName("name", request.name());
   if (!id.ok()) return call->Done(id.status());
-  const auto key = RequestKeyOf("DeleteModel", request.request_id(), request);
+  const std::string& project = call->caller().project;
+  const auto key = ScopedRequestKeyOf(project, "DeleteModel", request.request_id(), request);
   if (!key.ok()) return call->Done(key.status());
-  context->registry->Delete(*id, *key, [call](const absl::Status& status) { call->Done(status); });
+  context->registry->Delete(records::ScopedId(project, *id), *key,
+                            [call](const absl::Status& status) { call->Done(status); });
 }
 
 }  // namespace backprop::rpc

@@ -2,9 +2,11 @@
 
 #include <xxhash.h>
 
+#include "absl/strings/str_cat.h"
 #include "google/protobuf/io/coded_stream.h"
 #include "google/protobuf/io/zero_copy_stream_impl_lite.h"
 #include "server/codec/names.h"
+#include "server/records/project.h"
 
 namespace backprop::rpc {
 
@@ -21,6 +23,19 @@ absl::StatusOr<records::RequestKey> RequestKeyOf(const char* method, const std::
     request.SerializeToCodedStream(&coded);
   }
   return records::RequestKey{request_id, XXH3_64bits(content.data(), content.size())};
+}
+
+absl::StatusOr<records::RequestKey> ScopedRequestKeyOf(absl::string_view project,
+                                                       const char* method,
+                                                       const std::string& request_id,
+                                                       const google::protobuf::Message& request) {
+  auto key = RequestKeyOf(method, request_id, request);
+  // The ids of the default project are those that were stored before there were projects. No
+  // request id contains a line feed, so no id of another project equals one of them.
+  if (key.ok() && !key->id.empty() && project != records::kDefaultProject) {
+    key->id = absl::StrCat(project, "\n", key->id);
+  }
+  return key;
 }
 
 }  // namespace backprop::rpc

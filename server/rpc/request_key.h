@@ -7,6 +7,7 @@
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "server/records/request_key.h"
 
 namespace backprop::rpc {
@@ -15,6 +16,13 @@ namespace backprop::rpc {
 // INVALID_ARGUMENT about `request_id` if it is not valid.
 absl::StatusOr<records::RequestKey> RequestKeyOf(const char* method, const std::string& request_id,
                                                  const google::protobuf::Message& request);
+
+// The same for requests whose responses are remembered for all models or datasets together, not for
+// one of them. Equal ids of two projects are different requests.
+absl::StatusOr<records::RequestKey> ScopedRequestKeyOf(absl::string_view project,
+                                                       const char* method,
+                                                       const std::string& request_id,
+                                                       const google::protobuf::Message& request);
 
 }  // namespace backprop::rpc
 

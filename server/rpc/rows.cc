@@ -7,6 +7,7 @@
 #include "server/codec/batch_codec.h"
 #include "server/codec/names.h"
 #include "server/engine/data.h"
+#include "server/records/project.h"
 
 namespace backprop::rpc {
 
@@ -21,7 +22,8 @@ void GetRows(Context* context, const std::shared_ptr<session::Session>& model,
   if (has_dataset) {
     const auto id = codec::ParseDatasetName(asked.dataset_field, asked.dataset);
     if (!id.ok()) return done(id.status());
-    return context->datasets->Use(*id, model->info(), model->network(), asked.dataset_field,
+    const std::string scoped = records::ScopedId(records::ProjectOf(model->info().id), *id);
+    return context->datasets->Use(scoped, model->info(), model->network(), asked.dataset_field,
                                   std::move(done));
   }
   if (asked.batch == nullptr && !asked.required) return done(session::RowsInUse());

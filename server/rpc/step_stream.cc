@@ -7,6 +7,7 @@
 #include "server/base/text.h"
 #include "server/codec/names.h"
 #include "server/codec/training_codec.h"
+#include "server/records/project.h"
 #include "server/registry/registry.h"
 #include "server/rpc/call/status.h"
 #include "server/rpc/handlers.h"
@@ -38,22 +39,23 @@ void StepStream::Process(const v1::StepStreamRequest& request, int64_t sequence)
   if (!step.model().empty()) model_ = step.model();
   const auto id = codec::ParseModelName("model", model_);
   if (!id.ok()) return Answer(sequence, nullptr, id.status());
-  if (const auto resident = context_->registry->FindResident(*id)) {
+  const std::string scoped = records::ScopedId(caller().project, *id);
+  if (const auto resident = context_->registry->FindResident(scoped)) {
     return StartStep(*resident, step, sequence);
   }
   {
     const base::MutexLock lock(&mu_);
     loading_ = true;  // so that no message is read, and `request` stays as it is
   }
-  context_->registry->Find(
-      *id, [this, self = shared_from_this(), &step, sequence](const registry::MaybeSession& model) {
-        StartStep(model, step, sequence);
-        {
-          const base::MutexLock lock(&mu_);
-          loading_ = false;
-        }
-        Pump();
-      });
+  context_->registry->Find(scoped, [this, self = shared_from_this(), &step,
+                                    sequence](const registry::MaybeSession& model) {
+    StartStep(model, step, sequence);
+    {
+      const base::MutexLock lock(&mu_);
+      loading_ = false;
+    }
+    Pump();
+  });
 }
 
 void StepStream::StartStep(const registry::MaybeSession& model, const v1::StepRequest& step,

@@ -19,7 +19,7 @@ grpc::ServerWriteReactor<v1::TrainResponse>* StartTrain(Context* context, const 
     stream->Attach(parsed);
     return stream.get();
   }
-  FindModelOf(context, request,
+  FindModelOf(context, *info.caller, request,
               [context, stream](const registry::MaybeSession& model, const v1::TrainRequest& kept) {
                 if (!model.ok()) return stream->Attach(model.status());
                 HandleTrain(context, stream, *model, kept);
@@ -36,7 +36,7 @@ grpc::ServerWriteReactor<v1::WatchTrainingResponse>* StartWatch(
     stream->Attach(parsed);
     return stream.get();
   }
-  FindModelOf(context, request,
+  FindModelOf(context, *info.caller, request,
               [stream](const registry::MaybeSession& model, const v1::WatchTrainingRequest& kept) {
                 if (!model.ok()) return stream->Attach(model.status());
                 HandleWatchTraining(stream, *model, kept);
@@ -53,7 +53,7 @@ grpc::ServerWriteReactor<v1::ExportModelResponse>* StartExport(
     stream->Attach(parsed);
     return stream.get();
   }
-  FindModel(context, "model", request.model(),
+  FindModel(context, *info.caller, "model", request.model(),
             [stream, context](const registry::MaybeSession& model) {
               if (!model.ok()) return stream->Attach(model.status());
               stream->Attach(
@@ -64,12 +64,14 @@ grpc::ServerWriteReactor<v1::ExportModelResponse>* StartExport(
 
 grpc::ServerReadReactor<Incoming<v1::ImportModelRequest>>* StartImport(
     Context* context, const CallInfo& info, v1::ImportModelResponse* response) {
-  return UploadStream<v1::ImportModelRequest>::Start(info, ImportInto(context, response));
+  return UploadStream<v1::ImportModelRequest>::Start(info,
+                                                     ImportInto(context, info.caller, response));
 }
 
 grpc::ServerReadReactor<Incoming<v1::UploadDatasetRequest>>* StartUpload(
     Context* context, const CallInfo& info, v1::UploadDatasetResponse* response) {
-  return UploadStream<v1::UploadDatasetRequest>::Start(info, UploadInto(context, response));
+  return UploadStream<v1::UploadDatasetRequest>::Start(info,
+                                                       UploadInto(context, info.caller, response));
 }
 
 grpc::ServerBidiReactor<Incoming<v1::StepStreamRequest>, v1::StepStreamResponse>* StartSteps(
@@ -86,7 +88,7 @@ void TrainingService::OfModel(const char* method,
                               const std::string& (Request::*name)() const, const char* field) {
   const auto find = [handler, name, field](Context* context, UnaryCall* call,
                                            const Request& request, Response* response) {
-    FindModel(context, field, (request.*name)(),
+    FindModel(context, call->caller(), field, (request.*name)(),
               [=, &request](const registry::MaybeSession& model) {
                 if (!model.ok()) return call->Done(model.status());
                 handler(context, call, *model, request, response);

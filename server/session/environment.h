@@ -16,6 +16,7 @@
 #include "server/exec/compute_pool.h"
 #include "server/records/run_events.h"
 #include "server/session/memory_budget.h"
+#include "server/session/projects.h"
 #include "server/session/run.h"
 #include "server/session/work_counters.h"
 #include "server/store/store.h"
@@ -40,6 +41,7 @@ struct Environment {
   // Called with messages for the operator, one line each.
   std::function<void(const std::string&)> on_warning = {};
   MemoryBudget memory{&limits};
+  Projects projects{&pool};
   std::atomic<int64_t> runs_under_way{0};
   std::atomic<bool> draining{false};   // requests for models fail, and no run starts
   std::atomic<bool> restoring{false};  // a backup is being restored; there are no models

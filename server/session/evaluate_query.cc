@@ -109,7 +109,7 @@ void Evaluate(const std::shared_ptr<Session>& model, EvaluateArgs args, Callback
   if (!state.ok()) return done(state.status());
   const int64_t cost = CostOf(network, args);
   exec::RunSliced(
-      model->environment()->pool, cost,
+      model->share(), cost,
       std::make_shared<EvaluateWork>(model, *std::move(state), std::move(args), std::move(done)));
 }
 

@@ -52,16 +52,16 @@ void GradCheck(const std::shared_ptr<Session>& model, GradCheckArgs args,
   if (!fits.ok()) return done(fits);
   auto state = model->ReadFitted();
   if (!state.ok()) return done(state.status());
-  exec::ComputePool* const pool = model->environment()->pool;
-  pool->Post(exec::Priority::kInteractive,
-             [pool, model, state = *std::move(state), args = std::move(args),
-              done = std::move(done)]() mutable {
-               base::EndOf(base::CallStage::kQueue, args.times);
-               if (args.cancelled()) return done(base::CallerGone());
-               auto work = std::make_shared<GradCheckWork>(
-                   model, *state, args, std::move(args.cancelled), std::move(done));
-               exec::ContinueSliced(pool, std::move(work));
-             });
+  exec::ComputePool::Share* const share = model->share();
+  share->Post(exec::Priority::kInteractive,
+              [share, model, state = *std::move(state), args = std::move(args),
+               done = std::move(done)]() mutable {
+                base::EndOf(base::CallStage::kQueue, args.times);
+                if (args.cancelled()) return done(base::CallerGone());
+                auto work = std::make_shared<GradCheckWork>(
+                    model, *state, args, std::move(args.cancelled), std::move(done));
+                exec::ContinueSliced(share, std::move(work));
+              });
 }
 
 }  // namespace backprop::session

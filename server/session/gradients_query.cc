@@ -38,15 +38,14 @@ void ComputeGradients(const std::shared_ptr<Session>& model, GradientsArgs args,
   auto state = model->ReadFitted();
   if (!state.ok()) return done(state.status());
   const int64_t cost = 3 * engine::ForwardCost(network, args.batch.rows);
-  model->environment()->pool->RunOrPost(
-      cost,
-      [model, state = *std::move(state), args = std::move(args), done = std::move(done)]() mutable {
-        base::EndOf(base::CallStage::kQueue, args.times);
-        if (args.cancelled()) return done(base::CallerGone());
-        auto gradients = Compute(model->network(), *state, args.batch);
-        base::EndOf(base::CallStage::kCompute, args.times);
-        done(std::move(gradients));
-      });
+  model->share()->RunOrPost(cost, [model, state = *std::move(state), args = std::move(args),
+                                   done = std::move(done)]() mutable {
+    base::EndOf(base::CallStage::kQueue, args.times);
+    if (args.cancelled()) return done(base::CallerGone());
+    auto gradients = Compute(model->network(), *state, args.batch);
+    base::EndOf(base::CallStage::kCompute, args.times);
+    done(std::move(gradients));
+  });
 }
 
 }  // namespace backprop::session

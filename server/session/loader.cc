@@ -13,6 +13,7 @@
 #include "server/records/checkpoint.h"
 #include "server/records/frame.h"
 #include "server/records/model_records.h"
+#include "server/records/project.h"
 #include "server/records/request_key.h"
 #include "server/records/response_records.h"
 #include "server/records/run_records.h"
@@ -27,7 +28,7 @@ namespace {
 class Loader {
  public:
   Loader(Environment* environment, absl::string_view id)
-      : environment_(environment), id_(id), name_(absl::StrCat("models/", id)) {}
+      : environment_(environment), id_(id), name_(records::ModelName(id)) {}
 
   absl::StatusOr<std::shared_ptr<Session>> Load() {
     const auto value = store()->Get(records::kModels, id_);

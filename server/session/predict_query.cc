@@ -70,7 +70,7 @@ void Predict(const std::shared_ptr<Session>& model, PredictArgs args, Callback<P
   if (!state.ok()) return done(state.status());
   const int64_t cost = engine::ForwardCost(model->network(), args.rows.rows);
   exec::RunSliced(
-      model->environment()->pool, cost,
+      model->share(), cost,
       std::make_shared<PredictWork>(model, *std::move(state), std::move(args), std::move(done)));
 }
 

@@ -10,6 +10,7 @@
 #include "server/base/status.h"
 #include "server/engine/workspace.h"
 #include "server/records/model_records.h"
+#include "server/records/project.h"
 #include "server/session/errors.h"
 
 namespace backprop::session {
@@ -52,7 +53,7 @@ const char* NameOf(Phase phase) {
   return "?";
 }
 
-std::string NameOf(const records::ModelInfo& model) { return absl::StrCat("models/", model.id); }
+std::string NameOf(const records::ModelInfo& model) { return records::ModelName(model.id); }
 
 }  // namespace
 
@@ -124,9 +125,12 @@ absl::StatusOr<std::shared_ptr<Run>> RunControl::Start(TrainArgs* args, StatePtr
   auto memory = environment_->memory.AskForWork(
       RunBytes(args->config, args->data, args->validation), absl::StrCat("a run of ", model));
   if (!memory.ok()) return memory.status();
+  const absl::Status allowed = model_.project.Take(Resource::kRuns, 1);
+  if (!allowed.ok()) return allowed;
   const int64_t limit = environment_->limits.max_concurrent_runs;
   if (environment_->runs_under_way.fetch_add(1) >= limit) {
     environment_->runs_under_way.fetch_sub(1);
+    model_.project.Release(Resource::kRuns, 1);
     return base::ReasonError(
         absl::StatusCode::kResourceExhausted,
         absl::StrCat(limit, " runs are already under way, the limit (max_concurrent_runs)"),
@@ -182,6 +186,7 @@ records::RunConfig RunControl::ConfigFor(const TrainArgs& args, int64_t step) {
 void RunControl::Resume(std::shared_ptr<Run> run) {
   Enter(Phase::kReadingRows);
   environment_->runs_under_way.fetch_add(1);
+  model_.project.Count(Resource::kRuns, 1);
   active_ = std::move(run);
   count_ = std::max(count_, active_->number());
   last_mark_ = environment_->clock->Now();
@@ -302,6 +307,7 @@ std::shared_ptr<Run> RunControl::TakeActive() {
   latest_ = std::exchange(active_, nullptr);
   memory_ = {};
   environment_->runs_under_way.fetch_sub(1);
+  model_.project.Release(Resource::kRuns, 1);
   return latest_;
 }
 

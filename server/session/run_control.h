@@ -24,6 +24,7 @@
 #include "server/session/memory_budget.h"
 #include "server/session/model_log.h"
 #include "server/session/operation.h"
+#include "server/session/projects.h"
 #include "server/session/rows_in_use.h"
 #include "server/session/run.h"
 #include "server/session/trainer.h"
@@ -96,6 +97,7 @@ class RunControl {
     ModelLog& log;
     Checkpoints& checkpoints;
     exec::LentThreads& lent_threads;
+    Project& project;
   };
   // `latest`: the last run that has ended, or null. `unfinished`: the epoch that it left
   // unfinished, or null. `count`: the number of the last run.

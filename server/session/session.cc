@@ -7,6 +7,7 @@
 #include "server/base/status.h"
 #include "server/exec/compute_pool.h"
 #include "server/records/model_records.h"
+#include "server/records/project.h"
 #include "server/records/tables.h"
 #include "server/session/errors.h"
 #include "server/session/memory_model_log.h"
@@ -51,13 +52,14 @@ Session::Session(Environment* environment, SessionStart start)
       fixed_bytes_(FixedBytes()),
       last_used_unix_nanos_(absl::ToUnixNanos(environment->clock->Now())),
       lent_threads_(environment->pool),
-      strand_(environment->pool),
+      project_(environment->projects.Of(records::ProjectOf(info_.id))),
+      strand_(project_->share()),
       log_(start.log != nullptr ? std::move(start.log)
                                 : std::make_unique<MemoryModelLog>(environment->archive, uid_)),
       state_(std::move(start.state)),
       step_(state_->step),
       checkpoints_(std::move(start.checkpoints)),
-      runs_(environment, {info_, uid_, network_, *log_, checkpoints_, lent_threads_},
+      runs_(environment, {info_, uid_, network_, *log_, checkpoints_, lent_threads_, *project_},
             std::move(start.latest_run), std::move(start.unfinished), start.run_count),
       memory_(environment->memory.CountModel(MemoryBytes())) {
   for (RecordedResponse& recorded : start.responses) {

@@ -21,12 +21,14 @@
 #include "server/base/mutex.h"
 #include "server/engine/data.h"
 #include "server/engine/network.h"
+#include "server/exec/compute_pool.h"
 #include "server/exec/lent_threads.h"
 #include "server/exec/strand.h"
 #include "server/records/checkpoint.h"
 #include "server/records/keys.h"
 #include "server/records/model_info.h"
 #include "server/records/progress_mark.h"
+#include "server/records/project.h"
 #include "server/records/request_key.h"
 #include "server/records/response_records.h"
 #include "server/records/row_records.h"
@@ -37,6 +39,7 @@
 #include "server/session/environment.h"
 #include "server/session/model_log.h"
 #include "server/session/operation.h"
+#include "server/session/projects.h"
 #include "server/session/recorded_response.h"
 #include "server/session/rows_in_use.h"
 #include "server/session/run.h"
@@ -86,7 +89,9 @@ class Session : public std::enable_shared_from_this<Session> {
   Environment* environment() const { return environment_; }
   const records::ModelInfo& info() const { return info_; }
   records::Uid uid() const { return uid_; }  // prefix of the keys of its records
-  std::string name() const { return "models/" + info_.id; }
+  std::string name() const { return records::ModelName(info_.id); }
+  // The model's part of the compute pool.
+  exec::ComputePool::Share* share() const { return project_->share(); }
   const engine::Network& network() const { return *network_; }
   absl::Time create_time() const { return create_time_; }
   int64_t created_at_step() const { return created_at_step_; }
@@ -308,6 +313,7 @@ class Session : public std::enable_shared_from_this<Session> {
   std::atomic<int64_t> last_used_unix_nanos_;
   std::atomic<bool> touched_{true};
   exec::LentThreads lent_threads_;
+  Project* const project_;
   exec::Strand strand_;
 
   // The pointer does not change. Any thread may call durability() and stored(); other functions

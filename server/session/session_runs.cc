@@ -108,8 +108,7 @@ absl::StatusOr<std::shared_ptr<Run>> Session::FindRun(int64_t number) const {
 }
 
 void Session::PostSlice() {
-  environment_->pool->Post(exec::Priority::kBackground,
-                           [self = shared_from_this()] { self->RunSlice(); });
+  share()->Post(exec::Priority::kBackground, [self = shared_from_this()] { self->RunSlice(); });
 }
 
 void Session::RunSlice() {

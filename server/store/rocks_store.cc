@@ -25,7 +25,6 @@ namespace backprop::store {
 namespace {
 
 constexpr size_t kMostKeyBytes = 128;
-constexpr char kFormatKey[] = "format";
 constexpr char kGroupKey[] = "group";
 constexpr int64_t kMiB = int64_t{1} << 20;
 constexpr int64_t kMinFreeFiles = 64;  // inodes that bulk data must leave free

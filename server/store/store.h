@@ -40,6 +40,9 @@ struct Table {
 // The table of records about the store itself.
 inline constexpr Table kMeta{.number = 0, .name = "default"};
 
+// Key in kMeta of the format version of the store, in decimal digits.
+inline constexpr char kFormatKey[] = "format";
+
 // What a store on disk holds. Its tables, besides kMeta, have the numbers 1, 2, … in this order.
 struct Schema {
   uint32_t format_version = 0;  // a directory of a later version is refused

@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "server/records/tables.h"
+#include "server/records/upgrade.h"
 #include "server/store/store.h"
 
 namespace backprop::transfer {
@@ -119,8 +120,10 @@ absl::Status BackupWriter::TakeRecords(absl::string_view payload) {
     }
     if (left.size() - kRecordHeaderBytes < key_bytes + value_bytes) break;
     left.remove_prefix(kRecordHeaderBytes);
-    batch_.Put(*records::kTables[number - 1], std::string(left.substr(0, key_bytes)),
-               std::string(left.substr(key_bytes, value_bytes)));
+    const store::Table& table = *records::kTables[number - 1];
+    std::string key(left.substr(0, key_bytes)), value(left.substr(key_bytes, value_bytes));
+    records::UpgradeRecord(table, &key, &value);
+    batch_.Put(table, std::move(key), std::move(value));
     left.remove_prefix(key_bytes + value_bytes);
   }
   rest_.erase(0, rest_.size() - left.size());  // erases nothing while a large record is incomplete

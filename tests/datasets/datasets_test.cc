@@ -323,8 +323,8 @@ TEST_F(DatasetsTest, WhatTheStoreRefusedIsAsTheStoreHasIt) {
   all().Append(std::move(args), waiter.callback());
   held.Release(absl::ResourceExhaustedError("full"));
   EXPECT_EQ(waiter.Wait().status().code(), absl::StatusCode::kResourceExhausted);
-  ASSERT_EQ(all().List("", 10).size(), 1u);
-  EXPECT_EQ(all().List("", 10).front().rows, 50);
+  ASSERT_EQ(all().List("", "", 10).size(), 1u);
+  EXPECT_EQ(all().List("", "", 10).front().rows, 50);
   EXPECT_EQ(all().Get("d")->rows, 50);
   EXPECT_EQ(Append(info.uid, 50, Part(*rows, 50, 150))->rows, 200);
 }

@@ -5,7 +5,9 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <chrono>
 #include <string>
+#include <thread>
 
 #include "tests/notification.h"
 
@@ -56,6 +58,61 @@ TEST(ComputePoolTest, InteractiveTasksRunFirstButDoNotStarveBackgroundTasks) {
   }
   const std::string sixteen(ComputePool::kInteractiveInARow, 'i');
   EXPECT_EQ(order, sixteen + "b" + sixteen + "b" + std::string(8, 'i') + "b");
+}
+
+// Tasks of two shares that each take about the same time. Counts how many of each run until a
+// number of tasks has run.
+class SharesTest : public testing::Test {
+ protected:
+  void Keep(ComputePool::Share* share, std::atomic<int>* count) {
+    share->Post(Priority::kBackground, [this, share, count] {
+      const auto end = std::chrono::steady_clock::now() + std::chrono::microseconds(200);
+      while (std::chrono::steady_clock::now() < end) {
+      }
+      ++*count;
+      if (++all < kTasks) Keep(share, count);
+    });
+  }
+
+  static constexpr int kTasks = 2000;
+  std::atomic<int> all{0}, first{0}, second{0};
+};
+
+TEST_F(SharesTest, AShareWithOneTaskGetsAsMuchTimeAsOneWithManyTasks) {
+  {
+    ComputePool pool(2);
+    ComputePool::Share* const many = pool.NewShare();
+    ComputePool::Share* const one = pool.NewShare();
+    for (int i = 0; i < 500; ++i) Keep(many, &first);
+    Keep(one, &second);
+  }
+  // The destructor runs what is left of the many.
+  EXPECT_NEAR(second, kTasks / 2, kTasks / 20);
+}
+
+TEST_F(SharesTest, TimeIsDividedByWeight) {
+  {
+    ComputePool pool(1);
+    ComputePool::Share* const light = pool.NewShare(1);
+    ComputePool::Share* const heavy = pool.NewShare(3);
+    for (int i = 0; i < 4; ++i) {
+      Keep(light, &first);
+      Keep(heavy, &second);
+    }
+  }
+  EXPECT_NEAR(second, kTasks * 3 / 4, kTasks / 20);
+}
+
+TEST_F(SharesTest, AShareDoesNotCatchUpOnTimeInWhichItWasIdle) {
+  {
+    ComputePool pool(1);
+    ComputePool::Share* const busy = pool.NewShare();
+    ComputePool::Share* const late = pool.NewShare();
+    for (int i = 0; i < 100; ++i) Keep(busy, &first);
+    while (all < kTasks / 2) std::this_thread::yield();
+    for (int i = 0; i < 100; ++i) Keep(late, &second);
+  }
+  EXPECT_NEAR(second, kTasks / 4 + 100, kTasks / 10);
 }
 
 }  // namespace

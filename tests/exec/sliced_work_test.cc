@@ -59,7 +59,7 @@ TEST(RunOrPostTest, ATaskAtTheInlineLimitRunsInlineAndOneAboveItOnThePool) {
 TEST(SlicedWorkTest, CheapWorkFinishesOnTheCallingThread) {
   ComputePool pool(1);
   const auto work = std::make_shared<PiecesOfWork>(3);
-  RunSliced(&pool, ComputePool::kInlineCost, work);
+  RunSliced(pool.main_share(), ComputePool::kInlineCost, work);
   EXPECT_EQ(work->finishes, 1);
   EXPECT_TRUE(work->status.ok()) << work->status;
   EXPECT_EQ(work->threads, std::vector<std::thread::id>(3, std::this_thread::get_id()));
@@ -68,7 +68,7 @@ TEST(SlicedWorkTest, CheapWorkFinishesOnTheCallingThread) {
 TEST(SlicedWorkTest, ExpensiveWorkRunsOnThePool) {
   ComputePool pool(1);
   const auto work = std::make_shared<PiecesOfWork>(3);
-  RunSliced(&pool, ComputePool::kInlineCost + 1, work);
+  RunSliced(pool.main_share(), ComputePool::kInlineCost + 1, work);
   work->done.WaitForNotification();
   EXPECT_TRUE(work->status.ok()) << work->status;
   ASSERT_EQ(work->threads.size(), 3U);
@@ -79,7 +79,7 @@ TEST(SlicedWorkTest, ExpensiveWorkRunsOnThePool) {
 TEST(SlicedWorkTest, TheCallingThreadRunsAtMostOneSlice) {
   ComputePool pool(1);
   const auto work = std::make_shared<PiecesOfWork>(3, 2 * ComputePool::kSlice);
-  RunSliced(&pool, 0, work);
+  RunSliced(pool.main_share(), 0, work);
   work->done.WaitForNotification();
   ASSERT_EQ(work->threads.size(), 3U);
   EXPECT_EQ(work->threads[0], std::this_thread::get_id());
@@ -94,7 +94,7 @@ TEST(SlicedWorkTest, AnInteractiveTaskRunsBetweenTwoSlices) {
     if (work->threads.size() > 1) return;
     pool.Post(Priority::kInteractive, [&] { pieces_before = work->threads.size(); });
   };
-  RunSliced(&pool, ComputePool::kInlineCost + 1, work);
+  RunSliced(pool.main_share(), ComputePool::kInlineCost + 1, work);
   work->done.WaitForNotification();
   EXPECT_EQ(pieces_before, 1U);
 }
@@ -103,7 +103,7 @@ TEST(SlicedWorkTest, CancelledWorkEndsBeforeItsNextPiece) {
   ComputePool pool(1);
   const auto work = std::make_shared<PiecesOfWork>(5);
   work->on_piece = [&] { work->is_cancelled = work->threads.size() == 2; };
-  RunSliced(&pool, 0, work);
+  RunSliced(pool.main_share(), 0, work);
   EXPECT_EQ(work->threads.size(), 2U);
   EXPECT_EQ(work->finishes, 1);
   EXPECT_EQ(work->status.code(), absl::StatusCode::kCancelled);
@@ -113,7 +113,7 @@ TEST(SlicedWorkTest, TheLastPieceCountsAlthoughTheWorkIsCancelledMeanwhile) {
   ComputePool pool(1);
   const auto work = std::make_shared<PiecesOfWork>(2);
   work->on_piece = [&] { work->is_cancelled = work->threads.size() == 2; };
-  RunSliced(&pool, 0, work);
+  RunSliced(pool.main_share(), 0, work);
   EXPECT_EQ(work->finishes, 1);
   EXPECT_TRUE(work->status.ok()) << work->status;
 }

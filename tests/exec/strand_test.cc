@@ -17,7 +17,8 @@ namespace {
 
 TEST(StrandTest, CheapWorkOnAnIdleStrandRunsOnTheCallersThread) {
   ComputePool pool(1);
-  const auto strand = std::make_shared<Strand>(&pool);  // kept alive by its tasks, as required
+  const auto strand =
+      std::make_shared<Strand>(pool.main_share());  // kept alive by its tasks, as required
   std::thread::id thread;
   strand->Post(0, [&, strand] { thread = std::this_thread::get_id(); });
   EXPECT_EQ(thread, std::this_thread::get_id());
@@ -32,7 +33,7 @@ TEST(StrandTest, CheapWorkOnAnIdleStrandRunsOnTheCallersThread) {
 
 TEST(StrandTest, AThreadThatRunsACheapTaskRunsTheCheapTasksAfterIt) {
   ComputePool pool(1);
-  const auto strand = std::make_shared<Strand>(&pool);
+  const auto strand = std::make_shared<Strand>(pool.main_share());
   std::vector<std::thread::id> threads;
   Notification first_runs, proceed, last;
   const auto record = [&] { threads.push_back(std::this_thread::get_id()); };
@@ -69,7 +70,7 @@ TEST(StrandTest, TasksRunOneAtATimeInOrder) {
   std::atomic<int> inside{0};
   {
     ComputePool pool(4);
-    const auto strand = std::make_shared<Strand>(&pool);
+    const auto strand = std::make_shared<Strand>(pool.main_share());
     std::atomic<int> done{0};
     std::vector<std::thread> callers;
     for (size_t caller = 0; caller < seen.size(); ++caller) {
@@ -98,7 +99,7 @@ TEST(StrandTest, ATaskMayPostToItsStrand) {
   std::string order;
   Notification done;
   ComputePool pool(1);
-  const auto strand = std::make_shared<Strand>(&pool);
+  const auto strand = std::make_shared<Strand>(pool.main_share());
   strand->Post(0, [&, strand] {
     strand->Post(0, [&, strand] {
       order += 'b';

@@ -10,8 +10,8 @@
 namespace backprop::records {
 namespace {
 
-TEST(TablesTest, NumbersAndNamesMatchFormat1) {
-  EXPECT_EQ(kFormatVersion, 1u);
+TEST(TablesTest, NumbersAndNamesMatchFormat2) {
+  EXPECT_EQ(kFormatVersion, 2u);
   EXPECT_EQ(store::kMeta.number, 0);
   EXPECT_STREQ(store::kMeta.name, "default");
   const std::vector<std::string> names = {"models",      "states",   "requests",

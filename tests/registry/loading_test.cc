@@ -182,9 +182,9 @@ TEST_F(LoadingTest, AListingDescribesModelsAndLoadsNone) {
   ASSERT_TRUE(Make("untrained").ok());
   for (int i = 0; i < 3; ++i) ASSERT_TRUE(Step(Find("large")->get()).ok());
   ASSERT_TRUE(Step(Find("small")->get()).ok());
-  const auto before = *server->registry.List("", 10, {});
+  const auto before = *server->registry.List("", "", 10, {});
   Restart();
-  const auto list = *server->registry.List("", 10, {});
+  const auto list = *server->registry.List("", "", 10, {});
   EXPECT_EQ(server->environment.memory.models(), 0) << "nothing is loaded";
   ASSERT_EQ(list.size(), 3u);
   ASSERT_EQ(before.size(), 3u);

@@ -145,7 +145,7 @@ TEST_F(RegistryTest, PagesHoldEveryModelOnceInOrder) {
   std::vector<std::string> seen;
   std::string after;
   for (;;) {
-    const auto page = *registry.List(after, 10, {});
+    const auto page = *registry.List("", after, 10, {});
     for (const auto& model : page) seen.push_back(model.info.id);
     if (page.size() < 10) break;
     after = seen.back();
@@ -179,6 +179,75 @@ TEST_F(RegistryTest, AModelWithARunDoesNotExpire) {
   EXPECT_EQ(registry.ExpireIdle(), 0) << "the end of a run is a use";
   clock.Advance(absl::Seconds(10));
   EXPECT_EQ(registry.ExpireIdle(), 1);
+}
+
+TEST_F(RegistryTest, TheSameIdInTwoProjectsIsTwoModels) {
+  const auto ours = Create("acme/m");
+  const auto theirs = Create("other/m");
+  EXPECT_NE(ours, theirs);
+  EXPECT_EQ(ours->name(), "models/m");
+  EXPECT_EQ(theirs->name(), "models/m");
+  ASSERT_TRUE(Step(ours.get()).ok());
+  EXPECT_EQ(theirs->activity().step, 0);
+  Create("acme/n");
+  Create("ac/m");
+  const auto ids = [&](const std::string& prefix, const std::string& after) {
+    std::vector<std::string> list;
+    const auto models = *registry.List(prefix, after, 10, {});
+    for (const auto& model : models) list.push_back(model.info.id);
+    return list;
+  };
+  EXPECT_EQ(ids("acme/", "acme/"), (std::vector<std::string>{"acme/m", "acme/n"}));
+  EXPECT_EQ(ids("acme/", "acme/m"), (std::vector<std::string>{"acme/n"}));
+  EXPECT_EQ(ids("acme/", "acme/zzz"), std::vector<std::string>());
+  EXPECT_EQ(ids("ac/", "ac/"), (std::vector<std::string>{"ac/m"}));
+  ASSERT_TRUE(Delete("acme/m", {}).ok());
+  EXPECT_TRUE(FindIn(&registry, "other/m").ok());
+  const absl::Status gone = FindIn(&registry, "acme/m").status();
+  EXPECT_EQ(gone.code(), StatusCode::kNotFound);
+  EXPECT_FALSE(absl::StrContains(gone.message(), "acme")) << gone;
+}
+
+TEST_F(RegistryTest, ADrawnIdBelongsToItsProject) {
+  const std::string id = Create("acme/")->info().id;
+  EXPECT_EQ(id.substr(0, 5), "acme/");
+  EXPECT_EQ(id.size(), 5U + 32U);
+}
+
+TEST_F(RegistryTest, QuotasOfAProjectLimitItsModelsAndRoomComesBack) {
+  Quota quota;
+  quota.of(Resource::kModels) = 3;
+  quota.of(Resource::kParameters) = 2 * 42;
+  environment.projects.SetQuotas({{"acme", quota}});
+  Create("acme/a");
+  Create("acme/b");
+  const auto refused = TryCreate("acme/c");
+  EXPECT_EQ(refused.status().code(), StatusCode::kResourceExhausted);
+  EXPECT_TRUE(absl::StrContains(refused.status().message(), "the quota of parameters is 84"))
+      << refused.status();
+  EXPECT_TRUE(TryCreate("other/c").ok());
+  ASSERT_TRUE(Delete("acme/a", {}).ok());
+  EXPECT_TRUE(TryCreate("acme/c").ok());
+  const Project& acme = *environment.projects.Of("acme");
+  EXPECT_EQ(acme.used(Resource::kModels), 2);
+  EXPECT_EQ(acme.used(Resource::kParameters), 84);
+}
+
+TEST_F(RegistryTest, RunsOfAProjectAreLimitedAndRoomComesBack) {
+  Quota quota;
+  quota.of(Resource::kRuns) = 1;
+  environment.projects.SetQuotas({{"acme", quota}});
+  const auto first = Create("acme/a");
+  const auto second = Create("acme/b");
+  const auto other = Create("other/a");
+  ASSERT_TRUE(Train(first.get(), 1'000'000'000).ok());
+  const auto refused = Train(second.get(), 1);
+  EXPECT_EQ(refused.status().code(), StatusCode::kResourceExhausted);
+  EXPECT_TRUE(absl::StrContains(refused.status().message(), "concurrent_runs")) << refused.status();
+  EXPECT_TRUE(Train(other.get(), 1).ok());
+  ASSERT_TRUE(Delete("acme/a", {}).ok());
+  while (environment.projects.Of("acme")->used(Resource::kRuns) > 0) std::this_thread::yield();
+  EXPECT_TRUE(Train(second.get(), 1).ok());
 }
 
 }  // namespace

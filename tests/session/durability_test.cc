@@ -411,7 +411,7 @@ TEST_F(DurabilityTest, ListingPagesThroughModelsThatAreNotLoaded) {
   std::string after;
   std::vector<std::string> seen;
   for (;;) {
-    const auto page = *server->registry.List(after, 10, {});
+    const auto page = *server->registry.List("", after, 10, {});
     for (const auto& model : page) seen.push_back(model.info.id);
     if (page.size() < 10) break;
     after = seen.back();
@@ -494,7 +494,7 @@ TEST_F(DurabilityTest, ADamagedModelIsQuarantined) {
     Restart();
     EXPECT_EQ(Find("bad").status().code(), absl::StatusCode::kDataLoss) << at;
     EXPECT_TRUE(Find("good").ok());
-    const auto page = *server->registry.List("", 1, {});
+    const auto page = *server->registry.List("", "", 1, {});
     ASSERT_EQ(page.size(), 1u) << "a page does not end at a damaged model";
     EXPECT_EQ(page[0].info.id, "good");
   }

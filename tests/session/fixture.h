@@ -100,9 +100,9 @@ class SessionFixture : public testing::Test {
     return answer;
   }
   // A session outside of a registry.
-  std::shared_ptr<Session> SessionOf(const engine::NetworkSpec& spec) {
+  std::shared_ptr<Session> SessionOf(const engine::NetworkSpec& spec, const std::string& id = "m") {
     SessionStart start;
-    start.info.id = "m";
+    start.info.id = id;
     start.uid = 1;
     start.network = std::make_shared<engine::Network>(spec);
     start.state = engine::InitialState(*start.network);

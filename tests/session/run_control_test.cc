@@ -44,11 +44,18 @@ class RunControlTest : public SessionFixture {
   StoredModelLog stored_log{&archive, 1, store::Durability::kSync};
   Checkpoints checkpoints;
   exec::LentThreads lent_threads{&pool};
-  RunControl runs{
-      &environment, {info, 1, network, log, checkpoints, lent_threads}, nullptr, nullptr, 0};
+  Project& project = *environment.projects.Of("m");
+  RunControl runs{&environment,
+                  {info, 1, network, log, checkpoints, lent_threads, project},
+                  nullptr,
+                  nullptr,
+                  0};
   // The runs of a model that is stored.
-  RunControl stored_runs{
-      &environment, {info, 1, network, stored_log, checkpoints, lent_threads}, nullptr, nullptr, 0};
+  RunControl stored_runs{&environment,
+                         {info, 1, network, stored_log, checkpoints, lent_threads, project},
+                         nullptr,
+                         nullptr,
+                         0};
 };
 
 TEST_F(RunControlTest, ARunStartsIsHeldContinuesAndEnds) {

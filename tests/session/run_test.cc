@@ -312,7 +312,7 @@ TEST_F(RunTest, ResultsDoNotDependOnThreadsSlicesAndLoad) {
   {
     exec::ComputePool single(1);
     environment.pool = &single;
-    auto session = CreateOf(spec);
+    auto session = SessionOf(spec, "single/m");  // a project keeps its share of a pool
     WaitFor(run_it(session.get()));
     ASSERT_TRUE(Step(session.get()).ok());
     alone = Values(*Read(session.get()));
@@ -323,7 +323,7 @@ TEST_F(RunTest, ResultsDoNotDependOnThreadsSlicesAndLoad) {
   std::vector<std::shared_ptr<Session>> sessions;
   std::vector<RunPtr> runs;
   for (int i = 0; i < 8; ++i) {
-    sessions.push_back(CreateOf(spec));
+    sessions.push_back(SessionOf(spec, "many/m"));
     runs.push_back(run_it(sessions.back().get()));
   }
   std::atomic<bool> done{false};

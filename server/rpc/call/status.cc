@@ -2,6 +2,7 @@
 
 #include <string>
 
+#include "absl/time/time.h"
 #include "google/rpc/error_details.pb.h"
 #include "server/base/status.h"
 #include "server/base/text.h"
@@ -29,6 +30,13 @@ google::rpc::Status ToMessage(const absl::Status& status) {
     info.set_domain("backprop.v1");
     for (const auto& [key, value] : reason->metadata) (*info.mutable_metadata())[key] = value;
     details.add_details()->PackFrom(info);
+    if (reason->retry_after.has_value()) {
+      google::rpc::RetryInfo retry;
+      const int64_t nanoseconds = absl::ToInt64Nanoseconds(*reason->retry_after);
+      retry.mutable_retry_delay()->set_seconds(nanoseconds / 1'000'000'000);
+      retry.mutable_retry_delay()->set_nanos(static_cast<int32_t>(nanoseconds % 1'000'000'000));
+      details.add_details()->PackFrom(retry);
+    }
   }
   return details;
 }

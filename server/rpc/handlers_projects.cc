@@ -1,0 +1,67 @@
+// GetProject, ListProjects.
+#include "server/rpc/handlers_projects.h"
+
+#include <algorithm>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "server/base/fields.h"
+#include "server/base/status.h"
+#include "server/codec/names.h"
+#include "server/codec/paging.h"
+#include "server/session/projects.h"
+
+namespace backprop::rpc {
+namespace {
+
+using session::Resource;
+
+void EncodeProject(const session::Project& project, v1::Project* message) {
+  message->set_name(absl::StrCat("projects/", project.name()));
+  message->set_weight(project.weight());
+  for (const Resource resource : {Resource::kModels, Resource::kParameters, Resource::kRuns}) {
+    v1::QuotaUse* const quota = message->add_quotas();
+    quota->set_quota(session::NameOf(resource));
+    quota->set_used(project.used(resource));
+    if (const auto limit = project.limit(resource)) quota->set_limit(static_cast<double>(*limit));
+  }
+  v1::QuotaUse* const rate = message->add_quotas();
+  rate->set_quota(session::kRequestsPerSecond);
+  if (const auto limit = project.requests_per_second()) rate->set_limit(*limit);
+}
+
+}  // namespace
+
+void HandleGetProject(Context* context, UnaryCall* call, const v1::GetProjectRequest& request,
+                      v1::GetProjectResponse* response) {
+  const auto id = codec::ParseProjectName("name", request.name());
+  if (!id.ok()) return call->Done(id.status());
+  const session::Project* const project = context->environment->projects.Find(*id);
+  if (project == nullptr) {
+    return call->Done(base::ReasonError(absl::StatusCode::kNotFound,
+                                        absl::StrCat(request.name(), ": no such project"),
+                                        {"PROJECT_NOT_FOUND", {{"project", request.name()}}}));
+  }
+  EncodeProject(*project, response->mutable_project());
+  call->Done(absl::OkStatus());
+}
+
+void HandleListProjects(Context* context, UnaryCall* call, const v1::ListProjectsRequest& request,
+                        v1::ListProjectsResponse* response) {
+  base::Fields fields;
+  const size_t page_size = codec::DecodePage(request, "ListProjects", &fields);
+  if (!fields.ok()) return call->Done(fields.status());
+  std::vector<session::Project*> projects = context->environment->projects.All();
+  projects.erase(projects.begin(),
+                 std::find_if(projects.begin(), projects.end(), [&](const auto* project) {
+                   return project->name() > request.page_token();
+                 }));
+  if (projects.size() > page_size + 1) projects.resize(page_size + 1);
+  call->Done(codec::EncodePage(
+      page_size, projects, context->limits(), [](const auto* project) { return project->name(); },
+      [](const auto* project, v1::Project* message) { EncodeProject(*project, message); },
+      response->mutable_projects(), response->mutable_next_page_token()));
+}
+
+}  // namespace backprop::rpc

@@ -1,0 +1,88 @@
+#include "server/session/projects.h"
+
+#include <gtest/gtest.h>
+
+#include "server/base/status.h"
+
+namespace backprop::session {
+namespace {
+
+using absl::StatusCode;
+
+Quota QuotaOf(Resource resource, int64_t limit) {
+  Quota quota;
+  quota.of(resource) = limit;
+  return quota;
+}
+
+TEST(ProjectsTest, AQuotaIsReachedAndNotExceeded) {
+  Projects projects(nullptr);
+  projects.SetQuotas({{"acme", QuotaOf(Resource::kModels, 2)}});
+  Project* const acme = projects.Of("acme");
+  EXPECT_TRUE(acme->Take(Resource::kModels, 1).ok());
+  EXPECT_TRUE(acme->Take(Resource::kModels, 1).ok());
+  const absl::Status refused = acme->Take(Resource::kModels, 1);
+  EXPECT_EQ(refused.code(), StatusCode::kResourceExhausted);
+  EXPECT_EQ(refused.message(), "project acme: the quota of models is 2, and 2 are in use");
+  const auto reason = base::ReasonOf(refused);
+  ASSERT_TRUE(reason.has_value());
+  EXPECT_EQ(reason->reason, "QUOTA_EXCEEDED");
+  EXPECT_EQ(reason->metadata.at("quota"), "models");
+  EXPECT_EQ(reason->metadata.at("limit"), "2");
+  EXPECT_EQ(reason->metadata.at("use"), "2");
+  EXPECT_FALSE(reason->retry_after.has_value());
+  acme->Release(Resource::kModels, 1);
+  EXPECT_TRUE(acme->Take(Resource::kModels, 1).ok());
+  EXPECT_TRUE(projects.Of("other")->Take(Resource::kModels, 1000).ok()) << "without a quota";
+}
+
+TEST(ProjectsTest, NewQuotasHoldAtOnceAndEndNothing) {
+  Projects projects(nullptr);
+  Project* const acme = projects.Of("acme");
+  EXPECT_TRUE(acme->Take(Resource::kRuns, 5).ok());
+  projects.SetQuotas({{"acme", QuotaOf(Resource::kRuns, 3)}});
+  EXPECT_EQ(acme->limit(Resource::kRuns), 3);
+  EXPECT_EQ(acme->used(Resource::kRuns), 5);
+  EXPECT_FALSE(acme->Take(Resource::kRuns, 1).ok());
+  projects.SetQuotas({});
+  EXPECT_EQ(acme->limit(Resource::kRuns), std::nullopt);
+  EXPECT_TRUE(acme->Take(Resource::kRuns, 1).ok());
+  EXPECT_EQ(projects.Of("acme"), acme);
+}
+
+TEST(ProjectsTest, TheRateOfRequestsIsATokenBucket) {
+  Projects projects(nullptr);
+  Quota quota;
+  quota.requests_per_second = 4;
+  projects.SetQuotas({{"acme", quota}});
+  Project* const acme = projects.Of("acme");
+  absl::Time now = absl::FromUnixSeconds(1000);
+  for (int i = 0; i < 4; ++i) EXPECT_TRUE(acme->TakeRequest(now).ok()) << i;
+  const absl::Status refused = acme->TakeRequest(now);
+  EXPECT_EQ(refused.code(), StatusCode::kResourceExhausted);
+  const auto reason = base::ReasonOf(refused);
+  ASSERT_TRUE(reason.has_value() && reason->retry_after.has_value());
+  EXPECT_EQ(*reason->retry_after, absl::Milliseconds(250));
+  now += *reason->retry_after;
+  EXPECT_TRUE(acme->TakeRequest(now).ok()) << "a retry at the given time succeeds";
+  EXPECT_FALSE(acme->TakeRequest(now).ok());
+  now += absl::Hours(1);
+  for (int i = 0; i < 4; ++i) EXPECT_TRUE(acme->TakeRequest(now).ok()) << "at most one second's";
+  EXPECT_FALSE(acme->TakeRequest(now).ok());
+  EXPECT_TRUE(projects.Of("other")->TakeRequest(now).ok());
+}
+
+TEST(ProjectsTest, ARateBelowOneASecondAllowsARequestNowAndThen) {
+  Projects projects(nullptr);
+  Quota quota;
+  quota.requests_per_second = 0.1;
+  projects.SetQuotas({{"acme", quota}});
+  Project* const acme = projects.Of("acme");
+  absl::Time now = absl::FromUnixSeconds(1000);
+  EXPECT_TRUE(acme->TakeRequest(now).ok());
+  EXPECT_FALSE(acme->TakeRequest(now + absl::Seconds(9)).ok());
+  EXPECT_TRUE(acme->TakeRequest(now + absl::Seconds(11)).ok());
+}
+
+}  // namespace
+}  // namespace backprop::session
