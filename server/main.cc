@@ -11,6 +11,7 @@
 #include <cstring>
 #include <fstream>
 #include <functional>
+#include <map>
 #include <memory>
 #include <new>
 #include <optional>
@@ -24,6 +25,7 @@
 #include "absl/strings/str_join.h"
 #include "bp_version.h"
 #include "grpc/health/v1/health.grpc.pb.h"
+#include "server/auth/auth_file.h"
 #include "server/base/clock.h"
 #include "server/base/mutex.h"
 #include "server/datasets/datasets.h"
@@ -48,6 +50,7 @@
 #include "server/rpc/sockets.h"
 #include "server/rpc/tls.h"
 #include "server/session/environment.h"
+#include "server/session/projects.h"
 #include "server/store/memory_store.h"
 #include "server/store/rocks_store.h"
 #include "server/transfer/backup.h"
@@ -342,6 +345,19 @@ absl::StatusOr<std::unique_ptr<ops::AuthFileWatch>> OpenAuthFile(const ops::Conf
                       absl::StrCat("--auth-file: ", watch.status().message()));
 }
 
+std::map<std::string, session::Quota> QuotasOf(const std::vector<auth::Project>& projects) {
+  std::map<std::string, session::Quota> quotas;
+  for (const auth::Project& project : projects) {
+    session::Quota& quota = quotas[project.name];
+    quota.of(session::Resource::kModels) = project.quotas.models;
+    quota.of(session::Resource::kParameters) = project.quotas.parameters;
+    quota.of(session::Resource::kRuns) = project.quotas.concurrent_runs;
+    quota.requests_per_second = project.quotas.requests_per_second;
+    quota.weight = static_cast<double>(project.weight);
+  }
+  return quotas;
+}
+
 // What operators see of the calls.
 struct Monitor {
   std::unique_ptr<ops::AuditLog> audit;  // null: there is none
@@ -481,7 +497,10 @@ bool ServeUntilSignal(const ops::Config& config, const sigset_t& signals, Monito
     WaitForSignal(signals, reload);
     finished = server->Stop(config.grace);
   }
-  if (auth_file != nullptr) auth_file->SetHealth({});
+  if (auth_file != nullptr) {
+    auth_file->SetHealth({});
+    auth_file->SetProjects({});
+  }
   return finished;
 }
 
@@ -515,6 +534,11 @@ int Serve(const ops::Config& config, const sigset_t& signals) {
                                    store.get(), archive, nullptr};
   datasets::Datasets datasets(&environment, config.data_dir);
   environment.row_source = &datasets;
+  if (auth_file != nullptr) {
+    auth_file->SetProjects([&environment](const std::vector<auth::Project>& projects) {
+      environment.projects.SetQuotas(QuotasOf(projects));
+    });
+  }
   environment.on_warning = [](const std::string& line) {
     ops::LogLine("store", spdlog::level::warn, line);
   };

@@ -148,16 +148,10 @@ class Reader {
     };
     read("models", message.has_models(), message.models(), 0, &quotas->models);
     read("parameters", message.has_parameters(), message.parameters(), 0, &quotas->parameters);
-    read("stored_bytes", message.has_stored_bytes(), message.stored_bytes(), 0,
-         &quotas->stored_bytes);
     read("concurrent_runs", message.has_concurrent_runs(), message.concurrent_runs(), 0,
          &quotas->concurrent_runs);
     read("requests_per_second", message.has_requests_per_second(), message.requests_per_second(), 1,
          &quotas->requests_per_second);
-    read("rows_per_second", message.has_rows_per_second(), message.rows_per_second(), 1,
-         &quotas->rows_per_second);
-    read("bytes_in_flight", message.has_bytes_in_flight(), message.bytes_in_flight(), 1,
-         &quotas->bytes_in_flight);
   }
 
   void ReadPrincipal(const proto::Principal& message) {

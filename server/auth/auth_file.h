@@ -26,11 +26,8 @@ struct Principal {
 struct Quotas {
   std::optional<int64_t> models;
   std::optional<int64_t> parameters;  // including optimiser state
-  std::optional<int64_t> stored_bytes;
   std::optional<int64_t> concurrent_runs;
   std::optional<int64_t> requests_per_second;
-  std::optional<int64_t> rows_per_second;
-  std::optional<int64_t> bytes_in_flight;
 };
 
 struct Project {

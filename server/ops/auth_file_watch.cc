@@ -40,6 +40,12 @@ void AuthFileWatch::SetHealth(std::function<void(bool in_use)> health) {
   if (health_) health_(in_use_);
 }
 
+void AuthFileWatch::SetProjects(Projects projects) {
+  const base::MutexLock lock(&mu_);
+  projects_ = std::move(projects);
+  if (projects_) projects_(authenticator_.principals()->file().projects);
+}
+
 void AuthFileWatch::Check() {
   const base::MutexLock lock(&mu_);
   if (auto changed = reader_.ReadIfChanged()) Apply(*std::move(changed));
@@ -55,6 +61,7 @@ void AuthFileWatch::Apply(auth::AuthFileReader::Result file) {
   if (file.ok()) {
     LogApplied(reader_.path(), *file);
     authenticator_.Replace(*std::move(file));
+    if (projects_) projects_(authenticator_.principals()->file().projects);
   } else {
     spdlog::error(
         "--auth-file: {}; the callers of the last good file are still accepted, and no "

@@ -5,9 +5,11 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/statusor.h"
+#include "server/auth/auth_file.h"
 #include "server/auth/auth_file_reader.h"
 #include "server/base/clock.h"
 #include "server/base/mutex.h"
@@ -28,6 +30,11 @@ class AuthFileWatch {
   // `health` is called now and at every change with whether the latest file is in use; empty: no
   // longer.
   void SetHealth(std::function<void(bool in_use)> health);
+
+  // `projects` is called now and at every change with the projects of the latest good file; empty:
+  // no longer.
+  using Projects = std::function<void(const std::vector<auth::Project>&)>;
+  void SetProjects(Projects projects);
 
   // Whether the latest file is in use.
   bool in_use() {
@@ -50,6 +57,7 @@ class AuthFileWatch {
   auth::AuthFileReader reader_ ABSL_GUARDED_BY(mu_);
   bool in_use_ ABSL_GUARDED_BY(mu_) = true;
   std::function<void(bool in_use)> health_ ABSL_GUARDED_BY(mu_);
+  Projects projects_ ABSL_GUARDED_BY(mu_);
 };
 
 }  // namespace backprop::ops

@@ -26,7 +26,7 @@ std::vector<Listening> Reachable(const Config& config) {
   return reachable;
 }
 
-bool IsEncrypted(const Config& /*config*/) { return false; }
+bool IsEncrypted(const Config& config) { return config.tls.has_value(); }
 
 absl::Status Refused(const Listening& listening, absl::string_view why) {
   return absl::InvalidArgumentError(

@@ -1,21 +1,27 @@
 // GetProject, ListProjects.
 #include "server/rpc/handlers_projects.h"
 
-#include <algorithm>
 #include <string>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "server/auth/role.h"
 #include "server/base/fields.h"
 #include "server/base/status.h"
 #include "server/codec/names.h"
 #include "server/codec/paging.h"
+#include "server/rpc/call/caller.h"
 #include "server/session/projects.h"
 
 namespace backprop::rpc {
 namespace {
 
 using session::Resource;
+
+// Operators see all projects, administrators only theirs.
+bool MaySee(const Caller& caller, absl::string_view project) {
+  return caller.role >= auth::Role::kOperator || caller.project == project;
+}
 
 void EncodeProject(const session::Project& project, v1::Project* message) {
   message->set_name(absl::StrCat("projects/", project.name()));
@@ -37,7 +43,8 @@ void HandleGetProject(Context* context, UnaryCall* call, const v1::GetProjectReq
                       v1::GetProjectResponse* response) {
   const auto id = codec::ParseProjectName("name", request.name());
   if (!id.ok()) return call->Done(id.status());
-  const session::Project* const project = context->environment->projects.Find(*id);
+  const session::Project* const project =
+      MaySee(call->caller(), *id) ? context->environment->projects.Find(*id) : nullptr;
   if (project == nullptr) {
     return call->Done(base::ReasonError(absl::StatusCode::kNotFound,
                                         absl::StrCat(request.name(), ": no such project"),
@@ -53,10 +60,9 @@ void HandleListProjects(Context* context, UnaryCall* call, const v1::ListProject
   const size_t page_size = codec::DecodePage(request, "ListProjects", &fields);
   if (!fields.ok()) return call->Done(fields.status());
   std::vector<session::Project*> projects = context->environment->projects.All();
-  projects.erase(projects.begin(),
-                 std::find_if(projects.begin(), projects.end(), [&](const auto* project) {
-                   return project->name() > request.page_token();
-                 }));
+  std::erase_if(projects, [&](const session::Project* project) {
+    return project->name() <= request.page_token() || !MaySee(call->caller(), project->name());
+  });
   if (projects.size() > page_size + 1) projects.resize(page_size + 1);
   call->Done(codec::EncodePage(
       page_size, projects, context->limits(), [](const auto* project) { return project->name(); },

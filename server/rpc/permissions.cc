@@ -53,6 +53,8 @@ const std::vector<Permission>& Permissions() {
       {kTraining, "DeleteDataset", Role::kWriter},
       {kAdmin, "CreateBackup", Role::kOperator},
       {kAdmin, "RestoreBackup", Role::kOperator},
+      {kAdmin, "GetProject", Role::kAdmin},    // administrators: of their own project only
+      {kAdmin, "ListProjects", Role::kAdmin},  // the same
       {kChannelz, "GetTopChannels", Role::kOperator},
       {kChannelz, "GetServers", Role::kOperator},
       {kChannelz, "GetServer", Role::kOperator},

@@ -191,7 +191,9 @@ class ServiceBase : public Generated::Service {
     auto caller = context->authenticator->Authenticate(*calling, method.name);
     if (!caller.ok()) return {info, caller.status()};
     info.caller = *std::move(caller);
-    return {info, CheckRole(*method.permission, *info.caller)};
+    absl::Status allowed = CheckRole(*method.permission, *info.caller);
+    if (allowed.ok()) allowed = context->CountRequest(*info.caller);
+    return {info, std::move(allowed)};
   }
 
   // Counts the memory of a request and parses it.

@@ -52,8 +52,8 @@ TEST(AuthFileTest, EveryFieldIsRead) {
       {"name": "b", "project": "b_2", "role": "ADMIN", "certificateUris": ["spiffe://b"]}],
     "projects": [
       {"name": "team-a", "weight": 3, "quotas": {
-        "models": 0, "parameters": 2, "stored_bytes": "3", "concurrent_runs": 4,
-        "requests_per_second": 5, "rows_per_second": 6, "bytes_in_flight": 7}},
+        "models": 0, "parameters": 2, "concurrent_runs": "4",
+        "requests_per_second": 5}},
       {"name": "b_2"}]})"));
   ASSERT_TRUE(file.ok()) << file.status();
   ASSERT_EQ(file->principals.size(), 2U);
@@ -71,11 +71,8 @@ TEST(AuthFileTest, EveryFieldIsRead) {
   EXPECT_EQ(project.weight, 3);
   EXPECT_EQ(project.quotas.models, 0);
   EXPECT_EQ(project.quotas.parameters, 2);
-  EXPECT_EQ(project.quotas.stored_bytes, 3);
   EXPECT_EQ(project.quotas.concurrent_runs, 4);
   EXPECT_EQ(project.quotas.requests_per_second, 5);
-  EXPECT_EQ(project.quotas.rows_per_second, 6);
-  EXPECT_EQ(project.quotas.bytes_in_flight, 7);
   EXPECT_EQ(file->projects[1].weight, 1);
   EXPECT_EQ(file->projects[1].quotas.models, std::nullopt);
 }
@@ -150,10 +147,6 @@ TEST(AuthFileTest, AnErrorNamesTheFieldWhatWasExpectedAndWhatCame) {
        {"projects[0].quotas.models: must be at least 0, got -1"}},
       {File(a, R"({"name":"default","quotas":{"requests_per_second":0}})"),
        {"projects[0].quotas.requests_per_second: must be at least 1, got 0"}},
-      {File(a, R"({"name":"default","quotas":{"rows_per_second":0}})"),
-       {"projects[0].quotas.rows_per_second: must be at least 1, got 0"}},
-      {File(a, R"({"name":"default","quotas":{"bytes_in_flight":0}})"),
-       {"projects[0].quotas.bytes_in_flight: must be at least 1, got 0"}},
   };
   for (const Case& test : cases) {
     const std::string error = ErrorOf(test.json);
