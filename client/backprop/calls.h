@@ -18,6 +18,7 @@
 #include "backprop/v1/admin_service.grpc.pb.h"
 #include "backprop/v1/training_service.grpc.pb.h"
 #include "client/backprop/convert.h"
+#include "client/backprop/credentials.h"
 #include "client/backprop/proxy.h"
 #include "grpc/health/v1/health.grpc.pb.h"
 
@@ -125,6 +126,7 @@ inline grpc::Status Plain(const grpc::Status& status, bool cancelled_here) {
 
 struct Client::Impl {
   ClientOptions options;
+  std::unique_ptr<Credentials> credentials;
   std::optional<ProxyChoice> proxy;  // the proxy that connections use
   std::shared_ptr<grpc::Channel> channel;
   std::unique_ptr<v1::TrainingService::Stub> stub;
@@ -150,8 +152,8 @@ struct Client::Impl {
     for (;;) {
       grpc::ClientContext context;
       attempts.Prepare(&context);
-      grpc::Status status;
-      {
+      grpc::Status status = credentials->Authorize(&context);
+      if (status.ok()) {
         const CancelScope scope(call, &context);
         status = Plain((on->*method)(&context, request, response), Cancelled(call));
       }
@@ -174,6 +176,8 @@ struct Client::Impl {
     for (;;) {
       grpc::ClientContext context;
       attempts.Prepare(&context);
+      const grpc::Status authorized = credentials->Authorize(&context);
+      if (!authorized.ok()) return Ended(authorized);
       const CancelScope scope(call, &context);
       const auto reader = open(&context, next);
       std::optional<TrainingSummary> summary;

@@ -26,8 +26,13 @@ Client::Client(const std::string& address, ClientOptions options)
   }
   if (impl_->options.use_proxy) impl_->proxy = ProxyFor(address, SystemEnvironment);
   arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, impl_->proxy.has_value() ? 1 : 0);
-  impl_->channel =
-      grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
+  const auto& tls = impl_->options.tls;
+  impl_->credentials = std::make_unique<Credentials>(address, tls.has_value() ? &*tls : nullptr,
+                                                     impl_->options.token);
+  if (const std::string& name = impl_->credentials->server_name(); !name.empty()) {
+    arguments.SetSslTargetNameOverride(name);
+  }
+  impl_->channel = grpc::CreateCustomChannel(address, impl_->credentials->channel(), arguments);
   impl_->stub = v1::TrainingService::NewStub(impl_->channel);
   impl_->admin = v1::AdminService::NewStub(impl_->channel);
   impl_->health = grpc::health::v1::Health::NewStub(impl_->channel);

@@ -22,6 +22,7 @@
 #include "backprop/call_options.h"
 #include "backprop/model.h"
 #include "backprop/resources.h"
+#include "backprop/security.h"
 #include "backprop/status.h"
 #include "backprop/tensor.h"
 #include "backprop/training.h"
@@ -40,6 +41,9 @@ struct KeepaliveOptions {
 };
 
 struct ClientOptions {
+  // Unset: clear text. Unix sockets are always clear text.
+  std::optional<TlsOptions> tls{};
+  TokenOptions token{};
   RetryOptions retry{};
   // Unset: no pings.
   std::optional<KeepaliveOptions> keepalive = KeepaliveOptions{};

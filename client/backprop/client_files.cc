@@ -42,20 +42,22 @@ uint32_t ChecksumOf(const Batch& rows, DataType type) {
   return static_cast<uint32_t>(crc);
 }
 
-// A client stream: its context, deadline and cancellation.
+// A client stream: its context, credentials, deadline and cancellation.
 template <class Request, class Response>
 class Upload {
  public:
   template <class Open>
-  Upload(const CallOptions& call, const Open& open) : call_(call), scope_(call, &context_) {
+  Upload(const Credentials& credentials, const CallOptions& call, const Open& open)
+      : call_(call), scope_(call, &context_), authorized_(credentials.Authorize(&context_)) {
     if (call.timeout.has_value()) {
       context_.set_deadline(std::chrono::system_clock::now() + *call.timeout);
     }
-    writer_ = open(&context_, &response_);
+    if (authorized_.ok()) writer_ = open(&context_, &response_);
   }
   // Returns false if the call has ended.
-  bool Write(const Request& request) { return writer_->Write(request); }
+  bool Write(const Request& request) { return writer_ != nullptr && writer_->Write(request); }
   grpc::Status Finish() {
+    if (writer_ == nullptr) return authorized_;
     writer_->WritesDone();
     return Plain(writer_->Finish(), Cancelled(call_));
   }
@@ -65,14 +67,18 @@ class Upload {
   const CallOptions& call_;
   grpc::ClientContext context_;
   const CancelScope scope_;
+  const grpc::Status authorized_;
   Response response_;
-  std::unique_ptr<grpc::ClientWriter<Request>> writer_;
+  std::unique_ptr<grpc::ClientWriter<Request>> writer_;  // null if the call is not authorized
 };
 
 // Passes every chunk of a stream to `sink`.
 template <class Response, class Open>
-Status Download(const CallOptions& call, const ByteSink& sink, const Open& open) {
+Status Download(const Credentials& credentials, const CallOptions& call, const ByteSink& sink,
+                const Open& open) {
   grpc::ClientContext context;
+  const grpc::Status authorized = credentials.Authorize(&context);
+  if (!authorized.ok()) return FromGrpc(authorized);
   const CancelScope scope(call, &context);
   if (call.timeout.has_value()) {
     context.set_deadline(std::chrono::system_clock::now() + *call.timeout);
@@ -123,7 +129,8 @@ Result<DatasetInfo> Client::UploadDataset(const std::string& id, const RowSource
   int64_t known = 0;  // number of rows that the server has
   for (;;) {
     Upload<v1::UploadDatasetRequest, v1::UploadDatasetResponse> stream(
-        call, [&](grpc::ClientContext* context, v1::UploadDatasetResponse* response) {
+        *impl_->credentials, call,
+        [&](grpc::ClientContext* context, v1::UploadDatasetResponse* response) {
           return impl_->stub->UploadDataset(context, response);
         });
     bool open = stream.Write(header);
@@ -177,15 +184,16 @@ Status Client::ExportModel(const std::string& model, const ByteSink& sink,
                            const CallOptions& call) {
   v1::ExportModelRequest request;
   request.set_model(ResourceName(model));
-  return Download<v1::ExportModelResponse>(call, sink, [&](grpc::ClientContext* context) {
-    return impl_->stub->ExportModel(context, request);
-  });
+  return Download<v1::ExportModelResponse>(
+      *impl_->credentials, call, sink,
+      [&](grpc::ClientContext* context) { return impl_->stub->ExportModel(context, request); });
 }
 
 Result<ModelInfo> Client::ImportModel(const ByteSource& source, const ImportOptions& import,
                                       const CallOptions& call) {
   Upload<v1::ImportModelRequest, v1::ImportModelResponse> stream(
-      call, [&](grpc::ClientContext* context, v1::ImportModelResponse* response) {
+      *impl_->credentials, call,
+      [&](grpc::ClientContext* context, v1::ImportModelResponse* response) {
         return impl_->stub->ImportModel(context, response);
       });
   v1::ImportModelRequest first;
@@ -199,14 +207,16 @@ Result<ModelInfo> Client::ImportModel(const ByteSource& source, const ImportOpti
 }
 
 Status Client::CreateBackup(const ByteSink& sink, const CallOptions& call) {
-  return Download<v1::CreateBackupResponse>(call, sink, [&](grpc::ClientContext* context) {
-    return impl_->admin->CreateBackup(context, v1::CreateBackupRequest());
-  });
+  return Download<v1::CreateBackupResponse>(
+      *impl_->credentials, call, sink, [&](grpc::ClientContext* context) {
+        return impl_->admin->CreateBackup(context, v1::CreateBackupRequest());
+      });
 }
 
 Result<RestoredBackup> Client::RestoreBackup(const ByteSource& source, const CallOptions& call) {
   Upload<v1::RestoreBackupRequest, v1::RestoreBackupResponse> stream(
-      call, [&](grpc::ClientContext* context, v1::RestoreBackupResponse* response) {
+      *impl_->credentials, call,
+      [&](grpc::ClientContext* context, v1::RestoreBackupResponse* response) {
         return impl_->admin->RestoreBackup(context, response);
       });
   const grpc::Status status = SendFile(&stream, v1::RestoreBackupRequest(), source);

@@ -106,19 +106,21 @@ Result<AppliedGradients> Client::ApplyGradients(const std::string& model,
 }
 
 struct StepStream::Impl {
-  Impl(v1::TrainingService::Stub* stub, std::string model_name, const CallOptions& options,
+  Impl(const Credentials& credentials, v1::TrainingService::Stub* stub, std::string model_name,
+       const CallOptions& options,
        std::function<void(const google::protobuf::Message&)> sees_replies)
       : model(std::move(model_name)),
         call(options),
         scope(call, &context),
-        on_reply(std::move(sees_replies)) {
+        on_reply(std::move(sees_replies)),
+        authorized(credentials.Authorize(&context)) {
     if (call.timeout.has_value()) {
       context.set_deadline(std::chrono::system_clock::now() + *call.timeout);
     }
-    stream = stub->StepStream(&context);
+    if (authorized.ok()) stream = stub->StepStream(&context);
   }
   ~Impl() {
-    if (!finished) {
+    if (!finished && stream != nullptr) {
       context.TryCancel();
       stream->Finish();
     }
@@ -129,6 +131,8 @@ struct StepStream::Impl {
   grpc::ClientContext context;
   const CancelScope scope;
   const std::function<void(const google::protobuf::Message&)> on_reply;
+  const grpc::Status authorized;
+  // Null if the call is not authorized.
   std::unique_ptr<grpc::ClientReaderWriter<v1::StepStreamRequest, v1::StepStreamResponse>> stream;
   bool finished = false;
 };
@@ -143,27 +147,30 @@ bool StepStream::Send(const Batch& batch, std::optional<int64_t> expected_step,
   v1::StepStreamRequest request;
   *request.mutable_step() =
       MakeStep(impl_->model, batch, expected_step, request_id.empty() ? RandomId() : request_id);
-  return impl_->stream->Write(request);
+  return impl_->stream != nullptr && impl_->stream->Write(request);
 }
 
 std::optional<Result<StepResult>> StepStream::Receive() {
   v1::StepStreamResponse response;
-  if (!impl_->stream->Read(&response)) return std::nullopt;
+  if (impl_->stream == nullptr || !impl_->stream->Read(&response)) return std::nullopt;
   if (impl_->on_reply) impl_->on_reply(response);
   if (response.has_error()) return FromMessage(response.error());
   return FromMessage(response.step());
 }
 
-void StepStream::DoneSending() { impl_->stream->WritesDone(); }
+void StepStream::DoneSending() {
+  if (impl_->stream != nullptr) impl_->stream->WritesDone();
+}
 
 Status StepStream::Finish() {
   impl_->finished = true;
+  if (impl_->stream == nullptr) return FromGrpc(impl_->authorized);
   return FromGrpc(Plain(impl_->stream->Finish(), Cancelled(impl_->call)));
 }
 
 StepStream Client::OpenStepStream(const std::string& model, const CallOptions& call) {
-  return StepStream(std::make_unique<StepStream::Impl>(impl_->stub.get(), ResourceName(model), call,
-                                                       impl_->options.on_reply));
+  return StepStream(std::make_unique<StepStream::Impl>(
+      *impl_->credentials, impl_->stub.get(), ResourceName(model), call, impl_->options.on_reply));
 }
 
 }  // namespace backprop

@@ -46,10 +46,12 @@ std::string HostOf(const std::string& address) {
   return Lower(rest.substr(0, colon));
 }
 
-bool IsThisMachine(const std::string& host) {
+bool IsLoopback(const std::string& host) {
+  // A name may begin with 127 as well.
+  const bool is_number = host.find_first_not_of("0123456789abcdef.:") == std::string::npos;
   return host.empty() || host == "localhost" || EndsWith(host, ".localhost") ||
-         host.rfind("127.", 0) == 0 || host == "::1" || host.rfind("::ffff:127.", 0) == 0 ||
-         host == "0.0.0.0" || host == "::";
+         (is_number && (host.rfind("127.", 0) == 0 || host.rfind("::ffff:127.", 0) == 0)) ||
+         host == "::1" || host == "0.0.0.0" || host == "::";
 }
 
 bool IsExcepted(const std::string& host, const Environment& environment) {
@@ -79,9 +81,15 @@ std::optional<std::string> SystemEnvironment(const std::string& name) {
   return value;
 }
 
+bool IsThisMachine(const std::string& address) {
+  // gRPC accepts lists of addresses, and addresses of other virtual machines.
+  const bool may_leave = address.find(',') != std::string::npos || address.rfind("vsock:", 0) == 0;
+  return !may_leave && IsLoopback(HostOf(address));
+}
+
 std::optional<ProxyChoice> ProxyFor(const std::string& address, const Environment& environment) {
   const std::string host = HostOf(address);
-  if (IsThisMachine(host)) return std::nullopt;
+  if (IsLoopback(host)) return std::nullopt;
   for (const char* variable : {"grpc_proxy", "https_proxy", "http_proxy"}) {
     const auto url = environment(variable);
     if (!url.has_value()) continue;

@@ -23,6 +23,9 @@ struct ProxyChoice {
 // sockets never use a proxy; "*" in no_proxy matches every host.
 std::optional<ProxyChoice> ProxyFor(const std::string& address, const Environment& environment);
 
+// Whether the bytes to `address` do not leave this machine: a loopback address or a Unix socket.
+bool IsThisMachine(const std::string& address);
+
 }  // namespace backprop
 
 #endif  // BACKPROP_CLIENT_PROXY_H_

@@ -1,8 +1,8 @@
 // The command line: global flags and all commands.
 #include "bp_version.h"
 #include "client/cli/command.h"
+#include "client/cli/connection.h"
 #include "client/cli/examples.h"
-#include "client/cli/server_address.h"
 
 namespace backprop::cli {
 namespace {
@@ -29,13 +29,7 @@ void BuildApp(CLI::App* app, Globals* globals, Command* chosen) {
   app->set_version_flag("--version",
                         std::string("backprop ") + kVersion + " (commit " + kCommit + ")",
                         "Print version and commit");
-  app->add_option("--server", globals->server,
-                  "host:port, host (port 50051), [IPv6]:port or unix:path")
-      ->envname("BACKPROP_SERVER")
-      ->type_name("ADDRESS")
-      ->transform(CLI::Validator(
-          [](std::string& address) { return CompleteServerAddress(&address); }, "", "address"))
-      ->capture_default_str();
+  AddConnectionFlags(app, &globals->connection);
   app->add_option("--timeout", globals->timeout_seconds, "Time limit of each call; default: none")
       ->type_name("SECONDS")
       ->check(CLI::Range(0.001, 1e9));
@@ -65,6 +59,7 @@ void BuildApp(CLI::App* app, Globals* globals, Command* chosen) {
   AddDatasetCommands(app, globals, chosen);
   AddProjectCommands(app, globals, chosen);
   AddFileCommands(app, globals, chosen);
+  AddContextCommands(app, globals, chosen);
   AddServerCommands(app, globals, chosen);
   AddTokenCommands(app, globals, chosen);
   AddCompletionCommands(app, globals, chosen);

@@ -9,6 +9,7 @@
 #include <string>
 
 #include "backprop/client.h"
+#include "client/cli/connection.h"
 #include "client/cli/json_output.h"
 
 namespace backprop::cli {
@@ -20,7 +21,7 @@ inline constexpr int kInterrupted = 130;  // Ctrl-C, as in shells
 
 // The global flags, and the objects made from them.
 struct Globals {
-  std::string server = "127.0.0.1:50051";
+  ConnectionFlags connection;
   std::optional<double> timeout_seconds;
   bool no_proxy = false;
   double keepalive_time_seconds = 10;  // 0: no pings
@@ -35,6 +36,7 @@ struct Globals {
   // What --json does with the replies of a client: adds them to the command's document, prints each
   // as a line on arrival, or ignores them.
   enum class Replies { kDocument, kLines, kHidden };
+  // Throws what ResolveConnection throws.
   Client Connect(int attempts = kSoon, Replies replies = Replies::kDocument) const;
   // For calls whose replies are not part of the command's result.
   Client ConnectHidden() const { return Connect(kSoon, Replies::kHidden); }
@@ -50,6 +52,9 @@ struct Globals {
   int FailHere(int exit_status, const std::string& reason, const std::string& message) const;
 
  private:
+  // How the first Connect reached the server.
+  std::shared_ptr<std::optional<Connection>> resolved_ =
+      std::make_shared<std::optional<Connection>>();
   std::shared_ptr<JsonDocument> document_ = std::make_shared<JsonDocument>();
   std::shared_ptr<std::string> own_document_ = std::make_shared<std::string>();
 };
@@ -66,6 +71,7 @@ void AddCheckpointCommands(CLI::App* app, Globals* globals, Command* chosen);
 void AddDatasetCommands(CLI::App* app, Globals* globals, Command* chosen);
 void AddProjectCommands(CLI::App* app, Globals* globals, Command* chosen);
 void AddFileCommands(CLI::App* app, Globals* globals, Command* chosen);
+void AddContextCommands(CLI::App* app, Globals* globals, Command* chosen);
 void AddServerCommands(CLI::App* app, Globals* globals, Command* chosen);
 void AddTokenCommands(CLI::App* app, Globals* globals, Command* chosen);
 void AddCompletionCommands(CLI::App* app, Globals* globals, Command* chosen);

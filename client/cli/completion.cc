@@ -1,10 +1,12 @@
 #include "client/cli/completion.h"
 
 #include <algorithm>
-#include <cstdlib>
 
+#include "client/cli/connection.h"
+#include "client/cli/contexts.h"
 #include "client/cli/server_address.h"
 #include "client/cli/suggest.h"
+#include "client/cli/table.h"
 
 namespace backprop::cli {
 namespace {
@@ -22,8 +24,27 @@ struct Position {
   const CLI::App* command = nullptr;
   std::vector<std::string> positionals;
   const CLI::Option* wants_value = nullptr;  // the preceding flag, if it needs a value
-  std::string server;
+  ConnectionFlags connection;
 };
+
+// Takes the value of a flag that says how to reach the server.
+void TakeValue(const CLI::Option& flag, const std::string& value, ConnectionFlags* connection) {
+  const struct {
+    const char* name;
+    std::string* value;
+  } known[] = {
+      {"server", &connection->server},
+      {"context", &connection->context},
+      {"ca", &connection->ca},
+      {"cert", &connection->cert},
+      {"key", &connection->key},
+      {"tls-server-name", &connection->tls_server_name},
+      {"token-file", &connection->token_file},
+  };
+  for (const auto& one : known) {
+    if (flag.check_lname(one.name)) *one.value = value;
+  }
+}
 
 const CLI::Option* FindFlag(const CLI::App* command, const std::string& name) {
   for (; command != nullptr; command = command->get_parent()) {
@@ -40,22 +61,21 @@ const CLI::App* FindCommand(const CLI::App* command, const std::string& name) {
   return found.empty() ? nullptr : found[0];
 }
 
-Position Read(const CLI::App& app, const std::string& server,
-              const std::vector<std::string>& words) {
+Position Read(const CLI::App& app, const std::vector<std::string>& words) {
   Position at;
   at.command = &app;
-  at.server = server;
   for (const std::string& word : words) {
     if (at.wants_value != nullptr) {
-      if (at.wants_value->check_lname("server")) at.server = word;
+      TakeValue(*at.wants_value, word, &at.connection);
       at.wants_value = nullptr;
     } else if (word.size() > 1 && word[0] == '-') {
       const size_t equals = word.find('=');
       const CLI::Option* flag = FindFlag(at.command, word.substr(0, equals));
+      if (flag != nullptr && flag->check_lname("tls")) at.connection.tls = true;
       if (flag == nullptr || flag->get_items_expected_max() == 0) continue;
       if (equals == std::string::npos) at.wants_value = flag;
-      if (equals != std::string::npos && flag->check_lname("server")) {
-        at.server = word.substr(equals + 1);
+      if (equals != std::string::npos) {
+        TakeValue(*flag, word.substr(equals + 1), &at.connection);
       }
     } else if (const CLI::App* sub = FindCommand(at.command, word)) {
       at.command = sub;
@@ -71,12 +91,18 @@ std::string IdOf(const std::string& name) { return name.substr(name.rfind('/') +
 // Gets names from the server; none if it does not respond in time.
 class Ids {
  public:
-  explicit Ids(const std::string& server) {
-    std::string address = server;
-    if (!CompleteServerAddress(&address).empty()) return;
-    ClientOptions options;
-    options.retry.max_attempts = 1;
-    client_.emplace(address, options);
+  explicit Ids(ConnectionFlags flags) {
+    if (!flags.server.empty() && !CompleteServerAddress(&flags.server).empty()) return;
+    try {
+      const Connection connection = ResolveConnection(flags);
+      ClientOptions options;
+      options.retry.max_attempts = 1;
+      options.tls = connection.tls;
+      options.token = connection.token;
+      client_.emplace(connection.server, options);
+    } catch (const DataError&) {
+    } catch (const CLI::Error&) {
+    }
     call_.timeout = kTimeout;
   }
   std::vector<std::string> Models() {
@@ -129,11 +155,21 @@ std::vector<std::string> ListedValues(const CLI::Option& option) {
   return {};
 }
 
+std::vector<std::string> ContextNames() {
+  std::vector<std::string> names;
+  try {
+    for (const auto& [name, context] : ReadContexts().all) names.push_back(name);
+  } catch (const DataError&) {
+  }
+  return names;
+}
+
 std::vector<std::string> ValuesOf(const CLI::Option& option, Ids* ids) {
   if (option.check_lname("data")) return {"xor", "spirals", "circles", "blobs", kFiles};
   if (option.check_lname("dataset") || option.check_lname("validation-dataset")) {
     return ids->Datasets();
   }
+  if (option.check_lname("context")) return ContextNames();
   if (StartsWith(option.get_type_name(), "FILE")) return {kFiles};
   return ListedValues(option);
 }
@@ -159,6 +195,7 @@ std::vector<std::string> PositionalValues(const Position& at, Ids* ids) {
     if (at.command->get_name() == "create") return {};
     return ids->Checkpoints(at.positionals[0]);
   }
+  if (StartsWith(name, "context")) return ContextNames();
   if (StartsWith(name, "file")) return {kFiles};
   return ListedValues(*option);
 }
@@ -182,16 +219,14 @@ std::vector<std::string> CommandLines(const CLI::App* command) {
 
 }  // namespace
 
-std::vector<std::string> Complete(const CLI::App& app, const Globals& globals,
-                                  std::vector<std::string> words) {
+std::vector<std::string> Complete(const CLI::App& app, std::vector<std::string> words) {
   // bash splits --flag=value at the equals sign.
   if (!words.empty() && words.back() == "=") words.back() = "";
   words.erase(std::remove(words.begin(), words.end(), "="), words.end());
   const std::string current = words.empty() ? "" : words.back();
   if (!words.empty()) words.pop_back();
-  const char* server = std::getenv("BACKPROP_SERVER");
-  const Position at = Read(app, server != nullptr ? server : globals.server, words);
-  Ids ids(at.server);
+  const Position at = Read(app, words);
+  Ids ids(at.connection);
   std::vector<std::string> all;
   std::string prefix;  // "--flag=", if the value is in the same word
   const size_t equals = current.find('=');

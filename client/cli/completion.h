@@ -14,8 +14,7 @@ namespace backprop::cli {
 // Each result is a line "word" or "word<TAB>description" whose word begins with the last one, or
 // ":files" if file names are possible. Ids come from the server, which has half a second to
 // respond; after an error there are none.
-std::vector<std::string> Complete(const CLI::App& app, const Globals& globals,
-                                  std::vector<std::string> words);
+std::vector<std::string> Complete(const CLI::App& app, std::vector<std::string> words);
 
 // Returns the script that makes a shell call `backprop __complete WORDS…`; "" for an unknown shell.
 std::string CompletionScript(const std::string& shell);

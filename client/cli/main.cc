@@ -67,7 +67,7 @@ int main(int argc, char** argv) {
   // Errors are reported once, as a Status.
   gpr_set_log_function(+[](gpr_log_func_args*) {});
   if (argc > 1 && std::string(argv[1]) == "__complete") {
-    for (const std::string& line : backprop::cli::Complete(app, globals, {argv + 2, argv + argc})) {
+    for (const std::string& line : backprop::cli::Complete(app, {argv + 2, argv + argc})) {
       std::printf("%s\n", line.c_str());
     }
     return backprop::cli::kOk;

@@ -124,7 +124,7 @@ TEST_F(HttpListenerTest, EverythingElseHasACode) {
       {"POST /hello HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc", "HTTP/1.1 405 "},
       {"HEAD /hello HTTP/1.1\r\n\r\n", "HTTP/1.1 405 "},
       {"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "HTTP/1.1 400 "},
-      {"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", "HTTP/1.1 400 "},
+      {"\x16\x03\x01\x02\x01\x01\xfc\x03\x03\r\n\r\n", "HTTP/1.1 400 "},
       {"GET /hello\r\n\r\n", "HTTP/1.1 400 "},
       {"GET /hello HTTP/1.1\r\nno colon\r\n\r\n", "HTTP/1.1 400 "},
       {"GET /hello HTTP/1.1\r\nContent-Length: -1\r\n\r\n", "HTTP/1.1 400 "},
@@ -139,19 +139,23 @@ TEST_F(HttpListenerTest, EverythingElseHasACode) {
 
 // The listener answers before it has read all that a peer sends, and the answer still arrives.
 TEST_F(HttpListenerTest, TheHeadIsBounded) {
-  Start({.head_bytes = 1000});
-  const auto with_padding = [](size_t head_bytes) {
-    const std::string before = "GET /hello HTTP/1.1\r\nx: ";
-    return before + std::string(head_bytes - before.size() - 4, 'x') + "\r\n\r\n";
+  constexpr size_t kLimit = 1000;
+  Start({.head_bytes = kLimit});
+  const auto with_headers = [](size_t bytes) {
+    return "GET /hello HTTP/1.1\r\nx: " + std::string(bytes - 7, 'x') + "\r\n\r\n";
   };
-  EXPECT_THAT(Exchange(with_padding(1000)), StartsWith("HTTP/1.1 200 "));
-  EXPECT_THAT(Exchange(with_padding(1001)), StartsWith("HTTP/1.1 431 "));
-  EXPECT_THAT(Exchange(with_padding(1'000'000)), StartsWith("HTTP/1.1 431 "));
+  EXPECT_THAT(Exchange(with_headers(kLimit)), StartsWith("HTTP/1.1 200 "));
+  EXPECT_THAT(Exchange(with_headers(kLimit + 1)), StartsWith("HTTP/1.1 431 "));
+  EXPECT_THAT(Exchange(with_headers(1'000'000)), StartsWith("HTTP/1.1 431 "));
   std::string many = "GET /hello HTTP/1.1\r\n";
   for (int i = 0; i < 1000; ++i) many += "a: b\r\n";
   EXPECT_THAT(Exchange(many + "\r\n"), StartsWith("HTTP/1.1 431 "));
-  EXPECT_THAT(Exchange("GET /" + std::string(5000, 'x') + " HTTP/1.1\r\n\r\n"),
-              StartsWith("HTTP/1.1 431 "));
+  const auto with_line = [](size_t bytes) {
+    return "GET /" + std::string(bytes - 16, 'x') + " HTTP/1.1\r\n\r\n";
+  };
+  EXPECT_THAT(Exchange(with_line(kLimit)), StartsWith("HTTP/1.1 404 "));
+  EXPECT_THAT(Exchange(with_line(kLimit + 1)), StartsWith("HTTP/1.1 431 "));
+  EXPECT_THAT(Exchange(with_line(1'000'000)), StartsWith("HTTP/1.1 431 "));
 }
 
 TEST_F(HttpListenerTest, APeerThatSendsNoRequestIsDisconnected) {

@@ -16,13 +16,14 @@ BIN = pathlib.Path(os.environ["BACKPROP_BIN"])
 class Server:
     """A backpropd on a free port; a context manager that stops it."""
 
-    def __init__(self, *flags, listen="127.0.0.1:0", env=None, expect_exit=0, wrapper=()):
+    def __init__(self, *flags, listen="127.0.0.1:0", env=None, expect_exit=0, wrapper=(), cwd=None):
         self.folder = tempfile.TemporaryDirectory()
         self.path = pathlib.Path(self.folder.name)
         self.flags = flags
         self.listen = listen
         self.env = env or {}
         self.expect_exit = expect_exit
+        self.cwd = cwd
         self.wrapper = wrapper  # a command that runs the server, such as ("prlimit", "--nofile=64")
 
     def __enter__(self):
@@ -31,7 +32,7 @@ class Server:
             command += ["--listen", self.listen]
         self.log_file = open(self.path / "log", "w")
         self.process = subprocess.Popen(command, stdout=self.log_file, stderr=self.log_file,
-                                        env={**os.environ, **self.env})
+                                        env={**os.environ, **self.env}, cwd=self.cwd)
         deadline = time.monotonic() + 30
         while not (self.path / "address").exists():
             if self.process.poll() is not None:
@@ -70,7 +71,9 @@ class Server:
 
 def cli(*arguments, server=None, stdin=None, cwd=None, env=None, timeout=120):
     """Runs `backprop`; returns the finished process with text output."""
-    environment = {k: v for k, v in os.environ.items() if k != "BACKPROP_SERVER"}
+    own = ("BACKPROP_SERVER", "BACKPROP_CONTEXT", "BACKPROP_TOKEN")  # of whoever runs the tests
+    environment = {k: v for k, v in os.environ.items() if k not in own}
+    environment["XDG_CONFIG_HOME"] = "/nonexistent"
     if server is not None:
         environment["BACKPROP_SERVER"] = server
     environment.update(env or {})

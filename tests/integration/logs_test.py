@@ -197,7 +197,7 @@ class AuditTest(unittest.TestCase):
             cli("dataset", "upload", "d", "--data", rows, server=server.address)
             exported = pathlib.Path(server.path, "m.model")
             cli("export", "m", exported, server=server.address)
-            cli("import", exported, "--model", "copy", server=server.address)
+            cli("import", exported, "copy", server=server.address)
             lines = self.lines()
         self.assertEqual([(line["method"], line["code"]) for line in lines[:6]],
                          [("CreateModel", "OK"), ("Step", "OK"), ("CreateModel", "OK"),
@@ -205,12 +205,13 @@ class AuditTest(unittest.TestCase):
         self.assertEqual(lines[0]["resource"], "models/m")
         self.assertEqual(lines[1], {**lines[1], "request_id": "step-1", "principal": "", "project": "default",
                                     "method": "Step", "resource": "models/m", "code": "OK"})
-        self.assertRegex(lines[2]["resource"], "^models/[a-z0-9]{8,}")
+        self.assertRegex(lines[2]["resource"], "^models/.{8,}$")
         self.assertEqual(lines[3]["resource"], 'models/x","code":"OK')
         self.assertEqual(lines[4]["resource"], "models/m")
         self.assertEqual(lines[5]["resource"], "models/m")
-        self.assertIn(("UploadDataset", "datasets/d", "OK"),
-                      [(line["method"], line["resource"], line["code"]) for line in lines])
+        later = [(line["method"], line["resource"], line["code"]) for line in lines[6:]]
+        self.assertIn(("UploadDataset", "datasets/d", "OK"), later)
+        self.assertIn(("ImportModel", "models/copy", "OK"), later)
         self.assertNotIn("GetModel", [line["method"] for line in lines])
         self.assertNotIn("ExportModel", [line["method"] for line in lines])
         self.assertEqual([line["time"] for line in lines], sorted(line["time"] for line in lines))

@@ -190,14 +190,21 @@ class MetricsTest(unittest.TestCase):
         self.assertEqual(moved("backprop_uploaded_rows_total"), 50)
         self.assertGreater(moved("backprop_uploaded_bytes_total"), 50 * 3)
 
+    def wait_for_connections(self, count):
+        deadline = time.monotonic() + 30
+        while (page := self.scrape()).get("backprop_connections_open") != count:
+            self.assertLess(time.monotonic(), deadline, page.get("backprop_connections_open"))
+            time.sleep(0.05)
+        return page
+
     def test_connections(self):
-        before = self.scrape()
+        before = self.wait_for_connections(1)  # that of the class
         with socket.create_connection(self.server.address.rsplit(":", 1)):
-            while (during := self.scrape()).get("backprop_connections_accepted_total") == \
-                    before.get("backprop_connections_accepted_total"):
-                pass
-            self.assertEqual(during.get("backprop_connections_open"), before.get("backprop_connections_open") + 1)
+            during = self.wait_for_connections(2)
+        self.assertEqual(during.get("backprop_connections_accepted_total"),
+                         before.get("backprop_connections_accepted_total") + 1)
         self.assertEqual(during.get("backprop_connections_refused_total"), 0)
+        self.wait_for_connections(1)
 
     def test_the_documented_metrics_are_those_of_the_page(self):
         self.stub.Step(service.StepRequest(model="models/m", batch=batch(1)))

@@ -145,11 +145,12 @@ def commands_of_the_binary():
 class Page:
     """Runs the blocks of one page, in order, against one server."""
 
-    def __init__(self, test, page, server, scratch):
+    def __init__(self, test, page, server, scratch, stack):
         self.test = test
         self.page = page
         self.server = server
         self.scratch = pathlib.Path(scratch)
+        self.stack = stack  # ends the servers of the page
         self.ran = []
         self.skipped = []  # used entries of NOT_RUN
         self.environment = {**os.environ, "BACKPROP_SERVER": server.address,
@@ -178,7 +179,11 @@ class Page:
                     if command.startswith("./scripts/"):
                         self.test.assertTrue(os.access(ROOT / command.split()[0], os.X_OK), "no such script")
                 elif command.startswith("backpropd "):
-                    self.start_server(shlex.split(command.removesuffix("&"))[1:])
+                    server = self.start_server(shlex.split(command.removesuffix("&"))[1:])
+                    if command.endswith("&"):
+                        self.stays(server)
+                    else:
+                        server.__exit__(None, None, None)
                     self.ran.append(command)
                 else:
                     result = self.bash(command, cwd=self.scratch)
@@ -193,8 +198,13 @@ class Page:
         if "--data-dir" in flags:
             at = flags.index("--data-dir")
             flags[at + 1] = self.scratch / flags[at + 1].lstrip("/").replace("/", "_")
-        with Server(*flags):
-            pass
+        return Server(*flags, cwd=self.scratch).__enter__()
+
+    def stays(self, server):
+        """The following commands use this server."""
+        self.stack.push(server)
+        self.environment["BACKPROP_SERVER"] = server.address
+        self.server = server
 
     def python(self, text):
         with self.test.subTest(page=self.page, python=text):
@@ -216,7 +226,7 @@ class Page:
         with self.test.subTest(page=self.page, toml=text):
             path = self.scratch / "config.toml"
             path.write_text(text)
-            self.start_server(["--config", path])
+            self.start_server(["--config", path]).__exit__(None, None, None)
 
     def json(self, text):
         with self.test.subTest(page=self.page, json=text):
@@ -244,7 +254,7 @@ class DocumentsTest(unittest.TestCase):
             with contextlib.ExitStack() as stack:
                 data, scratch = (stack.enter_context(tempfile.TemporaryDirectory()) for _ in range(2))
                 server = stack.enter_context(Server("--log-level", "debug", "--data-dir", data))
-                run = self.pages[page] = Page(self, page, server, scratch)
+                run = self.pages[page] = Page(self, page, server, scratch, stack)
                 for language, text in blocks(page):
                     run.run(language, text)
                 self.log[page] = server.log()

@@ -63,7 +63,7 @@ class UsageTest(unittest.TestCase):
                     self.assertEqual(line, line.rstrip(" ") or line)
 
     def test_bare_commands_print_their_help(self):
-        for command in ((), ("dataset",), ("checkpoint",), ("gradients",), ("parameters",), ("token",)):
+        for command in ((), ("dataset",), ("checkpoint",), ("gradients",), ("parameters",), ("token",), ("context",), ("project",)):
             with self.subTest(command):
                 bare = self.run_cli(*command)
                 self.assertEqual((bare.returncode, bare.stderr), (0, ""))
@@ -76,15 +76,17 @@ class UsageTest(unittest.TestCase):
     def test_every_example_runs(self):
         order = ["demo", "create", "get", "list", "train", "stop", "watch", "step", "step-stream", "gradients", "predict",
                  "evaluate", "grad-check", "parameters", "checkpoint", "dataset", "export", "import", "backup", "restore",
-                 "health", "token", "version", "completion", "delete"]
+                 "health", "project", "context", "token", "version", "completion", "delete"]
         commands = all_commands()
         self.assertEqual(sorted(order), sorted({command[0] for command in commands}))
         commands.sort(key=lambda command: order.index(command[0]))
         with tempfile.TemporaryDirectory() as data, tempfile.TemporaryDirectory() as empty, \
                 Server("--data-dir", data) as server, Server("--data-dir", empty) as other:
             environment = {**os.environ, "BACKPROP_SERVER": server.address, "HOME": self.folder.name,
-                           "PATH": f"{BIN}:{os.environ['PATH']}"}
+                           "XDG_CONFIG_HOME": "", "PATH": f"{BIN}:{os.environ['PATH']}"}
             (self.path / ".config/fish/completions").mkdir(parents=True)
+            (self.path / ".config/backprop").mkdir()
+            (self.path / ".config/backprop/config.toml").write_text(f'[contexts.prod]\nserver = "{server.address}"\n')
             for command in commands:
                 text = help_of(*command)
                 for line in text[re.search(r"\nExamples?:\n", text).end():].splitlines():
