@@ -374,7 +374,7 @@ absl::StatusOr<Monitor> OpenMonitor(const ops::Config& config) {
     monitor.audit = *std::move(audit);
   }
   if (config.metrics_listen.empty()) return monitor;
-  auto listening = rpc::ListenOn(config.metrics_listen);
+  auto listening = rpc::ListenOn(config.metrics_listen, config.unix_access);
   if (!listening.ok()) {
     return absl::Status(listening.status().code(),
                         absl::StrCat("--metrics-listen: ", listening.status().message()));

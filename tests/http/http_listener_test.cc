@@ -85,7 +85,7 @@ Page PageOf(absl::string_view path) {
 class HttpListenerTest : public testing::Test {
  protected:
   void Start(const HttpLimits& limits = {}, const std::string& address = "127.0.0.1:0") {
-    auto listening = rpc::ListenOn(address);
+    auto listening = rpc::ListenOn(address, {});
     ASSERT_TRUE(listening.ok()) << listening.status();
     listener = std::make_unique<HttpListener>(*std::move(listening), PageOf, limits);
   }

@@ -16,6 +16,8 @@ subprocess.run([sys.executable, "-m", "grpc_tools.protoc", "-I", ROOT / "proto",
                check=True, cwd=ROOT / "proto")
 sys.path.insert(0, _GENERATED.name)
 
+from backprop.v1 import admin_service_pb2 as admin  # noqa: E402, F401
+from backprop.v1 import admin_service_pb2_grpc as admin_grpc  # noqa: E402, F401
 from backprop.v1 import dataset_pb2 as dataset  # noqa: E402, F401
 from backprop.v1 import model_pb2 as model  # noqa: E402, F401
 from backprop.v1 import tensor_pb2 as tensor  # noqa: E402, F401

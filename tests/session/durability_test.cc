@@ -421,6 +421,20 @@ TEST_F(DurabilityTest, ListingPagesThroughModelsThatAreNotLoaded) {
   EXPECT_EQ(seen.back(), "m124");
 }
 
+TEST_F(DurabilityTest, AListOfAProjectEndsWithTheProject) {
+  for (const char* id : {"acme/a", "acme/b", "acmf/a", "ac/z", "acme-2/a"}) {
+    ASSERT_TRUE(Make(id).ok());
+  }
+  Restart();
+  const auto page = *server->registry.List("acme/", "acme/", 10, {});
+  ASSERT_EQ(page.size(), 2u);
+  EXPECT_EQ(page[0].info.id, "acme/a");
+  EXPECT_EQ(page[1].info.id, "acme/b");
+  const Project& acme = *server->environment.projects.Of("acme");
+  EXPECT_EQ(acme.used(Resource::kModels), 2) << "counted when the server starts";
+  EXPECT_EQ(server->environment.projects.Of("ac")->used(Resource::kModels), 1);
+}
+
 TEST_F(DurabilityTest, AModelExpiresAlsoIfNobodyUsedItSinceTheRestart) {
   ASSERT_TRUE(Make("m", {}, absl::Minutes(1)).ok());
   Restart();
