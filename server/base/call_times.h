@@ -31,13 +31,17 @@ class CallTimes {
     const auto now = Clock::now();
     spent_[static_cast<size_t>(stage)] += now - last_;
     last_ = now;
+    divided_ = true;
   }
+  // Whether the end of a stage is known.
+  bool divided() const { return divided_; }
   std::chrono::nanoseconds spent(CallStage stage) const {
     return spent_[static_cast<size_t>(stage)];
   }
 
  private:
   Clock::time_point last_;
+  bool divided_ = false;
   std::array<std::chrono::nanoseconds, kCallStageNames.size()> spent_{};
 };
 

@@ -22,7 +22,7 @@ struct Page {
 // What one peer can make the listener hold.
 struct HttpLimits {
   size_t connections = 32;  // at the same time; further ones are closed at once
-  // Of the line and the headers of a request. A head of this size is accepted, one of more than
+  // The line and the headers of a request. A head of this size is accepted, one of more than
   // twice the size never.
   size_t head_bytes = 8192;
   absl::Duration request = absl::Seconds(5);    // from the connection to the end of the head

@@ -142,7 +142,8 @@ class LogsTest(unittest.TestCase):
             self.assertEqual(server.terminate_and_wait(), 0)
             log = server.log()
         stages = r"decode \d+us, queue \d+us, compute \d+us, store \d+us, encode \d+us, other -?\d+us"
-        self.assertRegex(log, rf"warning slow request: Step models/m OK \d+us request_id=[0-9a-f]{{32}}: {stages}")
+        self.assertRegex(log, rf"warning slow request: Step models/m OK \d+us request_id=step-1: {stages}")
+        self.assertRegex(log, r"warning slow request: CreateModel models/m OK .* encode 0us, other [1-9]")
         found = re.search(rf"slow request: Predict models/m OK (\d+)us request_id=slow-1: {stages}", log)
         parts = [int(part) for part in re.findall(r"(-?\d+)us", found[0])]
         self.assertLess(abs(parts[0] - sum(parts[1:])), 10)
@@ -166,7 +167,7 @@ def change_something(stub):
     """Creates models/m and makes a step."""
     spec = model.ModelSpec(input_size=2, layers=[model.Layer(units=2)])
     stub.CreateModel(service.CreateModelRequest(model_id="m", spec=spec))
-    batch = training.Batch(inputs=tensor.Tensor(shape=[1, 2], values=[1, 2]), labels=tensor.Labels(values=[1]))
+    batch = tensor.Batch(inputs=tensor.Tensor(shape=[1, 2], values=[1, 2]), labels=tensor.Tensor(values=[1]))
     stub.Step(service.StepRequest(model="models/m", batch=batch), metadata=[("x-request-id", "step-1")])
 
 
@@ -185,12 +186,12 @@ class AuditTest(unittest.TestCase):
             change_something(stub)
             stub.GetModel(service.GetModelRequest(name="models/m"))
             stub.CreateModel(service.CreateModelRequest(spec=model.ModelSpec(
-                input_size=1, layers=[model.Layer(units=1)])))
+                input_size=1, layers=[model.Layer(units=2)])))
             with self.assertRaises(grpc.RpcError):
                 stub.DeleteModel(service.DeleteModelRequest(name='models/x","code":"OK'))
             list(stub.Train(service.TrainRequest(
-                model="models/m", config=training.TrainingConfig(iterations=1), data=training.Batch(
-                    inputs=tensor.Tensor(shape=[1, 2], values=[1, 2]), labels=tensor.Labels(values=[1])))))
+                model="models/m", config=training.TrainingConfig(iterations=1), data=tensor.Batch(
+                    inputs=tensor.Tensor(shape=[1, 2], values=[1, 2]), labels=tensor.Tensor(values=[1])))))
             list(stub.StepStream(iter([service.StepStreamRequest(step=service.StepRequest(model="models/m"))])))
             rows = pathlib.Path(server.path, "rows.csv")
             rows.write_text("1,2,0\n3,4,1\n")

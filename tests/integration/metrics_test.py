@@ -73,8 +73,8 @@ def documented():
 
 
 def batch(rows):
-    return training.Batch(inputs=tensor.Tensor(shape=[rows, 2], values=[0.5] * (2 * rows)),
-                          labels=tensor.Labels(values=[i % 2 for i in range(rows)]))
+    return tensor.Batch(inputs=tensor.Tensor(shape=[rows, 2], values=[0.5] * (2 * rows)),
+                          labels=tensor.Tensor(values=[i % 2 for i in range(rows)]))
 
 
 class MetricsTest(unittest.TestCase):
@@ -128,7 +128,7 @@ class MetricsTest(unittest.TestCase):
         self.assertEqual(moved("backprop_store_commit_seconds_count"), 20)
         self.assertEqual(moved("backprop_store_group_changes_sum"), 20)
         self.assertEqual(moved("backprop_store_group_changes_count"), 20)
-        self.assertEqual(moved("backprop_store_sync_seconds_count"), 20)
+        self.assertGreaterEqual(moved("backprop_store_sync_seconds_count"), 20)
         self.assertGreater(moved("backprop_store_sync_seconds_sum"), 0)
         self.assertGreater(moved("backprop_store_written_bytes_total"), 20 * 50)
 

@@ -102,7 +102,8 @@ class CallScope {
     const bool is_slow = times_.has_value() && absl::FromChrono(elapsed) >= observers.slow_from;
     const bool is_written = observers.every || is_slow || (changes_ && observers.change);
     if (status.ok() && !is_written) return grpc::Status::OK;
-    base::EndOf(base::CallStage::kEncode, times());
+    // The time of a call that tells nothing of its stages belongs to none of them.
+    if (times_.has_value() && times_->divided()) times_->EndOf(base::CallStage::kEncode);
     const CallIdentity identity = IdentityOf(*grpc_);
     if (is_written) Write(status, elapsed, is_slow, identity);
     return ToGrpc(status, identity);
