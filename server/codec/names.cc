@@ -47,7 +47,7 @@ absl::StatusOr<std::string> ParseDatasetName(absl::string_view field, absl::stri
 }
 
 absl::StatusOr<std::string> ParseProjectName(absl::string_view field, absl::string_view name) {
-  return ParseName("datasets", field, name);
+  return ParseName("projects", field, name);
 }
 
 absl::StatusOr<CheckpointName> ParseCheckpointName(absl::string_view field,

@@ -81,7 +81,7 @@ class ComputePool {
     Task task;
     Clock::time_point posted;
   };
-  // Of one share and one priority.
+  // The tasks of one share and one priority.
   struct Queue {
     std::deque<Entry> tasks;
     int running = 0;
@@ -90,7 +90,7 @@ class ComputePool {
   struct ByVirtualTime {
     bool operator()(const std::pair<double, Share*>& a, const std::pair<double, Share*>& b) const;
   };
-  // Of one priority.
+  // All tasks of one priority.
   struct Class {
     std::set<std::pair<double, Share*>, ByVirtualTime> waiting;  // shares with waiting tasks
     int tasks = 0;                                               // that wait

@@ -96,14 +96,14 @@ absl::StatusOr<std::optional<std::string>> BackupReader::Next() {
 BackupWriter::BackupWriter(store::Store* store) : store_(store), frames_(std::string(kMagic)) {}
 
 absl::Status BackupWriter::TakeRecords(absl::string_view payload) {
-  if (!std::exchange(has_format_, true)) {
-    uint32_t format = 0;
-    if (!absl::ConsumePrefix(&payload, kFormatPrefix) || !absl::SimpleAtoi(payload, &format)) {
+  if (format_ == 0) {
+    if (!absl::ConsumePrefix(&payload, kFormatPrefix) || !absl::SimpleAtoi(payload, &format_) ||
+        format_ == 0) {
       return absl::InvalidArgumentError("does not contain the format of the backup");
     }
-    if (format <= records::kFormatVersion) return absl::OkStatus();
+    if (format_ <= records::kFormatVersion) return absl::OkStatus();
     return absl::FailedPreconditionError(absl::StrCat(
-        "the backup is in format ", format, ", but this server supports formats up to ",
+        "the backup is in format ", format_, ", but this server supports formats up to ",
         records::kFormatVersion, "; use the version that created it or a later one"));
   }
   rest_.append(payload.data(), payload.size());
@@ -122,7 +122,7 @@ absl::Status BackupWriter::TakeRecords(absl::string_view payload) {
     left.remove_prefix(kRecordHeaderBytes);
     const store::Table& table = *records::kTables[number - 1];
     std::string key(left.substr(0, key_bytes)), value(left.substr(key_bytes, value_bytes));
-    records::UpgradeRecord(table, &key, &value);
+    if (format_ < records::kFormatVersion) records::UpgradeRecord(table, &key, &value);
     batch_.Put(table, std::move(key), std::move(value));
     left.remove_prefix(key_bytes + value_bytes);
   }

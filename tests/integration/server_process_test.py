@@ -92,7 +92,7 @@ class ServerProcessTest(unittest.TestCase):
                     made = cli("create", name, "--inputs", 1, "--layers", "2", server=server.address)
                     self.assertEqual(made.returncode, status, made.stderr)
                 self.assertIn("RESOURCE_EXHAUSTED: the server already holds 2 models", made.stderr)
-                self.assertIn("debug CreateModel a OK", server.log())
+                self.assertIn("debug CreateModel models/a OK", server.log())
             config.write_text("no-such-flag = 1\n")
             self.assertEqual(run("--config", str(config)).returncode, 2)
 

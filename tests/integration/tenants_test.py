@@ -17,7 +17,8 @@ ROWS = 4
 
 
 def batch():
-    return tensor.Batch(inputs=tensor.Tensor(values=[0, 0, 0, 1, 1, 0, 1, 1]), labels=tensor.Tensor(values=[0, 1, 1, 0]))
+    return tensor.Batch(inputs=tensor.Tensor(shape=[ROWS, 2], values=[0, 0, 0, 1, 1, 0, 1, 1]),
+                        labels=tensor.Tensor(shape=[ROWS], values=[0, 1, 1, 0]))
 
 
 def spec():

@@ -89,6 +89,9 @@ class JsonTest(unittest.TestCase):
             self.assertEqual(document("restore", "all.backup", "--server", other.address)["models"],
                              str(len(self.document("list")["models"])))
         self.assertEqual(document("health"), {"status": "SERVING"})
+        projects = document("project", "list")["projects"]
+        self.assertEqual([project["name"] for project in projects], ["projects/default"])
+        self.assertEqual(document("project", "get", "default")["project"], projects[0])
         token = document("token", "create", "--name", 'a"b', "--project", "p", "--role", "admin")
         self.assertEqual(set(token), {"token", "principal"})
         self.assertEqual({k: v for k, v in token["principal"].items() if k != "token_sha256"},
@@ -99,7 +102,7 @@ class JsonTest(unittest.TestCase):
         self.assertIs(demo["gradCheckPassed"], True)
         self.assertEqual(document("delete", "j", "k"), {"deleted": ["models/j", "models/k"]})
         streams = {("train",), ("watch",), ("stop",), ("step-stream",)}
-        groups = {("dataset",), ("checkpoint",), ("gradients",), ("parameters",), ("token",)}
+        groups = {("dataset",), ("checkpoint",), ("gradients",), ("parameters",), ("token",), ("project",), ("context",)}
         self.assertEqual(commands - seen - streams - groups, {("completion",)})
 
     def test_pages_are_one_list(self):
