@@ -304,6 +304,25 @@ absl::StatusOr<std::unique_ptr<store::Store>> OpenStore(const ops::Config& confi
   return store;
 }
 
+// The store of models, if there is one; and one of bulk data, in memory, if not.
+struct Stores {
+  std::unique_ptr<store::Store> models;
+  std::unique_ptr<store::Store> memory;
+  store::Store* archive() const { return models != nullptr ? models.get() : memory.get(); }
+};
+
+absl::StatusOr<Stores> OpenStores(const ops::Config& config, WritableServer* writable) {
+  Stores stores;
+  if (config.data_dir.empty()) {
+    stores.memory = std::make_unique<store::MemoryStore>(static_cast<size_t>(config.archive_bytes));
+    return stores;
+  }
+  auto opened = OpenStore(config, writable);
+  if (!opened.ok()) return opened.status();
+  stores.models = *std::move(opened);
+  return stores;
+}
+
 void LogFound(const registry::Registry::Opened& found, const std::string& directory) {
   if (directory.empty()) return;
   spdlog::info("{} holds {} models; {} runs resume", directory, found.models, found.runs);
@@ -356,6 +375,15 @@ std::map<std::string, session::Quota> QuotasOf(const std::vector<auth::Project>&
     quota.weight = static_cast<double>(project.weight);
   }
   return quotas;
+}
+
+// Projects have the quotas of the auth file, which may be null, now and after each change of it.
+// `environment` must live until SetProjects is called again.
+void ApplyQuotas(ops::AuthFileWatch* auth_file, session::Environment* environment) {
+  if (auth_file == nullptr) return;
+  auth_file->SetProjects([environment](const std::vector<auth::Project>& projects) {
+    environment->projects.SetQuotas(QuotasOf(projects));
+  });
 }
 
 // What operators see of the calls.
@@ -459,7 +487,7 @@ void LogStarted(const ops::Config& config, const std::vector<std::string>& addre
 // Tells clients and operators that the server accepts calls.
 absl::Status Announce(const ops::Config& config, const rpc::Server& server) {
   if (!config.port_file.empty()) {
-    const absl::Status written = WritePortFile(config.port_file, server.addresses().front());
+    absl::Status written = WritePortFile(config.port_file, server.addresses().front());
     if (!written.ok()) return written;
   }
   LogStarted(config, server.addresses());
@@ -518,27 +546,15 @@ int Serve(const ops::Config& config, const sigset_t& signals) {
   auto monitor = OpenMonitor(config);                             // outlives the calls
   if (!monitor.ok()) return Fail(monitor.status());
   WritableServer writable;
-  std::unique_ptr<store::Store> store;  // outlives everything that writes to it
-  if (!config.data_dir.empty()) {
-    auto opened = OpenStore(config, &writable);
-    if (!opened.ok()) return Fail(opened.status());
-    store = *std::move(opened);
-  }
-  std::unique_ptr<store::Store> memory;
-  if (store == nullptr) {
-    memory = std::make_unique<store::MemoryStore>(static_cast<size_t>(config.archive_bytes));
-  }
-  store::Store* const archive = store != nullptr ? store.get() : memory.get();
+  const auto stores = OpenStores(config, &writable);  // outlive everything that writes to them
+  if (!stores.ok()) return Fail(stores.status());
+  store::Store* const archive = stores->archive();
   auto pool = std::make_unique<exec::ComputePool>(config.threads);
-  session::Environment environment{pool.get(),  &clock,  config.limits, ops::LogRun,
-                                   store.get(), archive, nullptr};
+  session::Environment environment{pool.get(),           &clock,  config.limits, ops::LogRun,
+                                   stores->models.get(), archive, nullptr};
   datasets::Datasets datasets(&environment, config.data_dir);
   environment.row_source = &datasets;
-  if (auth_file != nullptr) {
-    auth_file->SetProjects([&environment](const std::vector<auth::Project>& projects) {
-      environment.projects.SetQuotas(QuotasOf(projects));
-    });
-  }
+  ApplyQuotas(auth_file, &environment);
   environment.on_warning = [](const std::string& line) {
     ops::LogLine("store", spdlog::level::warn, line);
   };

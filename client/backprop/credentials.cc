@@ -176,7 +176,7 @@ grpc::Status Credentials::Authorize(grpc::ClientContext* context) const {
   if (!unusable_.ok()) return unusable_;
   std::string token = token_;
   if (token_file_ != nullptr) {
-    const grpc::Status status = token_file_->Get(&token);
+    grpc::Status status = token_file_->Get(&token);
     if (!status.ok()) return status;
   }
   if (!token.empty()) context->AddMetadata("authorization", "Bearer " + token);

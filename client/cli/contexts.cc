@@ -99,7 +99,9 @@ std::string TextOf(const std::string& file, const std::string& name, const toml:
 Context ParseContext(const std::string& file, const std::string& name, const toml::table& table) {
   Context context;
   std::optional<bool> tls;
-  for (const auto& [key, node] : table) {
+  for (const auto& entry : table) {
+    const toml::key& key = entry.first;
+    const toml::node& node = entry.second;
     const std::string full = name + "." + std::string(key.str());
     if (key.str() == "tls") {
       if (!node.is_boolean()) Wrong(file, node.source(), full + ": must be true or false");
@@ -137,11 +139,12 @@ void ParseContexts(const toml::node& node, Contexts* contexts) {
   }
   for (const auto& [key, context] : *node.as_table()) {
     const std::string name(key.str());
+    const std::string full = std::string("contexts.").append(name);
     if (!context.is_table()) {
       Wrong(contexts->file, context.source(),
-            "contexts." + name + ": must be a table [contexts." + name + "]");
+            std::string(full).append(": must be a table [").append(full).append("]"));
     }
-    contexts->all[name] = ParseContext(contexts->file, "contexts." + name, *context.as_table());
+    contexts->all[name] = ParseContext(contexts->file, full, *context.as_table());
   }
 }
 

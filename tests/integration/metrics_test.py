@@ -21,7 +21,13 @@ LABEL = re.compile(r'([a-z_]+)="((?:[^"\\]|\\.)*)"')
 
 
 def metrics_address(server):
-    return re.search(r"metrics are served on http://(\S+)/metrics", server.log())[1]
+    """The address is logged after the port file is written."""
+    deadline = time.monotonic() + 30
+    while not (line := re.search(r"metrics are served on http://(\S+)/metrics", server.log())):
+        if time.monotonic() > deadline:
+            raise AssertionError(server.log())
+        time.sleep(0.01)
+    return line[1]
 
 
 def get(address, path):

@@ -296,7 +296,7 @@ class IdleStreamsTest(unittest.TestCase):
 
             def read():
                 try:
-                    return len(stub.GetParameters(asked).tensors)
+                    return len(stub.GetParameters(asked).parameters.tensors)
                 except grpc.RpcError as error:
                     self.assertEqual(error.code(), grpc.StatusCode.RESOURCE_EXHAUSTED)
                     self.assertIn("--max-in-flight-bytes", error.details())

@@ -54,15 +54,15 @@ def upload(dataset_id):
 CALLS_BY_NAME = {
     "GetModel": lambda: service.GetModelRequest(name="models/m"),
     "DeleteModel": lambda: service.DeleteModelRequest(name="models/m"),
-    "Train": lambda: service.TrainRequest(model="models/m", batch=batch(),
-                                          config=training.TrainConfig(iterations=3)),
+    "Train": lambda: service.TrainRequest(model="models/m", data=batch(),
+                                          config=training.TrainingConfig(iterations=3)),
     "WatchTraining": lambda: service.WatchTrainingRequest(model="models/m"),
     "StopTraining": lambda: service.StopTrainingRequest(model="models/m"),
     "Step": lambda: service.StepRequest(model="models/m", batch=batch()),
     "ComputeGradients": lambda: service.ComputeGradientsRequest(model="models/m", batch=batch()),
     "ApplyGradients": lambda: service.ApplyGradientsRequest(model="models/m"),
     "Predict": lambda: service.PredictRequest(model="models/m", inputs=batch().inputs),
-    "Evaluate": lambda: service.EvaluateRequest(model="models/m", batch=batch()),
+    "Evaluate": lambda: service.EvaluateRequest(model="models/m", data=batch()),
     "GradCheck": lambda: service.GradCheckRequest(model="models/m", batch=batch()),
     "GetParameters": lambda: service.GetParametersRequest(model="models/m"),
     "SetParameters": lambda: service.SetParametersRequest(model="models/m"),
@@ -187,7 +187,7 @@ class TenantsTest(unittest.TestCase):
         self.expect(self.b.call("CreateModel", service.CreateModelRequest(model_id="mine", spec=spec())))
         for method, request in (
                 ("Train", service.TrainRequest(model="models/mine", dataset="datasets/d",
-                                               config=training.TrainConfig(iterations=3))),
+                                               config=training.TrainingConfig(iterations=3))),
                 ("Evaluate", service.EvaluateRequest(model="models/mine", dataset="datasets/d"))):
             _, code, message = self.b.call(method, request)
             self.assertEqual(code, NOT_FOUND, message)
@@ -213,12 +213,12 @@ class TenantsTest(unittest.TestCase):
         self.fill(self.a)
         self.fill(self.b)
         run = self.a.training.Train(service.TrainRequest(model="models/m", dataset="datasets/d", detach=True,
-                                                         config=training.TrainConfig(iterations=10**9)),
+                                                         config=training.TrainingConfig(iterations=10**9)),
                                     metadata=self.a.metadata)
         next(run)
         run.cancel()
         self.server.process.kill()
-        self.server.process.wait()
+        self.server.expect_exit = self.server.process.wait()
         with Server(*self.flags) as server:
             a = Tenant(server.address, self.a.metadata[0][1].removeprefix("Bearer "))
             b = Tenant(server.address, self.b.metadata[0][1].removeprefix("Bearer "))
@@ -228,12 +228,12 @@ class TenantsTest(unittest.TestCase):
             self.assertEqual(described.model.active_run, "models/m/runs/1")
             described, = self.expect(b.call("GetModel", service.GetModelRequest(name="models/m")))
             self.assertEqual(described.model.active_run, "")
-            self.expect(b.call("StopTraining", service.StopTrainingRequest(model="models/m")), NOT_FOUND)
+            self.expect(b.call("StopTraining", service.StopTrainingRequest(model="models/m")),
+                        grpc.StatusCode.FAILED_PRECONDITION)
             self.expect(a.call("DeleteDataset", service.DeleteDatasetRequest(name="datasets/d")),
                         grpc.StatusCode.FAILED_PRECONDITION)
             self.expect(b.call("DeleteDataset", service.DeleteDatasetRequest(name="datasets/d")))
             self.expect(a.call("StopTraining", service.StopTrainingRequest(model="models/m")))
-        self.server.expect_exit = self.server.process.returncode
 
     # Quotas.
 

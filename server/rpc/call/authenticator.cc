@@ -15,7 +15,7 @@ namespace {
 
 constexpr absl::string_view kScheme = "Bearer ";
 
-absl::string_view View(grpc::string_ref text) { return {text.data(), text.size()}; }
+absl::string_view View(const grpc::string_ref& text) { return {text.data(), text.size()}; }
 
 const char* MessageOf(AuthFailure failure) {
   switch (failure) {

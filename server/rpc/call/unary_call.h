@@ -88,8 +88,9 @@ class UnaryCall final {
     if (bytes < base::kUncountedBytes) return absl::OkStatus();
     // The message, and its serialized form.
     auto claim = sending_->Ask(2 * bytes, "the response", grpc_->c_call());
-    if (claim.ok()) *sent_ = *std::move(claim);
-    return claim.status();
+    if (!claim.ok()) return claim.status();
+    *sent_ = *std::move(claim);
+    return absl::OkStatus();
   }
 
   CallScope scope_;

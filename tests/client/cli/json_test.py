@@ -92,6 +92,13 @@ class JsonTest(unittest.TestCase):
         projects = document("project", "list")["projects"]
         self.assertEqual([project["name"] for project in projects], ["projects/default"])
         self.assertEqual(document("project", "get", "default")["project"], projects[0])
+        (self.path / "config/backprop").mkdir(parents=True)
+        (self.path / "config/backprop/config.toml").write_text('[contexts.prod]\nserver = "example.org"\n')
+        for words in (("context", "use", "prod"), ("context", "list")):
+            shown = cli(*words, "--json", env={"XDG_CONFIG_HOME": str(self.path / "config")})
+            self.assertEqual((shown.returncode, shown.stderr), (0, ""))
+            self.assertIn("prod", json.dumps(json.loads(shown.stdout)))
+            seen.add(words[:2])
         token = document("token", "create", "--name", 'a"b', "--project", "p", "--role", "admin")
         self.assertEqual(set(token), {"token", "principal"})
         self.assertEqual({k: v for k, v in token["principal"].items() if k != "token_sha256"},
