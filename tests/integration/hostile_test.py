@@ -23,7 +23,8 @@ class HostilePeersTest(unittest.TestCase):
         self.assertGreater(result.honest_calls, 10, shown)
         self.assertLessEqual(len(result.honest_errors), errors, shown)
         self.assertLess(result.honest_p99_ms, 1500, shown)
-        self.assertLessEqual(result.left_fds, 0, shown)
+        # An edge keeps a few connections to the server for later calls.
+        self.assertLessEqual(result.left_fds, 0 if through == "bare" else 2, shown)
         self.assertLess(result.stop_s, stop_s, shown)
         if closed is not None:
             self.assertGreaterEqual(result.outcome.closed, closed * result.outcome.connections, shown)
