@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <set>
 #include <thread>
 
@@ -246,7 +247,9 @@ TEST_F(RegistryTest, RunsOfAProjectAreLimitedAndRoomComesBack) {
   EXPECT_TRUE(absl::StrContains(refused.status().message(), "concurrent_runs")) << refused.status();
   EXPECT_TRUE(Train(other.get(), 1).ok());
   ASSERT_TRUE(Delete("acme/a", {}).ok());
-  while (environment.projects.Of("acme")->used(Resource::kRuns) > 0) std::this_thread::yield();
+  for (int i = 0; i < 2000 && environment.projects.Of("acme")->used(Resource::kRuns) > 0; ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  }
   EXPECT_TRUE(Train(second.get(), 1).ok());
 }
 
