@@ -186,8 +186,7 @@ void AddConnections(rpc::Listener* listener, Page* page) {
   page->Add(listener->open_connections());
   page->Counter("backprop_connections_accepted_total", "Connections that were accepted.");
   page->Add(listener->accepted());
-  page->Counter("backprop_connections_refused_total",
-                "Connections above a limit, closed at once.");
+  page->Counter("backprop_connections_refused_total", "Connections above a limit, closed at once.");
   page->Add(listener->refused());
 }
 

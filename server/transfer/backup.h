@@ -63,7 +63,7 @@ class BackupWriter {
 
   store::Store* const store_;
   FrameReader frames_;
-  std::string rest_;  // beginning of an incomplete record
+  std::string rest_;     // beginning of an incomplete record
   uint32_t format_ = 0;  // of the records; 0: not read yet
   bool marked_ = false;
   store::WriteBatch batch_;

@@ -205,7 +205,8 @@ TEST_F(StepStreamTest, StepsForAModelThatIsLoadedKeepTheirOrder) {
   restart();
   CreateModel("m", kXorSpec);
   CreateModel("resident", kXorSpec);
-  const std::string key = records::UidKey((*server->registry.FindResident("default/m"))->get()->uid());
+  const std::string key =
+      records::UidKey((*server->registry.FindResident("default/m"))->get()->uid());
   restart();
   v1::StepResponse other;
   ASSERT_TRUE(Call(&Stub::Step, StepOn("resident"), &other).ok());
