@@ -232,7 +232,7 @@ class Page:
         with self.test.subTest(page=self.page, json=text):
             path = self.scratch / "auth.json"
             path.write_text(text)
-            self.start_server(["--auth-file", path])
+            self.start_server(["--auth-file", path]).__exit__(None, None, None)
 
     def bash(self, command, cwd):
         return subprocess.run(["bash", "-euo", "pipefail", "-c", self.with_address(command)], capture_output=True,
