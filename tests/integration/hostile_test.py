@@ -77,7 +77,8 @@ class EdgeTest(HostilePeersTest):
     """What gRPC 1.51 does not bound, and the edges do. The memory is that of edge and server together."""
 
     def test_envoy(self):
-        for name, closed in (("continuation", None), ("streams", 1), ("rapid_reset", 1), ("ping_flood", 1),
+        # On a busy machine Envoy does not always close a connection with many streams; it bounds them.
+        for name, closed in (("continuation", None), ("streams", None), ("rapid_reset", 1), ("ping_flood", 1),
                              ("settings_flood", 1), ("window_flood", 1), ("huge_metadata", 1),
                              ("priority_flood", 1)):
             with self.subTest(name):

@@ -31,7 +31,7 @@ def step(name="models/m"):
 
 
 def endless(name="models/m"):
-    """A run that goes on until it is stopped and reports each second."""
+    """A run that continues until it is stopped and reports each second."""
     return service.TrainRequest(model=name, data=rows(), config=training.TrainingConfig(
         iterations=10**12, report_every=10**12))
 
