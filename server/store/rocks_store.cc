@@ -57,10 +57,12 @@ class RocksStore final : public Store {
     }
     watch_changed_.NotifyAll();
     if (watch_.joinable()) watch_.join();
-    if (database_ != nullptr) database_->Unthrottle();
+    Unthrottle();
     commits_.reset();
+    Unthrottle();  // the writer thread may have opened another database while it recovered
     reclaimer_.reset();
     // So that the next start finds tables and an empty log.
+    const base::ReaderMutexLock lock(&database_mu_);
     if (database_ != nullptr && health().ok()) {
       (*database_)->Flush(rocksdb::FlushOptions(), database_->families()).PermitUncheckedError();
     }
@@ -185,6 +187,11 @@ class RocksStore final : public Store {
     const uint64_t opened_;
     const rocksdb::Snapshot* const snapshot_;
   };
+
+  void Unthrottle() {
+    const base::ReaderMutexLock lock(&database_mu_);
+    if (database_ != nullptr) database_->Unthrottle();
+  }
 
   int64_t unflushed_bytes() const {
     const base::ReaderMutexLock lock(&database_mu_);
