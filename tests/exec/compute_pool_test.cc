@@ -60,22 +60,25 @@ TEST(ComputePoolTest, InteractiveTasksRunFirstButDoNotStarveBackgroundTasks) {
   EXPECT_EQ(order, sixteen + "b" + sixteen + "b" + std::string(8, 'i') + "b");
 }
 
-// Tasks of two shares that each take about the same time. Counts how many of each run until a
-// number of tasks has run.
+// Tasks of two shares. Measures the time of each share until a total time has passed: not the
+// number of tasks, because a task takes longer when its thread has to wait for a processor.
 class SharesTest : public testing::Test {
  protected:
-  void Keep(ComputePool::Share* share, std::atomic<int>* count) {
-    share->Post(Priority::kBackground, [this, share, count] {
-      const auto end = std::chrono::steady_clock::now() + std::chrono::microseconds(200);
-      while (std::chrono::steady_clock::now() < end) {
+  void Keep(ComputePool::Share* share, std::atomic<int64_t>* time) {
+    share->Post(Priority::kBackground, [this, share, time] {
+      const auto start = std::chrono::steady_clock::now();
+      std::chrono::nanoseconds passed{0};
+      while (passed < std::chrono::microseconds(200)) {
+        passed = std::chrono::steady_clock::now() - start;
       }
-      ++*count;
-      if (++all < kTasks) Keep(share, count);
+      if (all.fetch_add(passed.count()) >= kTime) return;
+      *time += passed.count();
+      Keep(share, time);
     });
   }
 
-  static constexpr int kTasks = 2000;
-  std::atomic<int> all{0}, first{0}, second{0};
+  static constexpr int64_t kTime = 1'000'000'000;  // ns
+  std::atomic<int64_t> all{0}, first{0}, second{0};
 };
 
 TEST_F(SharesTest, AShareWithOneTaskGetsAsMuchTimeAsOneWithManyTasks) {
@@ -86,8 +89,7 @@ TEST_F(SharesTest, AShareWithOneTaskGetsAsMuchTimeAsOneWithManyTasks) {
     for (int i = 0; i < 500; ++i) Keep(many, &first);
     Keep(one, &second);
   }
-  // The destructor runs what is left of the many.
-  EXPECT_NEAR(second, kTasks / 2, kTasks / 20);
+  EXPECT_NEAR(static_cast<double>(second), kTime / 2, kTime / 20);
 }
 
 TEST_F(SharesTest, TimeIsDividedByWeight) {
@@ -100,7 +102,7 @@ TEST_F(SharesTest, TimeIsDividedByWeight) {
       Keep(heavy, &second);
     }
   }
-  EXPECT_NEAR(second, kTasks * 3 / 4, kTasks / 20);
+  EXPECT_NEAR(static_cast<double>(second), kTime * 3 / 4, kTime / 20);
 }
 
 TEST_F(SharesTest, AShareDoesNotCatchUpOnTimeInWhichItWasIdle) {
@@ -109,10 +111,10 @@ TEST_F(SharesTest, AShareDoesNotCatchUpOnTimeInWhichItWasIdle) {
     ComputePool::Share* const busy = pool.NewShare();
     ComputePool::Share* const late = pool.NewShare();
     for (int i = 0; i < 100; ++i) Keep(busy, &first);
-    while (all < kTasks / 2) std::this_thread::yield();
+    while (all < kTime / 2) std::this_thread::yield();
     for (int i = 0; i < 100; ++i) Keep(late, &second);
   }
-  EXPECT_NEAR(second, kTasks / 4 + 100, kTasks / 10);
+  EXPECT_NEAR(static_cast<double>(second), kTime / 4, kTime / 20);
 }
 
 }  // namespace
