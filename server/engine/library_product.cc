@@ -34,14 +34,30 @@ void UseOneThread() {
   done = true;
 }
 
-using Matrix = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
-
-template <class A, class B>
-void Multiply(const A& a, const B& b, bool add, Eigen::Map<Matrix>* c) {
+template <class A, class B, class C>
+void Multiply(const A& a, const B& b, bool add, C* c) {
   if (add) {
     c->noalias() += a * b;
   } else {
     c->noalias() = a * b;
+  }
+}
+
+template <class T>
+void EigenProduct(bool transpose_a, bool transpose_b, int64_t m, int64_t k, int64_t n, const T* A,
+                  const T* B, bool add, T* C) {
+  using Matrix = Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+  const Eigen::Map<const Matrix> a(A, transpose_a ? k : m, transpose_a ? m : k);
+  const Eigen::Map<const Matrix> b(B, transpose_b ? n : k, transpose_b ? k : n);
+  Eigen::Map<Matrix> c(C, m, n);
+  if (transpose_a && transpose_b) {
+    Multiply(a.transpose(), b.transpose(), add, &c);
+  } else if (transpose_a) {
+    Multiply(a.transpose(), b, add, &c);
+  } else if (transpose_b) {
+    Multiply(a, b.transpose(), add, &c);
+  } else {
+    Multiply(a, b, add, &c);
   }
 }
 
@@ -50,23 +66,18 @@ void Multiply(const A& a, const B& b, bool add, Eigen::Map<Matrix>* c) {
 void LibraryProduct(bool transpose_a, bool transpose_b, int64_t m, int64_t k, int64_t n,
                     const float* A, const float* B, bool add, float* C) {
   UseOneThread();
-  dnnl_sgemm(transpose_a ? 'T' : 'N', transpose_b ? 'T' : 'N', m, n, k, 1, A, transpose_a ? m : k,
-             B, transpose_b ? k : n, add ? 1 : 0, C, n);
+  const dnnl_status_t status =
+      dnnl_sgemm(transpose_a ? 'T' : 'N', transpose_b ? 'T' : 'N', m, n, k, 1, A,
+                 transpose_a ? m : k, B, transpose_b ? k : n, add ? 1 : 0, C, n);
+  // oneDNN compiles its kernels, which the system may not allow (executable memory), or which may
+  // find no memory. C is unchanged then.
+  if (status != dnnl_success) EigenProduct(transpose_a, transpose_b, m, k, n, A, B, add, C);
 }
 
 void LibraryProduct(bool transpose_a, bool transpose_b, int64_t m, int64_t k, int64_t n,
                     const double* A, const double* B, bool add, double* C) {
   UseOneThread();
-  const Eigen::Map<const Matrix> a(A, transpose_a ? k : m, transpose_a ? m : k);
-  const Eigen::Map<const Matrix> b(B, transpose_b ? n : k, transpose_b ? k : n);
-  Eigen::Map<Matrix> c(C, m, n);
-  if (transpose_a) {
-    Multiply(a.transpose(), b, add, &c);
-  } else if (transpose_b) {
-    Multiply(a, b.transpose(), add, &c);
-  } else {
-    Multiply(a, b, add, &c);
-  }
+  EigenProduct(transpose_a, transpose_b, m, k, n, A, B, add, C);
 }
 
 }  // namespace backprop::engine

@@ -1,4 +1,5 @@
-// Products of large matrices, computed by libraries: oneDNN in float32, Eigen in float64.
+// Products of large matrices, computed by libraries: oneDNN in float32, Eigen in float64, and in
+// float32 where oneDNN fails.
 #ifndef BACKPROP_SERVER_ENGINE_LIBRARY_PRODUCT_H_
 #define BACKPROP_SERVER_ENGINE_LIBRARY_PRODUCT_H_
 
@@ -9,7 +10,8 @@ namespace backprop::engine {
 // Sets C = op(A)·op(B), or adds op(A)·op(B) to C if `add`: (m, k)·(k, n) → (m, n). All matrices are
 // row-major and dense. op transposes if requested: A is then (k, m), B is (n, k). Runs on the
 // calling thread only. The bits of the result depend on the shapes and on the instruction set of
-// this build.
+// this build, and in float32 on whether oneDNN could compile a kernel, which requires executable
+// memory.
 void LibraryProduct(bool transpose_a, bool transpose_b, int64_t m, int64_t k, int64_t n,
                     const float* A, const float* B, bool add, float* C);
 void LibraryProduct(bool transpose_a, bool transpose_b, int64_t m, int64_t k, int64_t n,
