@@ -1,4 +1,5 @@
 // The composition root: the only file that knows all parts.
+#include <grpc/grpc.h>
 #include <grpcpp/grpcpp.h>
 #include <signal.h>
 #include <spdlog/spdlog.h>
@@ -81,6 +82,13 @@ absl::Status WritePortFile(const std::string& path, const std::string& address) 
   const int error = errno;
   unlink(temporary.c_str());
   return absl::UnavailableError(absl::StrCat("--port-file ", path, ": ", std::strerror(error)));
+}
+
+// Waits until gRPC's threads have ended: one of them could still use OpenSSL when an exit handler
+// destroys it. The caller has destroyed all objects of gRPC.
+void EndGrpc() {
+  grpc_init();
+  grpc_shutdown_blocking();
 }
 
 // For the health check of a container: returns 0 if the server at `address` is serving. With `tls`,
@@ -595,13 +603,18 @@ int main(int argc, char** argv) try {
     return 0;
   }
   if (!parsed.config->health_check.empty()) {
-    return backprop::CheckHealth(parsed.config->health_check, parsed.config->tls);
+    const int status = backprop::CheckHealth(parsed.config->health_check, parsed.config->tls);
+    backprop::EndGrpc();
+    return status;
   }
   backprop::ops::TuneAllocator(parsed.config->limits.memory_limit_bytes, parsed.config->threads);
   const sigset_t signals = backprop::TakeSignals();
   backprop::ops::SetUpLogging(parsed.config->log_level, parsed.config->log_format);
   const int status = backprop::Serve(*parsed.config, signals);
-  if (status == 0) spdlog::info("stopped");  // the store is closed by now
+  if (status == 0) {
+    backprop::EndGrpc();
+    spdlog::info("stopped");  // the store is closed by now
+  }
   return status;
 } catch (const std::system_error& error) {
   // The system did not allow another thread.

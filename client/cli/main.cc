@@ -1,4 +1,5 @@
 // backprop: the command line of a backpropd server.
+#include <grpc/grpc.h>
 #include <grpc/support/log.h>
 #include <signal.h>
 #include <unistd.h>
@@ -9,6 +10,7 @@
 #include <thread>
 #include <vector>
 
+#include "absl/cleanup/cleanup.h"
 #include "client/cli/command.h"
 #include "client/cli/completion.h"
 #include "client/cli/note.h"
@@ -73,6 +75,10 @@ int main(int argc, char** argv) {
     return backprop::cli::kOk;
   }
   WatchForInterrupt(&globals);
+  // Otherwise a thread of gRPC may still use OpenSSL when an exit handler destroys it. Its
+  // threads start here, with the signals blocked.
+  grpc_init();
+  const absl::Cleanup shut_down = [] { grpc_shutdown_blocking(); };
   try {
     app.parse(argc, argv);
     backprop::cli::SetJsonNotes(globals.json);
