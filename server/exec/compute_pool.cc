@@ -18,7 +18,8 @@ size_t IndexOf(Priority priority) { return priority == Priority::kInteractive ? 
 
 }  // namespace
 
-ComputePool::ComputePool(int threads) : main_share_(NewShare()) {
+ComputePool::ComputePool(int threads, std::chrono::steady_clock::time_point (*now)())
+    : now_(now), main_share_(NewShare()) {
   for (int i = 0; i < threads; ++i) threads_.emplace_back([this] { Work(); });
 }
 
@@ -46,7 +47,7 @@ void ComputePool::Post(Priority priority, Task task) {
 }
 
 void ComputePool::PostTo(Share* share, Priority priority, Task task) {
-  Entry entry{std::move(task), Clock::now()};
+  Entry entry{std::move(task), now_()};
   const base::MutexLock lock(&mu_);
   Class& in_class = classes_[IndexOf(priority)];
   Queue& queue = share->queues_[IndexOf(priority)];
@@ -114,11 +115,11 @@ void ComputePool::Work() {
       ++running_;
     }
     Stats& stats = stats_[IndexOf(taken.priority)];
-    const auto begin = Clock::now();
+    const auto begin = now_();
     stats.waits.Add(begin - taken.entry.posted);
     taken.entry.task();
     taken.entry.task = nullptr;  // releases its objects before the task counts as done
-    const auto end = Clock::now();
+    const auto end = now_();
     const int64_t took_ns = std::chrono::nanoseconds(end - begin).count();
     stats.busy_nanos.Add(took_ns);
     LetOthersRun(end);

@@ -43,7 +43,9 @@ class ComputePool {
   // Work of at most this many floating-point operations takes less than a hand-over to the pool.
   static constexpr int64_t kInlineCost = 500'000;
 
-  explicit ComputePool(int threads);
+  // `now` measures what tasks cost; it must be thread-safe.
+  explicit ComputePool(
+      int threads, std::chrono::steady_clock::time_point (*now)() = std::chrono::steady_clock::now);
   // Runs all posted tasks, and the tasks that these post, before it returns.
   ~ComputePool();
   ComputePool(const ComputePool&) = delete;
@@ -111,6 +113,7 @@ class ComputePool {
     return classes_[0].tasks + classes_[1].tasks > 0;
   }
 
+  Clock::time_point (*const now_)();
   mutable base::Mutex mu_;
   base::CondVar changed_;
   std::array<Class, 2> classes_ ABSL_GUARDED_BY(mu_);  // by priority

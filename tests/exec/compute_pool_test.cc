@@ -6,9 +6,10 @@
 
 #include <atomic>
 #include <chrono>
+#include <functional>
 #include <string>
-#include <thread>
 
+#include "absl/functional/function_ref.h"
 #include "tests/notification.h"
 
 namespace backprop::exec {
@@ -60,61 +61,67 @@ TEST(ComputePoolTest, InteractiveTasksRunFirstButDoNotStarveBackgroundTasks) {
   EXPECT_EQ(order, sixteen + "b" + sixteen + "b" + std::string(8, 'i') + "b");
 }
 
-// Tasks of two shares. Measures the time of each share until a total time has passed: not the
-// number of tasks, because a task takes longer when its thread has to wait for a processor.
+// Tasks of two shares on one thread, each of which takes the same time on a clock of the test.
+// Counts how many of each run until a number of tasks has run.
 class SharesTest : public testing::Test {
  protected:
-  void Keep(ComputePool::Share* share, std::atomic<int64_t>* time) {
-    share->Post(Priority::kBackground, [this, share, time] {
-      const auto start = std::chrono::steady_clock::now();
-      std::chrono::nanoseconds passed{0};
-      while (passed < std::chrono::microseconds(200)) {
-        passed = std::chrono::steady_clock::now() - start;
-      }
-      if (all.fetch_add(passed.count()) >= kTime) return;
-      *time += passed.count();
-      Keep(share, time);
+  // Runs tasks while `post` posts the first ones.
+  void Run(absl::FunctionRef<void(ComputePool*)> post) {
+    ComputePool pool(1, [] { return std::chrono::steady_clock::time_point(clock.load()); });
+    Notification posted;
+    pool.Post(Priority::kInteractive, [&] { posted.WaitForNotification(); });
+    post(&pool);
+    posted.Notify();
+    // The destructor runs all tasks.
+  }
+  void Keep(ComputePool::Share* share, int* count) {
+    share->Post(Priority::kBackground, [this, share, count] {
+      clock = clock.load() + std::chrono::microseconds(200);
+      if (all == kTasks) return;
+      if (++all == kTasks / 2 && at_half) at_half();
+      ++*count;
+      Keep(share, count);
     });
   }
 
-  static constexpr int64_t kTime = 1'000'000'000;  // ns
-  std::atomic<int64_t> all{0}, first{0}, second{0};
+  static constexpr int kTasks = 2000;
+  inline static std::atomic<std::chrono::steady_clock::duration> clock{};
+  std::function<void()> at_half;
+  int all = 0, first = 0, second = 0;
 };
 
 TEST_F(SharesTest, AShareWithOneTaskGetsAsMuchTimeAsOneWithManyTasks) {
-  {
-    ComputePool pool(2);
-    ComputePool::Share* const many = pool.NewShare();
-    ComputePool::Share* const one = pool.NewShare();
+  Run([this](ComputePool* pool) {
+    ComputePool::Share* const many = pool->NewShare();
+    ComputePool::Share* const one = pool->NewShare();
     for (int i = 0; i < 500; ++i) Keep(many, &first);
     Keep(one, &second);
-  }
-  EXPECT_NEAR(static_cast<double>(second), kTime / 2, kTime / 20);
+  });
+  EXPECT_NEAR(second, kTasks / 2, 1);
 }
 
 TEST_F(SharesTest, TimeIsDividedByWeight) {
-  {
-    ComputePool pool(1);
-    ComputePool::Share* const light = pool.NewShare(1);
-    ComputePool::Share* const heavy = pool.NewShare(3);
+  Run([this](ComputePool* pool) {
+    ComputePool::Share* const light = pool->NewShare(1);
+    ComputePool::Share* const heavy = pool->NewShare(3);
     for (int i = 0; i < 4; ++i) {
       Keep(light, &first);
       Keep(heavy, &second);
     }
-  }
-  EXPECT_NEAR(static_cast<double>(second), kTime * 3 / 4, kTime / 20);
+  });
+  EXPECT_NEAR(second, kTasks * 3 / 4, 2);
 }
 
 TEST_F(SharesTest, AShareDoesNotCatchUpOnTimeInWhichItWasIdle) {
-  {
-    ComputePool pool(1);
-    ComputePool::Share* const busy = pool.NewShare();
-    ComputePool::Share* const late = pool.NewShare();
+  Run([this](ComputePool* pool) {
+    ComputePool::Share* const busy = pool->NewShare();
+    ComputePool::Share* const late = pool->NewShare();
     for (int i = 0; i < 100; ++i) Keep(busy, &first);
-    while (all < kTime / 2) std::this_thread::yield();
-    for (int i = 0; i < 100; ++i) Keep(late, &second);
-  }
-  EXPECT_NEAR(static_cast<double>(second), kTime / 4, kTime / 20);
+    at_half = [this, late] {
+      for (int i = 0; i < 100; ++i) Keep(late, &second);
+    };
+  });
+  EXPECT_NEAR(second, kTasks / 4, 1);
 }
 
 }  // namespace
