@@ -15,7 +15,7 @@ std::string Lower(std::string text) {
   return text;
 }
 
-std::string Trimmed(const std::string& text) {
+std::string WithoutSpaces(const std::string& text) {
   const size_t first = text.find_first_not_of(" \t");
   if (first == std::string::npos) return "";
   return text.substr(first, text.find_last_not_of(" \t") - first + 1);
@@ -59,7 +59,7 @@ bool IsExcepted(const std::string& host, const Environment& environment) {
   if (!entries.has_value()) entries = environment("no_proxy");
   std::istringstream all(entries.value_or(""));
   for (std::string entry; std::getline(all, entry, ',');) {
-    entry = Lower(Trimmed(entry));
+    entry = Lower(WithoutSpaces(entry));
     if (entry.empty()) continue;
     if (entry == "*" || EndsWith(host, entry) || "." + host == entry) return true;
   }

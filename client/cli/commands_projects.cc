@@ -21,7 +21,7 @@ std::string UsedOf(const QuotaUse& use) {
 }
 std::string LimitOf(const QuotaUse& use) { return use.limit.has_value() ? Number(*use.limit) : ""; }
 
-int List(const Globals& globals, bool quiet) {
+int ListProjects(const Globals& globals, bool quiet) {
   Client client = globals.Connect();
   const auto projects = client.ListProjects(globals.Call());
   if (!projects.ok()) return globals.Fail(projects.status());
@@ -37,7 +37,7 @@ int List(const Globals& globals, bool quiet) {
   return kOk;
 }
 
-int Get(const Globals& globals, const std::string& id) {
+int GetProject(const Globals& globals, const std::string& id) {
   Client client = globals.Connect();
   const auto project = client.GetProject(id, globals.Call());
   if (!project.ok()) return globals.Fail(project.status());
@@ -57,11 +57,11 @@ void AddProjectCommands(CLI::App* app, Globals* globals, Command* chosen) {
   auto* list = group->add_subcommand("list", "List projects");
   auto quiet = std::make_shared<bool>(false);
   list->add_flag("-q,--quiet", *quiet, "Print only ids");
-  list->callback([=] { *chosen = [=] { return List(*globals, *quiet); }; });
+  list->callback([=] { *chosen = [=] { return ListProjects(*globals, *quiet); }; });
   auto* get = group->add_subcommand("get", "Show one project");
   auto id = std::make_shared<std::string>();
   get->add_option("project", *id, "Id of the project")->required();
-  get->callback([=] { *chosen = [=] { return Get(*globals, *id); }; });
+  get->callback([=] { *chosen = [=] { return GetProject(*globals, *id); }; });
 }
 
 }  // namespace backprop::cli

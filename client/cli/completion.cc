@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "absl/strings/match.h"
 #include "client/cli/connection.h"
 #include "client/cli/contexts.h"
 #include "client/cli/server_address.h"
@@ -14,10 +15,6 @@ namespace {
 constexpr std::chrono::milliseconds kTimeout{500};
 constexpr size_t kMostIds = 1000;
 constexpr char kFiles[] = ":files";
-
-bool StartsWith(const std::string& text, const std::string& start) {
-  return text.rfind(start, 0) == 0;
-}
 
 // The command line up to the word to complete.
 struct Position {
@@ -170,7 +167,7 @@ std::vector<std::string> ValuesOf(const CLI::Option& option, Ids* ids) {
     return ids->Datasets();
   }
   if (option.check_lname("context")) return ContextNames();
-  if (StartsWith(option.get_type_name(), "FILE")) return {kFiles};
+  if (absl::StartsWith(option.get_type_name(), "FILE")) return {kFiles};
   return ListedValues(option);
 }
 
@@ -185,18 +182,18 @@ std::vector<std::string> PositionalValues(const Position& at, Ids* ids) {
       at.positionals.size() >= options.size() && option->get_items_expected_max() <= 1;
   if (full) return {};
   const std::string name = option->get_name(true);
-  if (StartsWith(name, "model")) return ids->Models();
-  if (StartsWith(name, "dataset")) {
+  if (absl::StartsWith(name, "model")) return ids->Models();
+  if (absl::StartsWith(name, "dataset")) {
     // `upload` takes a new name.
     if (at.command->get_name() == "upload") return {};
     return ids->Datasets();
   }
-  if (StartsWith(name, "checkpoint")) {
+  if (absl::StartsWith(name, "checkpoint")) {
     if (at.command->get_name() == "create") return {};
     return ids->Checkpoints(at.positionals[0]);
   }
-  if (StartsWith(name, "context")) return ContextNames();
-  if (StartsWith(name, "file")) return {kFiles};
+  if (absl::StartsWith(name, "context")) return ContextNames();
+  if (absl::StartsWith(name, "file")) return {kFiles};
   return ListedValues(*option);
 }
 
@@ -232,11 +229,11 @@ std::vector<std::string> Complete(const CLI::App& app, std::vector<std::string> 
   const size_t equals = current.find('=');
   if (at.wants_value != nullptr) {
     all = ValuesOf(*at.wants_value, &ids);
-  } else if (StartsWith(current, "--") && equals != std::string::npos) {
+  } else if (absl::StartsWith(current, "--") && equals != std::string::npos) {
     prefix = current.substr(0, equals + 1);
     const CLI::Option* flag = FindFlag(at.command, current.substr(0, equals));
     if (flag != nullptr) all = ValuesOf(*flag, &ids);
-  } else if (StartsWith(current, "-")) {
+  } else if (absl::StartsWith(current, "-")) {
     all = FlagLines(at.command);
   } else if (!CommandNames(*at.command).empty()) {
     all = CommandLines(at.command);
@@ -248,7 +245,7 @@ std::vector<std::string> Complete(const CLI::App& app, std::vector<std::string> 
     const std::string whole = line == kFiles ? line : prefix + line;
     const bool named =
         std::find(at.positionals.begin(), at.positionals.end(), line) != at.positionals.end();
-    if (line == kFiles || (StartsWith(whole, current) && !named)) fitting.push_back(whole);
+    if (line == kFiles || (absl::StartsWith(whole, current) && !named)) fitting.push_back(whole);
   }
   return fitting;
 }

@@ -2,7 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdio>
+
+#include "client/cli/format.h"
 
 namespace backprop::cli {
 namespace {
@@ -21,12 +22,6 @@ std::vector<double> Condense(const std::vector<double>& values, size_t count) {
     means.push_back(sum / static_cast<double>(end - begin));
   }
   return means;
-}
-
-std::string Format(const char* format, double value) {
-  char text[32];
-  std::snprintf(text, sizeof(text), format, value);
-  return text;
 }
 
 }  // namespace
@@ -52,7 +47,7 @@ std::string LossCurve(const std::vector<double>& losses, int64_t last_x, int wid
   std::string picture;
   for (int row = height; row-- > 0;) {
     const double label = top * (row + 1) / height;
-    picture += row % 2 == 1 || row == height - 1 ? Format("%8.3f ┤", label) : "         │";
+    picture += row % 2 == 1 || row == height - 1 ? FormatText("%8.3f ┤", label) : "         │";
     for (double bar : bars) {
       const double eighths = std::max(1.0, bar / top * height * 8) - row * 8;
       picture += kBars[static_cast<int>(std::clamp(std::round(eighths), 0.0, 8.0))];

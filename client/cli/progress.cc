@@ -5,20 +5,14 @@
 #include <cstdio>
 #include <utility>
 
+#include "client/cli/format.h"
 #include "client/cli/plot.h"
 
 namespace backprop::cli {
 namespace {
 
-template <class... Args>
-std::string Format(const char* format, Args... args) {
-  char line[256];
-  std::snprintf(line, sizeof(line), format, args...);
-  return line;
-}
-
 std::string Accuracy(const Metrics& metrics) {
-  return metrics.accuracy.has_value() ? Format("%.4f", *metrics.accuracy) : "-";
+  return metrics.accuracy.has_value() ? FormatText("%.4f", *metrics.accuracy) : "-";
 }
 
 // The server's rate counts from the start of the run.
@@ -31,26 +25,26 @@ double StepsPerSecond(const Progress& progress, std::optional<double> rate) {
 
 std::string Seconds(std::chrono::nanoseconds time) {
   const double seconds = std::chrono::duration<double>(time).count();
-  if (seconds >= 48 * 3600) return Format("%.1f d", seconds / 86400);
-  if (seconds >= 3600) return Format("%.1f h", seconds / 3600);
-  if (seconds >= 60) return Format("%.1f min", seconds / 60);
-  return Format("%.2f s", seconds);
+  if (seconds >= 48 * 3600) return FormatText("%.1f d", seconds / 86400);
+  if (seconds >= 3600) return FormatText("%.1f h", seconds / 3600);
+  if (seconds >= 60) return FormatText("%.1f min", seconds / 60);
+  return FormatText("%.2f s", seconds);
 }
 
 }  // namespace
 
 std::string ProgressHeader() {
-  return Format("%10s %8s %12s %10s %12s %12s", "iteration", "epoch", "loss", "accuracy",
-                "grad norm", "steps/s");
+  return FormatText("%10s %8s %12s %10s %12s %12s", "iteration", "epoch", "loss", "accuracy",
+                    "grad norm", "steps/s");
 }
 
 std::string ProgressRow(const Progress& progress, std::optional<double> rate) {
-  std::string row = Format(
+  std::string row = FormatText(
       "%10lld %8lld %12.6f %10s %12.4e %12.0f", static_cast<long long>(progress.iteration),
       static_cast<long long>(progress.epoch), progress.metrics.loss,
       Accuracy(progress.metrics).c_str(), progress.gradient_norm, StepsPerSecond(progress, rate));
   if (progress.validation.has_value()) {
-    row += Format("  validation %.6f", progress.validation->loss);
+    row += FormatText("  validation %.6f", progress.validation->loss);
     if (progress.validation->accuracy.has_value()) row += " " + Accuracy(*progress.validation);
   }
   return row;
@@ -58,24 +52,24 @@ std::string ProgressRow(const Progress& progress, std::optional<double> rate) {
 
 std::string SummaryLine(const TrainingSummary& summary) {
   std::string line =
-      Format("%s after %lld iterations in %s", StopReasonName(summary.stop_reason),
-             static_cast<long long>(summary.iterations), Seconds(summary.elapsed).c_str());
+      FormatText("%s after %lld iterations in %s", StopReasonName(summary.stop_reason),
+                 static_cast<long long>(summary.iterations), Seconds(summary.elapsed).c_str());
   if (summary.metrics.has_value()) {
-    line += Format(": loss %.6f", summary.metrics->loss);
+    line += FormatText(": loss %.6f", summary.metrics->loss);
     if (summary.metrics->accuracy.has_value()) {
       line += ", accuracy " + Accuracy(*summary.metrics);
     }
   }
   if (summary.validation.has_value()) {
-    line += Format("; validation loss %.6f", summary.validation->loss);
+    line += FormatText("; validation loss %.6f", summary.validation->loss);
     if (summary.validation->accuracy.has_value()) {
       line += ", accuracy " + Accuracy(*summary.validation);
     }
   }
   if (summary.best_iteration > 0) {
-    line += Format("; best at iteration %lld with %.6f%s",
-                   static_cast<long long>(summary.best_iteration), summary.best_loss,
-                   summary.restored_best ? ", restored" : "");
+    line += FormatText("; best at iteration %lld with %.6f%s",
+                       static_cast<long long>(summary.best_iteration), summary.best_loss,
+                       summary.restored_best ? ", restored" : "");
   }
   if (!summary.message.empty()) line += "\n" + summary.message;
   return line;
@@ -94,17 +88,18 @@ std::vector<LinePart> ProgressParts(const Progress& progress, std::optional<doub
   }
   std::string validation;
   if (progress.validation.has_value()) {
-    validation = Format("validation %.6f", progress.validation->loss);
+    validation = FormatText("validation %.6f", progress.validation->loss);
   }
-  return {{Format("%lld/%lld %3.0f%%", static_cast<long long>(progress.iteration),
+  return {
+      {FormatText("%lld/%lld %3.0f%%", static_cast<long long>(progress.iteration),
                   static_cast<long long>(progress.total_iterations), std::floor(done * 100 / all)),
-           0},
-          {Format("loss %.6f", progress.metrics.loss), 2},
-          {"accuracy " + Accuracy(progress.metrics), 5},
-          {validation, 3},
-          {Format("%.0f steps/s", speed), 4},
-          {"ETA " + eta, 1},
-          {Sparkline(losses, 16), 6}};
+       0},
+      {FormatText("loss %.6f", progress.metrics.loss), 2},
+      {"accuracy " + Accuracy(progress.metrics), 5},
+      {validation, 3},
+      {FormatText("%.0f steps/s", speed), 4},
+      {"ETA " + eta, 1},
+      {Sparkline(losses, 16), 6}};
 }
 
 ProgressView::ProgressView(Options options)
@@ -157,7 +152,7 @@ void ProgressView::ShowSummary(const TrainingSummary& summary) {
 
 void ProgressView::ShowQuiet(Clock::duration quiet) {
   const bool connected = !options_.connected || options_.connected();
-  const std::string news = Format(
+  const std::string news = FormatText(
       "no events for %lld s; %s",
       static_cast<long long>(std::chrono::duration_cast<std::chrono::seconds>(quiet).count()),
       connected ? "still connected" : "not connected, retrying");

@@ -2,14 +2,12 @@
 
 #include <algorithm>
 
+#include "absl/strings/match.h"
+
 namespace backprop::cli {
 namespace {
 
 constexpr char kDefaultPort[] = "50051";
-
-bool StartsWith(const std::string& text, const std::string& start) {
-  return text.rfind(start, 0) == 0;
-}
 
 bool IsPort(const std::string& text) {
   return !text.empty() && text.size() <= 5 &&
@@ -23,17 +21,17 @@ std::string CompleteServerAddress(std::string* address) {
   std::string expected =
       "expected host:port, host, [IPv6]:port or unix:path, got \"" + *address + "\"";
   for (const char* scheme : {"http://", "https://", "grpc://", "tcp://"}) {
-    if (!StartsWith(*address, scheme)) continue;
+    if (!absl::StartsWith(*address, scheme)) continue;
     return expected + "; omit " + scheme;
   }
   for (const char* scheme : {"unix:", "unix-abstract:", "dns:", "ipv4:", "ipv6:", "vsock:"}) {
-    if (StartsWith(*address, scheme)) {
+    if (absl::StartsWith(*address, scheme)) {
       return address->size() > std::string(scheme).size() ? "" : expected;
     }
   }
   if (address->empty() || address->find_first_of(" \t\n/") != std::string::npos) return expected;
   std::string host = *address, port = kDefaultPort;
-  if (StartsWith(host, "[")) {
+  if (absl::StartsWith(host, "[")) {
     const size_t end = host.find(']');
     if (end == std::string::npos || end == 1) return expected;
     const std::string rest = host.substr(end + 1);

@@ -12,6 +12,7 @@
 #include "server/base/status.h"
 #include "server/base/text.h"
 #include "server/codec/batch_codec.h"
+#include "server/codec/data_types.h"
 #include "server/codec/enum_table.h"
 #include "server/codec/model_codec.h"
 #include "server/codec/names.h"
@@ -30,11 +31,6 @@ constexpr int kMaxFeatureNames = 65536;
 constexpr int64_t kMaxFeatureNamesBytes = int64_t{1} << 20;  // of all, held while the dataset is
 constexpr char kInputs[] = "chunk.rows.inputs";
 constexpr char kTargets[] = "chunk.rows.targets";
-
-constexpr EnumPair<v1::DataType, engine::DataType> kDataTypes[] = {
-    {v1::DATA_TYPE_FLOAT32, engine::DataType::kFloat32},
-    {v1::DATA_TYPE_FLOAT64, engine::DataType::kFloat64},
-};
 
 // No model defines the number of columns here, so the shape must have two dimensions.
 absl::StatusOr<Matrix> DecodeShaped(const v1::Tensor& tensor, const char* field, int64_t rows,

@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "server/base/status.h"
+#include "server/codec/data_types.h"
 #include "server/codec/enum_table.h"
 #include "server/codec/loss_codec.h"
 #include "server/codec/names.h"
@@ -44,8 +45,6 @@ constexpr EnumPair<v1::Initializer, Initializer> kBiasInitializers[] = {
     {v1::INITIALIZER_ZEROS, Initializer::kZeros},
     {v1::INITIALIZER_CONSTANT, Initializer::kConstant},
     {v1::INITIALIZER_PYTORCH_LINEAR, Initializer::kPytorchLinear}};
-constexpr EnumPair<v1::DataType, DataType> kDataTypes[] = {
-    {v1::DATA_TYPE_FLOAT32, DataType::kFloat32}, {v1::DATA_TYPE_FLOAT64, DataType::kFloat64}};
 
 // The default for the biases of a layer. PyTorch draws biases like weights. With any other
 // initialiser of the weights, biases start at 0. A spec that was stored before biases had an

@@ -18,10 +18,6 @@ Quad NormalPdf(Quad z) {
   return Exp(-z * z / 2) / Sqrt(2 * pi);
 }
 
-double WeightAt(const std::vector<double>& weights, size_t j) {
-  return weights.empty() ? 1 : weights[j];
-}
-
 // Φ(z + Δ) − Φ(z) = φ(z)·∫₀^Δ e^(−z·t − t²/2) dt. The integrand's series Σ c_n·tⁿ has
 // (n + 1)·c_{n+1} = −z·c_n − c_{n−1}.
 DoubleDouble NormalCdfMove(const UnitPoint& point, DoubleDouble delta) {
@@ -50,6 +46,16 @@ DoubleDouble SigmoidMove(const UnitPoint& point, DoubleDouble delta) {
 }
 
 }  // namespace
+
+double TargetOf(const LossSpec& loss, const RowTargets& wanted, size_t j) {
+  if (wanted.targets != nullptr) return wanted.targets[j];
+  if (loss.kind == Loss::kBinaryCrossEntropy) return static_cast<double>(wanted.label);
+  return j == static_cast<size_t>(wanted.label) ? 1.0 : 0.0;
+}
+
+double WeightAt(const std::vector<double>& weights, size_t j) {
+  return weights.empty() ? 1 : weights[j];
+}
 
 Quad ExactActivation(const LayerSpec& layer, Quad z) {
   switch (layer.activation) {
@@ -174,12 +180,6 @@ DoubleDouble ActivationMove(const LayerSpec& layer, const UnitPoint& point, Doub
 
 namespace {
 
-Quad TargetOf(const LossSpec& loss, const RowTargets& wanted, size_t j) {
-  if (wanted.targets != nullptr) return Quad(wanted.targets[j]);
-  if (loss.kind == Loss::kBinaryCrossEntropy) return Quad(wanted.label);
-  return Quad(j == static_cast<size_t>(wanted.label) ? 1 : 0);
-}
-
 // The next three functions require that slope, magnitude and p of the point have k zeros, and that
 // the rest of the point is empty; they fill it for the outputs z (k).
 
@@ -194,7 +194,7 @@ void FillSoftmaxCrossEntropy(const LossSpec& loss, const RowTargets& wanted, con
   std::vector<Quad> q, e;
   for (size_t j = 0; j < size; ++j) {
     q.push_back(WeightAt(loss.class_weights, j) *
-                ((1 - smoothing) * TargetOf(loss, wanted, j) + smoothing / outputs));
+                ((1 - smoothing) * Quad(TargetOf(loss, wanted, j)) + smoothing / outputs));
     e.push_back(Exp(z[j].quad() - largest));
     Q += q[j];
     sum_exp += e[j];
@@ -231,7 +231,7 @@ void FillBinaryCrossEntropy(const LossSpec& loss, const RowTargets& wanted, cons
     const Quad x = z[j].quad();
     const Quad w = WeightAt(loss.class_weights, j) / Quad(outputs);
     const Quad yes = w * WeightAt(loss.pos_weight, j) * TargetOf(loss, wanted, j);
-    const Quad no = w * (1 - TargetOf(loss, wanted, j));
+    const Quad no = w * (Quad(1) - TargetOf(loss, wanted, j));
     const Quad tail = Log1p(Exp(-Abs(x)));
     point->loss += yes * (tail + (x < 0 ? -x : Quad(0))) + no * (tail + (x > 0 ? x : Quad(0)));
     point->q.emplace_back(no);

@@ -34,6 +34,10 @@ struct RowTargets {
   const double* targets;  // (k); null: `label` is used
   int32_t label;          // read if `targets` is null
 };
+// The target of output j as a number: 1 or 0 if the row has a class.
+double TargetOf(const LossSpec& loss, const RowTargets& wanted, size_t j);
+// The weight of class j, or of the positive class of output j: 1 without weights.
+double WeightAt(const std::vector<double>& weights, size_t j);
 
 // The loss of one row, without its sample weight, and the values from which LossMove() computes a
 // change.

@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "server/engine/activation.h"
+#include "server/engine/exact_move.h"
 #include "server/engine/loss.h"
 
 namespace backprop::engine {
@@ -101,16 +102,6 @@ Variation VariationOf(const LayerSpec& layer, double z, double a, double E) {
       return v;
   }
   return v;
-}
-
-double WeightAt(const std::vector<double>& weights, size_t j) {
-  return weights.empty() ? 1 : weights[j];
-}
-
-double TargetOf(const LossSpec& loss, const RowTargets& wanted, size_t j) {
-  if (wanted.targets != nullptr) return wanted.targets[j];
-  if (loss.kind == Loss::kBinaryCrossEntropy) return static_cast<double>(wanted.label);
-  return j == static_cast<size_t>(wanted.label) ? 1.0 : 0.0;
 }
 
 // The precision of a loss: its unit roundoff, its largest underflow, and the relative error of a

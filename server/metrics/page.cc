@@ -5,8 +5,6 @@
 namespace backprop::metrics {
 namespace {
 
-constexpr double kNanosPerSecond = 1e9;
-
 // Prometheus counts the values up to each bound, and we count those of each bucket.
 template <class Bounds>
 prometheus::ClientMetric::Histogram Cumulative(const base::HistogramValues& values,

@@ -13,6 +13,8 @@
 
 namespace backprop::metrics {
 
+inline constexpr double kNanosPerSecond = 1e9;
+
 using Labels = std::vector<std::pair<std::string, std::string>>;
 
 // Metrics are added one family after the other: Counter, Gauge or Histogram begins a family, and

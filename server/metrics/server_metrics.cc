@@ -15,8 +15,6 @@
 namespace backprop::metrics {
 namespace {
 
-constexpr double kNanosPerSecond = 1e9;
-
 void AddServer(const Sources& sources, Page* page) {
   page->Gauge("backprop_build_info", "1, with what runs as labels.");
   page->Add(1.0, {{"version", sources.version},

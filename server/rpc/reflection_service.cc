@@ -18,7 +18,6 @@
 namespace backprop::rpc {
 namespace {
 
-using google::protobuf::Descriptor;
 using google::protobuf::DescriptorPool;
 using google::protobuf::FieldDescriptor;
 using google::protobuf::FileDescriptor;
@@ -86,7 +85,8 @@ class ReflectionStream final : public grpc::ServerBidiReactor<Incoming<Request>,
         return AnswerFile(Pool().FindFileContainingSymbol(request.file_containing_symbol()));
       case Request::kFileContainingExtension: {
         const auto& wanted = request.file_containing_extension();
-        const Descriptor* type = Pool().FindMessageTypeByName(wanted.containing_type());
+        const google::protobuf::Descriptor* type =
+            Pool().FindMessageTypeByName(wanted.containing_type());
         const FieldDescriptor* extension =
             type == nullptr ? nullptr
                             : Pool().FindExtensionByNumber(type, wanted.extension_number());
@@ -123,7 +123,7 @@ class ReflectionStream final : public grpc::ServerBidiReactor<Incoming<Request>,
   }
 
   void AnswerExtensions(const std::string& name) {
-    const Descriptor* type = Pool().FindMessageTypeByName(name);
+    const google::protobuf::Descriptor* type = Pool().FindMessageTypeByName(name);
     if (type == nullptr) return Error(grpc::StatusCode::NOT_FOUND, "no such message type");
     std::vector<const FieldDescriptor*> extensions;
     Pool().FindAllExtensions(type, &extensions);
