@@ -43,13 +43,17 @@ void Multiply(const A& a, const B& b, bool add, C* c) {
   }
 }
 
+// Computes the first `columns` columns of C, whose rows are n elements long, as those of B are
+// unless B is transposed.
 template <class T>
-void EigenProduct(bool transpose_a, bool transpose_b, int64_t m, int64_t k, int64_t n, const T* A,
-                  const T* B, bool add, T* C) {
+void EigenProduct(bool transpose_a, bool transpose_b, int64_t m, int64_t k, int64_t n,
+                  int64_t columns, const T* A, const T* B, bool add, T* C) {
   using Matrix = Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+  using Rows = Eigen::OuterStride<>;
   const Eigen::Map<const Matrix> a(A, transpose_a ? k : m, transpose_a ? m : k);
-  const Eigen::Map<const Matrix> b(B, transpose_b ? n : k, transpose_b ? k : n);
-  Eigen::Map<Matrix> c(C, m, n);
+  const Eigen::Map<const Matrix, 0, Rows> b(B, transpose_b ? columns : k, transpose_b ? k : columns,
+                                            Rows(transpose_b ? k : n));
+  Eigen::Map<Matrix, 0, Rows> c(C, m, columns, Rows(n));
   if (transpose_a && transpose_b) {
     Multiply(a.transpose(), b.transpose(), add, &c);
   } else if (transpose_a) {
@@ -61,23 +65,45 @@ void EigenProduct(bool transpose_a, bool transpose_b, int64_t m, int64_t k, int6
   }
 }
 
-}  // namespace
-
-void LibraryProduct(bool transpose_a, bool transpose_b, int64_t m, int64_t k, int64_t n,
-                    const float* A, const float* B, bool add, float* C) {
-  UseOneThread();
+// Like EigenProduct(), by oneDNN.
+void OneDnnProduct(bool transpose_a, bool transpose_b, int64_t m, int64_t k, int64_t n,
+                   int64_t columns, const float* A, const float* B, bool add, float* C) {
   const dnnl_status_t status =
-      dnnl_sgemm(transpose_a ? 'T' : 'N', transpose_b ? 'T' : 'N', m, n, k, 1, A,
+      dnnl_sgemm(transpose_a ? 'T' : 'N', transpose_b ? 'T' : 'N', m, columns, k, 1, A,
                  transpose_a ? m : k, B, transpose_b ? k : n, add ? 1 : 0, C, n);
   // oneDNN compiles its kernels, which the system may not allow (executable memory), or which may
   // find no memory. C is unchanged then.
-  if (status != dnnl_success) EigenProduct(transpose_a, transpose_b, m, k, n, A, B, add, C);
+  if (status != dnnl_success) {
+    EigenProduct(transpose_a, transpose_b, m, k, n, columns, A, B, add, C);
+  }
+}
+
+}  // namespace
+
+int64_t ColumnsBetweenPauses(bool transpose_b, int64_t m, int64_t k, int64_t n) {
+  constexpr int64_t kLongProduct = 8 << 20;  // multiplications; about 0.1 ms
+  constexpr int64_t kTall = 256;             // rows; then the bits depend on the columns
+  if (m * k * n <= kLongProduct) return n;
+  if (m > kTall && (transpose_b || kVectorBytes < 64)) return n;
+  return transpose_b ? 128 : 48;
 }
 
 void LibraryProduct(bool transpose_a, bool transpose_b, int64_t m, int64_t k, int64_t n,
-                    const double* A, const double* B, bool add, double* C) {
+                    const float* A, const float* B, bool add, float* C, Parallel* pauses) {
   UseOneThread();
-  EigenProduct(transpose_a, transpose_b, m, k, n, A, B, add, C);
+  const int64_t block = ColumnsBetweenPauses(transpose_b, m, k, n);
+  for (int64_t j = 0, columns = 0; j < n; j += columns) {
+    if (j > 0) pauses->Pause();
+    columns = n - j < 2 * block ? n - j : block;
+    OneDnnProduct(transpose_a, transpose_b, m, k, n, columns, A, B + (transpose_b ? j * k : j), add,
+                  C + j);
+  }
+}
+
+void LibraryProduct(bool transpose_a, bool transpose_b, int64_t m, int64_t k, int64_t n,
+                    const double* A, const double* B, bool add, double* C, Parallel* /*pauses*/) {
+  UseOneThread();
+  EigenProduct(transpose_a, transpose_b, m, k, n, n, A, B, add, C);
 }
 
 }  // namespace backprop::engine

@@ -95,21 +95,24 @@ void Transpose(const T* A, T* B, int64_t rows, int64_t cols) {
 }  // namespace
 
 template <class T>
-void MatMulBias(const T* A, const T* B, const T* b, T* C, int64_t m, int64_t k, int64_t n) {
+void MatMulBias(const T* A, const T* B, const T* b, T* C, int64_t m, int64_t k, int64_t n,
+                Parallel* pauses) {
   if (!TakesLibrary(m, k, n)) return Product<T>({A, k, 1}, B, b, C, m, k, n);
   for (int64_t i = 0; i < m; ++i) std::copy_n(b, n, C + i * n);
-  LibraryProduct(false, false, m, k, n, A, B, true, C);
+  LibraryProduct(false, false, m, k, n, A, B, true, C, pauses);
 }
 
 template <class T>
-void MatMulTransposedA(const T* A, const T* B, T* C, int64_t m, int64_t k, int64_t n) {
+void MatMulTransposedA(const T* A, const T* B, T* C, int64_t m, int64_t k, int64_t n,
+                       Parallel* pauses) {
   if (!TakesLibrary(m, k, n)) return Product<T>({A, 1, m}, B, nullptr, C, m, k, n);
-  LibraryProduct(true, false, m, k, n, A, B, false, C);
+  LibraryProduct(true, false, m, k, n, A, B, false, C, pauses);
 }
 
 template <class T>
-void MatMulTransposedB(const T* A, const T* B, T* C, int64_t m, int64_t k, int64_t n, T* scratch) {
-  if (TakesLibrary(m, k, n)) return LibraryProduct(false, true, m, k, n, A, B, false, C);
+void MatMulTransposedB(const T* A, const T* B, T* C, int64_t m, int64_t k, int64_t n, T* scratch,
+                       Parallel* pauses) {
+  if (TakesLibrary(m, k, n)) return LibraryProduct(false, true, m, k, n, A, B, false, C, pauses);
   Transpose(B, scratch, n, k);
   Product<T>({A, k, 1}, scratch, nullptr, C, m, k, n);
 }
@@ -117,14 +120,16 @@ void MatMulTransposedB(const T* A, const T* B, T* C, int64_t m, int64_t k, int64
 int64_t TransposeScratch(int64_t k, int64_t n) { return TakesLibrary(1, k, n) ? 0 : k * n; }
 
 template void MatMulBias(const float*, const float*, const float*, float*, int64_t, int64_t,
-                         int64_t);
+                         int64_t, Parallel*);
 template void MatMulBias(const double*, const double*, const double*, double*, int64_t, int64_t,
-                         int64_t);
-template void MatMulTransposedA(const float*, const float*, float*, int64_t, int64_t, int64_t);
-template void MatMulTransposedA(const double*, const double*, double*, int64_t, int64_t, int64_t);
+                         int64_t, Parallel*);
+template void MatMulTransposedA(const float*, const float*, float*, int64_t, int64_t, int64_t,
+                                Parallel*);
+template void MatMulTransposedA(const double*, const double*, double*, int64_t, int64_t, int64_t,
+                                Parallel*);
 template void MatMulTransposedB(const float*, const float*, float*, int64_t, int64_t, int64_t,
-                                float*);
+                                float*, Parallel*);
 template void MatMulTransposedB(const double*, const double*, double*, int64_t, int64_t, int64_t,
-                                double*);
+                                double*, Parallel*);
 
 }  // namespace backprop::engine

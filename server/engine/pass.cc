@@ -137,7 +137,7 @@ class Part {
     if (feature_major_) {
       DenseForward(layer, model_.parameters, x, n_, stride_, z + first_);
     } else {
-      MatMulBias(x, W, b, z + At(layer.units), n_, layer.inputs, layer.units);
+      MatMulBias(x, W, b, z + At(layer.units), n_, layer.inputs, layer.units, &parallel_);
     }
     ForUnits(layer.units, [&](int64_t at, int64_t count) {
       Activate<T>(layer.spec, Span<const T>(z + at, count), Span(a + at, count));
@@ -157,15 +157,17 @@ class Part {
       if (dx != nullptr) DenseBackward(layer, model_.parameters, dz, n_, stride_, dx);
       return;
     }
-    MatMulTransposedA(x, dz, gradients + layer.weights_offset, layer.inputs, n_, layer.units);
+    MatMulTransposedA(x, dz, gradients + layer.weights_offset, layer.inputs, n_, layer.units,
+                      &parallel_);
+    parallel_.Pause();
     T* db = gradients + layer.bias_offset;
     std::fill_n(db, layer.units, T(0));
     for (int64_t i = 0; i < n_; ++i) {
       for (int64_t j = 0; j < layer.units; ++j) db[j] += dz[i * layer.units + j];
     }
     if (dx == nullptr) return;
-    parallel_.Pause();
-    MatMulTransposedB(dz, W, dx, n_, layer.units, layer.inputs, workspace_.scratch<T>(shard_));
+    MatMulTransposedB(dz, W, dx, n_, layer.units, layer.inputs, workspace_.scratch<T>(shard_),
+                      &parallel_);
   }
 
   void Drop(size_t l) const {

@@ -1,5 +1,6 @@
 #include "server/engine/library_product.h"
 
+#include <dnnl.h>
 #include <gtest/gtest.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
@@ -15,6 +16,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <random>
 #include <vector>
 
 namespace backprop::engine {
@@ -53,7 +55,8 @@ double LargestError() {
           for (int64_t i = 0; i < kM; ++i) a[at(i, p, kM, kK, transpose_a)] = value(i, p);
           for (int64_t j = 0; j < kN; ++j) b[at(p, j, kK, kN, transpose_b)] = value(p, j);
         }
-        LibraryProduct(transpose_a, transpose_b, kM, kK, kN, a.data(), b.data(), add, c.data());
+        LibraryProduct(transpose_a, transpose_b, kM, kK, kN, a.data(), b.data(), add, c.data(),
+                       Serial::Get());
         for (int64_t i = 0; i < kM; ++i) {
           for (int64_t j = 0; j < kN; ++j) {
             T sum = add ? 5 : 0;
@@ -71,6 +74,53 @@ double LargestError() {
 TEST(LibraryProductTest, IsRight) {
   EXPECT_EQ(LargestError<float>(), 0);
   EXPECT_EQ(LargestError<double>(), 0);
+}
+
+class CountedPauses final : public Parallel {
+ public:
+  void For(int64_t, PartTask) override { FAIL() << "a product runs on the calling thread"; }
+  void Pause() override { ++count; }
+  int count = 0;
+};
+
+std::vector<float> RandomNumbers(int64_t count, std::mt19937* random) {
+  std::vector<float> numbers;
+  for (int64_t i = 0; i < count; ++i) {
+    numbers.push_back(static_cast<float>((*random)()) / 2147483648.0F - 1);
+  }
+  return numbers;
+}
+
+// A product is divided into blocks of columns only where that changes no bit.
+TEST(LibraryProductTest, PausesDoNotChangeABit) {
+  std::mt19937 random(1);
+  const auto draw = [&](int64_t least, int64_t most) {
+    const double exponent = static_cast<double>(random()) / 4294967296.0;
+    const double ratio = static_cast<double>(most) / static_cast<double>(least);
+    return static_cast<int64_t>(static_cast<double>(least) * std::pow(ratio, exponent));
+  };
+  int split = 0;
+  while (split < 90) {
+    const bool transpose_a = split % 3 == 1, transpose_b = split % 3 == 2, add = random() % 2 == 0;
+    const int64_t m = draw(20, 600), k = draw(20, 1200), n = draw(97, 900);
+    const int64_t columns = ColumnsBetweenPauses(transpose_b, m, k, n);
+    if (m * k * n > 100'000'000 || n < 2 * columns) continue;
+    ++split;
+    const std::vector<float> a = RandomNumbers(m * k, &random), b = RandomNumbers(k * n, &random);
+    std::vector<float> c = RandomNumbers(m * n, &random), whole = c;
+    CountedPauses pauses;
+    LibraryProduct(transpose_a, transpose_b, m, k, n, a.data(), b.data(), add, c.data(), &pauses);
+    EXPECT_EQ(pauses.count, n / columns - 1);
+    ASSERT_EQ(dnnl_sgemm(transpose_a ? 'T' : 'N', transpose_b ? 'T' : 'N', m, n, k, 1, a.data(),
+                         transpose_a ? m : k, b.data(), transpose_b ? k : n, add ? 1 : 0,
+                         whole.data(), n),
+              dnnl_success);
+    EXPECT_EQ(c, whole) << m << 'x' << k << 'x' << n << ' ' << transpose_a << transpose_b;
+  }
+}
+
+TEST(LibraryProductTest, TheLongestProductOfALargeNetworkPauses) {
+  EXPECT_LE(ColumnsBetweenPauses(false, 256, 784, 256), 64);
 }
 
 // In a process of its own, which has compiled no kernel before.

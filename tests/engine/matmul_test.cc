@@ -47,9 +47,9 @@ class MatMulTest : public testing::Test {
     const auto At = Transposed(A, m, k), Bt = Transposed(B, k, n);
     std::vector<T> C(static_cast<size_t>(m * n), T(NAN)), D = C, E = C;
     std::vector<T> scratch(static_cast<size_t>(k * n));
-    MatMulBias(A.data(), B.data(), b.data(), C.data(), m, k, n);
-    MatMulTransposedA(At.data(), B.data(), D.data(), m, k, n);
-    MatMulTransposedB(A.data(), Bt.data(), E.data(), m, k, n, scratch.data());
+    MatMulBias(A.data(), B.data(), b.data(), C.data(), m, k, n, Serial::Get());
+    MatMulTransposedA(At.data(), B.data(), D.data(), m, k, n, Serial::Get());
+    MatMulTransposedB(A.data(), Bt.data(), E.data(), m, k, n, scratch.data(), Serial::Get());
     for (int64_t i = 0; i < m; ++i) {
       for (int64_t j = 0; j < n; ++j) {
         double sum = 0;
@@ -101,11 +101,11 @@ TYPED_TEST(MatMulTest, AlignmentDoesNotMatter) {
   const auto A = Random<TypeParam>(m * k, 3), B = Random<TypeParam>(k * n, 4);
   const auto b = Random<TypeParam>(n, 5);
   std::vector<TypeParam> aligned(static_cast<size_t>(m * n)), moved(aligned.size() + 1);
-  MatMulBias(A.data(), B.data(), b.data(), aligned.data(), m, k, n);
+  MatMulBias(A.data(), B.data(), b.data(), aligned.data(), m, k, n, Serial::Get());
   auto A1 = A, B1 = B;
   A1.insert(A1.begin(), 0);
   B1.insert(B1.begin(), 0);
-  MatMulBias(A1.data() + 1, B1.data() + 1, b.data(), moved.data() + 1, m, k, n);
+  MatMulBias(A1.data() + 1, B1.data() + 1, b.data(), moved.data() + 1, m, k, n, Serial::Get());
   moved.erase(moved.begin());
   EXPECT_EQ(aligned, moved);
 }
@@ -115,9 +115,9 @@ TYPED_TEST(MatMulTest, ARowDoesNotDependOnTheRowsAroundIt) {
   const auto A = Random<TypeParam>(m * k, 3), B = Random<TypeParam>(k * n, 4);
   const auto b = Random<TypeParam>(n, 5);
   std::vector<TypeParam> all(static_cast<size_t>(m * n)), one(static_cast<size_t>(n));
-  MatMulBias(A.data(), B.data(), b.data(), all.data(), m, k, n);
+  MatMulBias(A.data(), B.data(), b.data(), all.data(), m, k, n, Serial::Get());
   for (int64_t i = 0; i < m; ++i) {
-    MatMulBias(A.data() + i * k, B.data(), b.data(), one.data(), 1, k, n);
+    MatMulBias(A.data() + i * k, B.data(), b.data(), one.data(), 1, k, n, Serial::Get());
     for (int64_t j = 0; j < n; ++j) {
       EXPECT_EQ(one[static_cast<size_t>(j)], all[static_cast<size_t>(i * n + j)]);
     }
@@ -130,10 +130,10 @@ TYPED_TEST(MatMulTest, NotANumberIsNotHidden) {
     std::vector<TypeParam> A(static_cast<size_t>(k), 0), b(static_cast<size_t>(n), 0), C = b;
     std::vector<TypeParam> B(static_cast<size_t>(k * n), 1);
     A[50] = TypeParam(NAN);
-    MatMulBias(A.data(), B.data(), b.data(), C.data(), 1, k, n);
+    MatMulBias(A.data(), B.data(), b.data(), C.data(), 1, k, n, Serial::Get());
     for (TypeParam c : C) EXPECT_TRUE(std::isnan(c));
     A[50] = std::numeric_limits<TypeParam>::infinity();
-    MatMulBias(A.data(), B.data(), b.data(), C.data(), 1, k, n);
+    MatMulBias(A.data(), B.data(), b.data(), C.data(), 1, k, n, Serial::Get());
     for (TypeParam c : C) EXPECT_TRUE(std::isinf(c));
   }
 }
