@@ -3,6 +3,8 @@
 #include <dnnl.h>
 
 #include <Eigen/Core>
+#include <algorithm>
+#include <vector>
 
 #include "server/engine/vector.h"
 
@@ -45,18 +47,15 @@ void Multiply(const A& a, const B& b, bool add, C* c) {
 
 // Computes the first `columns` columns of C, whose rows are n elements long, as those of B are
 // unless B is transposed.
-template <class T>
 void EigenProduct(bool transpose_a, bool transpose_b, int64_t m, int64_t k, int64_t n,
-                  int64_t columns, const T* A, const T* B, bool add, T* C) {
-  using Matrix = Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+                  int64_t columns, const double* A, const double* B, bool add, double* C) {
+  using Matrix = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
   using Rows = Eigen::OuterStride<>;
   const Eigen::Map<const Matrix> a(A, transpose_a ? k : m, transpose_a ? m : k);
   const Eigen::Map<const Matrix, 0, Rows> b(B, transpose_b ? columns : k, transpose_b ? k : columns,
                                             Rows(transpose_b ? k : n));
   Eigen::Map<Matrix, 0, Rows> c(C, m, columns, Rows(n));
-  if (transpose_a && transpose_b) {
-    Multiply(a.transpose(), b.transpose(), add, &c);
-  } else if (transpose_a) {
+  if (transpose_a) {
     Multiply(a.transpose(), b, add, &c);
   } else if (transpose_b) {
     Multiply(a, b.transpose(), add, &c);
@@ -74,7 +73,11 @@ void OneDnnProduct(bool transpose_a, bool transpose_b, int64_t m, int64_t k, int
   // oneDNN compiles its kernels, which the system may not allow (executable memory), or which may
   // find no memory. C is unchanged then.
   if (status != dnnl_success) {
-    EigenProduct(transpose_a, transpose_b, m, k, n, columns, A, B, add, C);
+    const std::vector<double> a(A, A + m * k);
+    const std::vector<double> b(B, B + (transpose_b ? columns * k : (k - 1) * n + columns));
+    std::vector<double> c(C, C + (m - 1) * n + columns);
+    EigenProduct(transpose_a, transpose_b, m, k, n, columns, a.data(), b.data(), add, c.data());
+    std::transform(c.begin(), c.end(), C, [](double x) { return static_cast<float>(x); });
   }
 }
 

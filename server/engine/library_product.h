@@ -10,10 +10,10 @@
 namespace backprop::engine {
 
 // Sets C = op(A)·op(B), or adds op(A)·op(B) to C if `add`: (m, k)·(k, n) → (m, n). All matrices are
-// row-major and dense. op transposes if requested: A is then (k, m), B is (n, k). Runs on the
-// calling thread only. The bits of the result depend on the shapes and on the instruction set of
-// this build, and in float32 on whether oneDNN could compile a kernel, which requires executable
-// memory. During a long float32 product, calls pauses->Pause() repeatedly.
+// row-major and dense. op transposes A or B if requested, not both: A is then (k, m), B is (n, k).
+// Runs on the calling thread only. The bits of the result depend on the shapes and on the
+// instruction set of this build, and in float32 on whether oneDNN could compile a kernel, which
+// requires executable memory. During a long float32 product, calls pauses->Pause() repeatedly.
 void LibraryProduct(bool transpose_a, bool transpose_b, int64_t m, int64_t k, int64_t n,
                     const float* A, const float* B, bool add, float* C, Parallel* pauses);
 void LibraryProduct(bool transpose_a, bool transpose_b, int64_t m, int64_t k, int64_t n,
