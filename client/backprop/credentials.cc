@@ -14,6 +14,7 @@
 #include <utility>
 
 #include "client/backprop/proxy.h"
+#include "client/backprop/text.h"
 
 namespace backprop {
 namespace {
@@ -38,13 +39,6 @@ std::string ReadWhole(const std::string& path, std::string* text) {
   if (!file.is_open()) return std::strerror(errno);
   *text = bytes.str();
   return text->empty() ? "is empty" : "";
-}
-
-std::string Trimmed(const std::string& text) {
-  constexpr char kSpace[] = " \t\r\n";
-  const size_t first = text.find_first_not_of(kSpace);
-  if (first == std::string::npos) return "";
-  return text.substr(first, text.find_last_not_of(kSpace) - first + 1);
 }
 
 // Returns "", or what is wrong with the token. The text does not contain it.

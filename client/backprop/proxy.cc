@@ -6,6 +6,8 @@
 #include <sstream>
 #include <string_view>
 
+#include "client/backprop/text.h"
+
 namespace backprop {
 namespace {
 
@@ -13,12 +15,6 @@ std::string Lower(std::string text) {
   std::transform(text.begin(), text.end(), text.begin(),
                  [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
   return text;
-}
-
-std::string WithoutSpaces(const std::string& text) {
-  const size_t first = text.find_first_not_of(" \t");
-  if (first == std::string::npos) return "";
-  return text.substr(first, text.find_last_not_of(" \t") - first + 1);
 }
 
 bool EndsWith(std::string_view text, std::string_view end) {
@@ -59,7 +55,7 @@ bool IsExcepted(const std::string& host, const Environment& environment) {
   if (!entries.has_value()) entries = environment("no_proxy");
   std::istringstream all(entries.value_or(""));
   for (std::string entry; std::getline(all, entry, ',');) {
-    entry = Lower(WithoutSpaces(entry));
+    entry = Lower(Trimmed(entry));
     if (entry.empty()) continue;
     if (entry == "*" || EndsWith(host, entry) || "." + host == entry) return true;
   }
