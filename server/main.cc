@@ -1,6 +1,5 @@
 // The composition root: the only file that knows all parts.
 #include <grpc/grpc.h>
-#include <grpcpp/grpcpp.h>
 #include <signal.h>
 #include <spdlog/spdlog.h>
 #include <unistd.h>
@@ -21,11 +20,9 @@
 #include <thread>
 #include <vector>
 
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "bp_version.h"
-#include "grpc/health/v1/health.grpc.pb.h"
 #include "server/auth/auth_file.h"
 #include "server/base/clock.h"
 #include "server/base/mutex.h"
@@ -46,6 +43,7 @@
 #include "server/records/upgrade.h"
 #include "server/registry/registry.h"
 #include "server/rpc/certificates.h"
+#include "server/rpc/health_check.h"
 #include "server/rpc/permissions.h"
 #include "server/rpc/server.h"
 #include "server/rpc/sockets.h"
@@ -89,30 +87,6 @@ absl::Status WritePortFile(const std::string& path, const std::string& address) 
 void EndGrpc() {
   grpc_init();
   grpc_shutdown_blocking();
-}
-
-// For the health check of a container: returns 0 if the server at `address` is serving. With `tls`,
-// the server's files, it presents the server's own certificate, in case that the server requires
-// one.
-int CheckHealth(const std::string& address, const std::optional<rpc::TlsFiles>& tls) {
-  grpc::ChannelArguments arguments;
-  arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);  // the server is on this machine
-  const bool encrypted = tls.has_value() && !absl::StartsWith(address, "unix:");
-  const auto channel = grpc::CreateCustomChannel(
-      address, encrypted ? rpc::UnverifiedTls(*tls) : grpc::InsecureChannelCredentials(),
-      arguments);
-  const auto stub = grpc::health::v1::Health::NewStub(channel);
-  grpc::ClientContext context;
-  context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(2));
-  grpc::health::v1::HealthCheckResponse response;
-  const grpc::Status status = stub->Check(&context, {}, &response);
-  if (!status.ok()) {
-    std::fprintf(stderr, "%s: %s\n", address.c_str(), status.error_message().c_str());
-    return 1;
-  }
-  const bool serving = response.status() == grpc::health::v1::HealthCheckResponse::SERVING;
-  std::printf("%s\n", serving ? "SERVING" : "NOT_SERVING");
-  return serving ? 0 : 1;
 }
 
 void LogNotices(const std::vector<rpc::TlsNotice>& notices) {
@@ -603,7 +577,7 @@ int main(int argc, char** argv) try {
     return 0;
   }
   if (!parsed.config->health_check.empty()) {
-    const int status = backprop::CheckHealth(parsed.config->health_check, parsed.config->tls);
+    const int status = backprop::rpc::CheckHealth(parsed.config->health_check, parsed.config->tls);
     backprop::EndGrpc();
     return status;
   }
