@@ -4,6 +4,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <functional>
@@ -98,6 +99,33 @@ TEST_F(SharesTest, AShareWithOneTaskGetsAsMuchTimeAsOneWithManyTasks) {
     Keep(one, &second);
   });
   EXPECT_NEAR(second, kTasks / 2, 1);
+}
+
+// A task is charged when it starts, so that the second thread does not take the same share.
+TEST(ComputePoolTest, ThreadsThatTakeTasksAtTheSameTimeTakeThoseOfDifferentShares) {
+  std::array<std::atomic<int>, 2> started{};
+  {
+    ComputePool pool(2);
+    ComputePool::Share* const shares[] = {pool.NewShare(), pool.NewShare()};
+    Notification posted, both;
+    std::atomic<int> running{0};
+    for (int i = 0; i < 2; ++i) {
+      pool.Post(Priority::kInteractive, [&] { posted.WaitForNotification(); });
+    }
+    for (size_t share = 0; share < 2; ++share) {
+      for (int i = 0; i < 10; ++i) {
+        shares[share]->Post(Priority::kBackground, [&, share] {
+          const int order = running++;
+          if (order < 2) ++started[share];
+          if (order == 1) both.Notify();
+          both.WaitForNotification();
+        });
+      }
+    }
+    posted.Notify();
+  }
+  EXPECT_EQ(started[0], 1);
+  EXPECT_EQ(started[1], 1);
 }
 
 TEST_F(SharesTest, TimeIsDividedByWeight) {
