@@ -81,6 +81,7 @@ class RocksStore final : public Store {
     if (!reached.ok()) return reached;
     reclaimer_.emplace([this](const Table* table, const std::string& prefix,
                               std::atomic<bool>* cancelled) { Reclaim(table, prefix, cancelled); });
+    begun_ = true;
     commits_.emplace([this](const auto& batches, bool sync) { return WriteGroup(batches, sync); },
                      [this] { return SyncOrRecover(); },
                      [this](const WriteBatch& batch) { return Admit(batch); }, &stats_);
@@ -442,14 +443,13 @@ class RocksStore final : public Store {
   }
   absl::Status Open(Access access) ABSL_EXCLUSIVE_LOCKS_REQUIRED(database_mu_) {
     RocksOptions options = options_;
-    options.create = options_.create && !begun();
+    options.create = options_.create && !begun_;
     auto opened = Database::Open(options, env_.get(), cache_, capacity_bytes_, access);
     if (!opened.ok()) return opened.status();
     database_ = *std::move(opened);
     ++opened_;
     return absl::OkStatus();
   }
-  bool begun() const { return commits_.has_value(); }
 
   // Closes the database and opens another one with `open`, which is called with database_mu_ held.
   absl::Status OpenInstead(absl::FunctionRef<absl::Status()> open) {
@@ -546,6 +546,7 @@ class RocksStore final : public Store {
   std::unique_ptr<Database> database_ ABSL_GUARDED_BY(database_mu_);
   uint64_t opened_ ABSL_GUARDED_BY(database_mu_) = 0;  // number of times it was opened
   // Used by the writer thread, and by Begin() before that thread exists.
+  bool begun_ = false;   // Begin() has opened the store, so it exists
   bool failed_ = false;  // a write of the database failed since it was opened
   std::optional<Watermark> watermark_;
   uint64_t group_ = 0;  // the last group written
