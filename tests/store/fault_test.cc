@@ -117,6 +117,27 @@ TEST_P(FaultTest, NoAcknowledgedBatchIsLostWhicheverCallFails) {
   EXPECT_GT(at, 50) << "the scenario makes that many calls";
 }
 
+// Attempts to recover begin after 5 ms, so that some of these stores are closed during one.
+TEST(ClosingTest, AStoreThatRecoversCanBeClosed) {
+  for (int wait = 0; wait < 30; ++wait) {
+    const TemporaryDirectory directory;
+    const auto system = std::make_shared<FaultyFileSystem>(Fault::kCrash, 60);
+    const auto env = rocksdb::NewCompositeEnv(system);
+    RocksOptions options;
+    options.schema = kTestSchema;
+    options.directory = directory.path();
+    options.env = env.get();
+    auto store = OpenRocksStore(options);
+    ASSERT_TRUE(store.ok()) << store.status();
+    for (int i = 0; Put(store->get(), i).ok(); ++i) {
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(wait));
+    store->reset();
+    options.env = nullptr;
+    EXPECT_TRUE(OpenRocksStore(options).ok());
+  }
+}
+
 std::string NameOf(const testing::TestParamInfo<Fault>& test) {
   static constexpr const char* kNames[] = {"Error", "NoSpace", "Torn", "Crash"};
   return kNames[static_cast<int>(test.param)];

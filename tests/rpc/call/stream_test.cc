@@ -153,6 +153,25 @@ class LargeSource final : public ChunkSource {
   std::atomic<int>* const fetched_;
 };
 
+// What the next download sends. The test sets it, a thread of the server takes it.
+class NextSource {
+ public:
+  using Source = absl::StatusOr<std::unique_ptr<ChunkSource>>;
+
+  void Set(Source source) {
+    const base::MutexLock lock(&mu_);
+    source_ = std::move(source);
+  }
+  Source Take() {
+    const base::MutexLock lock(&mu_);
+    return std::move(source_);
+  }
+
+ private:
+  base::Mutex mu_;
+  Source source_ ABSL_GUARDED_BY(mu_) = nullptr;
+};
+
 // What the methods of the service below use.
 struct Fixture {
   std::shared_ptr<CountingStream> counting;
@@ -160,7 +179,7 @@ struct Fixture {
   absl::Time deadline;
   Notification started;
   HeldReceiver::Held held;
-  absl::StatusOr<std::unique_ptr<ChunkSource>> source = nullptr;
+  NextSource source;
   exec::ComputePool* pool = nullptr;
 };
 Fixture* fixture = nullptr;
@@ -191,7 +210,7 @@ class StreamsService final : public ServiceBase<v1::TrainingService> {
   static grpc::ServerWriteReactor<v1::ExportModelResponse>* StartDownload(
       Context*, const CallInfo& info, const v1::ExportModelRequest&, const absl::Status&) {
     return DownloadStream<v1::ExportModelResponse>::Start(info, "models/m", fixture->pool,
-                                                          std::move(fixture->source));
+                                                          fixture->source.Take());
   }
 };
 
@@ -324,7 +343,7 @@ TEST_F(StreamTest, AnUploadWhoseServerStopsEndsAfterItsReceiver) {
 }
 
 TEST_F(StreamTest, ADownloadWritesAllChunksInOrder) {
-  fixture->source = std::make_unique<NumberSource>(100, nullptr);
+  fixture->source.Set(std::make_unique<NumberSource>(100, nullptr));
   const auto stream = stub->ExportModel(&call, {});
   v1::ExportModelResponse response;
   int chunks = 0;
@@ -334,7 +353,7 @@ TEST_F(StreamTest, ADownloadWritesAllChunksInOrder) {
 }
 
 TEST_F(StreamTest, ADownloadWithoutASourceEndsWithItsError) {
-  fixture->source = absl::NotFoundError("no such model");
+  fixture->source.Set(absl::NotFoundError("no such model"));
   const auto stream = stub->ExportModel(&call, {});
   v1::ExportModelResponse response;
   EXPECT_FALSE(stream->Read(&response));
@@ -400,7 +419,7 @@ TEST_F(IdleStreamTest, AnUploadIsNotIdleWhileItsReceiverWorks) {
 // The flow control of HTTP/2 stops a download whose caller does not read.
 TEST_F(IdleStreamTest, ADownloadThatIsNotReadIsCancelled) {
   std::atomic<int> fetched{0};
-  fixture->source = std::make_unique<LargeSource>(&fetched);
+  fixture->source.Set(std::make_unique<LargeSource>(&fetched));
   const auto stream = stub->ExportModel(&call, {});
   int seen = -1;
   while (std::exchange(seen, fetched.load()) != fetched) absl::SleepFor(absl::Milliseconds(200));
@@ -423,9 +442,9 @@ TEST_F(StreamTest, ADownloadWhoseServerStopsEndsBeforeItsNextChunk) {
   };
   for (const Case& c :
        {Case{2, 2, grpc::StatusCode::UNAVAILABLE}, Case{4, 3, grpc::StatusCode::OK}}) {
-    fixture->source = std::make_unique<NumberSource>(3, [&](int chunk) {
+    fixture->source.Set(std::make_unique<NumberSource>(3, [&](int chunk) {
       if (chunk == c.stops_at) context.calls.NotifyStop();
-    });
+    }));
     grpc::ClientContext download;
     const auto stream = stub->ExportModel(&download, {});
     v1::ExportModelResponse response;
