@@ -6,7 +6,10 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "server/base/status.h"
+#include "server/records/run_records.h"
 #include "server/records/tables.h"
 #include "tests/session/durable_fixture.h"
 
@@ -39,6 +42,11 @@ class CheckpointTest : public DurableFixture {
     return ids;
   }
   static size_t Records(store::Store* in) { return RecordsIn(in, {&records::kCheckpoints}); }
+  // How far the active run of a model is stored; 0: it is not, or there is none.
+  int64_t StoredIteration(records::Uid uid) {
+    const auto record = *store.Get(records::kRuns, records::RunKey(uid, records::RunPart::kMark));
+    return record.has_value() ? records::DecodeMark(*record, "m")->mark.iteration : 0;
+  }
   static Session::TrainArgs Run(int64_t iterations, records::CheckpointPolicy policy,
                                 bool resumes = false) {
     auto args = TrainArgsFor(iterations);
@@ -313,12 +321,14 @@ TEST_F(CheckpointTest, ARunThatGoesOnKnowsItsBestEpoch) {
   const auto expected = steady->ListCheckpoints("", 1).front();
   EXPECT_LT(expected->iteration, 100);
   auto session = *Make("m");
-  RunPtr run = Start(session.get(), args());
+  const records::Uid uid = session->uid();
+  Start(session.get(), args());
+  while (StoredIteration(uid) <= expected->iteration) absl::SleepFor(absl::Milliseconds(1));
   session = nullptr;
-  run = nullptr;
   Restart();
+  ASSERT_GT(StoredIteration(uid), expected->iteration) << "the run was not interrupted";
   session = *Find("m");
-  run = *session->FindRun(0);
+  const RunPtr run = *session->FindRun(0);
   EXPECT_EQ(WaitFor(run).iterations, 40'000);
   const auto best = session->ListCheckpoints("", 10);
   ASSERT_EQ(best.size(), 1u);
