@@ -80,6 +80,9 @@ class RunStream final : public Stream<NoStream, Response>, public session::RunLi
     if (owned != nullptr) owned->DropOwner();
   }
 
+  // A caller that reads nothing costs nothing, and may want only the end.
+  bool AwaitsCaller() const override ABSL_EXCLUSIVE_LOCKS_REQUIRED(this->mu_) { return false; }
+
   Due Next() override ABSL_EXCLUSIVE_LOCKS_REQUIRED(this->mu_) {
     if (this->writing()) return {};
     if (this->cancelled()) return {.end = base::CallerGone()};

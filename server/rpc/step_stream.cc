@@ -17,7 +17,6 @@ namespace backprop::rpc {
 
 StepStream* StepStream::Start(Context* context, const CallInfo& info) {
   const auto stream = MakeStream<StepStream>(context, info);
-  info.calls->AddOpen(stream);
   stream->Pump();
   return stream.get();
 }

@@ -67,6 +67,7 @@ class CallScope {
   CallScope& operator=(const CallScope&) = delete;
 
   const Caller& caller() const { return *caller_; }
+  Calls* calls() const { return calls_; }
 
   // Whether the caller no longer waits: it cancelled, its connection broke, or its deadline passed.
   bool cancelled() const {

@@ -45,12 +45,20 @@ struct CallObservers {
   absl::Duration slow_from = absl::InfiniteDuration();
 };
 
-// A call that stays open until its caller ends it, so it must be notified when the server stops.
+// A call that streams. It may stay open until its caller ends it, so it must be notified when the
+// server stops.
 class OpenCall {
  public:
+  // What a server that stops sees of the call.
+  struct Progress {
+    bool waits_for_reader = false;  // for nothing but that the caller receives what was sent
+    int64_t events = 0;             // grows with each message that was read or written
+  };
+
   virtual ~OpenCall() = default;
-  // Called at most once, by the thread that stops the server.
+  // Called at most once, when the server stops.
   virtual void OnServerStop() = 0;
+  virtual Progress progress() const = 0;
   // Must end the call if for `timeout` nothing has happened but that the server waits for the
   // caller, as seen by these checks. Called repeatedly, by one thread at a time.
   virtual void CheckIdle(absl::Time now, absl::Duration timeout) = 0;
@@ -85,38 +93,61 @@ class Calls {
                          [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) { return count_ == 0; });
   }
 
-  // NotifyStop and EndIdle will visit `call` until it leaves.
+  // NotifyStop and EndIdle will visit `call` until it leaves. After NotifyStop, notifies it at
+  // once.
   void AddOpen(const std::shared_ptr<OpenCall>& call) {
-    const base::MutexLock lock(&mu_);
-    open_.insert_or_assign(call.get(), call);
+    {
+      const base::MutexLock lock(&mu_);
+      open_.insert_or_assign(call.get(), call);
+      if (!stopping_) return;
+    }
+    if (call != nullptr) call->OnServerStop();
   }
-  // Notifies all calls added so far, without holding a lock.
+  // Notifies all open calls, without holding a lock. Does nothing if it was called before.
   void NotifyStop() {
-    for (const auto& call : Open(/*forget=*/true)) call->OnServerStop();
+    {
+      const base::MutexLock lock(&mu_);
+      if (std::exchange(stopping_, true)) return;
+    }
+    for (const auto& call : Open()) call->OnServerStop();
+  }
+  // Whether all calls that are left wait for nothing but that their callers receive what was sent,
+  // and a number that changes when one of these receives a message. False if none is left.
+  OpenCall::Progress Readers() const {
+    const auto open = Open();
+    OpenCall::Progress all{!open.empty(), 0};
+    for (const auto& call : open) {
+      const OpenCall::Progress one = call->progress();
+      all.waits_for_reader = all.waits_for_reader && one.waits_for_reader;
+      all.events += one.events;
+    }
+    const base::MutexLock lock(&mu_);
+    if (count_ != static_cast<int64_t>(open.size())) all.waits_for_reader = false;
+    return all;
   }
   // Ends the open calls whose callers have sent, and have read, nothing for `timeout`. Call it
   // several times per `timeout`; `now` must not go backward.
   void EndIdle(absl::Time now, absl::Duration timeout) {
-    for (const auto& call : Open(/*forget=*/false)) call->CheckIdle(now, timeout);
+    for (const auto& call : Open()) call->CheckIdle(now, timeout);
   }
 
  private:
-  std::vector<std::shared_ptr<OpenCall>> Open(bool forget) {
+  std::vector<std::shared_ptr<OpenCall>> Open() const {
     std::vector<std::shared_ptr<OpenCall>> open;
     const base::MutexLock lock(&mu_);
     open.reserve(open_.size());
     for (const auto& [key, call] : open_) {
       if (auto existing = call.lock()) open.push_back(std::move(existing));
     }
-    if (forget) open_.clear();
     return open;
   }
 
   const CallObservers observers_;
   const std::unique_ptr<CallStats> stats_;
-  base::Mutex mu_;
+  mutable base::Mutex mu_;
   base::CondVar none_;
   int64_t count_ ABSL_GUARDED_BY(mu_) = 0;
+  bool stopping_ ABSL_GUARDED_BY(mu_) = false;
   std::unordered_map<const OpenCall*, std::weak_ptr<OpenCall>> open_ ABSL_GUARDED_BY(mu_);
 };
 

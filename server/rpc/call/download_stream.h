@@ -68,9 +68,7 @@ class DownloadStream final : public Stream<NoStream, Response> {
   // Attach must be called once for the result.
   static std::shared_ptr<DownloadStream> Make(const CallInfo& info, const std::string& model,
                                               exec::ComputePool* pool) {
-    auto stream = MakeStream<DownloadStream>(info, model, pool);
-    info.calls->AddOpen(stream);
-    return stream;
+    return MakeStream<DownloadStream>(info, model, pool);
   }
   DownloadStream(const CallInfo& info, const std::string& model, exec::ComputePool* pool)
       : Stream<NoStream, Response>(info, model), pool_(pool) {}

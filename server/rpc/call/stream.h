@@ -85,6 +85,11 @@ class Stream : public ReactorOf<Request, Response>::Type,
     Pump();
   }
 
+  Progress progress() const final {
+    const base::MutexLock lock(&mu_);
+    return {writing_ || phase_ == Phase::kEnded, events_};
+  }
+
   void CheckIdle(absl::Time now, absl::Duration timeout) final {
     {
       const base::MutexLock lock(&mu_);
@@ -121,7 +126,7 @@ class Stream : public ReactorOf<Request, Response>::Type,
   // before it asks for a write. Not called after it has returned an end.
   virtual Due Next() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) = 0;
   // Whether the stream waits for its caller, to send a message or to read one, and for nothing
-  // else. For calls of which Calls::AddOpen was told.
+  // else, so that it ends when that takes too long (Calls::EndIdle).
   virtual bool AwaitsCaller() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) { return writing_; }
   // Starts the work that Next asked for. Must call Pump when it has ended.
   virtual void Work() {}
@@ -276,12 +281,14 @@ class Stream : public ReactorOf<Request, Response>::Type,
   std::optional<absl::Status> overdue_ ABSL_GUARDED_BY(mu_);
 };
 
-// Creates a stream of the type S. Its first event must be a call of Pump.
+// Creates a stream of the type S and tells Calls::AddOpen of it. Its first event must be a call of
+// Pump.
 template <class S, class... Args>
 std::shared_ptr<S> MakeStream(Args&&... args) {
   auto stream = std::make_shared<S>(std::forward<Args>(args)...);
   stream->self_ = stream;
   HandOver(stream->self_.get());
+  stream->scope_.calls()->AddOpen(stream);
   return stream;
 }
 

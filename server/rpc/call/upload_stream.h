@@ -47,7 +47,6 @@ class UploadStream final : public Stream<Request, NoStream> {
  public:
   static UploadStream* Start(const CallInfo& info, std::unique_ptr<Receiver<Request>> receiver) {
     const auto stream = MakeStream<UploadStream>(info, std::move(receiver));
-    info.calls->AddOpen(stream);
     stream->Pump();
     return stream.get();
   }

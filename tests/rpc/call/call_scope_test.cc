@@ -257,7 +257,9 @@ class Told final : public OpenCall {
     ++times;
     calls_->AddOpen(nullptr);  // needs the lock
   }
+  Progress progress() const override { return now; }
   void CheckIdle(absl::Time /*now*/, absl::Duration /*timeout*/) override { ++checks; }
+  Progress now;
   int times = 0;
   int checks = 0;
 
@@ -275,6 +277,35 @@ TEST_F(CallsTest, AStopIsToldOnceToTheCallsThatStillExist) {
   EXPECT_EQ(open->times, 1);
   calls.NotifyStop();
   EXPECT_EQ(open->times, 1);
+}
+
+TEST_F(CallsTest, ACallThatBeginsAfterAStopIsToldAtOnce) {
+  calls.NotifyStop();
+  const auto late = std::make_shared<Told>(&calls);
+  calls.AddOpen(late);
+  EXPECT_EQ(late->times, 1);
+}
+
+TEST_F(CallsTest, ReadersAreTheOnlyCallsIfAllWaitForTheirCallers) {
+  EXPECT_FALSE(calls.Readers().waits_for_reader) << "there is no call";
+  const auto one = std::make_shared<Told>(&calls);
+  const auto other = std::make_shared<Told>(&calls);
+  one->now = {true, 3};
+  other->now = {false, 4};
+  for (const auto& call : {one, other}) {
+    calls.Enter();
+    calls.AddOpen(call);
+  }
+  EXPECT_FALSE(calls.Readers().waits_for_reader) << "the other one works";
+  other->now = {true, 5};
+  EXPECT_TRUE(calls.Readers().waits_for_reader);
+  EXPECT_EQ(calls.Readers().events, 8);
+  calls.Enter();
+  EXPECT_FALSE(calls.Readers().waits_for_reader) << "a call with one response works";
+  calls.Leave();
+  calls.Leave(one.get());
+  calls.Leave(other.get());
+  EXPECT_TRUE(NoneIsLeft());
 }
 
 TEST_F(CallsTest, IdleCallsAreLookedForUntilTheyLeave) {
