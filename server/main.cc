@@ -18,10 +18,13 @@
 #include <string>
 #include <system_error>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "bp_version.h"
 #include "server/auth/auth_file.h"
 #include "server/base/clock.h"
@@ -37,6 +40,7 @@
 #include "server/ops/exposure.h"
 #include "server/ops/logging.h"
 #include "server/ops/process_memory.h"
+#include "server/ops/socket_activation.h"
 #include "server/ops/system_limits.h"
 #include "server/records/project.h"
 #include "server/records/tables.h"
@@ -62,8 +66,10 @@ std::string Version() {
                       ")");
 }
 
-// Writes a temporary file and renames it, so that the file is complete or absent.
-absl::Status WritePortFile(const std::string& path, const std::string& address) {
+// Writes a temporary file and renames it, so that the file is complete or absent. `flag` is where
+// the path is from.
+absl::Status WritePortFile(const std::string& flag, const std::string& path,
+                           const std::string& address) {
   const std::string temporary = absl::StrCat(path, ".", getpid());
   {
     std::ofstream file(temporary);
@@ -73,13 +79,13 @@ absl::Status WritePortFile(const std::string& path, const std::string& address) 
       const int error = errno;
       unlink(temporary.c_str());
       return absl::UnavailableError(
-          absl::StrCat("--port-file ", path, ": cannot write: ", std::strerror(error)));
+          absl::StrCat(flag, " ", path, ": cannot write: ", std::strerror(error)));
     }
   }
   if (std::rename(temporary.c_str(), path.c_str()) == 0) return absl::OkStatus();
   const int error = errno;
   unlink(temporary.c_str());
-  return absl::UnavailableError(absl::StrCat("--port-file ", path, ": ", std::strerror(error)));
+  return absl::UnavailableError(absl::StrCat(flag, " ", path, ": ", std::strerror(error)));
 }
 
 // Waits until gRPC's threads have ended: one of them could still use OpenSSL when an exit handler
@@ -189,29 +195,48 @@ sigset_t TakeSignals() {
 // Called at SIGHUP; empty: there is nothing to read again.
 using Reload = std::function<void()>;
 
-// Waits for a signal that ends the server.
-int WaitForEnd(const sigset_t& signals, const Reload& reload) {
+// Returns the next signal of `signals`, or none at `end`.
+std::optional<int> NextSignal(const sigset_t& signals, absl::Time end) {
   for (;;) {
-    int signal = 0;
-    sigwait(&signals, &signal);
-    if (EndsTheServer(signal)) return signal;
-    const bool reloads = signal == SIGHUP && reload;
-    spdlog::info("{}: {}", strsignal(signal),
-                 reloads            ? "reloading"
-                 : signal == SIGHUP ? "ignored; there is nothing to reload"
-                                    : "ignored");
+    const absl::Duration left = std::max(end - absl::Now(), absl::ZeroDuration());
+    const timespec timeout = absl::ToTimespec(std::min(left, absl::Hours(1)));
+    const int signal = sigtimedwait(&signals, nullptr, &timeout);
+    if (signal > 0) return signal;
+    if (absl::Now() >= end) return std::nullopt;
+  }
+}
+
+// Waits for a signal that ends the server; returns none if there is none before `end`.
+std::optional<int> WaitForEnd(const sigset_t& signals, const Reload& reload,
+                              absl::Time end = absl::InfiniteFuture()) {
+  for (;;) {
+    const std::optional<int> signal = NextSignal(signals, end);
+    if (!signal.has_value() || EndsTheServer(*signal)) return signal;
+    const bool reloads = *signal == SIGHUP && reload;
+    spdlog::info("{}: {}", strsignal(*signal),
+                 reloads             ? "reloading"
+                 : *signal == SIGHUP ? "ignored; there is nothing to reload"
+                                     : "ignored");
     if (reloads) reload();
   }
 }
 
-// Waits for the first signal that ends the server, then watches for a second one, which ends the
-// process.
-void WaitForSignal(const sigset_t& signals, const Reload& reload) {
-  spdlog::info("{}: stopping", strsignal(WaitForEnd(signals, reload)));
+// Waits for the first signal that ends the server. Then announces that, and waits for `drain_delay`
+// or for another signal. After that watches for a signal that ends the process.
+void WaitForSignal(const sigset_t& signals, const Reload& reload, absl::Duration drain_delay,
+                   rpc::Server* server) {
+  int signal = *WaitForEnd(signals, reload);
+  if (drain_delay > absl::ZeroDuration()) {
+    server->AnnounceStop();
+    spdlog::info("{}: health is NOT_SERVING; stopping in {} (--drain-delay)", strsignal(signal),
+                 absl::FormatDuration(drain_delay));
+    signal = WaitForEnd(signals, reload, absl::Now() + drain_delay).value_or(signal);
+  }
+  spdlog::info("{}: stopping", strsignal(signal));
   std::thread([signals] {
-    const int second = WaitForEnd(signals, {});
-    spdlog::warn("second {}: stopping at once", strsignal(second));
-    _exit(128 + second);
+    const int last = *WaitForEnd(signals, {});
+    spdlog::warn("another {}: stopping at once", strsignal(last));
+    _exit(128 + last);
   }).detach();
 }
 
@@ -317,6 +342,7 @@ void LogFound(const registry::Registry::Opened& found, const std::string& direct
 rpc::ServerOptions ServerOptionsFor(const ops::Config& config, const ops::Descriptors& descriptors,
                                     rpc::Tls* tls) {
   rpc::ServerOptions options{config.listen, config.unix_socket, {}, config.keepalive, {}};
+  options.admin_listen = config.admin_listen;
   options.reflection_is_public = config.reflection_is_public;
   options.unix_access = config.unix_access;
   options.tls = tls;
@@ -429,9 +455,7 @@ std::unique_ptr<http::HttpListener> ServeMetrics(Monitor* monitor, rpc::Context*
   sources.instruction_set = engine::InstructionSet();
   sources.context = context;
   sources.listener = server->listener();
-  sources.serving = [context, writable] {
-    return writable->serving() && !context->environment->draining;
-  };
+  sources.serving = [server, writable] { return writable->serving() && !server->stopping(); };
   if (auth_file != nullptr) sources.auth_file_in_use = [auth_file] { return auth_file->in_use(); };
   if (ops::AuditLog* const audit = monitor->audit.get()) {
     sources.audit_written = [audit] { return audit->written(); };
@@ -453,7 +477,12 @@ absl::StatusOr<std::unique_ptr<rpc::Tls>> OpenTls(const ops::Config& config) {
   return tls;
 }
 
-void LogStarted(const ops::Config& config, const std::vector<std::string>& addresses) {
+void LogStarted(const ops::Config& config, const std::vector<std::string>& addresses,
+                const std::vector<std::string>& admin_addresses) {
+  if (!admin_addresses.empty()) {
+    spdlog::info("AdminService, channelz and reflection are served on {} only",
+                 absl::StrJoin(admin_addresses, ", "));
+  }
   spdlog::info("{} listens on {} with {} compute threads; models {}", Version(),
                absl::StrJoin(addresses, ", "), config.threads,
                config.data_dir.empty() ? "are kept in memory and are lost when the process ends"
@@ -464,15 +493,26 @@ void LogStarted(const ops::Config& config, const std::vector<std::string>& addre
                    : absl::StrCat(config.limits.memory_limit_bytes >> 20, " MiB"));
   spdlog::log(config.auth_file.empty() ? spdlog::level::warn : spdlog::level::info, "{}",
               ops::DescribeAccess(config));
+  const std::string hostile_peers = ops::DescribeHostilePeers(config);
+  if (!hostile_peers.empty()) spdlog::warn("{}", hostile_peers);
 }
 
 // Tells clients and operators that the server accepts calls.
 absl::Status Announce(const ops::Config& config, const rpc::Server& server) {
-  if (!config.port_file.empty()) {
-    absl::Status written = WritePortFile(config.port_file, server.addresses().front());
+  if (!config.admin_port_file.empty()) {
+    if (server.admin_addresses().empty()) {
+      return absl::InvalidArgumentError("--admin-port-file: needs --admin-listen");
+    }
+    absl::Status written = WritePortFile("--admin-port-file", config.admin_port_file,
+                                         server.admin_addresses().front());
     if (!written.ok()) return written;
   }
-  LogStarted(config, server.addresses());
+  if (!config.port_file.empty()) {
+    absl::Status written =
+        WritePortFile("--port-file", config.port_file, server.addresses().front());
+    if (!written.ok()) return written;
+  }
+  LogStarted(config, server.addresses(), server.admin_addresses());
   return absl::OkStatus();
 }
 
@@ -504,7 +544,7 @@ bool ServeUntilSignal(const ops::Config& config, const sigset_t& signals, Monito
   bool finished = false;
   {
     const Janitor janitor(context, auth_file, tls, config);
-    WaitForSignal(signals, reload);
+    WaitForSignal(signals, reload, config.drain_delay, server);
     finished = server->Stop(config.grace);
   }
   if (auth_file != nullptr) {
@@ -514,7 +554,14 @@ bool ServeUntilSignal(const ops::Config& config, const sigset_t& signals, Monito
   return finished;
 }
 
-int Serve(const ops::Config& config, const sigset_t& signals) {
+// What is left of a server that has stopped.
+void DeletePortFiles(const ops::Config& config) {
+  for (const std::string& path : {config.port_file, config.admin_port_file}) {
+    if (!path.empty()) unlink(path.c_str());
+  }
+}
+
+int Serve(const ops::Config& config, rpc::InheritedSockets inherited, const sigset_t& signals) {
   const ops::Descriptors descriptors = ops::RaiseDescriptorLimit();
   const absl::Status possible = ops::CheckSystemLimits(descriptors, config.threads);
   if (!possible.ok()) return Fail(possible);
@@ -549,7 +596,7 @@ int Serve(const ops::Config& config, const sigset_t& signals) {
 
   rpc::ServerOptions options = ServerOptionsFor(config, descriptors, tls->get());
   if (auth_file != nullptr) options.authenticator = auth_file->authenticator();
-  auto server = rpc::Server::Start(options, &context);
+  auto server = rpc::Server::Start(options, &context, std::move(inherited));
   if (!server.ok()) return Fail(server.status());
   const absl::Status announced = Announce(config, **server);
   if (!announced.ok()) return Fail(announced);
@@ -558,8 +605,12 @@ int Serve(const ops::Config& config, const sigset_t& signals) {
   const bool finished = ServeUntilSignal(config, signals, &*monitor, &context, auth_file,
                                          tls->get(), server->get(), &writable);
   writable.Set(nullptr);
-  if (!config.port_file.empty()) unlink(config.port_file.c_str());
-  if (!finished) spdlog::warn("calls were still active after the grace period and were cancelled");
+  DeletePortFiles(config);
+  if (!finished) {
+    spdlog::warn(
+        "calls were still active after the grace period, or their callers received nothing, "
+        "and were cancelled");
+  }
   pool.reset();                    // remaining runs end before the objects that they use
   store::WaitForAnswers(archive);  // callbacks refer to the registry's models
   ops::ReportLeftOut(/*at_end=*/true);
@@ -570,7 +621,7 @@ int Serve(const ops::Config& config, const sigset_t& signals) {
 }  // namespace backprop
 
 int main(int argc, char** argv) try {
-  const auto parsed = backprop::ops::ParseCommandLine(argc, argv, backprop::Version());
+  auto parsed = backprop::ops::ParseCommandLine(argc, argv, backprop::Version());
   if (!parsed.config.has_value()) return parsed.exit_status;
   if (parsed.config->print_permissions) {
     std::printf("%s", backprop::rpc::PermissionsAsMarkdown().c_str());
@@ -584,7 +635,9 @@ int main(int argc, char** argv) try {
   backprop::ops::TuneAllocator(parsed.config->limits.memory_limit_bytes, parsed.config->threads);
   const sigset_t signals = backprop::TakeSignals();
   backprop::ops::SetUpLogging(parsed.config->log_level, parsed.config->log_format);
-  const int status = backprop::Serve(*parsed.config, signals);
+  auto inherited = backprop::ops::TakeInheritedSockets(&*parsed.config);
+  if (!inherited.ok()) return backprop::Fail(inherited.status());
+  const int status = backprop::Serve(*parsed.config, *std::move(inherited), signals);
   if (status == 0) {
     backprop::EndGrpc();
     spdlog::info("stopped");  // the store is closed by now

@@ -154,6 +154,7 @@ void AddConnectionFlags(CLI::App* app, Config* config) {
 // The values of flags that the configuration holds in another form.
 struct RawFlags {
   double grace_seconds = 10;
+  double drain_delay_seconds = 0;
   double mark_seconds = 1;
   double slow_request_seconds = 0;
   std::string log_format = "text";
@@ -231,6 +232,20 @@ std::optional<rpc::TlsFiles> TlsFilesFrom(const RawFlags& raw) {
   return files;
 }
 
+void AddAdminFlags(CLI::App* app, Config* config) {
+  Add(app->add_option(
+          "--admin-listen", config->admin_listen,
+          "Address, host:port or unix:path, that serves AdminService, channelz and reflection; the "
+          "other addresses then do not. May be repeated. Default: --listen serves them"),
+      "--admin-listen", "Listening")
+      ->type_name("ADDRESS");
+  Add(app->add_option("--admin-port-file", config->admin_port_file,
+                      "File to which the server writes the first address of --admin-listen once "
+                      "it accepts calls, before that of --port-file"),
+      "--admin-port-file", "Listening")
+      ->type_name("PATH");
+}
+
 void AddListeningFlags(CLI::App* app, Config* config, RawFlags* raw) {
   Add(app->add_option(
           "--listen", config->listen,
@@ -239,6 +254,7 @@ void AddListeningFlags(CLI::App* app, Config* config, RawFlags* raw) {
       ->type_name("ADDRESS")
       ->capture_default_str();
   AddUnixSocketFlags(app, config, raw);
+  AddAdminFlags(app, config);
   Add(app->add_option("--port-file", config->port_file,
                       "File to which the server writes its first address once it accepts calls"),
       "--port-file", "Listening")
@@ -327,6 +343,14 @@ void AddRunningFlags(CLI::App* app, Config* config, RawFlags* raw) {
   Add(app->add_option("--grace", raw->grace_seconds,
                       "Seconds that active calls have to finish after SIGTERM"),
       "--grace", "Running")
+      ->check(CLI::Range(0.0, 86400.0))
+      ->type_name("SECONDS")
+      ->capture_default_str();
+  Add(app->add_option("--drain-delay", raw->drain_delay_seconds,
+                      "Seconds after SIGTERM in which health is NOT_SERVING and everything else "
+                      "works, before the server stops: the time in which load balancers notice. "
+                      "A second signal ends the delay"),
+      "--drain-delay", "Running")
       ->check(CLI::Range(0.0, 86400.0))
       ->type_name("SECONDS")
       ->capture_default_str();
@@ -465,7 +489,9 @@ Parsed ParseCommandLine(int argc, char** argv, const std::string& version) {
   app.footer(
       "Every flag can also be set in the environment: --max-models as BACKPROPD_MAX_MODELS.\n"
       "Flags take precedence over the environment, and the environment over --config.\n"
-      "SIGTERM, SIGINT and SIGQUIT stop the server gracefully; a second one stops it at once.");
+      "SIGTERM, SIGINT and SIGQUIT stop the server gracefully; another one stops it at once.\n"
+      "Sockets that systemd passes (LISTEN_FDS) are used in place of --listen and --unix-socket,\n"
+      "and those with the name admin in place of --admin-listen.");
 
   if (const auto status = Parse(&app, argc, argv); status.has_value()) {
     return {std::nullopt, *status};
@@ -481,6 +507,9 @@ Parsed ParseCommandLine(int argc, char** argv, const std::string& version) {
   }
   config.log_format = raw.log_format == "json" ? LogFormat::kJson : LogFormat::kText;
   config.grace = absl::Seconds(raw.grace_seconds);
+  config.drain_delay = absl::Seconds(raw.drain_delay_seconds);
+  config.listen_is_given =
+      app.get_option("--listen")->count() > 0 || app.get_option("--unix-socket")->count() > 0;
   config.unix_access.mode = static_cast<mode_t>(std::stoul(raw.unix_socket_mode, nullptr, 8));
   config.tls = TlsFilesFrom(raw);
   config.limits.mark_interval = absl::Seconds(raw.mark_seconds);

@@ -20,11 +20,18 @@ enum class LogFormat { kText, kJson };
 
 struct Config {
   std::vector<std::string> listen;
+  bool listen_is_given = false;           // or unix_socket is: not the default
+  std::vector<std::string> admin_listen;  // empty: `listen` serves the administrators too
+  // Addresses of sockets that another process has opened (TakeInheritedSockets), for `listen` and
+  // for `admin_listen`.
+  std::vector<std::string> inherited_listen;
+  std::vector<std::string> inherited_admin_listen;
   std::string unix_socket;
   rpc::UnixSocketAccess unix_access;
   std::optional<rpc::TlsFiles> tls;  // unset: clear text
   absl::Duration handshake_timeout = rpc::ServerOptions{}.handshake_timeout;
   std::string port_file;
+  std::string admin_port_file;            // the same for admin_listen
   std::string metrics_listen;             // empty: metrics are not served
   std::string auth_file;                  // empty: callers are anonymous and may do everything
   bool allow_anonymous = false;           // on addresses that are not local, without auth_file
@@ -39,6 +46,7 @@ struct Config {
   absl::Duration slow_request = absl::InfiniteDuration();
   LogFormat log_format = LogFormat::kText;
   absl::Duration grace;
+  absl::Duration drain_delay;
   base::Limits limits;
   rpc::KeepaliveOptions keepalive;
   std::optional<int64_t> max_connections;           // unset: derived from the limit of open files

@@ -12,7 +12,7 @@
 namespace backprop::ops {
 namespace {
 
-// An address and the flag that it is from.
+// An address and where it is from.
 struct Listening {
   std::string flag;
   std::string address;
@@ -20,10 +20,21 @@ struct Listening {
 
 std::vector<Listening> Reachable(const Config& config) {
   std::vector<Listening> reachable;
-  for (const std::string& address : config.listen) {
-    if (!IsLocal(address)) reachable.push_back({"--listen", address});
-  }
+  const auto add = [&](const char* flag, const std::vector<std::string>& addresses) {
+    for (const std::string& address : addresses) {
+      if (!IsLocal(address)) reachable.push_back({flag, address});
+    }
+  };
+  add("--listen", config.listen);
+  add("the inherited socket", config.inherited_listen);
+  add("--admin-listen", config.admin_listen);
+  add("the inherited socket", config.inherited_admin_listen);
   return reachable;
+}
+
+std::string Joined(const std::vector<Listening>& listening) {
+  return absl::StrJoin(listening, ", ",
+                       [](std::string* out, const Listening& at) { out->append(at.address); });
 }
 
 bool IsEncrypted(const Config& config) { return config.tls.has_value(); }
@@ -85,9 +96,19 @@ std::string DescribeAccess(const Config& config) {
            "read, "
            "change and delete everything";
   }
-  const auto address = [](std::string* out, const Listening& at) { out->append(at.address); };
-  return absl::StrCat("anonymous callers are allowed on ", absl::StrJoin(reachable, ", ", address),
+  return absl::StrCat("anonymous callers are allowed on ", Joined(reachable),
                       ": everyone who reaches the address may read, change and delete everything");
+}
+
+std::string DescribeHostilePeers(const Config& config) {
+  const std::vector<Listening> reachable = Reachable(config);
+  if (reachable.empty()) return "";
+  return absl::StrCat(
+      "other machines can reach ", Joined(reachable),
+      ": without an edge in front of it one peer can exhaust the memory of this machine before any "
+      "authentication, with floods of CONTINUATION frames, of streams or of resets. Let only "
+      "trusted networks reach the address, or serve a Unix socket behind docker/edge "
+      "(docs/hostile_peers.md)");
 }
 
 }  // namespace backprop::ops

@@ -25,6 +25,10 @@ absl::Status CheckExposure(const Config& config);
 // The callers that are accepted, for the log: "anonymous callers are allowed on 0.0.0.0:50051: …".
 std::string DescribeAccess(const Config& config);
 
+// What hostile peers can do, for the log: a warning that names the addresses that are not local.
+// Empty if there are none.
+std::string DescribeHostilePeers(const Config& config);
+
 }  // namespace backprop::ops
 
 #endif  // BACKPROP_SERVER_OPS_EXPOSURE_H_

@@ -279,6 +279,20 @@ void Listener::ReportRefusals() {
   }
 }
 
+void Listener::WaitForClients(absl::Duration timeout) {
+  const absl::Time end = absl::Now() + timeout;
+  for (Sweep(); !connections_.empty() && absl::Now() < end; Sweep()) {
+    absl::SleepFor(absl::Milliseconds(1));
+  }
+}
+
+template <class How>
+void Listener::ShutDown(How how) {
+  for (const auto& [fd, connection] : connections_) {
+    if (IdentityOf(fd) == connection.identity) shutdown(fd, how(fd));
+  }
+}
+
 void Listener::EndConnections(absl::Duration flush) {
   // Two checks in a row must find nothing unsent, because gRPC may write more when there is room.
   constexpr int kQuietLooks = 2;
@@ -292,12 +306,18 @@ void Listener::EndConnections(absl::Duration flush) {
     quiet = unsent ? 0 : quiet + 1;
     absl::SleepFor(kLook);
   }
-  // gRPC then reads the end of the stream, ends the calls, and closes the descriptor.
-  for (const auto& [fd, connection] : connections_) {
-    if (IdentityOf(fd) == connection.identity) shutdown(fd, SHUT_RD);
-  }
-  const absl::Time closed = absl::Now() + absl::Seconds(1);
-  while (!connections_.empty() && absl::Now() < closed) {
+  // gRPC then reads the end of the stream, ends the calls, and closes the descriptor. But while it
+  // writes, it does not close a connection, and the write to a peer that reads nothing would end
+  // with the keepalive only: it must fail.
+  ShutDown([](int fd) { return HasUnsent(fd) ? SHUT_RDWR : SHUT_RD; });
+  const absl::Time begin = absl::Now();
+  const absl::Time written = begin + absl::Milliseconds(200);
+  const absl::Time closed = begin + absl::Seconds(1);
+  for (bool writes_failed = false; !connections_.empty() && absl::Now() < closed;) {
+    if (!writes_failed && absl::Now() >= written) {
+      ShutDown([](int) { return SHUT_RDWR; });
+      writes_failed = true;
+    }
     next_sweep_ = absl::InfinitePast();
     Sweep();
     absl::SleepFor(absl::Milliseconds(1));

@@ -47,14 +47,15 @@ struct Endpoint {
 // Accepts connections and passes them to gRPC, on its own thread. When a limit is reached, it
 // accepts a connection and closes it immediately, so that the client gets an error. It recovers
 // automatically: the next connection within the limits is served. `on_warning` gets one line per 10
-// seconds with the number of refused connections, on the thread of the listener. Start, Stop and
-// EndConnections must be called by one thread at a time.
+// seconds with the number of refused connections, on the thread of the listener. Start, Stop,
+// WaitForClients and EndConnections must be called by one thread at a time.
 //
 //     Listener listener(std::move(endpoints), limits, on_warning);
 //     server = builder.BuildAndStart();
 //     listener.Start();           // after gRPC's server is started: earlier connections are lost
 //     …
 //     listener.Stop();            // accepts no more connections
+//     listener.WaitForClients(timeout);
 //     listener.EndConnections(flush);
 //     server->Shutdown();
 //
@@ -77,6 +78,8 @@ class Listener {
   void Start();
   // Waits for the thread and closes the listening sockets. Accepted connections stay open.
   void Stop();
+  // Call after Stop. Waits, for at most `timeout`, until the clients have closed all connections.
+  void WaitForClients(absl::Duration timeout);
   // Call after Stop. Waits, for at most `flush`, until the peers have acknowledged all sent data,
   // then ends every connection, which takes at most one more second. Clients get UNAVAILABLE for
   // the calls on it. gRPC's own Shutdown would respond to calls that arrive in the meantime with
@@ -119,6 +122,10 @@ class Listener {
   bool RefuseWithSpare(int listening_fd);
   // Removes the connections that gRPC has closed from the table. Does nothing before next_sweep_.
   void Sweep();
+  // Calls shutdown() for each open connection, with the direction that `how` returns for its
+  // descriptor.
+  template <class How>
+  void ShutDown(How how);
   void Refused(std::string reason);
   // Publishes the number of open connections.
   void Count();

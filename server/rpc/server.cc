@@ -5,13 +5,16 @@
 
 #include <algorithm>
 #include <climits>
+#include <iterator>
 #include <mutex>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/clock.h"
 #include "server/codec/reply_size.h"
 #include "server/rpc/call/incoming.h"
+#include "server/rpc/goaway.h"
 #include "server/rpc/sockets.h"
 
 namespace backprop::rpc {
@@ -54,35 +57,42 @@ void SetKeepalive(const KeepaliveOptions& keepalive, grpc::ServerBuilder* builde
 
 void SetTransportLimits(const TransportLimits& limits, grpc::ServerBuilder* builder) {
   builder->AddChannelArgument(GRPC_ARG_MAX_CONNECTION_IDLE_MS, Milliseconds(limits.max_idle));
-  builder->AddChannelArgument(GRPC_ARG_MAX_CONNECTION_AGE_MS, Milliseconds(limits.max_age));
+  SetMaxConnectionAge(limits.max_age, builder);
   builder->AddChannelArgument(GRPC_ARG_MAX_CONNECTION_AGE_GRACE_MS,
                               Milliseconds(limits.max_age_grace));
   builder->AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, limits.max_concurrent_streams);
   builder->AddChannelArgument(GRPC_ARG_MAX_METADATA_SIZE, limits.max_metadata_bytes);
-  if (limits.max_in_flight_bytes > 0) {
-    grpc::ResourceQuota quota("backpropd");
-    builder->SetResourceQuota(quota.Resize(static_cast<size_t>(limits.max_in_flight_bytes)));
-  }
 }
 
-absl::StatusOr<std::vector<ListeningSockets>> Listen(const ServerOptions& options) {
-  std::vector<ListeningSockets> all;
-  for (const std::string& address : options.listen) {
-    auto listening = ListenOn(address, options.unix_access);
+// What the servers of all addresses have in common. `quota` may be null.
+void Configure(const ServerOptions& options, int64_t max_message_bytes,
+               const grpc::ResourceQuota* quota, grpc::ServerBuilder* builder) {
+  const auto max_bytes = static_cast<int>(max_message_bytes);
+  builder->SetMaxReceiveMessageSize(max_bytes + static_cast<int>(codec::kEnvelopeBytes));
+  builder->SetMaxSendMessageSize(max_bytes + static_cast<int>(codec::kEnvelopeBytes));
+  RefuseCompressedRequests(builder);
+  SetKeepalive(options.keepalive, builder);
+  SetTransportLimits(options.transport, builder);
+  if (quota != nullptr) builder->SetResourceQuota(*quota);
+  builder->AddChannelArgument("grpc.server_handshake_timeout_ms",
+                              Milliseconds(options.handshake_timeout));
+}
+
+// Opens the sockets of `addresses`, which are of a flag, and adds them to `all`.
+absl::Status Listen(const std::vector<std::string>& addresses, const std::string& flag,
+                    const UnixSocketAccess& access, std::vector<ListeningSockets>* all) {
+  for (const std::string& address : addresses) {
+    auto listening = ListenOn(address, access, flag);
     if (!listening.ok()) return listening.status();
-    all.push_back(*std::move(listening));
+    all->push_back(*std::move(listening));
   }
-  if (!options.unix_socket.empty()) {
-    auto listening = ListenOnUnixSocket(options.unix_socket, options.unix_access);
-    if (!listening.ok()) return listening.status();
-    all.push_back(*std::move(listening));
-  }
-  return all;
+  return absl::OkStatus();
 }
 
 // Gives each of the sockets the acceptor of its kind: TCP with TLS, if there is any, or clear text.
-std::vector<Endpoint> MakeEndpoints(std::vector<ListeningSockets> sockets, Tls* tls,
-                                    grpc::ServerBuilder* builder) {
+// Adds them to `endpoints`.
+void AddEndpoints(std::vector<ListeningSockets> sockets, Tls* tls, grpc::ServerBuilder* builder,
+                  std::vector<Endpoint>* endpoints) {
   using Acceptor = std::shared_ptr<grpc::experimental::ExternalConnectionAcceptor>;
   const auto accept = [&](std::shared_ptr<grpc::ServerCredentials> credentials) -> Acceptor {
     return builder->experimental().AddExternalConnectionAcceptor(
@@ -91,104 +101,178 @@ std::vector<Endpoint> MakeEndpoints(std::vector<ListeningSockets> sockets, Tls* 
   };
   Acceptor encrypted;
   Acceptor clear;
-  std::vector<Endpoint> endpoints;
   for (ListeningSockets& listening : sockets) {
     const bool encrypt = tls != nullptr && !listening.IsUnix();
     Acceptor& acceptor = encrypt ? encrypted : clear;
     if (acceptor == nullptr) {
       acceptor = accept(encrypt ? tls->MakeCredentials() : grpc::InsecureServerCredentials());
     }
-    endpoints.push_back({std::move(listening), acceptor});
+    endpoints->push_back({std::move(listening), acceptor});
   }
-  return endpoints;
+}
+
+std::vector<std::string> AddressesOf(const std::vector<ListeningSockets>& sockets) {
+  std::vector<std::string> addresses;
+  for (const ListeningSockets& listening : sockets) addresses.push_back(listening.address);
+  return addresses;
 }
 
 }  // namespace
 
+absl::StatusOr<std::vector<Endpoint>> Server::Open(const ServerOptions& options,
+                                                   InheritedSockets inherited,
+                                                   grpc::ServerBuilder* main,
+                                                   grpc::ServerBuilder* admin) {
+  std::vector<ListeningSockets> own;
+  absl::Status opened = Listen(options.listen, "--listen", options.unix_access, &own);
+  if (opened.ok() && !options.unix_socket.empty()) {
+    opened = Listen({absl::StrCat("unix:", options.unix_socket)}, "--unix-socket",
+                    options.unix_access, &own);
+  }
+  std::vector<ListeningSockets> own_admin;
+  if (opened.ok()) {
+    opened = Listen(options.admin_listen, "--admin-listen", options.unix_access, &own_admin);
+  }
+  for (const auto* sockets : {&own, &own_admin}) {
+    for (const ListeningSockets& listening : *sockets) {
+      if (listening.IsUnix()) unix_sockets_.push_back(listening.address.substr(5));
+    }
+  }
+  if (!opened.ok()) {
+    DeleteUnixSockets();
+    return opened;
+  }
+  std::move(inherited.main.begin(), inherited.main.end(), std::back_inserter(own));
+  std::move(inherited.admin.begin(), inherited.admin.end(), std::back_inserter(own_admin));
+  addresses_ = AddressesOf(own);
+  admin_addresses_ = AddressesOf(own_admin);
+  std::vector<Endpoint> endpoints;
+  AddEndpoints(std::move(own), options.tls, main, &endpoints);
+  AddEndpoints(std::move(own_admin), options.tls, admin, &endpoints);
+  return endpoints;
+}
+
 absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerOptions& options,
-                                                      Context* context) {
+                                                      Context* context,
+                                                      InheritedSockets inherited) {
   EnableSideServices();
   context->authenticator = options.authenticator;
   context->reflection_is_public = options.reflection_is_public;
-  std::unique_ptr<Server> server(new Server(context));
-  grpc::ServerBuilder builder;
-  const auto max_bytes = static_cast<int>(context->limits().max_message_bytes);
-  builder.SetMaxReceiveMessageSize(max_bytes + static_cast<int>(codec::kEnvelopeBytes));
-  builder.SetMaxSendMessageSize(max_bytes + static_cast<int>(codec::kEnvelopeBytes));
-  RefuseCompressedRequests(&builder);
-  SetKeepalive(options.keepalive, &builder);
-  SetTransportLimits(options.transport, &builder);
   context->sending.set_limit(options.transport.max_in_flight_bytes);
-  builder.AddChannelArgument("grpc.server_handshake_timeout_ms",
-                             Milliseconds(options.handshake_timeout));
-  builder.RegisterService(&server->service_);
-  builder.RegisterService(&server->admin_);
-  builder.RegisterService(&server->channelz_);
-  builder.RegisterService(&server->reflection_);
-  builder.RegisterService(&server->reflection_v1alpha_);
-  for (grpc::Service* service : options.additional) builder.RegisterService(service);
-  auto listening = Listen(options);
-  if (!listening.ok()) return listening.status();
-  for (const ListeningSockets& sockets : *listening) {
-    server->addresses_.push_back(sockets.address);
-    if (sockets.IsUnix()) {
-      server->unix_sockets_.push_back(sockets.address.substr(5));
-    }
+  std::unique_ptr<Server> server(new Server(context));
+  grpc::ResourceQuota quota("backpropd");
+  const bool has_quota = options.transport.max_in_flight_bytes > 0;
+  if (has_quota) quota.Resize(static_cast<size_t>(options.transport.max_in_flight_bytes));
+  grpc::ServerBuilder main;
+  grpc::ServerBuilder separate;
+  const bool is_separate = !options.admin_listen.empty() || !inherited.admin.empty();
+  grpc::ServerBuilder* const admin = is_separate ? &separate : &main;
+  for (grpc::ServerBuilder* builder : {&main, &separate}) {
+    Configure(options, context->limits().max_message_bytes, has_quota ? &quota : nullptr, builder);
   }
+  main.RegisterService(&server->service_);
+  for (grpc::Service* service : options.additional) main.RegisterService(service);
+  admin->RegisterService(&server->admin_);
+  admin->RegisterService(&server->channelz_);
+  admin->RegisterService(&server->reflection_);
+  admin->RegisterService(&server->reflection_v1alpha_);
+  auto endpoints = server->Open(options, std::move(inherited), &main, admin);
+  if (!endpoints.ok()) return endpoints.status();
   ConnectionLimits limits = options.connections;
   const absl::Duration noticed = options.keepalive.time + options.keepalive.timeout;
   if (noticed < absl::Hours(1)) limits.unacknowledged = noticed;
   server->listener_ =
-      std::make_unique<Listener>(MakeEndpoints(*std::move(listening), options.tls, &builder),
-                                 limits, [context](const std::string& line) {
-                                   if (context->environment->on_warning)
-                                     context->environment->on_warning(line);
-                                 });
+      std::make_unique<Listener>(*std::move(endpoints), limits, [context](const std::string& line) {
+        if (context->environment->on_warning) context->environment->on_warning(line);
+      });
   if (!server->listener_->ready()) return absl::UnavailableError("no file descriptor is available");
-  server->server_ = builder.BuildAndStart();
-  if (server->server_ == nullptr) return absl::UnavailableError("gRPC could not start the server");
-  server->server_->GetHealthCheckService()->SetServingStatus(
-      v1::TrainingService::service_full_name(), true);
+  server->server_ = main.BuildAndStart();
+  if (is_separate) server->admin_server_ = separate.BuildAndStart();
+  if (server->server_ == nullptr || (is_separate && server->admin_server_ == nullptr)) {
+    return absl::UnavailableError("gRPC could not start the server");
+  }
+  server->SetHealth(v1::TrainingService::service_full_name(), true);
   server->SetWritable(true);
   if (options.authenticator != nullptr) server->SetAuthFileInUse(true);
   server->listener_->Start();
   return server;
 }
 
-void Server::SetWritable(bool writable) {
-  server_->GetHealthCheckService()->SetServingStatus(kWritesHealth, writable);
+void Server::SetHealth(const std::string& service, bool serving) {
+  for (grpc::Server* const one : {server_.get(), admin_server_.get()}) {
+    if (one != nullptr) one->GetHealthCheckService()->SetServingStatus(service, serving);
+  }
 }
 
-void Server::SetAuthFileInUse(bool in_use) {
-  server_->GetHealthCheckService()->SetServingStatus(kAuthFileHealth, in_use);
-}
+void Server::SetWritable(bool writable) { SetHealth(kWritesHealth, writable); }
+
+void Server::SetAuthFileInUse(bool in_use) { SetHealth(kAuthFileHealth, in_use); }
 
 void Server::SetServing(bool serving) {
-  grpc::HealthCheckServiceInterface* const health = server_->GetHealthCheckService();
-  health->SetServingStatus("", serving);
-  health->SetServingStatus(v1::TrainingService::service_full_name(), serving);
+  SetHealth("", serving);
+  SetHealth(v1::TrainingService::service_full_name(), serving);
+}
+
+void Server::AnnounceStop() {
+  stopping_ = true;
+  for (grpc::Server* const one : {server_.get(), admin_server_.get()}) {
+    if (one != nullptr) one->GetHealthCheckService()->Shutdown();
+  }
+}
+
+void Server::DeleteUnixSockets() {
+  for (const std::string& path : unix_sockets_) unlink(path.c_str());
+  unix_sockets_.clear();
+}
+
+// Returns whether no call is left. A peer that does not read keeps its calls active for as long as
+// it likes, so the server does not wait for such calls alone.
+bool Server::WaitForCalls(absl::Time end) {
+  constexpr absl::Duration kPatience = absl::Seconds(1);
+  constexpr absl::Duration kLook = absl::Milliseconds(50);
+  int64_t events = -1;
+  absl::Time since = absl::Now();
+  for (;;) {
+    const absl::Duration left = end - absl::Now();
+    if (context_->calls.WaitForNone(std::clamp(left, absl::ZeroDuration(), kLook))) return true;
+    const OpenCall::Progress readers = context_->calls.Readers();
+    const absl::Time now = absl::Now();
+    if (!readers.waits_for_reader || readers.events != events) since = now;
+    events = readers.events;
+    if (now >= end || now - since >= kPatience) return false;
+  }
 }
 
 bool Server::Stop(absl::Duration grace) {
   if (std::exchange(stopped_, true)) return true;
-  server_->GetHealthCheckService()->Shutdown();
+  const absl::Time end = absl::Now() + grace;
+  AnnounceStop();
+  DeleteUnixSockets();  // before another server can create them
+  listener_->Stop();
+  const Goaway goaway;
+  if (Goaway::Works()) listener_->WaitForClients(std::min(grace, absl::Milliseconds(500)));
   context_->datasets->Stop();  // before runs are stopped, so that none waits for rows
   context_->registry->Drain();
   context_->calls.NotifyStop();
-  const bool finished = context_->calls.WaitForNone(grace);
+  const bool finished = WaitForCalls(end);
   // Still open now: calls that did not finish within `grace`; connections with last messages that a
   // slow reader has not received; streams of health and reflection, which end only with their
   // connection; calls that still arrive and are rejected.
-  listener_->Stop();
   listener_->EndConnections(std::min(grace, absl::Seconds(1)));
-  server_->Shutdown(absl::ToChronoTime(absl::Now()));
-  server_->Wait();
-  for (const std::string& path : unix_sockets_) unlink(path.c_str());
+  for (grpc::Server* const one : {server_.get(), admin_server_.get()}) {
+    if (one == nullptr) continue;
+    one->Shutdown(absl::ToChronoTime(absl::Now()));
+    one->Wait();
+  }
   return finished;
 }
 
 Server::~Server() {
-  if (server_ != nullptr) Stop(absl::ZeroDuration());
+  if (server_ != nullptr) {
+    Stop(absl::ZeroDuration());
+  } else {
+    DeleteUnixSockets();
+  }
 }
 
 }  // namespace backprop::rpc

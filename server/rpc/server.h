@@ -4,6 +4,7 @@
 
 #include <grpcpp/grpcpp.h>
 
+#include <atomic>
 #include <memory>
 #include <string>
 #include <vector>
@@ -71,6 +72,15 @@ struct ServerOptions {
   // A connection that has not completed its handshake, of TLS and HTTP/2, after this time is
   // closed.
   absl::Duration handshake_timeout = absl::Seconds(20);
+  // As `listen`. If there is one, or an inherited socket for it, only these addresses serve
+  // AdminService, channelz and reflection, and nothing else but health; the other ones do not.
+  std::vector<std::string> admin_listen{};
+};
+
+// Sockets that another process has opened, in addition to those of ServerOptions.
+struct InheritedSockets {
+  std::vector<ListeningSockets> main;
+  std::vector<ListeningSockets> admin;
 };
 
 // The health service reports under this name whether changes can be stored. Without a data
@@ -88,11 +98,14 @@ class Server {
   // `context` must outlive the server. Errors: UNAVAILABLE if the server cannot listen on an
   // address, with advice in the message; INVALID_ARGUMENT if a path of a Unix socket is too long.
   static absl::StatusOr<std::unique_ptr<Server>> Start(const ServerOptions& options,
-                                                       Context* context);
+                                                       Context* context,
+                                                       InheritedSockets inherited = {});
   ~Server();  // stops without grace, if Stop was not called
 
-  // The addresses for clients, "host:port" or "unix:path", with the ports that were bound.
+  // The addresses for clients, "host:port" or "unix:path", with the ports that were bound: those
+  // that serve TrainingService, and those of `admin_listen`.
   const std::vector<std::string>& addresses() const { return addresses_; }
+  const std::vector<std::string>& admin_addresses() const { return admin_addresses_; }
 
   // Connections, except those in the same process. Thread-safe.
   Listener* listener() { return listener_.get(); }
@@ -105,13 +118,23 @@ class Server {
   // Health of the server as a whole and of TrainingService.
   void SetServing(bool serving);
 
+  // Health becomes NOT_SERVING, so that load balancers send new calls elsewhere. Nothing else
+  // changes until Stop. Thread-safe.
+  void AnnounceStop();
+  // Whether AnnounceStop or Stop was called. Thread-safe.
+  bool stopping() const { return stopping_; }
+
   // Stops the server in these steps:
-  // - Health becomes NOT_SERVING. New work is rejected with UNAVAILABLE. Runs stop between two
-  //   steps, and their streams end with UNAVAILABLE.
-  // - Active calls get up to `grace` to finish.
+  // - Health becomes NOT_SERVING. The listening sockets are closed, and the files of Unix sockets
+  //   deleted, unless they were inherited. Connections get GOAWAY: clients open others, elsewhere,
+  //   for new calls. Calls that clients send before they see it are served: for at most 500 ms.
+  // - New work is rejected with UNAVAILABLE. Runs stop between two steps, and their streams end
+  //   with UNAVAILABLE.
+  // - Active calls get up to `grace` to finish; less if the callers of all that are left have
+  //   received nothing for a second.
   // - The connections are closed. Clients get UNAVAILABLE, never CANCELLED, for calls that have not
   //   finished or arrive too late.
-  // Returns whether all calls finished within `grace`; true if the server was stopped before.
+  // Returns whether all calls finished in this time; true if the server was stopped before.
   bool Stop(absl::Duration grace);
 
   // For clients in the same process.
@@ -128,6 +151,15 @@ class Server {
         reflection_(context),
         reflection_v1alpha_(context) {}
 
+  // Opens all sockets and gives each of them an acceptor of its server.
+  absl::StatusOr<std::vector<Endpoint>> Open(const ServerOptions& options,
+                                             InheritedSockets inherited, grpc::ServerBuilder* main,
+                                             grpc::ServerBuilder* admin);
+  void DeleteUnixSockets();
+  bool WaitForCalls(absl::Time end);
+  // Sets the health of `service` on all servers.
+  void SetHealth(const std::string& service, bool serving);
+
   Context* const context_;
   TrainingService service_;
   AdminService admin_;
@@ -135,9 +167,12 @@ class Server {
   ReflectionService reflection_;
   ReflectionServiceV1Alpha reflection_v1alpha_;
   std::vector<std::string> addresses_;
+  std::vector<std::string> admin_addresses_;
   std::vector<std::string> unix_sockets_;  // files that Stop deletes
   std::unique_ptr<grpc::Server> server_;
-  std::unique_ptr<Listener> listener_;  // passes connections to server_
+  std::unique_ptr<grpc::Server> admin_server_;  // null: server_ has its services
+  std::unique_ptr<Listener> listener_;          // passes connections to the servers
+  std::atomic<bool> stopping_{false};
   bool stopped_ = false;
 };
 

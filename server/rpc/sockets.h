@@ -51,16 +51,24 @@ struct UnixSocketAccess {
 };
 
 // `address`: "host:port", "[IPv6]:port" or "unix:path". Port 0 selects a free port. 0.0.0.0 and
-// [::] both mean all addresses of IPv4 and IPv6. UNAVAILABLE with advice in the message; errors of
-// ListenOnUnixSocket.
+// [::] both mean all addresses of IPv4 and IPv6. A name is an error if one of its addresses has
+// another listener on the port. UNAVAILABLE with advice in the message, which begins with `flag`;
+// errors of ListenOnUnixSocket.
 absl::StatusOr<ListeningSockets> ListenOn(const std::string& address,
-                                          const UnixSocketAccess& access);
+                                          const UnixSocketAccess& access,
+                                          const std::string& flag = "--listen");
 
 // Replaces an existing socket file only if no process listens on it, and never replaces a file of
 // another kind. No process can connect before the file has its mode and owner. INVALID_ARGUMENT if
 // the path is empty or too long for a socket, or if there is no such user or group; UNAVAILABLE.
 absl::StatusOr<ListeningSockets> ListenOnUnixSocket(const std::string& path,
-                                                    const UnixSocketAccess& access);
+                                                    const UnixSocketAccess& access,
+                                                    const std::string& flag = "--unix-socket");
+
+// Takes a socket that another process has opened, for example systemd, and makes it non-blocking
+// and closed on exec. INVALID_ARGUMENT, which says what it is instead, unless it is a TCP socket,
+// or a Unix stream socket with a path, that listens.
+absl::StatusOr<ListeningSockets> Inherit(Descriptor socket);
 
 }  // namespace backprop::rpc
 

@@ -1,5 +1,6 @@
 """Starts and stops the real binaries for tests. BACKPROP_BIN is their directory."""
 
+import fcntl
 import os
 import pathlib
 import re
@@ -13,10 +14,29 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 BIN = pathlib.Path(os.environ["BACKPROP_BIN"])
 
 
-class Server:
-    """A backpropd on a free port; a context manager that stops it."""
+def pass_sockets(command, environment, sockets):
+    """The command, environment and further arguments of Popen with which a process inherits `sockets`, pairs of
+    a name and a socket (or another file), as sd_listen_fds(3) describes."""
+    numbers = [file.fileno() for _, file in sockets]
 
-    def __init__(self, *flags, listen="127.0.0.1:0", env=None, expect_exit=0, wrapper=(), cwd=None):
+    def place():
+        # First out of the way: a number may be both a source and a target.
+        above = [fcntl.fcntl(number, fcntl.F_DUPFD, 100) for number in numbers]
+        for target, source in enumerate(above, start=3):
+            os.dup2(source, target)
+
+    environment = {**environment, "LISTEN_FDS": str(len(numbers)),
+                   "LISTEN_FDNAMES": ":".join(name for name, _ in sockets)}
+    # The shell becomes the server, and so has its number.
+    command = ["sh", "-c", 'LISTEN_PID=$$ exec "$@"', "sh", *map(str, command)]
+    return command, environment, {"preexec_fn": place, "pass_fds": range(3, 3 + len(numbers))}
+
+
+class Server:
+    """A backpropd on a free port; a context manager that stops it. It inherits `sockets`, which are pairs
+    of a name and a socket, as from systemd."""
+
+    def __init__(self, *flags, listen="127.0.0.1:0", env=None, expect_exit=0, wrapper=(), cwd=None, sockets=()):
         self.folder = tempfile.TemporaryDirectory()
         self.path = pathlib.Path(self.folder.name)
         self.flags = flags
@@ -25,14 +45,19 @@ class Server:
         self.expect_exit = expect_exit
         self.cwd = cwd
         self.wrapper = wrapper  # a command that runs the server, such as ("prlimit", "--nofile=64")
+        self.sockets = sockets
 
     def __enter__(self):
         command = [*self.wrapper, BIN / "backpropd", "--port-file", self.path / "address", *self.flags]
         if self.listen:
             command += ["--listen", self.listen]
         self.log_file = open(self.path / "log", "w")
-        self.process = subprocess.Popen(command, stdout=self.log_file, stderr=self.log_file,
-                                        env={**os.environ, **self.env}, cwd=self.cwd)
+        environment = {**os.environ, **self.env}
+        inherited = {}
+        if self.sockets:
+            command, environment, inherited = pass_sockets(command, environment, self.sockets)
+        self.process = subprocess.Popen(command, stdout=self.log_file, stderr=self.log_file, env=environment,
+                                        cwd=self.cwd, **inherited)
         deadline = time.monotonic() + 30
         while not (self.path / "address").exists():
             if self.process.poll() is not None:

@@ -11,6 +11,9 @@ import tempfile
 import time
 import unittest
 
+import grpc
+
+from certificates import Certificate
 from harness import BIN, Server, cli
 
 
@@ -47,6 +50,109 @@ class ServerProcessTest(unittest.TestCase):
         port_file = run("--listen", "127.0.0.1:0", "--port-file", "/nonexistent/port")
         self.assertEqual(port_file.returncode, 1)
         self.assertIn("--port-file /nonexistent/port", port_file.stderr)
+
+    def test_two_servers_never_share_a_port(self):
+        def refused(*flags):
+            second = run(*flags)
+            self.assertEqual(second.returncode, 1, flags)
+            self.assertIn("Address already in use", second.stderr)
+        # Neither with another server, on the same, on more or on fewer addresses,
+        for listen, others in (("127.0.0.1:0", ("127.0.0.1", "0.0.0.0", "[::]", "localhost")),
+                               ("0.0.0.0:0", ("127.0.0.1", "0.0.0.0"))):
+            with Server("--allow-anonymous", listen=listen) as server:
+                port = server.address.rsplit(":", 1)[1]
+                for other in others:
+                    with self.subTest(listen, other=other):
+                        refused("--allow-anonymous", "--listen", f"{other}:{port}")
+                        refused("--allow-anonymous", "--listen", "127.0.0.1:0", "--admin-listen", f"{other}:{port}")
+        # nor with a program that would share it.
+        with socket.socket() as shared:
+            shared.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            shared.bind(("127.0.0.1", 0))
+            shared.listen()
+            refused("--listen", "127.0.0.1:%d" % shared.getsockname()[1])
+
+    ADMIN_METHODS = ("/backprop.v1.AdminService/ListProjects", "/grpc.channelz.v1.Channelz/GetServers",
+                     "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+                     "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo")
+    OTHER_METHODS = ("/backprop.v1.TrainingService/ListModels",)
+
+    def codes(self, address, methods, credentials=None, token=None):
+        """The code of a call of each method; None for success."""
+        raw = {"request_serializer": None, "response_deserializer": None}
+        metadata = [("authorization", f"Bearer {token}")] if token else []
+        codes = []
+        with grpc.secure_channel(address, credentials) if credentials else grpc.insecure_channel(address) as channel:
+            for method in methods:
+                try:
+                    if method.endswith("ServerReflectionInfo"):
+                        list(channel.stream_stream(method, **raw)(iter([b"\x3a\x00"]), timeout=20, metadata=metadata))
+                    else:
+                        channel.unary_unary(method, **raw)(b"", timeout=20, metadata=metadata)
+                    codes.append(None)
+                except grpc.RpcError as error:
+                    codes.append(error.code().name)
+        return codes
+
+    def test_administrators_have_an_address_of_their_own(self):
+        health = ("/grpc.health.v1.Health/Check",)
+        with Server() as server:
+            self.assertEqual(set(self.codes(server.address, self.ADMIN_METHODS + self.OTHER_METHODS + health)), {None})
+        with tempfile.TemporaryDirectory() as folder:
+            for listen in ("127.0.0.1:0", f"unix:{folder}/admin.sock"):
+                port_file = pathlib.Path(folder) / "admin-address"
+                with self.subTest(listen), \
+                        Server("--admin-listen", listen, "--admin-port-file", str(port_file)) as server:
+                    admin = port_file.read_text().strip()
+                    self.assertEqual(len(server.address.splitlines()), 1, "the port file is as before")
+                    self.assertNotEqual(admin, server.address)
+                    self.assertEqual(self.codes(server.address, self.ADMIN_METHODS), ["UNIMPLEMENTED"] * 4)
+                    self.assertEqual(self.codes(admin, self.OTHER_METHODS), ["UNIMPLEMENTED"])
+                    self.assertEqual(self.codes(admin, self.ADMIN_METHODS + health), [None] * 5)
+                    self.assertEqual(self.codes(server.address, self.OTHER_METHODS + health), [None] * 2)
+                    self.assertIn(f"AdminService, channelz and reflection are served on {admin} only", server.log())
+                    self.assertEqual(server.terminate_and_wait(), 0)
+                    self.assertFalse(port_file.exists())
+                    self.assertFalse(pathlib.Path(f"{folder}/admin.sock").exists())
+            refused = run("--listen", "127.0.0.1:0", "--admin-port-file", f"{folder}/x")
+            self.assertEqual(refused.returncode, 1)
+            self.assertIn("--admin-port-file: needs --admin-listen", refused.stderr)
+
+    def test_the_address_of_administrators_has_the_same_rules(self):
+        refused = run("--listen", "127.0.0.1:0", "--admin-listen", "0.0.0.0:0")
+        self.assertEqual(refused.returncode, 1)
+        self.assertIn("--admin-listen 0.0.0.0:0: without authentication", refused.stderr)
+        with tempfile.TemporaryDirectory() as name:
+            folder = pathlib.Path(name)
+            authority = Certificate(folder, "authority", authority=True)
+            own = Certificate(folder, "server", authority)
+            tokens = {}
+            principals = []
+            for role in ("admin", "operator"):
+                made = json.loads(cli("token", "create", "--name", role, "--role", role, "--project", "default",
+                                      "--json").stdout)
+                tokens[role] = made["token"]
+                principals.append(made["principal"])
+            auth = folder / "auth.json"
+            auth.write_text(json.dumps({"principals": principals}))
+            port_file = folder / "admin-address"
+            with Server("--admin-listen", "127.0.0.1:0", "--admin-port-file", str(port_file), "--auth-file", str(auth),
+                        "--tls-cert", str(own.pem), "--tls-key", str(own.key)) as server:
+                admin = port_file.read_text().strip()
+                credentials = grpc.ssl_channel_credentials(authority.pem.read_bytes())
+                asked = self.ADMIN_METHODS[1:]
+                self.assertEqual(self.codes(admin, asked), ["UNAVAILABLE"] * 3, "clear text is refused")
+                self.assertEqual(self.codes(admin, asked, credentials), ["UNAUTHENTICATED"] * 3)
+                self.assertEqual(self.codes(admin, asked, credentials, tokens["admin"]), ["PERMISSION_DENIED"] * 3)
+                self.assertEqual(self.codes(admin, self.ADMIN_METHODS, credentials, tokens["operator"]), [None] * 4)
+                self.assertEqual(self.codes(server.address, self.ADMIN_METHODS, credentials, tokens["operator"]),
+                                 ["UNIMPLEMENTED"] * 4)
+
+    def test_an_address_that_others_reach_is_named_with_what_they_can_do(self):
+        with Server("--allow-anonymous", listen="0.0.0.0:0") as server:
+            self.assertRegex(server.log(), r"warning other machines can reach 0\.0\.0\.0:0: without an edge")
+        with Server() as server:
+            self.assertNotIn("without an edge", server.log())
 
     def test_port_file_and_socket_are_removed_when_the_server_stops(self):
         with tempfile.TemporaryDirectory() as folder:

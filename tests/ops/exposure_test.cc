@@ -86,6 +86,35 @@ TEST(ExposureTest, AuthenticationAndAnonymousCallersContradictEachOther) {
   EXPECT_THAT(std::string(CheckExposure(config).message()), HasSubstr("contradict"));
 }
 
+TEST(ExposureTest, TheRuleHoldsForEveryListener) {
+  const auto expect_refused = [](const Config& config, const std::string& flag) {
+    EXPECT_THAT(std::string(CheckExposure(config).message()),
+                HasSubstr(flag + " 0.0.0.0:9: without authentication"));
+  };
+  Config config = Listening("127.0.0.1:0");
+  config.admin_listen = {"unix:/run/admin.sock"};
+  EXPECT_TRUE(CheckExposure(config).ok());
+  config.admin_listen.push_back("0.0.0.0:9");
+  expect_refused(config, "--admin-listen");
+  config.admin_listen.clear();
+  config.inherited_listen = {"0.0.0.0:9"};
+  expect_refused(config, "the inherited socket");
+  config.inherited_listen.clear();
+  config.inherited_admin_listen = {"0.0.0.0:9"};
+  expect_refused(config, "the inherited socket");
+}
+
+TEST(ExposureTest, TheLogSaysWhatHostilePeersCanDoOnAddressesThatTheyReach) {
+  Config config = Listening("127.0.0.1:0");
+  config.admin_listen = {"unix:/run/admin.sock"};
+  EXPECT_EQ(DescribeHostilePeers(config), "");
+  config.admin_listen = {"10.0.0.1:9"};
+  for (const char* part :
+       {"10.0.0.1:9", "before any authentication", "docker/edge", "docs/hostile_peers.md"}) {
+    EXPECT_THAT(DescribeHostilePeers(config), HasSubstr(part));
+  }
+}
+
 TEST(ExposureTest, TheLogSaysWhoMayCall) {
   Config config = Listening("127.0.0.1:0");
   EXPECT_THAT(DescribeAccess(config), HasSubstr("anonymous callers are allowed: every process"));
