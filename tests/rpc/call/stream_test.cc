@@ -197,7 +197,6 @@ class StreamsService final : public ServiceBase<v1::TrainingService> {
   StartCounting(Context*, const CallInfo& info) {
     fixture->counting = MakeStream<CountingStream>(info);
     fixture->deadline = fixture->counting->deadline();
-    info.calls->AddOpen(fixture->counting);
     fixture->counting->Pump();
     fixture->started.Notify();
     return fixture->counting.get();
@@ -433,26 +432,55 @@ TEST_F(IdleStreamTest, ADownloadThatIsNotReadIsCancelled) {
   EXPECT_FALSE(stream->Finish().ok());
 }
 
-// A chunk that was fetched is still written; a file that is complete does not count as interrupted.
-TEST_F(StreamTest, ADownloadWhoseServerStopsEndsBeforeItsNextChunk) {
-  struct Case {
-    int stops_at;
-    int chunks;  // received
-    grpc::StatusCode code;
-  };
-  for (const Case& c :
-       {Case{2, 2, grpc::StatusCode::UNAVAILABLE}, Case{4, 3, grpc::StatusCode::OK}}) {
-    fixture->source.Set(std::make_unique<NumberSource>(3, [&](int chunk) {
-      if (chunk == c.stops_at) context.calls.NotifyStop();
+class StoppedDownloadTest : public StreamTest {
+ protected:
+  // The server stops when chunk `stops_at` of a file of three is fetched.
+  void Expect(int stops_at, int received, grpc::StatusCode code) {
+    fixture->source.Set(std::make_unique<NumberSource>(3, [this, stops_at](int chunk) {
+      if (chunk == stops_at) context.calls.NotifyStop();
     }));
-    grpc::ClientContext download;
-    const auto stream = stub->ExportModel(&download, {});
+    const auto stream = stub->ExportModel(&call, {});
     v1::ExportModelResponse response;
     int chunks = 0;
     while (stream->Read(&response)) ++chunks;
-    EXPECT_EQ(stream->Finish().error_code(), c.code) << c.stops_at;
-    EXPECT_EQ(chunks, c.chunks) << c.stops_at;
+    EXPECT_EQ(stream->Finish().error_code(), code);
+    EXPECT_EQ(chunks, received);
   }
+};
+
+TEST_F(StoppedDownloadTest, AChunkThatWasFetchedIsStillWritten) {
+  Expect(2, 2, grpc::StatusCode::UNAVAILABLE);
+}
+
+TEST_F(StoppedDownloadTest, AFileThatIsCompleteDoesNotCountAsInterrupted) {
+  Expect(4, 3, grpc::StatusCode::OK);
+}
+
+TEST_F(StreamTest, AStreamThatBeginsWhenTheServerStopsEnds) {
+  context.calls.NotifyStop();
+  const auto stream = stub->StepStream(&call);
+  EXPECT_EQ(stream->Finish().error_code(), grpc::StatusCode::UNAVAILABLE);
+  EXPECT_TRUE(NoneIsLeft());
+}
+
+TEST_F(StreamTest, AStreamThatIsNotReadWaitsForItsReader) {
+  std::atomic<int> fetched{0};
+  fixture->source = std::make_unique<LargeSource>(&fetched);
+  const auto stream = stub->ExportModel(&call, {});
+  absl::Time quiet = absl::Now();
+  for (int64_t events = -1; absl::Now() - quiet < absl::Milliseconds(300);) {
+    const OpenCall::Progress readers = context.calls.Readers();
+    if (!readers.waits_for_reader || std::exchange(events, readers.events) != readers.events) {
+      quiet = absl::Now();
+    }
+    absl::SleepFor(absl::Milliseconds(5));
+  }
+  call.TryCancel();
+  v1::ExportModelResponse response;
+  while (stream->Read(&response)) {
+  }
+  EXPECT_EQ(stream->Finish().error_code(), grpc::StatusCode::CANCELLED);
+  EXPECT_TRUE(NoneIsLeft());
 }
 
 }  // namespace
