@@ -59,28 +59,6 @@ void AddCalls(const rpc::CallStats& stats, Page* page) {
   for (const auto& [reason, count] : stats.reasons()) page->Add(count, {{"reason", reason}});
 }
 
-const char* NameOf(records::StopReason reason) {
-  switch (reason) {
-    case records::StopReason::kCompleted:
-      return "completed";
-    case records::StopReason::kStopped:
-      return "stopped";
-    case records::StopReason::kCancelled:
-      return "cancelled";
-    case records::StopReason::kDiverged:
-      return "diverged";
-    case records::StopReason::kModelDeleted:
-      return "model_deleted";
-    case records::StopReason::kServerShutdown:
-      return "server_shutdown";
-    case records::StopReason::kEarlyStopped:
-      return "early_stopped";
-    case records::StopReason::kDataLost:
-      return "data_lost";
-  }
-  return "unknown";
-}
-
 void AddWork(const session::Environment& environment, Page* page) {
   const session::WorkCounters& work = environment.work_counters;
   page->Counter("backprop_steps_total", "Optimiser steps that changed a model.");
@@ -96,7 +74,7 @@ void AddWork(const session::Environment& environment, Page* page) {
   page->Counter("backprop_runs_ended_total", "Training runs that have ended, by the reason.");
   for (size_t reason = 0; reason < work.runs_ended.size(); ++reason) {
     page->Add(work.runs_ended[reason].value(),
-              {{"reason", NameOf(static_cast<records::StopReason>(reason))}});
+              {{"reason", records::NameOf(static_cast<records::StopReason>(reason))}});
   }
 }
 

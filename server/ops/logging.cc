@@ -142,28 +142,6 @@ std::string Describe(const rpc::CallRecord& call) {
                       trace.empty() ? "" : " traceparent=", trace);
 }
 
-const char* NameOf(records::StopReason reason) {
-  switch (reason) {
-    case records::StopReason::kCompleted:
-      return "completed";
-    case records::StopReason::kStopped:
-      return "stopped";
-    case records::StopReason::kCancelled:
-      return "cancelled";
-    case records::StopReason::kDiverged:
-      return "diverged";
-    case records::StopReason::kModelDeleted:
-      return "model deleted";
-    case records::StopReason::kServerShutdown:
-      return "server shutdown";
-    case records::StopReason::kEarlyStopped:
-      return "stopped early";
-    case records::StopReason::kDataLost:
-      return "data lost";
-  }
-  return "unknown";
-}
-
 }  // namespace
 
 void SetUpLogging(const std::string& level, LogFormat format) {
@@ -218,7 +196,7 @@ void LogRun(const session::Run& run, const records::RunSummary& summary) {
       summary.metrics.has_value() ? absl::StrCat(", loss ", summary.metrics->loss) : "";
   spdlog::log(spdlog::source_loc{"run", static_cast<int>(summary.stop_reason) + 1, ""},
               spdlog::level::info, "{} {} after {} iterations in {}{}{}{}", run.name(),
-              NameOf(summary.stop_reason), summary.iterations,
+              records::NameOf(summary.stop_reason), summary.iterations,
               absl::FormatDuration(summary.elapsed), loss, summary.message.empty() ? "" : ": ",
               summary.message);
 }

@@ -25,6 +25,7 @@ enum class StopReason {
   kDataLost
 };
 inline constexpr size_t kStopReasons = 8;
+const char* NameOf(StopReason reason);  // "early_stopped", in logs and metrics
 
 struct RunStarted {
   int64_t total_iterations = 0;

@@ -230,7 +230,7 @@ class ServerProcessTest(unittest.TestCase):
             self.assertEqual(train.returncode, 1)
             self.assertIn("server shutdown after", out)
             self.assertIn("UNAVAILABLE", err)
-            self.assertIn("models/m/runs/1 server shutdown after", server.log())
+            self.assertIn("models/m/runs/1 server_shutdown after", server.log())
 
     def long_check(self, server):
         """An active GradCheck that would take minutes."""
