@@ -43,7 +43,7 @@ std::string PeerAddress(absl::string_view peer) {
   return Ipv6Network(decoded);
 }
 
-bool FailedAttempts::Count(const std::string& address) {
+absl::Duration FailedAttempts::Count(const std::string& address) {
   const absl::Time now = clock_->Now();
   const base::MutexLock lock(&mu_);
   const auto [found, is_new] = buckets_.try_emplace(address);
@@ -56,13 +56,17 @@ bool FailedAttempts::Count(const std::string& address) {
     bucket.attempts = std::min<double>(kBurst, bucket.attempts + refilled);
   }
   bucket.counted = now;
-  const bool admitted = bucket.attempts >= 1;
-  if (admitted) bucket.attempts -= 1;
+  absl::Duration wait;
+  if (bucket.attempts >= 1) {
+    bucket.attempts -= 1;
+  } else {
+    wait = (1 - bucket.attempts) * kRefill;
+  }
   if (buckets_.size() > kMaxPeers) {
     buckets_.erase(order_.front());
     order_.pop_front();
   }
-  return admitted;
+  return wait;
 }
 
 }  // namespace backprop::auth

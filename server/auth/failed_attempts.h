@@ -33,8 +33,9 @@ class FailedAttempts {
   // `clock` must outlive this object.
   explicit FailedAttempts(const base::Clock* clock) : clock_(clock) {}
 
-  // Counts an attempt of an address. Returns whether it is within the limit.
-  bool Count(const std::string& address);
+  // Counts an attempt of an address. Returns zero if it is within the limit, otherwise the time
+  // after which the next one is.
+  absl::Duration Count(const std::string& address);
 
  private:
   struct Bucket {

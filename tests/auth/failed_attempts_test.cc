@@ -19,7 +19,9 @@ class FailedAttemptsTest : public testing::Test {
  protected:
   int AdmittedOf(const std::string& address, int attempts) {
     int admitted = 0;
-    for (int i = 0; i < attempts; ++i) admitted += failed.Count(address) ? 1 : 0;
+    for (int i = 0; i < attempts; ++i) {
+      admitted += failed.Count(address) == absl::ZeroDuration() ? 1 : 0;
+    }
     return admitted;
   }
 
@@ -37,6 +39,16 @@ TEST_F(FailedAttemptsTest, APeerHasABurstAndThenARate) {
   EXPECT_EQ(AdmittedOf("10.0.0.1", 5), 3);
   clock.now += absl::Hours(1);
   EXPECT_EQ(AdmittedOf("10.0.0.1", 200), FailedAttempts::kBurst);
+}
+
+TEST_F(FailedAttemptsTest, AnAttemptAfterTheTimeThatWasGivenIsAdmitted) {
+  EXPECT_EQ(AdmittedOf("10.0.0.1", 200), FailedAttempts::kBurst);
+  const absl::Duration wait = failed.Count("10.0.0.1");
+  EXPECT_EQ(wait, FailedAttempts::kRefill);
+  clock.now += wait / 2;
+  EXPECT_EQ(failed.Count("10.0.0.1"), wait / 2);
+  clock.now += wait / 2;
+  EXPECT_EQ(failed.Count("10.0.0.1"), absl::ZeroDuration());
 }
 
 TEST_F(FailedAttemptsTest, PeersDoNotAffectEachOther) {

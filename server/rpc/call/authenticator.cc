@@ -165,13 +165,14 @@ absl::Status Authenticator::Refuse(AuthFailure failure, absl::string_view method
                                    const std::string& peer) {
   failures_[static_cast<size_t>(failure)].fetch_add(1, std::memory_order_relaxed);
   const std::string address = auth::PeerAddress(peer);
-  if (!failed_attempts_.Count(address)) {
+  const absl::Duration wait = failed_attempts_.Count(address);
+  if (wait > absl::ZeroDuration()) {
     limited_.fetch_add(1, std::memory_order_relaxed);
     return base::ReasonError(
         absl::StatusCode::kResourceExhausted,
         absl::StrCat("too many failed attempts from this address; the last one: ",
                      MessageOf(failure)),
-        {"TOO_MANY_FAILED_ATTEMPTS", {{"last", ReasonOf(failure)}}});
+        {"TOO_MANY_FAILED_ATTEMPTS", {{"last", ReasonOf(failure)}}, wait});
   }
   if (on_failure_) on_failure_(absl::StrCat(address, ": ", method, ": ", ReasonOf(failure)));
   return base::ReasonError(absl::StatusCode::kUnauthenticated, MessageOf(failure),

@@ -111,9 +111,12 @@ TEST_F(AuthenticatorTest, APeerThatFailsTooOftenIsLimitedButDoesNotLockOutOthers
   }
   EXPECT_EQ(Who(wrong), "TOO_MANY_FAILED_ATTEMPTS");
   EXPECT_EQ(Who({}), "TOO_MANY_FAILED_ATTEMPTS");
+  const auto limited =
+      authenticator.Authenticate(wrong, "Step", [] { return "ipv4:10.0.0.1:7"; }).status();
+  EXPECT_EQ(base::ReasonOf(limited)->retry_after, auth::FailedAttempts::kRefill);
   EXPECT_EQ(lines.size(), static_cast<size_t>(auth::FailedAttempts::kBurst));
-  EXPECT_EQ(authenticator.limited(), 2);
-  EXPECT_EQ(authenticator.failures(AuthFailure::kInvalidToken), auth::FailedAttempts::kBurst + 1);
+  EXPECT_EQ(authenticator.limited(), 3);
+  EXPECT_EQ(authenticator.failures(AuthFailure::kInvalidToken), auth::FailedAttempts::kBurst + 2);
   EXPECT_EQ(Who(Bearer("Bearer " + Token('a'))), "anna") << "from the same address";
   EXPECT_EQ(Who(wrong, "ipv4:10.0.0.2:1"), "INVALID_TOKEN");
   clock.now += auth::FailedAttempts::kRefill;
