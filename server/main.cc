@@ -53,6 +53,7 @@
 #include "server/rpc/sockets.h"
 #include "server/rpc/tls.h"
 #include "server/session/environment.h"
+#include "server/session/metered_store.h"
 #include "server/session/projects.h"
 #include "server/store/memory_store.h"
 #include "server/store/rocks_store.h"
@@ -379,10 +380,20 @@ std::map<std::string, session::Quota> QuotasOf(const std::vector<auth::Project>&
     quota.of(session::Resource::kModels) = project.quotas.models;
     quota.of(session::Resource::kParameters) = project.quotas.parameters;
     quota.of(session::Resource::kRuns) = project.quotas.concurrent_runs;
-    quota.requests_per_second = project.quotas.requests_per_second;
+    quota.of(session::Resource::kStoredBytes) = project.quotas.stored_bytes;
+    quota.of(session::Resource::kBytesInFlight) = project.quotas.bytes_in_flight;
+    quota.of(session::Rate::kRequests) = project.quotas.requests_per_second;
+    quota.of(session::Rate::kRows) = project.quotas.rows_per_second;
     quota.weight = static_cast<double>(project.weight);
   }
   return quotas;
+}
+
+// From now on the stores of `environment` count what is stored of each project.
+absl::Status CountStored(session::MeteredStore* metered, session::Environment* environment) {
+  if (environment->store != nullptr) environment->store = metered;
+  environment->archive = metered;
+  return metered->Open();
 }
 
 // Projects have the quotas of the auth file, which may be null, now and after each change of it.
@@ -581,12 +592,15 @@ int Serve(const ops::Config& config, rpc::InheritedSockets inherited, const sigs
   auto pool = std::make_unique<exec::ComputePool>(config.threads);
   session::Environment environment{pool.get(),           &clock,  config.limits, ops::LogRun,
                                    stores->models.get(), archive, nullptr};
-  datasets::Datasets datasets(&environment, config.data_dir);
-  environment.row_source = &datasets;
-  ApplyQuotas(auth_file, &environment);
   environment.on_warning = [](const std::string& line) {
     ops::LogLine("store", spdlog::level::warn, line);
   };
+  session::MeteredStore metered(archive, &environment.projects, environment.on_warning);
+  const absl::Status counted = CountStored(&metered, &environment);
+  if (!counted.ok()) return Fail(counted);
+  datasets::Datasets datasets(&environment, config.data_dir);
+  environment.row_source = &datasets;
+  ApplyQuotas(auth_file, &environment);
   registry::Registry registry(&environment);
   rpc::Context context{&environment, &registry, &datasets, CallsFor(config, monitor->audit.get())};
   if (const auto opened = datasets.Open(); !opened.ok()) return Fail(opened.status());

@@ -76,7 +76,7 @@ struct RestoredBackup {
 
 // One quota of a project.
 struct QuotaUse {
-  std::string quota{};            // models, parameters, concurrent_runs, requests_per_second
+  std::string quota{};            // models, parameters, … (docs/security.md)
   std::optional<int64_t> used{};  // unset for rates
   std::optional<double> limit{};  // unset: limited by the limits of the server only
 };

@@ -152,6 +152,12 @@ class Reader {
          &quotas->concurrent_runs);
     read("requests_per_second", message.has_requests_per_second(), message.requests_per_second(), 1,
          &quotas->requests_per_second);
+    read("stored_bytes", message.has_stored_bytes(), message.stored_bytes(), 0,
+         &quotas->stored_bytes);
+    read("rows_per_second", message.has_rows_per_second(), message.rows_per_second(), 1,
+         &quotas->rows_per_second);
+    read("bytes_in_flight", message.has_bytes_in_flight(), message.bytes_in_flight(),
+         kMinBytesInFlight, &quotas->bytes_in_flight);
   }
 
   void ReadPrincipal(const proto::Principal& message) {

@@ -28,6 +28,9 @@ struct Quotas {
   std::optional<int64_t> parameters;  // including optimiser state
   std::optional<int64_t> concurrent_runs;
   std::optional<int64_t> requests_per_second;
+  std::optional<int64_t> stored_bytes;
+  std::optional<int64_t> rows_per_second;
+  std::optional<int64_t> bytes_in_flight;  // at least kMinBytesInFlight
 };
 
 struct Project {
@@ -50,6 +53,7 @@ inline constexpr size_t kMaxPrincipalNameBytes = 128;
 inline constexpr size_t kMaxProjectNameBytes = 63;
 inline constexpr size_t kMaxUriBytes = 2048;
 inline constexpr int64_t kMaxWeight = 1000;
+inline constexpr int64_t kMinBytesInFlight = 1024;
 
 // Parses the contents of the file. INVALID_ARGUMENT with every violation ("principals[3].role: is
 // required, …"); no message contains a token or a part of one, even if the file does.

@@ -29,6 +29,7 @@
 #include "server/records/model_info.h"
 #include "server/records/request_key.h"
 #include "server/session/environment.h"
+#include "server/session/projects.h"
 #include "server/session/request_ledger.h"
 #include "server/session/row_source.h"
 #include "server/session/rows_in_use.h"
@@ -61,7 +62,8 @@ class Datasets : public session::RowSource {
   // are skipped. `check` is called first, in the order of the upload, and may change the classes of
   // the rows and the class names. Errors: those of `check`; FAILED_PRECONDITION (ROWS_MISSING) if
   // rows before `first_row` are missing; RESOURCE_EXHAUSTED; NOT_FOUND; NOT_STORED. If `check`
-  // returns INVALID_ARGUMENT or the disk is full, an incomplete upload is deleted.
+  // returns INVALID_ARGUMENT, or the disk or the quota of stored bytes is full, an incomplete
+  // upload is deleted.
   struct AppendArgs {
     records::Uid uid = 0;
     int64_t first_row = 0;
@@ -162,6 +164,8 @@ class Datasets : public session::RowSource {
   void Begin(const EntryPtr& entry, absl::AnyInvocable<void()> change);
   void Finish(const EntryPtr& entry);
   absl::Status Refresh(const EntryPtr& entry);
+  absl::StatusOr<session::Project::Claim> AskForRoom(const records::DatasetInfo& info,
+                                                     int64_t bytes);
   void DoAppend(const EntryPtr& entry, AppendArgs args, Callback<records::DatasetInfo> done);
   void RemoveUpload(const EntryPtr& entry, absl::Status why, Callback<records::DatasetInfo> done);
   void DoComplete(const EntryPtr& entry, int64_t rows, Callback<records::DatasetInfo> done);

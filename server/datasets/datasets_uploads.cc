@@ -13,6 +13,7 @@
 #include "server/records/row_records.h"
 #include "server/records/tables.h"
 #include "server/session/errors.h"
+#include "server/session/projects.h"
 #include "server/store/store.h"
 
 namespace backprop::datasets {
@@ -146,15 +147,28 @@ void Datasets::DoAppend(const EntryPtr& entry, AppendArgs args,
   const engine::Dataset rows = skipped > 0 ? Behind(args.rows, skipped) : std::move(args.rows);
   store::WriteBatch batch;
   AddRecords(rows, &next, &batch);
-  if (const absl::Status room = archive()->CheckRoom(static_cast<int64_t>(batch.bytes()));
-      !room.ok()) {
-    return RemoveUpload(entry, session::NoRoom(next.name(), room), std::move(done));
-  }
+  auto claimed = AskForRoom(next, static_cast<int64_t>(batch.bytes()));
+  if (!claimed.ok()) return RemoveUpload(entry, claimed.status(), std::move(done));
   stats_.rows.Add(rows.rows);
   stats_.bytes.Add(static_cast<int64_t>(batch.bytes()));
   // Not synced, because Complete() syncs. A power failure before that may lose rows together with
   // the record that counts them.
-  Store(entry, std::move(next), std::move(batch), store::Durability::kNone, std::move(done));
+  Store(entry, std::move(next), std::move(batch), store::Durability::kNone,
+        [claimed = *std::move(claimed),
+         done = std::move(done)](absl::StatusOr<records::DatasetInfo> info) mutable {
+          claimed = {};  // the store has counted them
+          done(std::move(info));
+        });
+}
+
+// Whether there is room for `bytes` more bytes of rows, on the disk and in the project's quota. The
+// claim is for the time until they are stored.
+absl::StatusOr<session::Project::Claim> Datasets::AskForRoom(const records::DatasetInfo& info,
+                                                             int64_t bytes) {
+  const absl::Status room = archive()->CheckRoom(bytes);
+  if (!room.ok()) return session::NoRoom(info.name(), room);
+  return environment_->projects.Of(records::ProjectOf(info.id))
+      ->Ask(session::Resource::kStoredBytes, bytes);
 }
 
 // Deletes an upload that is invalid or for which there is no room, so that it does not keep the

@@ -17,6 +17,7 @@ std::string EncodeModel(const StoredModel& model) {
   Encode(model.created_by, message.mutable_created_by());
   message.set_created_at_step(model.created_at_step);
   message.set_numbers(model.value_count);
+  message.set_value_bytes(model.value_bytes);
   message.set_durability(static_cast<uint32_t>(model.durability));
   return Seal(message);
 }
@@ -34,6 +35,7 @@ absl::StatusOr<StoredModel> DecodeModel(absl::string_view value, absl::string_vi
   model.created_by = Decode(message.created_by());
   model.created_at_step = message.created_at_step();
   model.value_count = message.numbers();
+  model.value_bytes = message.value_bytes();
   model.durability = static_cast<store::Durability>(message.durability());
   return model;
 }

@@ -28,6 +28,7 @@ struct StoredModel {
   RequestKey created_by;
   int64_t created_at_step = 0;
   int64_t value_count = 0;
+  int64_t value_bytes = 0;  // of records that an older version wrote: 0
   store::Durability durability = store::Durability::kSync;
 };
 std::string EncodeModel(const StoredModel& model);

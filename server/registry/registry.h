@@ -25,6 +25,7 @@
 #include "server/registry/session_cache.h"
 #include "server/session/environment.h"
 #include "server/session/memory_budget.h"
+#include "server/session/projects.h"
 #include "server/session/request_ledger.h"
 #include "server/store/store.h"
 
@@ -139,8 +140,12 @@ class Registry {
                        const SessionPtr& session, Created done);
   void EndCreation(SessionPtr session, const absl::Status& status, Created done);
   void CreateNew(CreateArgs args, const Reservation& reservation, Created done);
-  absl::StatusOr<session::MemoryBudget::Claim> AskForMemory(int64_t bytes,
-                                                            const std::string& model);
+  // What a creation holds until it is stored.
+  struct Room {
+    session::MemoryBudget::Claim memory;
+    session::Project::Claim stored;
+  };
+  absl::StatusOr<Room> AskForRoom(int64_t bytes, const std::string& id);
   SessionPtr MakeSession(CreateArgs* args, std::shared_ptr<engine::State> initial);
   store::WriteBatch CreationRecord(const CreateArgs& args, const Reservation& reservation);
   void SettleCreation(const records::RequestKey& key, const std::string& id);

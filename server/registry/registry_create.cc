@@ -15,6 +15,7 @@
 #include "server/records/tables.h"
 #include "server/registry/registry.h"
 #include "server/session/errors.h"
+#include "server/session/projects.h"
 #include "server/session/stored_model_log.h"
 #include "server/store/store.h"
 
@@ -116,14 +117,22 @@ void Registry::RespondExisting(const records::RequestKey& key, const Reservation
   });
 }
 
-// Claims memory for a new model of `bytes` bytes. Until it is stored its values are in memory
-// twice. Without a store it cannot be evicted, so it must fit into the room for models.
-absl::StatusOr<session::MemoryBudget::Claim> Registry::AskForMemory(int64_t bytes,
-                                                                    const std::string& model) {
-  if (environment_->store != nullptr) return environment_->memory.AskForWork(bytes, model);
-  const absl::Status fits = environment_->memory.CheckModel(bytes + base::kSessionBytes, model);
-  if (!fits.ok()) return fits;
-  return session::MemoryBudget::Claim();
+// Claims memory for a new model of `bytes` bytes, and their part of the project's stored bytes,
+// both until it is stored: until then its values are in memory twice, and not yet counted as
+// stored. Without a store it cannot be evicted, so it must fit into the room for models.
+absl::StatusOr<Registry::Room> Registry::AskForRoom(int64_t bytes, const std::string& id) {
+  const std::string model = records::ModelName(id);
+  if (environment_->store == nullptr) {
+    const absl::Status fits = environment_->memory.CheckModel(bytes + base::kSessionBytes, model);
+    if (!fits.ok()) return fits;
+    return Room();
+  }
+  auto stored = environment_->projects.Of(records::ProjectOf(id))
+                    ->Ask(session::Resource::kStoredBytes, bytes);
+  if (!stored.ok()) return stored.status();
+  auto memory = environment_->memory.AskForWork(bytes, model);
+  if (!memory.ok()) return memory.status();
+  return Room{*std::move(memory), *std::move(stored)};
 }
 
 // The id must be claimed. Ends the claim.
@@ -141,8 +150,8 @@ void Registry::CreateNew(CreateArgs args, const Reservation& reservation, Create
     done(status);
   };
   const int64_t bytes = value_count * engine::SizeOf(args.network->spec().data_type);
-  auto memory = AskForMemory(bytes, records::ModelName(id));
-  if (!memory.ok()) return fail(memory.status());
+  auto claimed = AskForRoom(bytes, id);
+  if (!claimed.ok()) return fail(claimed.status());
   // After Reserve: a restore sets this, then looks for models.
   if (environment_->restoring) return fail(session::Restoring());
   auto initial = args.initial();
@@ -160,9 +169,9 @@ void Registry::CreateNew(CreateArgs args, const Reservation& reservation, Create
     if (!stores) return;
     session->StoreCreation(
         std::move(spec), std::move(record),
-        [this, session = SessionPtr(session), memory = *std::move(memory),
+        [this, session = SessionPtr(session), claimed = *std::move(claimed),
          done = std::exchange(done, nullptr)](const absl::Status& status) mutable {
-          memory = {};
+          claimed = {};
           EndCreation(std::move(session), status, std::move(done));
         });
   };
@@ -202,8 +211,9 @@ SessionPtr Registry::MakeSession(CreateArgs* args, std::shared_ptr<engine::State
   start.created_by = args->key;
   start.uid = records::DrawUid();
   if (environment_->store != nullptr) {
-    start.log =
-        std::make_unique<session::StoredModelLog>(environment_->store, start.uid, args->durability);
+    start.log = std::make_unique<session::StoredModelLog>(
+        environment_->store, start.uid, args->durability,
+        environment_->projects.Of(records::ProjectOf(start.info.id)));
   }
   return std::make_shared<session::Session>(environment_, std::move(start));
 }

@@ -9,7 +9,6 @@
 #include "server/datasets/datasets.h"
 #include "server/registry/registry.h"
 #include "server/rpc/call/authenticator.h"
-#include "server/rpc/call/caller.h"
 #include "server/rpc/call/calls.h"
 #include "server/rpc/call/sending.h"
 #include "server/session/environment.h"
@@ -31,9 +30,9 @@ struct Context {
 
   const base::Limits& limits() const { return environment->limits; }
 
-  // Counts a request against the rate of the caller's project. RESOURCE_EXHAUSTED (QUOTA_EXCEEDED).
-  absl::Status CountRequest(const Caller& caller) const {
-    return environment->projects.Of(caller.project)->TakeRequest(environment->clock->Now());
+  // Counts what a call costs against a rate of a project. RESOURCE_EXHAUSTED (QUOTA_EXCEEDED).
+  absl::Status Charge(session::Project* project, session::Rate rate, int64_t amount) const {
+    return project->Take(rate, amount, environment->clock->Now());
   }
 
   // Counts the memory of a request of `bytes` bytes: twice its size, for the message and its

@@ -104,6 +104,13 @@ void HandleRestoreCheckpoint(Context*, UnaryCall*, const v1::RestoreCheckpointRe
 void HandleDeleteCheckpoint(Context*, UnaryCall*, const v1::DeleteCheckpointRequest&,
                             v1::DeleteCheckpointResponse*);
 
+// Counts rows of a request against the rate of the model's project: once they are decoded, so that
+// their number is right, and before they are computed. RESOURCE_EXHAUSTED (QUOTA_EXCEEDED).
+inline absl::Status ChargeRows(const Context& context, const session::Session& model,
+                               int64_t rows) {
+  return context.Charge(model.project(), session::Rate::kRows, rows);
+}
+
 // Finds a model of the caller's project, and calls `then` with its session or an error
 // (Registry::Find): before this returns if the model is in memory, otherwise from a thread that
 // loads models.

@@ -35,6 +35,8 @@ absl::StatusOr<session::GradientsArgs> DecodeGradientsArgs(
   const absl::Status fits = codec::CheckParametersSize(
       model.network(), encoding, /*with_optimizer_state=*/false, context.limits());
   if (!fits.ok()) return fits;
+  const absl::Status allowed = ChargeRows(context, model, batch->rows);
+  if (!allowed.ok()) return allowed;
   return session::GradientsArgs{*std::move(batch), "batch.inputs", {}};
 }
 

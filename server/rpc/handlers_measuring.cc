@@ -68,6 +68,8 @@ void EvaluateRows(Context* context, UnaryCall* call, const ModelPtr& model,
                   v1::EvaluateResponse* response) {
   const auto top_k = DecodeTopK(request, *model, context->limits());
   if (!top_k.ok()) return call->Done(top_k.status());
+  const absl::Status allowed = ChargeRows(*context, *model, rows->rows);
+  if (!allowed.ok()) return call->Done(allowed);
   session::Evaluate(
       model,
       {std::move(rows), *top_k, "data", [call] { return call->cancelled(); }, call->Decoded()},
@@ -91,6 +93,8 @@ absl::StatusOr<session::GradCheckArgs> DecodeGradCheck(const Context& context,
       "model", 2 * static_cast<int64_t>(network.spec().layers.size()) * kTensorReportBytes,
       context.limits(), "check a model with fewer layers");
   if (!fits.ok()) return fits;
+  const absl::Status allowed = ChargeRows(context, model, batch->rows);
+  if (!allowed.ok()) return allowed;
   return session::GradCheckArgs{*std::move(batch), *options, "batch.inputs", {}};
 }
 

@@ -93,6 +93,8 @@ absl::StatusOr<session::PredictArgs> DecodePredict(const Context& context,
       codec::CheckReplyBytes("inputs", rows->rows * RowBytes(*outputs, encoding, model),
                              context.limits(), "send fewer rows per request");
   if (!fits.ok()) return fits;
+  const absl::Status allowed = ChargeRows(context, model, rows->rows);
+  if (!allowed.ok()) return allowed;
   session::PredictArgs args;
   args.rows = *std::move(rows);
   args.logits = outputs->logits;

@@ -26,15 +26,17 @@ bool MaySee(const Caller& caller, absl::string_view project) {
 void EncodeProject(const session::Project& project, v1::Project* message) {
   message->set_name(absl::StrCat("projects/", project.name()));
   message->set_weight(project.weight());
-  for (const Resource resource : {Resource::kModels, Resource::kParameters, Resource::kRuns}) {
+  for (const Resource resource : session::kResources) {
     v1::QuotaUse* const quota = message->add_quotas();
     quota->set_quota(session::NameOf(resource));
     quota->set_used(project.used(resource));
     if (const auto limit = project.limit(resource)) quota->set_limit(static_cast<double>(*limit));
   }
-  v1::QuotaUse* const rate = message->add_quotas();
-  rate->set_quota(session::kRequestsPerSecond);
-  if (const auto limit = project.requests_per_second()) rate->set_limit(*limit);
+  for (const session::Rate rate : session::kRates) {
+    v1::QuotaUse* const quota = message->add_quotas();
+    quota->set_quota(session::NameOf(rate));
+    if (const auto limit = project.limit(rate)) quota->set_limit(*limit);
+  }
 }
 
 }  // namespace

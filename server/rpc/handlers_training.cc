@@ -155,6 +155,8 @@ absl::StatusOr<session::Session::StepArgs> DecodeStep(Context* context, const Mo
       session::CheckWorkspace(model->network(), batch->rows, engine::PassKind::kForwardBackward,
                               "batch.inputs", context->limits());
   if (!fits.ok()) return fits;
+  const absl::Status allowed = ChargeRows(*context, *model, batch->rows);
+  if (!allowed.ok()) return allowed;
   args.work = *std::move(batch);
   if (request.has_expected_step()) args.expected_step = request.expected_step();
   return args;

@@ -19,7 +19,7 @@
 #include "server/rpc/call/unary_call.h"
 #include "server/rpc/context.h"
 #include "server/rpc/permissions.h"
-#include "server/session/memory_budget.h"
+#include "server/session/projects.h"
 
 namespace backprop::rpc {
 
@@ -80,14 +80,14 @@ class ServiceBase : public Generated::Service {
                            Response* response) {
       TakeOver(Registration());
       const Admission admission = Admit(context, method, calling);
-      auto memory = session::MemoryBudget::Claim();
+      RequestClaims claims;
       absl::Status parsed = admission.status;
-      if (parsed.ok()) parsed = Take(context, *incoming, &memory);
+      if (parsed.ok()) parsed = Take(context, admission.info.project, *incoming, &claims);
       const Request& request = incoming->message();
       auto* call = new UnaryCall(admission.info, std::invoke(model, request));
       grpc::ServerUnaryReactor* const reactor = call->reactor();  // `call` may be deleted below
       if (parsed.ok()) {
-        call->Hold(std::move(memory));
+        call->Hold(std::move(claims));
         auto* const messages =
             static_cast<CountedMessages<Request, Response>*>(calling->GetRpcAllocatorState());
         call->CountResponse(response, &context->sending, &messages->sent);
@@ -119,8 +119,9 @@ class ServiceBase : public Generated::Service {
                 grpc::CallbackServerContext* calling, const Incoming<Request>* incoming) {
               TakeOver(Registration());
               const Admission admission = Admit(context, method, calling);
-              const absl::Status parsed =
-                  admission.status.ok() ? incoming->Parse() : admission.status;
+              session::Project::Claim in_flight;  // until the request is decoded
+              absl::Status parsed = admission.status;
+              if (parsed.ok()) parsed = Take(admission.info.project, *incoming, &in_flight);
               return start(context, admission.info,
                            parsed.ok() ? incoming->message() : Request::default_instance(), parsed);
             }));
@@ -192,18 +193,28 @@ class ServiceBase : public Generated::Service {
     if (!caller.ok()) return {info, caller.status()};
     info.caller = *std::move(caller);
     absl::Status allowed = CheckRole(*method.permission, *info.caller);
-    if (allowed.ok()) allowed = context->CountRequest(*info.caller);
+    info.project = context->environment->projects.Of(info.caller->project);
+    if (allowed.ok()) allowed = context->Charge(info.project, session::Rate::kRequests, 1);
     return {info, std::move(allowed)};
   }
 
-  // Counts the memory of a request and parses it.
+  // Counts the bytes of a request and its memory, and parses it.
   template <class Request>
-  static absl::Status Take(const Context* context, const Incoming<Request>& incoming,
-                           session::MemoryBudget::Claim* memory) {
+  static absl::Status Take(const Context* context, session::Project* project,
+                           const Incoming<Request>& incoming, RequestClaims* claims) {
+    absl::Status counted = CountInFlight(project, incoming.size_bytes(), &claims->in_flight);
+    if (!counted.ok()) return counted;
     auto claimed = context->MemoryOfRequest(incoming.size_bytes());
     if (!claimed.ok()) return claimed.status();
-    *memory = *std::move(claimed);
+    claims->memory = *std::move(claimed);
     return incoming.Parse();
+  }
+  // The same for a request that is decoded before the call is created; its memory is counted then.
+  template <class Request>
+  static absl::Status Take(session::Project* project, const Incoming<Request>& incoming,
+                           session::Project::Claim* in_flight) {
+    absl::Status counted = CountInFlight(project, incoming.size_bytes(), in_flight);
+    return counted.ok() ? incoming.Parse() : counted;
   }
 
   // The generated class numbers its methods in the order of the .proto file.

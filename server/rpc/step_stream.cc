@@ -26,7 +26,7 @@ void StepStream::Admit(const v1::StepStreamRequest& request) {
   if (first_ == 1 && slots_.empty()) {
     SetResource(std::string(base::Cut(request.step().model(), base::kMaxLoggedBytes)));
   }
-  slots_.push_back({bytes, std::nullopt});
+  slots_.push_back({bytes, TakeInFlight(), std::nullopt});
   unanswered_bytes_ += bytes;
 }
 

@@ -16,6 +16,7 @@
 #include "server/registry/session_cache.h"
 #include "server/rpc/call/stream.h"
 #include "server/rpc/context.h"
+#include "server/session/projects.h"
 #include "server/session/session.h"
 
 namespace backprop::rpc {
@@ -43,6 +44,7 @@ class StepStream final : public Stream<v1::StepStreamRequest, v1::StepStreamResp
   // A step that was read and whose response is not written yet.
   struct Slot {
     int64_t bytes;                                   // of the request
+    session::Project::Claim in_flight;               // the same
     std::optional<v1::StepStreamResponse> response;  // set when the step has finished
   };
 

@@ -38,7 +38,8 @@ class Loader {
     if (!model.ok()) return model.status();
     uid_ = model->uid;
     start_.uid = uid_;
-    auto log = std::make_unique<StoredModelLog>(store(), uid_, model->durability);
+    auto log = std::make_unique<StoredModelLog>(store(), uid_, model->durability,
+                                                environment_->projects.Of(records::ProjectOf(id_)));
     log_ = log.get();
     start_.log = std::move(log);
     using Part = absl::Status (Loader::*)();

@@ -1,12 +1,19 @@
 #include "server/session/projects.h"
 
 #include <algorithm>
+#include <cmath>
 #include <tuple>
 
 #include "absl/strings/str_cat.h"
 #include "server/base/status.h"
 
 namespace backprop::session {
+namespace {
+
+// After this time, other requests of a project have probably ended.
+constexpr absl::Duration kRetryInFlight = absl::Milliseconds(100);
+
+}  // namespace
 
 const char* NameOf(Resource resource) {
   switch (resource) {
@@ -16,6 +23,20 @@ const char* NameOf(Resource resource) {
       return "parameters";
     case Resource::kRuns:
       return "concurrent_runs";
+    case Resource::kStoredBytes:
+      return "stored_bytes";
+    case Resource::kBytesInFlight:
+      return "bytes_in_flight";
+  }
+  return "?";
+}
+
+const char* NameOf(Rate rate) {
+  switch (rate) {
+    case Rate::kRequests:
+      return "requests_per_second";
+    case Rate::kRows:
+      return "rows_per_second";
   }
   return "?";
 }
@@ -25,9 +46,35 @@ std::optional<int64_t> Project::limit(Resource resource) const {
   return limit == kNoLimit ? std::nullopt : std::optional<int64_t>(limit);
 }
 
-std::optional<double> Project::requests_per_second() const {
+void TokenBucket::SetRate(std::optional<double> per_second) {
   const base::MutexLock lock(&mu_);
-  return has_rate_ ? std::optional<double>(rate_) : std::nullopt;
+  rate_ = per_second.value_or(0);
+  limits_ = rate_ > 0;
+}
+
+std::optional<double> TokenBucket::rate() const {
+  const base::MutexLock lock(&mu_);
+  return rate_ > 0 ? std::optional<double>(rate_) : std::nullopt;
+}
+
+absl::Duration TokenBucket::Take(double amount, absl::Time now, double* used) {
+  if (!limits_.load(std::memory_order_relaxed)) return absl::ZeroDuration();
+  const base::MutexLock lock(&mu_);
+  if (rate_ <= 0) return absl::ZeroDuration();
+  const double most = std::max(rate_, 1.0);
+  if (filled_ == absl::InfinitePast()) {
+    tokens_ = most;
+    filled_ = now;
+  } else if (now > filled_) {
+    tokens_ += rate_ * absl::ToDoubleSeconds(now - filled_);
+    filled_ = now;
+  }
+  tokens_ = std::min(tokens_, most);
+  if (used != nullptr) *used = most - tokens_;
+  const double needed = std::min(amount, most);
+  if (tokens_ < needed) return absl::Seconds((needed - tokens_) / rate_);
+  tokens_ -= amount;
+  return absl::ZeroDuration();
 }
 
 absl::Status Project::Take(Resource resource, int64_t amount) {
@@ -36,49 +83,46 @@ absl::Status Project::Take(Resource resource, int64_t amount) {
   const int64_t used = use.used.fetch_add(amount);
   if (limit == kNoLimit || used + amount <= limit) return absl::OkStatus();
   use.used.fetch_sub(amount);
-  return Exceeded(NameOf(resource), absl::StrCat(limit), absl::StrCat(used), std::nullopt);
+  // Requests in flight end soon, unless the quota is too small for this one.
+  const bool helps = resource == Resource::kBytesInFlight && amount <= limit;
+  return Exceeded(NameOf(resource), static_cast<double>(limit), static_cast<double>(used), amount,
+                  helps ? std::make_optional(kRetryInFlight) : std::nullopt);
 }
 
-absl::Status Project::TakeRequest(absl::Time now) {
-  if (!has_rate_.load(std::memory_order_relaxed)) return absl::OkStatus();
-  const base::MutexLock lock(&mu_);
-  if (rate_ <= 0) return absl::OkStatus();
-  const double most = std::max(rate_, 1.0);
-  if (now > filled_) {
-    const double seconds =
-        filled_ == absl::InfinitePast() ? 1e9 : absl::ToDoubleSeconds(now - filled_);
-    tokens_ = std::min(most, tokens_ + rate_ * seconds);
-    filled_ = now;
-  }
-  if (tokens_ >= 1) {
-    tokens_ -= 1;
-    return absl::OkStatus();
-  }
-  return Exceeded(kRequestsPerSecond, absl::StrCat(rate_), absl::StrCat(rate_),
-                  absl::Seconds((1 - tokens_) / rate_));
+absl::StatusOr<Project::Claim> Project::Ask(Resource resource, int64_t amount) {
+  absl::Status taken = Take(resource, amount);
+  if (!taken.ok()) return taken;
+  return Claim(this, resource, amount);
 }
 
-absl::Status Project::Exceeded(absl::string_view quota, absl::string_view limit,
-                               absl::string_view use,
+absl::Status Project::Take(Rate rate, int64_t amount, absl::Time now) {
+  double used = 0;
+  const absl::Duration wait = bucket(rate).Take(static_cast<double>(amount), now, &used);
+  if (wait == absl::ZeroDuration()) return absl::OkStatus();
+  return Exceeded(NameOf(rate), bucket(rate).rate().value_or(0), std::ceil(used), amount, wait);
+}
+
+absl::Status Project::Exceeded(const char* quota, double limit, double use, int64_t needed,
                                std::optional<absl::Duration> retry_after) const {
-  return base::ReasonError(absl::StatusCode::kResourceExhausted,
-                           absl::StrCat("project ", name_, ": the quota of ", quota, " is ", limit,
-                                        ", and ", use, " are in use"),
-                           {"QUOTA_EXCEEDED",
-                            {{"project", name_},
-                             {"quota", std::string(quota)},
-                             {"limit", std::string(limit)},
-                             {"use", std::string(use)}},
-                            retry_after});
+  const auto exact = [](double number) {
+    return number == std::floor(number) ? absl::StrCat(static_cast<int64_t>(number))
+                                        : absl::StrCat(number);
+  };
+  return base::ReasonError(
+      absl::StatusCode::kResourceExhausted,
+      absl::StrCat("project ", name_, ": the quota of ", quota, " is ", exact(limit), ", and ",
+                   exact(use), " are in use",
+                   needed == 1 ? "" : absl::StrCat("; ", needed, " more are needed")),
+      {"QUOTA_EXCEEDED",
+       {{"project", name_}, {"quota", quota}, {"limit", exact(limit)}, {"use", exact(use)}},
+       retry_after});
 }
 
 void Project::Set(const Quota& quota) {
-  for (size_t i = 0; i < kResources; ++i) uses_[i].limit = quota.limits[i].value_or(kNoLimit);
+  for (size_t i = 0; i < uses_.size(); ++i) uses_[i].limit = quota.limits[i].value_or(kNoLimit);
+  for (size_t i = 0; i < buckets_.size(); ++i) buckets_[i].SetRate(quota.rates[i]);
   weight_ = quota.weight;
   if (share_ != nullptr) share_->SetWeight(quota.weight);
-  const base::MutexLock lock(&mu_);
-  rate_ = quota.requests_per_second.value_or(0);
-  has_rate_ = rate_ > 0;
 }
 
 Project* Projects::FindOrCreate(absl::string_view name) {

@@ -113,6 +113,22 @@ std::vector<WaitingTrain> RunControl::TakeReady(const records::RequestKey& key) 
   return ready;
 }
 
+// Whether the rows and the checkpoints of a run fit into the project's quota when it starts.
+absl::Status RunControl::CheckStoredBytes(const TrainArgs& args) const {
+  int64_t bytes = 0;
+  if (args.resumes && model_.log.stored()) {
+    for (const RowsInUse* rows : {&args.data, &args.validation}) {
+      if (rows->rows != nullptr && rows->dataset == 0) bytes += rows->rows->size_bytes();
+    }
+  }
+  const records::CheckpointPolicy& checkpoints = args.config.checkpoints;
+  const int64_t kept = (checkpoints.every_iterations > 0 ? checkpoints.keep_last : 0) +
+                       (checkpoints.keep_best ? 1 : 0);
+  bytes += kept * engine::StateBytes(*model_.network);
+  if (bytes == 0) return absl::OkStatus();
+  return model_.project.Ask(Resource::kStoredBytes, bytes).status();
+}
+
 absl::StatusOr<std::shared_ptr<Run>> RunControl::Start(TrainArgs* args, StatePtr state) {
   const std::string model = NameOf(model_.info);
   if (environment_->draining) return ShuttingDown();
@@ -125,7 +141,8 @@ absl::StatusOr<std::shared_ptr<Run>> RunControl::Start(TrainArgs* args, StatePtr
   auto memory = environment_->memory.AskForWork(
       RunBytes(args->config, args->data, args->validation), absl::StrCat("a run of ", model));
   if (!memory.ok()) return memory.status();
-  const absl::Status allowed = model_.project.Take(Resource::kRuns, 1);
+  absl::Status allowed = CheckStoredBytes(*args);
+  if (allowed.ok()) allowed = model_.project.Take(Resource::kRuns, 1);
   if (!allowed.ok()) return allowed;
   const int64_t limit = environment_->limits.max_concurrent_runs;
   if (environment_->runs_under_way.fetch_add(1) >= limit) {

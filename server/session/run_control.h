@@ -126,7 +126,7 @@ class RunControl {
   std::vector<WaitingTrain> TakeWaiting() { return std::exchange(waiting_, {}); }
 
   // Admits and starts a run with the model in `state`. Releases args->memory. Errors: UNAVAILABLE
-  // while the server stops; RESOURCE_EXHAUSTED (LIMIT_EXCEEDED).
+  // while the server stops; RESOURCE_EXHAUSTED (LIMIT_EXCEEDED, QUOTA_EXCEEDED).
   absl::StatusOr<std::shared_ptr<Run>> Start(TrainArgs* args, StatePtr state);
   // A run that was admitted before a restart: nothing is rejected. Continue() makes the trainer,
   // when the rows of datasets are in `args`.
@@ -172,6 +172,7 @@ class RunControl {
 
  private:
   void Enter(Phase next);
+  absl::Status CheckStoredBytes(const TrainArgs& args) const;
   int64_t RunBytes(const records::RunConfig& config, const RowsInUse& data,
                    const RowsInUse& validation) const;
   records::RunConfig ConfigFor(const TrainArgs& args, int64_t step);

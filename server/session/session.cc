@@ -183,6 +183,7 @@ void Session::StoreCreation(std::string spec, store::WriteBatch registry_part,
     model.created_by = created_by_;
     model.created_at_step = created_at_step_;
     model.value_count = state_->values.count();
+    model.value_bytes = static_cast<int64_t>(state_->values.size_bytes());
     done = log_->Create(info_.id, std::move(model), *state_, std::move(registry_part),
                         std::move(done));
   }

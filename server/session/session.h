@@ -90,7 +90,8 @@ class Session : public std::enable_shared_from_this<Session> {
   const records::ModelInfo& info() const { return info_; }
   records::Uid uid() const { return uid_; }  // prefix of the keys of its records
   std::string name() const { return records::ModelName(info_.id); }
-  // The model's part of the compute pool.
+  Project* project() const { return project_; }
+  // The project's part of the compute pool.
   exec::ComputePool::Share* share() const { return project_->share(); }
   const engine::Network& network() const { return *network_; }
   absl::Time create_time() const { return create_time_; }
@@ -260,6 +261,9 @@ class Session : public std::enable_shared_from_this<Session> {
   // Claims memory for a change until `done` is called. Small changes are not counted.
   template <class T>
   absl::Status CountUntilDone(int64_t bytes, const char* what, Callback<T>* done);
+  // Counts bytes that are being stored for the project until `done` is called. RESOURCE_EXHAUSTED.
+  template <class T>
+  absl::Status StoreUntilDone(int64_t bytes, Callback<T>* done);
   // Memory for the next state, and for its record until that is stored.
   int64_t ChangeBytes() const { return StateBytes() * (log_->stored() ? 2 : 1); }
 

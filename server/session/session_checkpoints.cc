@@ -62,6 +62,8 @@ void Session::DoCreateCheckpoint(const CheckpointArgs& args,
   const StatePtr& state = std::get<StatePtr>(*begin);
   const absl::Status fits = CountUntilDone(StateBytes(), "a checkpoint", &done);
   if (!fits.ok()) return done(fits);
+  const absl::Status allowed = StoreUntilDone(StateBytes(), &done);
+  if (!allowed.ok()) return done(allowed);
   std::string record = records::EncodeState(*state);  // may take long, so without the lock
   absl::Status status;
   {

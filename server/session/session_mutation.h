@@ -63,6 +63,18 @@ absl::Status Session::CountUntilDone(int64_t bytes, const char* what, Callback<T
   return absl::OkStatus();
 }
 
+template <class T>
+absl::Status Session::StoreUntilDone(int64_t bytes, Callback<T>* done) {
+  auto stored = project_->Ask(Resource::kStoredBytes, bytes);
+  if (!stored.ok()) return stored.status();
+  *done = [stored = *std::move(stored),
+           done = std::move(*done)](absl::StatusOr<T> response) mutable {
+    stored = {};  // the store has counted them
+    done(std::move(response));
+  };
+  return absl::OkStatus();
+}
+
 // If the change is rejected, the ledger keeps the response. The log is broken then: a retry in this
 // session fails as well, and the model is loaded again with the responses that are stored.
 template <class T>

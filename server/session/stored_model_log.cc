@@ -22,6 +22,8 @@ namespace {
 // the bytes of a state.
 constexpr int64_t kMostLoggedSteps = 256;
 constexpr int64_t kMostLoggedStates = 4;
+// At least what the record of a logged step has in addition to its input.
+constexpr int64_t kStepRecordBytes = 128;
 
 // The record names a run by its number.
 records::StoredResponse RecordOf(const RecordedResponse& recorded) {
@@ -89,7 +91,9 @@ ModelLog::Done StoredModelLog::Step(const engine::State& next, const records::St
   const auto state_bytes = static_cast<int64_t>(next.values.size_bytes());
   const int64_t input_bytes = records::BytesOf(input);
   const bool as_input = input_bytes < state_bytes && logged_steps_ < kMostLoggedSteps &&
-                        logged_bytes_ + input_bytes <= kMostLoggedStates * state_bytes;
+                        logged_bytes_ + input_bytes <= kMostLoggedStates * state_bytes &&
+                        (project_ == nullptr ||
+                         project_->HasRoom(Resource::kStoredBytes, input_bytes + kStepRecordBytes));
   if (!as_input) return State(next, response, std::move(done));
   store::WriteBatch batch;
   batch.Put(records::kLog, records::LoggedStepKey(uid_, next.step),

@@ -16,6 +16,7 @@
 #include "server/records/response_records.h"
 #include "server/records/run_records.h"
 #include "server/session/model_log.h"
+#include "server/session/projects.h"
 #include "server/session/rows_in_use.h"
 #include "server/store/store.h"
 
@@ -33,11 +34,14 @@ namespace backprop::session {
 // those of the store.
 class StoredModelLog final : public ModelLog {
  public:
-  // `store` must outlive the log.
-  StoredModelLog(store::Store* store, records::Uid uid, store::Durability durability)
+  // `store` must outlive the log, and `project`, that of the model, which may be null. If its quota
+  // of stored bytes is reached, steps are stored as states, which take no more space.
+  StoredModelLog(store::Store* store, records::Uid uid, store::Durability durability,
+                 const Project* project = nullptr)
       : store_(store),
         uid_(uid),
         durability_(durability),
+        project_(project),
         chain_(std::make_shared<store::Chain>()) {}
 
   store::Durability durability() const override { return durability_; }
@@ -100,6 +104,7 @@ class StoredModelLog final : public ModelLog {
   store::Store* const store_;
   const records::Uid uid_;
   const store::Durability durability_;
+  const Project* const project_;
   const std::shared_ptr<store::Chain> chain_;
   // Steps in the log since the last stored state.
   int64_t logged_steps_ = 0;

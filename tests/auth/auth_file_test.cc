@@ -53,7 +53,8 @@ TEST(AuthFileTest, EveryFieldIsRead) {
     "projects": [
       {"name": "team-a", "weight": 3, "quotas": {
         "models": 0, "parameters": 2, "concurrent_runs": "4",
-        "requests_per_second": 5}},
+        "requests_per_second": 5, "stored_bytes": 0, "rows_per_second": "6",
+        "bytesInFlight": 1024}},
       {"name": "b_2"}]})"));
   ASSERT_TRUE(file.ok()) << file.status();
   ASSERT_EQ(file->principals.size(), 2U);
@@ -73,6 +74,9 @@ TEST(AuthFileTest, EveryFieldIsRead) {
   EXPECT_EQ(project.quotas.parameters, 2);
   EXPECT_EQ(project.quotas.concurrent_runs, 4);
   EXPECT_EQ(project.quotas.requests_per_second, 5);
+  EXPECT_EQ(project.quotas.stored_bytes, 0);
+  EXPECT_EQ(project.quotas.rows_per_second, 6);
+  EXPECT_EQ(project.quotas.bytes_in_flight, 1024);
   EXPECT_EQ(file->projects[1].weight, 1);
   EXPECT_EQ(file->projects[1].quotas.models, std::nullopt);
 }
@@ -145,6 +149,12 @@ TEST(AuthFileTest, AnErrorNamesTheFieldWhatWasExpectedAndWhatCame) {
        {"projects[0].weight: must be 1 to 1000, got 1001"}},
       {File(a, R"({"name":"default","quotas":{"models":-1}})"),
        {"projects[0].quotas.models: must be at least 0, got -1"}},
+      {File(a, R"({"name":"default","quotas":{"stored_bytes":-1}})"),
+       {"projects[0].quotas.stored_bytes: must be at least 0, got -1"}},
+      {File(a, R"({"name":"default","quotas":{"rows_per_second":0}})"),
+       {"projects[0].quotas.rows_per_second: must be at least 1, got 0"}},
+      {File(a, R"({"name":"default","quotas":{"bytes_in_flight":1023}})"),
+       {"projects[0].quotas.bytes_in_flight: must be at least 1024, got 1023"}},
       {File(a, R"({"name":"default","quotas":{"requests_per_second":0}})"),
        {"projects[0].quotas.requests_per_second: must be at least 1, got 0"}},
   };

@@ -7,8 +7,10 @@ import time
 import unittest
 
 import grpc
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
 
-from auth_test import new_token, reason
+from auth_test import eventually, new_token, reason
 from harness import Server, cli
 from stubs import admin, admin_grpc, dataset, model, service, service_grpc, tensor, training
 
@@ -44,10 +46,25 @@ class Tenant:
             return [], error.code(), error.details()
 
 
-def upload(dataset_id):
+def large_batch(rows=1000):
+    return tensor.Batch(inputs=tensor.Tensor(shape=[rows, 2], values=[0.5] * 2 * rows),
+                        labels=tensor.Tensor(shape=[rows], values=[1] * rows))
+
+
+def retry_delay(error):
+    """The seconds after which the server asks to try again."""
+    for detail in rpc_status.from_call(error).details:
+        info = error_details_pb2.RetryInfo()
+        if detail.Unpack(info):
+            return info.retry_delay.ToTimedelta().total_seconds()
+    raise AssertionError(f"no RetryInfo: {error}")
+
+
+def upload(dataset_id, rows=None):
+    rows = rows or batch()
     yield service.UploadDatasetRequest(header=dataset.DatasetHeader(dataset_id=dataset_id, request_id="upload"))
-    yield service.UploadDatasetRequest(chunk=dataset.DatasetChunk(first_row=0, rows=batch()))
-    yield service.UploadDatasetRequest(commit=dataset.DatasetCommit(rows=ROWS))
+    yield service.UploadDatasetRequest(chunk=dataset.DatasetChunk(first_row=0, rows=rows))
+    yield service.UploadDatasetRequest(commit=dataset.DatasetCommit(rows=rows.inputs.shape[0]))
 
 
 # Calls that name what the other tenant has: they get the error of a name that nobody has.
@@ -273,6 +290,160 @@ class TenantsTest(unittest.TestCase):
         self.assertIn(b"google.rpc.RetryInfo", details)
         for _ in range(20):
             self.expect(self.b.call("ListModels", service.ListModelsRequest()))
+
+    def quotas_of(self, name):
+        return {quota.quota: quota for quota in self.project(name).quotas}
+
+    def set_quotas(self, **quotas):
+        """Writes them, and waits until they hold."""
+        self.write_auth_file(**quotas)
+        eventually(lambda: all(self.quotas_of("alpha")[name].limit == limit for name, limit in quotas.items()),
+                   "the quotas are applied")
+
+    def refused(self, call, quota):
+        """The details of the refusal of a call; the other tenant is not concerned."""
+        _, code, message = call(self.a)
+        self.assertEqual(code, grpc.StatusCode.RESOURCE_EXHAUSTED, message)
+        self.assertIn(f"project alpha: the quota of {quota} is ", message)
+        self.expect(call(self.b))
+        return message
+
+    def test_stored_bytes_are_counted_limited_and_the_same_after_a_restart(self):
+        used = lambda: self.quotas_of("alpha")["stored_bytes"].used  # noqa: E731
+        self.assertEqual(used(), 0)
+        self.fill(self.a)
+        self.fill(self.b)
+        before = used()
+        self.assertGreater(before, 42 * 4 + 16, "parameters, a checkpoint, rows")
+        # The same things; the names of the projects are in keys.
+        self.assertAlmostEqual(before, self.quotas_of("beta")["stored_bytes"].used, delta=30)
+        self.set_quotas(stored_bytes=before + 100)
+        for method, request in (
+                ("CreateModel", lambda: service.CreateModelRequest(model_id="n", spec=spec())),
+                ("CreateCheckpoint", lambda: service.CreateCheckpointRequest(model="models/m", checkpoint_id="e")),
+                ("Train", lambda: service.TrainRequest(model="models/m", data=large_batch(), detach=True,
+                                                       config=training.TrainingConfig(iterations=1))),
+                ("UploadDataset", lambda: upload("e", large_batch()))):
+            with self.subTest(method):
+                message = self.refused(lambda tenant: tenant.call(method, request()), "stored_bytes")
+                self.assertIn(f"is {before + 100}, and ", message)
+        # What exists can be used and trained, and takes no more space.
+        for _ in range(100):
+            self.expect(self.a.call("Step", service.StepRequest(model="models/m", batch=batch())))
+        self.assertLessEqual(used(), before + 100)
+        self.set_quotas(stored_bytes=10**9)
+        self.expect(self.a.call("CreateModel", service.CreateModelRequest(model_id="n", spec=spec())))
+        before = used()
+        self.server.process.terminate()
+        self.server.process.wait()
+        with Server(*self.flags) as server:
+            operator = Tenant(server.address, self.operator.metadata[0][1].removeprefix("Bearer "))
+            a = Tenant(server.address, self.a.metadata[0][1].removeprefix("Bearer "))
+            self.addCleanup(operator.channel.close)
+            self.addCleanup(a.channel.close)
+            self.operator = operator
+            eventually(lambda: used() == before, "stored records are counted again")
+            for name in ("models/m", "models/n"):
+                self.expect(a.call("DeleteModel", service.DeleteModelRequest(name=name)))
+            self.expect(a.call("DeleteDataset", service.DeleteDatasetRequest(name="datasets/d")))
+            self.assertEqual(used(), 0)
+
+    def test_the_rate_of_rows_is_limited_for_one_tenant(self):
+        self.fill(self.a)
+        self.fill(self.b)
+        self.set_quotas(rows_per_second=10)
+        requests = {
+            "Step": lambda: service.StepRequest(model="models/m", batch=batch()),
+            "Predict": lambda: service.PredictRequest(model="models/m", inputs=batch().inputs),
+            "Evaluate": lambda: service.EvaluateRequest(model="models/m", dataset="datasets/d"),
+            "ComputeGradients": lambda: service.ComputeGradientsRequest(model="models/m", batch=batch()),
+            "GradCheck": lambda: service.GradCheckRequest(model="models/m", batch=batch())}
+        # More rows than those of a second are admitted, and no other ones for 99 seconds.
+        self.expect(self.a.call("Step", service.StepRequest(model="models/m", batch=large_batch(1000))))
+        for method, request in requests.items():
+            with self.subTest(method):
+                self.refused(lambda tenant: tenant.call(method, request()), "rows_per_second")
+        replies = self.expect(self.a.call("StepStream", iter([service.StepStreamRequest(step=requests["Step"]())])))
+        self.assertEqual(replies[0].error.code, grpc.StatusCode.RESOURCE_EXHAUSTED.value[0])
+        self.assertIn("rows_per_second", replies[0].error.message)
+        self.expect(self.a.call("GetModel", service.GetModelRequest(name="models/m")))
+        self.set_quotas(rows_per_second=100)
+        with self.assertRaises(grpc.RpcError) as refused:
+            self.a.training.Predict(requests["Predict"](), metadata=self.a.metadata, timeout=30)
+        wait = retry_delay(refused.exception)
+        self.assertTrue(0 < wait < 11, wait)
+        time.sleep(wait)
+        self.expect(self.a.call("Predict", requests["Predict"]()))
+
+    def test_bytes_in_flight_are_limited_for_one_tenant_before_they_are_parsed(self):
+        self.fill(self.a)
+        self.fill(self.b)
+        self.set_quotas(bytes_in_flight=65536)
+        malformed = b"\xff" * 70000
+        for tenant, code in ((self.a, grpc.StatusCode.RESOURCE_EXHAUSTED), (self.b, grpc.StatusCode.INVALID_ARGUMENT)):
+            for method in ("Step", "Predict", "Train", "StepStream", "UploadDataset"):
+                with self.subTest(method), self.assertRaises(grpc.RpcError) as refused:
+                    call = tenant.channel.stream_stream(f"/backprop.v1.TrainingService/{method}")
+                    list(call(iter([malformed]), metadata=tenant.metadata, timeout=30))
+                self.assertEqual(refused.exception.code(), code, refused.exception.details())
+        large = service.PredictRequest(model="models/m", inputs=large_batch(10000).inputs)
+        message = self.refused(lambda tenant: tenant.call("Predict", large), "bytes_in_flight")
+        self.assertIn(f"{large.ByteSize()} more are needed", message)
+        # A stream that has sent nothing holds nothing, and steps are released with their responses.
+        steps = (service.StepStreamRequest(step=service.StepRequest(model="models/m", batch=batch()))
+                 for _ in range(200))
+        replies = self.expect(self.a.call("StepStream", steps))
+        self.assertTrue(all(reply.HasField("step") for reply in replies) and len(replies) == 200)
+        eventually(lambda: self.quotas_of("alpha")["bytes_in_flight"].used < 100, "bytes are released")
+
+    # Backups of one project.
+
+    def backup(self, tenant, project):
+        replies, code, message = tenant.call("CreateBackup", admin.CreateBackupRequest(project=project), tenant.admin)
+        return b"".join(reply.data for reply in replies), code, message
+
+    def test_an_administrator_backs_up_the_own_project_and_it_is_restored_with_all_it_holds(self):
+        self.fill(self.a)
+        self.fill(self.b)
+        self.expect(self.b.call("Step", service.StepRequest(model="models/m", batch=batch())))
+        before = self.state(self.b)
+        file = self.expect_backup(self.b, "projects/beta")
+        self.assertEqual(file, self.expect_backup(self.operator, "projects/beta"))
+        self.assertNotIn(b"alpha", file)
+        self.assertIn(b"alpha", self.expect_backup(self.operator, ""))
+        for tenant, project, expected in (
+                (self.b, "", grpc.StatusCode.PERMISSION_DENIED), (self.b, "projects/alpha", NOT_FOUND),
+                (self.b, "projects/gamma", NOT_FOUND), (self.operator, "projects/gamma", NOT_FOUND),
+                (self.operator, "beta", grpc.StatusCode.INVALID_ARGUMENT),
+                (self.a, "projects/alpha", grpc.StatusCode.PERMISSION_DENIED)):
+            with self.subTest(project):
+                _, code, message = self.backup(tenant, project)
+                self.assertEqual(code, expected, message)
+        path = pathlib.Path(self.data.parent)
+        saved = cli("backup", path / "beta.backup", "--project", "beta", server=self.server.address,
+                    env={"BACKPROP_TOKEN": self.b.metadata[0][1].removeprefix("Bearer ")})
+        self.assertEqual(saved.returncode, 0, saved.stderr)
+        self.assertEqual((path / "beta.backup").read_bytes(), file)
+        flags = ("--auth-file", str(self.auth_file), "--data-dir", str(path / "new"))
+        with Server(*flags) as server:
+            for token, code in ((self.b, grpc.StatusCode.PERMISSION_DENIED), (self.operator, OK)):
+                tenant = Tenant(server.address, token.metadata[0][1].removeprefix("Bearer "))
+                self.addCleanup(tenant.channel.close)
+                restored = tenant.call("RestoreBackup", iter([admin.RestoreBackupRequest(data=file)]), tenant.admin)
+                self.assertEqual(restored[1], code, restored[2])
+            b = Tenant(server.address, self.b.metadata[0][1].removeprefix("Bearer "))
+            a = Tenant(server.address, self.a.metadata[0][1].removeprefix("Bearer "))
+            self.addCleanup(b.channel.close)
+            self.addCleanup(a.channel.close)
+            self.assertEqual(self.state(b), before)
+            # A retry of a creation of before gets its first answer.
+            self.expect(b.call("CreateModel", service.CreateModelRequest(model_id="m", spec=spec(), request_id="r")))
+            self.expect(a.call("GetModel", service.GetModelRequest(name="models/m")), NOT_FOUND)
+
+    def expect_backup(self, tenant, project):
+        file, code, message = self.backup(tenant, project)
+        self.assertEqual(code, OK, message)
+        return file
 
     def project(self, name):
         reply, = self.expect(self.operator.call("GetProject", admin.GetProjectRequest(name=f"projects/{name}"),

@@ -53,35 +53,80 @@ TEST(ProjectsTest, NewQuotasHoldAtOnceAndEndNothing) {
 TEST(ProjectsTest, TheRateOfRequestsIsATokenBucket) {
   Projects projects(nullptr);
   Quota quota;
-  quota.requests_per_second = 4;
+  quota.of(Rate::kRequests) = 4;
   projects.SetQuotas({{"acme", quota}});
   Project* const acme = projects.Of("acme");
   absl::Time now = absl::FromUnixSeconds(1000);
-  for (int i = 0; i < 4; ++i) EXPECT_TRUE(acme->TakeRequest(now).ok()) << i;
-  const absl::Status refused = acme->TakeRequest(now);
+  for (int i = 0; i < 4; ++i) EXPECT_TRUE(acme->Take(Rate::kRequests, 1, now).ok()) << i;
+  const absl::Status refused = acme->Take(Rate::kRequests, 1, now);
   EXPECT_EQ(refused.code(), StatusCode::kResourceExhausted);
   const auto reason = base::ReasonOf(refused);
   ASSERT_TRUE(reason.has_value() && reason->retry_after.has_value());
   EXPECT_EQ(*reason->retry_after, absl::Milliseconds(250));
   now += *reason->retry_after;
-  EXPECT_TRUE(acme->TakeRequest(now).ok()) << "a retry at the given time succeeds";
-  EXPECT_FALSE(acme->TakeRequest(now).ok());
+  EXPECT_TRUE(acme->Take(Rate::kRequests, 1, now).ok()) << "a retry at the given time succeeds";
+  EXPECT_FALSE(acme->Take(Rate::kRequests, 1, now).ok());
   now += absl::Hours(1);
-  for (int i = 0; i < 4; ++i) EXPECT_TRUE(acme->TakeRequest(now).ok()) << "at most one second's";
-  EXPECT_FALSE(acme->TakeRequest(now).ok());
-  EXPECT_TRUE(projects.Of("other")->TakeRequest(now).ok());
+  for (int i = 0; i < 4; ++i)
+    EXPECT_TRUE(acme->Take(Rate::kRequests, 1, now).ok()) << "at most one second's";
+  EXPECT_FALSE(acme->Take(Rate::kRequests, 1, now).ok());
+  EXPECT_TRUE(projects.Of("other")->Take(Rate::kRequests, 1, now).ok());
+}
+
+TEST(ProjectsTest, MoreRowsThanThoseOfASecondAreAdmittedAndPaidForLater) {
+  Projects projects(nullptr);
+  Quota quota;
+  quota.of(Rate::kRows) = 100;
+  projects.SetQuotas({{"acme", quota}});
+  Project* const acme = projects.Of("acme");
+  absl::Time now = absl::FromUnixSeconds(1000);
+  EXPECT_TRUE(acme->Take(Rate::kRows, 300, now).ok()) << "more than the bucket holds";
+  const absl::Status refused = acme->Take(Rate::kRows, 50, now);
+  const auto reason = base::ReasonOf(refused);
+  ASSERT_TRUE(reason.has_value());
+  EXPECT_EQ(reason->metadata.at("quota"), "rows_per_second");
+  EXPECT_EQ(reason->metadata.at("limit"), "100");
+  EXPECT_EQ(reason->metadata.at("use"), "300");
+  EXPECT_EQ(reason->retry_after, absl::Milliseconds(2500)) << "200 of the debt, and 50";
+  EXPECT_FALSE(acme->Take(Rate::kRows, 50, now + absl::Milliseconds(2499)).ok());
+  EXPECT_TRUE(acme->Take(Rate::kRows, 50, now + absl::Milliseconds(2500)).ok());
+  EXPECT_TRUE(acme->Take(Rate::kRequests, 1000, now).ok()) << "another rate";
+}
+
+TEST(ProjectsTest, BytesInFlightAreReleasedWithTheirClaim) {
+  Projects projects(nullptr);
+  projects.SetQuotas({{"acme", QuotaOf(Resource::kBytesInFlight, 1000)}});
+  Project* const acme = projects.Of("acme");
+  {
+    const auto first = acme->Ask(Resource::kBytesInFlight, 700);
+    ASSERT_TRUE(first.ok());
+    const absl::Status refused = acme->Ask(Resource::kBytesInFlight, 301).status();
+    EXPECT_EQ(refused.code(), StatusCode::kResourceExhausted);
+    EXPECT_EQ(refused.message(),
+              "project acme: the quota of bytes_in_flight is 1000, and 700 are in use; 301 more "
+              "are needed");
+    EXPECT_TRUE(base::ReasonOf(refused)->retry_after.has_value());
+    EXPECT_TRUE(acme->HasRoom(Resource::kBytesInFlight, 300));
+    EXPECT_FALSE(acme->HasRoom(Resource::kBytesInFlight, 301));
+  }
+  EXPECT_EQ(acme->used(Resource::kBytesInFlight), 0);
+  const absl::Status never = acme->Ask(Resource::kBytesInFlight, 1001).status();
+  EXPECT_FALSE(base::ReasonOf(never)->retry_after.has_value()) << "waiting does not help";
+  Project::Claim claim = *acme->Ask(Resource::kBytesInFlight, 1000);
+  claim = Project::Claim();
+  EXPECT_EQ(acme->used(Resource::kBytesInFlight), 0);
 }
 
 TEST(ProjectsTest, ARateBelowOneASecondAllowsARequestNowAndThen) {
   Projects projects(nullptr);
   Quota quota;
-  quota.requests_per_second = 0.1;
+  quota.of(Rate::kRequests) = 0.1;
   projects.SetQuotas({{"acme", quota}});
   Project* const acme = projects.Of("acme");
   absl::Time now = absl::FromUnixSeconds(1000);
-  EXPECT_TRUE(acme->TakeRequest(now).ok());
-  EXPECT_FALSE(acme->TakeRequest(now + absl::Seconds(9)).ok());
-  EXPECT_TRUE(acme->TakeRequest(now + absl::Seconds(11)).ok());
+  EXPECT_TRUE(acme->Take(Rate::kRequests, 1, now).ok());
+  EXPECT_FALSE(acme->Take(Rate::kRequests, 1, now + absl::Seconds(9)).ok());
+  EXPECT_TRUE(acme->Take(Rate::kRequests, 1, now + absl::Seconds(11)).ok());
 }
 
 }  // namespace

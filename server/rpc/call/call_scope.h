@@ -21,6 +21,7 @@
 #include "server/rpc/call/caller.h"
 #include "server/rpc/call/calls.h"
 #include "server/rpc/call/status.h"
+#include "server/session/projects.h"
 
 namespace backprop::rpc {
 
@@ -32,6 +33,7 @@ struct CallInfo {
   CallerPtr caller = Anonymous();
   CallStats::Method* counted = nullptr;  // where the call is counted; null: nowhere
   bool changes = false;                  // whether the method changes something
+  session::Project* project = nullptr;   // whose quotas apply; null: none does
   std::chrono::steady_clock::time_point begin = std::chrono::steady_clock::now();
 };
 

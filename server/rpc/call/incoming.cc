@@ -3,6 +3,7 @@
 #include <grpcpp/support/proto_buffer_reader.h>
 
 #include <string>
+#include <utility>
 
 #include "absl/strings/cord.h"
 #include "absl/strings/str_cat.h"
@@ -48,6 +49,15 @@ void CaptureParseErrors() {
 #ifdef BACKPROP_PROTOBUF_LOGS_THROUGH_A_HANDLER
   other_messages = google::protobuf::SetLogHandler(OnProtobufMessage);
 #endif
+}
+
+absl::Status CountInFlight(session::Project* project, int64_t bytes,
+                           session::Project::Claim* in_flight) {
+  if (project == nullptr) return absl::OkStatus();
+  auto claim = project->Ask(session::Resource::kBytesInFlight, bytes);
+  if (!claim.ok()) return claim.status();
+  *in_flight = *std::move(claim);
+  return absl::OkStatus();
 }
 
 absl::Status AboutMessage(int64_t number, const absl::Status& error) {

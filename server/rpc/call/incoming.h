@@ -9,12 +9,18 @@
 #include <cstdint>
 
 #include "absl/status/status.h"
+#include "server/session/projects.h"
 
 namespace backprop::rpc {
 
 // Parses `bytes` into `message` and frees them. INVALID_ARGUMENT (MALFORMED_REQUEST) with the
 // reason if they cannot be parsed; `message` is then unspecified.
 absl::Status ParseMessage(grpc::ByteBuffer* bytes, google::protobuf::Message* message);
+
+// Counts a message of `bytes` bytes for `project`, which may be null, before it is parsed.
+// RESOURCE_EXHAUSTED (QUOTA_EXCEEDED), with the time after which to try again.
+absl::Status CountInFlight(session::Project* project, int64_t bytes,
+                           session::Project::Claim* in_flight);
 
 // Adds to `error` that it is about message `number` of a stream, counted from 1. OK stays OK.
 absl::Status AboutMessage(int64_t number, const absl::Status& error);

@@ -21,6 +21,7 @@
 #include "server/rpc/call/calls.h"
 #include "server/rpc/call/hand_over.h"
 #include "server/rpc/call/incoming.h"
+#include "server/session/projects.h"
 
 namespace backprop::rpc {
 
@@ -115,7 +116,8 @@ class Stream : public ReactorOf<Request, Response>::Type,
   Stream(const CallInfo& info, std::string model)
       : model_(std::move(model)),
         grpc_(info.grpc),
-        scope_(info, model_, CallScope::Cancellation::kTold) {}
+        scope_(info, model_, CallScope::Cancellation::kTold),
+        project_(info.project) {}
 
   const std::string& model() const { return model_; }
   // See CallScope. Call before Next returns an end.
@@ -138,11 +140,16 @@ class Stream : public ReactorOf<Request, Response>::Type,
   // from 1.
   virtual void Process(const Request& /*message*/, int64_t /*number*/) {}
 
+  // The bytes of the latest message are counted for the project until it is released, the result is
+  // destroyed, or the next message is read. Call in Admit, in Process, or before the next read.
+  session::Project::Claim TakeInFlight() { return std::move(in_flight_); }
+  void ReleaseInFlight() { in_flight_ = {}; }
+
   // The reactions to a read and to a write.
   void HasRead(bool ok) {
     TakeOver(this);
     const auto self = this->shared_from_this();
-    const absl::Status parsed = ok ? AboutMessage(++messages_, request_.Parse()) : absl::OkStatus();
+    const absl::Status parsed = ok ? AboutMessage(++messages_, Take()) : absl::OkStatus();
     const bool arrived = ok && parsed.ok();
     {
       const base::MutexLock lock(&mu_);
@@ -233,6 +240,13 @@ class Stream : public ReactorOf<Request, Response>::Type,
     return due;
   }
 
+  // Counts and parses the message that was read.
+  absl::Status Take() {
+    in_flight_ = {};
+    absl::Status counted = CountInFlight(project_, request_.size_bytes(), &in_flight_);
+    return counted.ok() ? request_.Parse() : counted;
+  }
+
   void Begin(const Due& due) {
     if (due.end.has_value()) {
       const grpc::Status status = scope_.End(*due.end);
@@ -264,7 +278,9 @@ class Stream : public ReactorOf<Request, Response>::Type,
   grpc::CallbackServerContext* const grpc_;  // gone after the end
   CallScope scope_;
   std::shared_ptr<Stream> self_;
-  int64_t messages_ = 0;  // read so far; used by HasRead only
+  session::Project* const project_;  // null: its messages are not counted
+  int64_t messages_ = 0;             // read so far; used by HasRead only
+  session::Project::Claim in_flight_;
 
   Phase phase_ ABSL_GUARDED_BY(mu_) = Phase::kIdle;
   bool reading_ ABSL_GUARDED_BY(mu_) = false;

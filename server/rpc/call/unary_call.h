@@ -16,8 +16,15 @@
 #include "server/rpc/call/call_scope.h"
 #include "server/rpc/call/sending.h"
 #include "server/session/memory_budget.h"
+#include "server/session/projects.h"
 
 namespace backprop::rpc {
+
+// What is counted for a request while its call is under way.
+struct RequestClaims {
+  session::MemoryBudget::Claim memory;
+  session::Project::Claim in_flight;
+};
 
 // Created on the heap by the method. Done must be called exactly once, from any thread, and deletes
 // the object. The request, the response and this object live until Done; none of them may be used
@@ -35,8 +42,8 @@ class UnaryCall final {
 
   grpc::ServerUnaryReactor* reactor() const { return reactor_; }
 
-  // Keeps `memory` counted until Done.
-  void Hold(session::MemoryBudget::Claim memory) { memory_ = std::move(memory); }
+  // Keeps `claims` until Done.
+  void Hold(RequestClaims claims) { claims_ = std::move(claims); }
 
   // Done must count `response`, if it is large, and put the claim into `*sent`, which must live
   // until gRPC has sent it. If `sending` is exhausted, the call ends with that error instead: large
@@ -96,7 +103,7 @@ class UnaryCall final {
   CallScope scope_;
   grpc::CallbackServerContext* const grpc_;  // gone after Done
   grpc::ServerUnaryReactor* const reactor_;
-  session::MemoryBudget::Claim memory_;
+  RequestClaims claims_;
   const google::protobuf::Message* response_ = nullptr;  // null: not counted
   Sending* sending_ = nullptr;
   Sending::Claim* sent_ = nullptr;

@@ -96,6 +96,7 @@ class UploadStream final : public Stream<Request, NoStream> {
   // The receiver has called back. With `end` the call ends.
   void Continue(std::optional<absl::Status> end) {
     this->SetResource(receiver_->resource());
+    this->ReleaseInFlight();
     {
       const base::MutexLock lock(&this->mu_);
       busy_ = false;
