@@ -202,6 +202,9 @@ class Client {
 
   // Exports everything that a server stores, and restores it to an empty server. Not retried.
   Status CreateBackup(const ByteSink& sink, const CallOptions& call = {});
+  // The same for one project, with or without "projects/".
+  Status CreateBackup(const std::string& project, const ByteSink& sink,
+                      const CallOptions& call = {});
   Result<RestoredBackup> RestoreBackup(const ByteSource& source, const CallOptions& call = {});
 
   // What projects use of the server, and what they may use.

@@ -207,10 +207,16 @@ Result<ModelInfo> Client::ImportModel(const ByteSource& source, const ImportOpti
 }
 
 Status Client::CreateBackup(const ByteSink& sink, const CallOptions& call) {
+  return CreateBackup("", sink, call);
+}
+
+Status Client::CreateBackup(const std::string& project, const ByteSink& sink,
+                            const CallOptions& call) {
+  v1::CreateBackupRequest request;
+  if (!project.empty()) request.set_project(ProjectName(project));
   return Download<v1::CreateBackupResponse>(
-      *impl_->credentials, call, sink, [&](grpc::ClientContext* context) {
-        return impl_->admin->CreateBackup(context, v1::CreateBackupRequest());
-      });
+      *impl_->credentials, call, sink,
+      [&](grpc::ClientContext* context) { return impl_->admin->CreateBackup(context, request); });
 }
 
 Result<RestoredBackup> Client::RestoreBackup(const ByteSource& source, const CallOptions& call) {

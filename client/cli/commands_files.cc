@@ -151,12 +151,15 @@ void AddFileCommands(CLI::App* app, Globals* globals, Command* chosen) {
   from_file->callback([=] { *chosen = [=] { return Import(*globals, *file, *options); }; });
 
   auto* backup = app->add_subcommand("backup", "Back up everything that a server stores to a file");
+  auto project = std::make_shared<std::string>();
   backup->add_option("file", *file, "The file; - for standard output")->required();
+  backup->add_option("--project", *project, "Id of a project, to back up only that");
   backup->callback([=] {
     *chosen = [=] {
       Client client = globals->Connect();
-      return Save(*globals, *file,
-                  [&](const ByteSink& sink) { return client.CreateBackup(sink, globals->Call()); });
+      return Save(*globals, *file, [&](const ByteSink& sink) {
+        return client.CreateBackup(*project, sink, globals->Call());
+      });
     };
   });
 

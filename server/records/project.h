@@ -25,6 +25,19 @@ inline absl::string_view IdOf(absl::string_view scoped_id) {
   return scoped_id.substr(scoped_id.find('/') + 1);
 }
 
+// Identifies a request of a project among those of all projects. Ids of the default project are
+// those that were stored before there were projects. No request id contains a line feed, so no id
+// of another project equals one of them.
+inline std::string ScopedRequestId(absl::string_view project, absl::string_view request_id) {
+  return project == kDefaultProject ? std::string(request_id)
+                                    : absl::StrCat(project, "\n", request_id);
+}
+inline absl::string_view ProjectOfRequestId(absl::string_view scoped_id) {
+  const size_t end = scoped_id.find('\n');
+  return end == absl::string_view::npos ? absl::string_view(kDefaultProject)
+                                        : scoped_id.substr(0, end);
+}
+
 // The names for callers, which know no other project than theirs: models/{id}, datasets/{id}.
 inline std::string ModelName(absl::string_view scoped_id) {
   return absl::StrCat("models/", IdOf(scoped_id));

@@ -64,21 +64,24 @@ std::string EncodeRegistryResponse(const RegistryResponse& response) {
   return Seal(message);
 }
 
+absl::StatusOr<RegistryResponse> DecodeRegistryResponse(absl::string_view value) {
+  v1::RegistryResponse message;
+  const absl::Status opened = Open(value, "a response", &message);
+  if (!opened.ok()) return opened;
+  return RegistryResponse{Decode(message.key()), absl::FromUnixNanos(message.time_unix_nanos()),
+                          message.sequence(), message.model_id()};
+}
+
 absl::StatusOr<std::vector<RegistryResponse>> ReadRegistryResponses(store::Store* store,
                                                                     RegistryRequestKind kind) {
   std::vector<RegistryResponse> responses;
   const std::string prefix = RegistryResponsesKey(kind);
-  absl::Status scanned =
-      store->Scan(kRequests, prefix, store::EndOfPrefix(prefix),
-                  [&](absl::string_view, absl::string_view value) {
-                    v1::RegistryResponse message;
-                    if (Open(value, "a response", &message).ok()) {
-                      responses.push_back({Decode(message.key()),
-                                           absl::FromUnixNanos(message.time_unix_nanos()),
-                                           message.sequence(), message.model_id()});
-                    }
-                    return true;
-                  });
+  absl::Status scanned = store->Scan(kRequests, prefix, store::EndOfPrefix(prefix),
+                                     [&](absl::string_view, absl::string_view value) {
+                                       auto response = DecodeRegistryResponse(value);
+                                       if (response.ok()) responses.push_back(*std::move(response));
+                                       return true;
+                                     });
   if (!scanned.ok()) return scanned;
   std::sort(responses.begin(), responses.end(),
             [](const auto& a, const auto& b) { return a.sequence < b.sequence; });

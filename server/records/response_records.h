@@ -47,6 +47,7 @@ struct RegistryResponse {
   std::string model_id;
 };
 std::string EncodeRegistryResponse(const RegistryResponse& response);
+absl::StatusOr<RegistryResponse> DecodeRegistryResponse(absl::string_view value);
 // Reads all responses of one kind, oldest first. Damaged ones are omitted: a late retry then counts
 // as a new request, which the model's name or step still protects against repetition.
 absl::StatusOr<std::vector<RegistryResponse>> ReadRegistryResponses(store::Store* store,

@@ -5,16 +5,22 @@
 #include <string>
 #include <utility>
 
+#include "server/auth/role.h"
 #include "server/base/status.h"
 #include "server/exec/compute_pool.h"
 #include "server/rpc/call/download_stream.h"
 #include "server/rpc/call/upload_stream.h"
 #include "server/rpc/handlers_projects.h"
+#include "server/rpc/permissions.h"
 #include "server/session/errors.h"
 #include "server/transfer/backup.h"
 
 namespace backprop::rpc {
 namespace {
+
+// What a backup of all projects needs.
+constexpr Permission kBackupOfAll{"backprop.v1.AdminService", "CreateBackup",
+                                  auth::Role::kOperator};
 
 absl::Status CheckStores(const Context& context) {
   if (context.environment->store != nullptr) return absl::OkStatus();
@@ -33,10 +39,21 @@ class BackupSource final : public ChunkSource {
   const std::unique_ptr<transfer::BackupReader> reader_;
 };
 
-absl::StatusOr<std::unique_ptr<ChunkSource>> BackupOf(Context* context) {
+// All that is in the backup belongs to the caller's project, or the caller is an operator.
+absl::StatusOr<std::unique_ptr<ChunkSource>> BackupOf(Context* context, const Caller& caller,
+                                                      const v1::CreateBackupRequest& request) {
+  std::string project;
+  if (request.project().empty()) {
+    absl::Status allowed = CheckRole(kBackupOfAll, caller);
+    if (!allowed.ok()) return allowed;
+  } else {
+    const auto found = FindProject(context, caller, "project", request.project());
+    if (!found.ok()) return found.status();
+    project = (*found)->name();
+  }
   absl::Status stores = CheckStores(*context);
   if (!stores.ok()) return stores;
-  auto reader = transfer::BackupReader::Of(context->environment->store);
+  auto reader = transfer::BackupReader::Of(context->environment->store, std::move(project));
   if (!reader.ok()) return reader.status();
   return std::make_unique<BackupSource>(*std::move(reader));
 }
@@ -133,13 +150,13 @@ class RestoreReceiver final : public Receiver<v1::RestoreBackupRequest> {
   bool restored_ = false;
 };
 
-grpc::ServerWriteReactor<v1::CreateBackupResponse>* StartBackup(Context* context,
-                                                                const CallInfo& info,
-                                                                const v1::CreateBackupRequest&,
-                                                                const absl::Status& parsed) {
+grpc::ServerWriteReactor<v1::CreateBackupResponse>* StartBackup(
+    Context* context, const CallInfo& info, const v1::CreateBackupRequest& request,
+    const absl::Status& parsed) {
   return DownloadStream<v1::CreateBackupResponse>::Start(
       info, "", context->environment->pool,
-      CountedSource::Of(parsed.ok() ? BackupOf(context) : parsed, 0, &context->sending));
+      CountedSource::Of(parsed.ok() ? BackupOf(context, *info.caller, request) : parsed, 0,
+                        &context->sending));
 }
 
 grpc::ServerReadReactor<Incoming<v1::RestoreBackupRequest>>* StartRestore(

@@ -41,18 +41,22 @@ void EncodeProject(const session::Project& project, v1::Project* message) {
 
 }  // namespace
 
+absl::StatusOr<session::Project*> FindProject(Context* context, const Caller& caller,
+                                              absl::string_view field, const std::string& name) {
+  const auto id = codec::ParseProjectName(field, name);
+  if (!id.ok()) return id.status();
+  session::Project* const project =
+      MaySee(caller, *id) ? context->environment->projects.Find(*id) : nullptr;
+  if (project != nullptr) return project;
+  return base::ReasonError(absl::StatusCode::kNotFound, absl::StrCat(name, ": no such project"),
+                           {"PROJECT_NOT_FOUND", {{"project", name}}});
+}
+
 void HandleGetProject(Context* context, UnaryCall* call, const v1::GetProjectRequest& request,
                       v1::GetProjectResponse* response) {
-  const auto id = codec::ParseProjectName("name", request.name());
-  if (!id.ok()) return call->Done(id.status());
-  const session::Project* const project =
-      MaySee(call->caller(), *id) ? context->environment->projects.Find(*id) : nullptr;
-  if (project == nullptr) {
-    return call->Done(base::ReasonError(absl::StatusCode::kNotFound,
-                                        absl::StrCat(request.name(), ": no such project"),
-                                        {"PROJECT_NOT_FOUND", {{"project", request.name()}}}));
-  }
-  EncodeProject(*project, response->mutable_project());
+  const auto project = FindProject(context, call->caller(), "name", request.name());
+  if (!project.ok()) return call->Done(project.status());
+  EncodeProject(**project, response->mutable_project());
   call->Done(absl::OkStatus());
 }
 

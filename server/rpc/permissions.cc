@@ -51,9 +51,9 @@ const std::vector<Permission>& Permissions() {
       {kTraining, "GetDataset", Role::kReader},
       {kTraining, "ListDatasets", Role::kReader},
       {kTraining, "DeleteDataset", Role::kWriter},
-      {kAdmin, "CreateBackup", Role::kOperator},
+      {kAdmin, "CreateBackup", Role::kAdmin},  // administrators: of their own project only
       {kAdmin, "RestoreBackup", Role::kOperator},
-      {kAdmin, "GetProject", Role::kAdmin},    // administrators: of their own project only
+      {kAdmin, "GetProject", Role::kAdmin},    // the same
       {kAdmin, "ListProjects", Role::kAdmin},  // the same
       {kChannelz, "GetTopChannels", Role::kOperator},
       {kChannelz, "GetServers", Role::kOperator},

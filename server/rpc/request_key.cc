@@ -2,7 +2,6 @@
 
 #include <xxhash.h>
 
-#include "absl/strings/str_cat.h"
 #include "google/protobuf/io/coded_stream.h"
 #include "google/protobuf/io/zero_copy_stream_impl_lite.h"
 #include "server/codec/names.h"
@@ -30,11 +29,7 @@ absl::StatusOr<records::RequestKey> ScopedRequestKeyOf(absl::string_view project
                                                        const std::string& request_id,
                                                        const google::protobuf::Message& request) {
   auto key = RequestKeyOf(method, request_id, request);
-  // The ids of the default project are those that were stored before there were projects. No
-  // request id contains a line feed, so no id of another project equals one of them.
-  if (key.ok() && !key->id.empty() && project != records::kDefaultProject) {
-    key->id = absl::StrCat(project, "\n", key->id);
-  }
+  if (key.ok() && !key->id.empty()) key->id = records::ScopedRequestId(project, key->id);
   return key;
 }
 

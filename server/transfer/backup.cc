@@ -1,13 +1,19 @@
 #include "server/transfer/backup.h"
 
+#include <algorithm>
 #include <cstring>
 #include <future>
 #include <iterator>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
+#include "server/records/dataset_info.h"
+#include "server/records/model_records.h"
+#include "server/records/project.h"
+#include "server/records/response_records.h"
 #include "server/records/tables.h"
 #include "server/records/upgrade.h"
 #include "server/store/store.h"
@@ -46,10 +52,85 @@ store::WriteBatch Wipe() {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<BackupReader>> BackupReader::Of(store::Store* store) {
+absl::StatusOr<std::unique_ptr<BackupReader>> BackupReader::Of(store::Store* store,
+                                                               std::string project) {
   auto snapshot = store->TakeSnapshot();
   if (!snapshot.ok()) return snapshot.status();
-  return std::make_unique<BackupReader>(*std::move(snapshot));
+  return std::make_unique<BackupReader>(*std::move(snapshot), std::move(project));
+}
+
+absl::Status BackupReader::ReadUids() {
+  if (project_.empty()) return absl::OkStatus();
+  absl::Status status;
+  const auto add = [&](const auto& record, std::vector<records::Uid>* uids) {
+    if (!record.ok()) {
+      status = record.status();
+    } else {
+      uids->push_back(record->uid);
+    }
+    return status.ok();
+  };
+  const std::string prefix = records::ScopedId(project_, "");
+  const std::string end = store::EndOfPrefix(prefix);
+  absl::Status scanned = snapshot_->Scan(records::kModels, prefix, end,
+                                         [&](absl::string_view id, absl::string_view value) {
+                                           return add(records::DecodeModel(value, id), &models_);
+                                         });
+  if (!scanned.ok() || !status.ok()) return scanned.ok() ? status : scanned;
+  scanned = snapshot_->Scan(records::kDatasets, prefix, end,
+                            [&](absl::string_view id, absl::string_view value) {
+                              return add(records::DecodeDataset(value, id), &datasets_);
+                            });
+  if (!scanned.ok() || !status.ok()) return scanned.ok() ? status : scanned;
+  std::sort(models_.begin(), models_.end());
+  std::sort(datasets_.begin(), datasets_.end());
+  return absl::OkStatus();
+}
+
+size_t BackupReader::RangesOf(const store::Table& table) const {
+  if (project_.empty()) return 1;
+  switch (table.number) {
+    case records::kModels.number:
+    case records::kDatasets.number:
+      return 1;
+    case records::kRequests.number:
+      return 1 + models_.size();
+    case records::kRuns.number:
+      return std::size(records::kRunParts) * models_.size();
+    case records::kDatasetRows.number:
+      return datasets_.size();
+    default:
+      return models_.size();
+  }
+}
+
+std::string BackupReader::PrefixOf(const store::Table& table, size_t range) const {
+  if (project_.empty()) return "";
+  switch (table.number) {
+    case records::kModels.number:
+    case records::kDatasets.number:
+      return records::ScopedId(project_, "");
+    case records::kRequests.number:  // those of the server first
+      return records::UidKey(range == 0 ? records::Uid{0} : models_[range - 1]);
+    case records::kRuns.number:
+      return records::RunKey(models_[range % models_.size()],
+                             records::kRunParts[range / models_.size()]);
+    case records::kDatasetRows.number:
+      return records::UidKey(datasets_[range]);
+    default:
+      return records::UidKey(models_[range]);
+  }
+}
+
+// Creations and deletions of all projects are adjacent. A damaged one is left out.
+bool BackupReader::Belongs(const store::Table& table, absl::string_view key,
+                           absl::string_view value) const {
+  if (project_.empty() || table.number != records::kRequests.number ||
+      !absl::StartsWith(key, records::UidKey(records::Uid{0}))) {
+    return true;
+  }
+  const auto response = records::DecodeRegistryResponse(value);
+  return response.ok() && records::ProjectOfRequestId(response->key.id) == project_;
 }
 
 // Reads records until there are kReadAtOnce bytes, or no more records.
@@ -58,20 +139,28 @@ absl::Status BackupReader::ReadRecords() {
   handed_out_ = 0;
   while (records_.size() < kReadAtOnce && table_ < std::size(records::kTables)) {
     const store::Table& table = *records::kTables[table_];
+    if (range_ == RangesOf(table)) {
+      ++table_;
+      range_ = 0;
+      continue;
+    }
+    const std::string prefix = PrefixOf(table, range_);
     bool more = false;
     absl::Status scanned =
-        snapshot_->Scan(table, next_key_, "", [&](absl::string_view key, absl::string_view value) {
-          if (records_.size() >= kReadAtOnce) {
-            more = true;
-            next_key_ = std::string(key);
-            return false;
-          }
-          AppendRecord(table, key, value, &records_);
-          return true;
-        });
+        snapshot_->Scan(table, next_key_.empty() ? prefix : next_key_, store::EndOfPrefix(prefix),
+                        [&](absl::string_view key, absl::string_view value) {
+                          if (records_.size() >= kReadAtOnce) {
+                            more = true;
+                            next_key_ = std::string(key);
+                            return false;
+                          }
+                          if (Belongs(table, key, value))
+                            AppendRecord(table, key, value, &records_);
+                          return true;
+                        });
     if (!scanned.ok()) return scanned;
     if (more) break;
-    ++table_;
+    ++range_;
     next_key_.clear();
   }
   return absl::OkStatus();
@@ -79,6 +168,8 @@ absl::Status BackupReader::ReadRecords() {
 
 absl::StatusOr<std::optional<std::string>> BackupReader::Next() {
   if (!std::exchange(begun_, true)) {
+    absl::Status found = ReadUids();
+    if (!found.ok()) return found;
     return absl::StrCat(FrameWriter::Begin(kMagic),
                         frames_.Frame(absl::StrCat(kFormatPrefix, records::kFormatVersion)));
   }

@@ -8,34 +8,51 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "absl/functional/any_invocable.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "server/records/keys.h"
 #include "server/store/store.h"
 #include "server/transfer/framed.h"
 
 namespace backprop::transfer {
 
-// Produces a backup file from a snapshot, chunk by chunk. Thread-compatible.
+// Produces a backup file from a snapshot, chunk by chunk: of everything, or of what belongs to one
+// project, including its remembered creations and deletions. Thread-compatible.
 class BackupReader {
  public:
-  // Takes a snapshot of `store`, which must outlive the reader. Errors: those of
-  // Store::TakeSnapshot.
-  static absl::StatusOr<std::unique_ptr<BackupReader>> Of(store::Store* store);
-  explicit BackupReader(std::unique_ptr<store::Snapshot> snapshot)
-      : snapshot_(std::move(snapshot)) {}
+  // Takes a snapshot of `store`, which must outlive the reader. An empty `project`: everything.
+  // Errors: those of Store::TakeSnapshot.
+  static absl::StatusOr<std::unique_ptr<BackupReader>> Of(store::Store* store,
+                                                          std::string project = "");
+  explicit BackupReader(std::unique_ptr<store::Snapshot> snapshot, std::string project = "")
+      : snapshot_(std::move(snapshot)), project_(std::move(project)) {}
 
-  // Returns the next bytes of the file, at most 1 MiB; nothing at the end of the file.
+  // Returns the next bytes of the file, at most 1 MiB; nothing at the end of the file. The first
+  // call for a project reads the descriptions of its models and datasets; DATA_LOSS if one of them
+  // is damaged.
   absl::StatusOr<std::optional<std::string>> Next();
 
  private:
+  // Finds the uids of the project.
+  absl::Status ReadUids();
+  // How many ranges of keys the file contains of a table, and the prefix of one of them.
+  size_t RangesOf(const store::Table& table) const;
+  std::string PrefixOf(const store::Table& table, size_t range) const;
+  bool Belongs(const store::Table& table, absl::string_view key, absl::string_view value) const;
   absl::Status ReadRecords();
 
   const std::unique_ptr<store::Snapshot> snapshot_;
+  const std::string project_;           // empty: all
+  std::vector<records::Uid> models_;    // of the project
+  std::vector<records::Uid> datasets_;  // the same
   FrameWriter frames_;
   size_t table_ = 0;       // index in records::kTables; to be read next
-  std::string next_key_;   // to be read next in that table
+  size_t range_ = 0;       // of that table
+  std::string next_key_;   // to be read next in that range; empty: its first
   std::string records_;    // encoded records
   size_t handed_out_ = 0;  // bytes of records_ that were returned
   bool begun_ = false;

@@ -7,8 +7,14 @@
 #include <future>
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "server/records/dataset_info.h"
+#include "server/records/keys.h"
+#include "server/records/model_records.h"
+#include "server/records/project.h"
+#include "server/records/response_records.h"
 #include "server/records/tables.h"
 #include "server/store/memory_store.h"
 #include "server/store/rocks_store.h"
@@ -52,8 +58,8 @@ void Fill(store::Store* store) {
   ASSERT_TRUE(Commit(store, std::move(batch)).ok());
 }
 
-std::string FileOf(store::Store* store) {
-  BackupReader reader(*store->TakeSnapshot());
+std::string FileOf(store::Store* store, const std::string& project = "") {
+  BackupReader reader(*store->TakeSnapshot(), project);
   std::string file;
   for (;;) {
     const auto piece = reader.Next();
@@ -102,6 +108,71 @@ TEST(BackupTest, AnEmptyStoreHasABackup) {
   store::MemoryStore empty, other;
   EXPECT_TRUE(Restore(&other, FileOf(&empty), 10).ok());
   EXPECT_EQ(Everything(&other), "");
+}
+
+// Everything that belongs to one model, one dataset and their creation, in the tables of all kinds.
+void AddProject(const std::string& project, records::Uid uid, store::WriteBatch* batch) {
+  const std::string mark = absl::StrCat("of ", project);
+  records::StoredModel model;
+  model.uid = uid;
+  batch->Put(records::kModels, records::ScopedId(project, "m"), records::EncodeModel(model));
+  records::DatasetInfo dataset;
+  dataset.id = records::ScopedId(project, "d");
+  dataset.uid = uid + 1;
+  batch->Put(records::kDatasets, dataset.id, records::EncodeDataset(dataset));
+  batch->Put(records::kDatasetRows, records::DatasetRowsKey(uid + 1, 0), mark);
+  batch->Put(records::kStates, records::UidKey(uid), mark);
+  for (const store::Table* table :
+       {&records::kRequests, &records::kLog, &records::kChunks, &records::kCheckpoints}) {
+    batch->Put(*table, records::UidKey(uid) + '\x01', mark + std::string(200'000, 'x'));
+    batch->Put(*table, records::UidKey(uid) + '\xff', mark);
+  }
+  for (const records::RunPart part : records::kRunParts) {
+    batch->Put(records::kRuns, records::RunKey(uid, part), mark);
+  }
+  records::RegistryResponse created;
+  created.key.id = records::ScopedRequestId(project, "request " + mark);
+  batch->Put(records::kRequests,
+             records::RegistryResponseKey(records::RegistryRequestKind::kCreate, 3,
+                                          static_cast<uint16_t>(uid)),
+             records::EncodeRegistryResponse(created));
+}
+
+TEST(BackupTest, ABackupOfAProjectHoldsAllOfItAndNothingOfOthers) {
+  const std::pair<std::string, records::Uid> projects[] = {
+      {"default", 0x1000}, {"alpha", 0x10ff}, {"alpha-2", 0x1200}};
+  store::MemoryStore all;
+  for (const auto& [project, uid] : projects) {
+    store::WriteBatch batch;
+    AddProject(project, uid, &batch);
+    ASSERT_TRUE(Commit(&all, std::move(batch)).ok());
+  }
+  for (const auto& [project, uid] : projects) {
+    SCOPED_TRACE(project);
+    store::MemoryStore expected, restored;
+    store::WriteBatch batch;
+    AddProject(project, uid, &batch);
+    ASSERT_TRUE(Commit(&expected, std::move(batch)).ok());
+    const std::string file = FileOf(&all, project);
+    ASSERT_TRUE(Restore(&restored, file, 100'000).ok());
+    EXPECT_EQ(Everything(&restored), Everything(&expected));
+    EXPECT_EQ(file, FileOf(&expected)) << "the file is that of a server with this project only";
+  }
+  store::MemoryStore nothing;
+  ASSERT_TRUE(Restore(&nothing, FileOf(&all, "beta"), 100).ok());
+  EXPECT_EQ(Everything(&nothing), "");
+}
+
+TEST(BackupTest, ADamagedDescriptionEndsTheBackupOfItsProjectOnly) {
+  store::MemoryStore store;
+  store::WriteBatch batch;
+  AddProject("alpha", 0x1000, &batch);
+  batch.Put(records::kModels, "beta/m", "damaged");
+  ASSERT_TRUE(Commit(&store, std::move(batch)).ok());
+  BackupReader damaged(*store.TakeSnapshot(), "beta");
+  EXPECT_EQ(damaged.Next().status().code(), absl::StatusCode::kDataLoss);
+  EXPECT_FALSE(FileOf(&store, "alpha").empty());
+  EXPECT_FALSE(FileOf(&store).empty());
 }
 
 TEST(BackupTest, DamagedAndTruncatedFilesAreRejectedAndDropped) {
