@@ -1,17 +1,30 @@
 """The contents of a server of any version, as the fixtures of tests/formats describe them."""
 
 import base64
+import json
 import struct
 
 import grpc
 
-from stubs import service as pb, service_grpc, tensor
+from stubs import AuthorizedStub, service as pb, service_grpc, tensor
 
 RUNNING = "running"  # its run was active when the server was killed
 
 
-def stub_of(server):
+OTHER_PROJECT = "other"  # has a model and a dataset with ids that the project `default` uses too
+
+
+def stub_of(server, token=None):
+    if token is not None:
+        return AuthorizedStub(grpc.insecure_channel(server.address), token)
     return service_grpc.TrainingServiceStub(grpc.insecure_channel(server.address))
+
+
+def auth_file(path, new_token):
+    """Writes an auth file with a principal of the other project. Returns its token."""
+    token, principal = new_token("p", "writer", OTHER_PROJECT)
+    path.write_text(json.dumps({"principals": [principal]}))
+    return token
 
 
 def parameters(stub, name):

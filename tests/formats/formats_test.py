@@ -10,7 +10,8 @@ import tempfile
 import time
 import unittest
 
-from contents import contents, floats, parameters, step, steps_of_run, stub_of
+from auth_test import new_token
+from contents import OTHER_PROJECT, auth_file, contents, floats, parameters, step, steps_of_run, stub_of
 from harness import Server, cli
 from stubs import model as model_pb
 
@@ -65,6 +66,20 @@ class FormatsTest(unittest.TestCase):
             self.assertLess(time.monotonic(), deadline, "the run does not continue")
             time.sleep(0.01)
 
+    def check_other_project(self, fixture, path, data, expected):
+        """What belongs to another project is there, and is not that of the project `default`."""
+        if OTHER_PROJECT not in expected:
+            self.assertEqual(fixture.name, "1.tar.gz", "only format 1 has no projects")
+            return
+        token = auth_file(path / "auth.json", new_token)
+        with Server("--data-dir", str(path / data), "--auth-file", str(path / "auth.json")) as server:
+            found = contents(stub_of(server, token))
+        model, other = (c["models"]["models/a"] for c in (expected[OTHER_PROJECT], found))
+        self.assert_close(floats(other.pop("parameters")), floats(model.pop("parameters")), "models/a")
+        self.assert_close([other.pop("loss")], [model.pop("loss")], "models/a")
+        self.assertEqual(found, expected[OTHER_PROJECT])
+        self.assertNotEqual(found["datasets"], expected["datasets"])
+
     def test_a_directory_after_a_kill(self):
         for fixture in FIXTURES:
             with self.unpacked(fixture) as (path, expected):
@@ -74,6 +89,7 @@ class FormatsTest(unittest.TestCase):
                 with Server("--data-dir", str(path / "data")) as server:
                     self.assert_close(floats(parameters(stub_of(server), "models/a")),
                                       floats(expected["at-41"]), "after a stop")
+                self.check_other_project(fixture, path, "data", expected)
 
     def test_a_backup(self):
         for fixture in FIXTURES:
@@ -82,6 +98,7 @@ class FormatsTest(unittest.TestCase):
                     restored = cli("restore", path / "all.backup", server=server.address)
                     self.assertEqual(restored.returncode, 0, restored.stderr)
                     self.check(server, expected)
+                self.check_other_project(fixture, path, "new", expected)
 
     def test_an_exported_model(self):
         for fixture in FIXTURES:

@@ -8,7 +8,8 @@ import tarfile
 import tempfile
 import time
 
-from contents import contents, parameters, step, steps_of_run, stub_of
+from auth_test import new_token
+from contents import OTHER_PROJECT, auth_file, contents, parameters, step, steps_of_run, stub_of
 from harness import Server, cli
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -42,6 +43,17 @@ def in_the_log(server):
        "--validation-split", 0.2, "--report-every", 1000, "--checkpoint-every", 100000, "--detach")
 
 
+def in_another_project(server, token):
+    """The same ids as those of the project `default`, and other contents."""
+    env = {"BACKPROP_TOKEN": token}
+    for arguments in (("create", "a", "--inputs", 2, "--layers", "5,2", "--optimizer", "adam"),
+                      ("train", "a", "--data", "xor", "--iterations", 30),
+                      ("checkpoint", "create", "a", "at-40"),
+                      ("dataset", "upload", "d", "--data", "xor", "--n", 50)):
+        result = cli(*arguments, server=server.address, env=env)
+        assert result.returncode == 0, result.stderr
+
+
 def main():
     store_format = sys.argv[1]
     with tempfile.TemporaryDirectory() as folder:
@@ -53,6 +65,10 @@ def main():
             expected = {"at-40": parameters(stub_of(server), "models/a")}
             step(stub_of(server), "models/a")
             expected["at-41"] = parameters(stub_of(server), "models/a")
+        token = auth_file(pathlib.Path(folder) / "auth.json", new_token)
+        with Server(*data, "--auth-file", str(pathlib.Path(folder) / "auth.json")) as server:
+            in_another_project(server, token)
+            expected[OTHER_PROJECT] = contents(stub_of(server, token))
         with Server(*data, expect_exit=-9) as server:
             in_the_log(server)
             time.sleep(0.5)

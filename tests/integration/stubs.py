@@ -24,3 +24,28 @@ from backprop.v1 import tensor_pb2 as tensor  # noqa: E402, F401
 from backprop.v1 import training_pb2 as training  # noqa: E402, F401
 from backprop.v1 import training_service_pb2 as service  # noqa: E402, F401
 from backprop.v1 import training_service_pb2_grpc as service_grpc  # noqa: E402, F401
+
+
+class Rpc:
+    """A method with the credentials of its caller."""
+
+    def __init__(self, method, metadata):
+        self.method = method
+        self.metadata = metadata
+
+    def __call__(self, request, **options):
+        return self.method(request, metadata=self.metadata, **options)
+
+    def future(self, request, **options):
+        return self.method.future(request, metadata=self.metadata, **options)
+
+
+class AuthorizedStub:
+    """The methods of TrainingService, called by the principal with a token."""
+
+    def __init__(self, channel, token):
+        self.stub = service_grpc.TrainingServiceStub(channel)
+        self.metadata = [("authorization", f"Bearer {token}")]
+
+    def __getattr__(self, method):
+        return Rpc(getattr(self.stub, method), self.metadata)
