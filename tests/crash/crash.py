@@ -2,9 +2,14 @@
 
 Workers drive models with steps, gradients, parameters, runs, checkpoints, datasets and deletions, each
 change with a request id and repeated until it is answered, and write what was answered into a ledger. Some
-steps are abandoned instead: they may have been made once, or not. The server is killed with SIGKILL, also while it starts, and started again on the same directory. At the end the ledger is replayed
-in another server, in memory, one change after the other: every answer and the final parameters of every
-model must be equal to the last bit.
+steps are abandoned instead: they may have been made once, or not. The server is killed with SIGKILL, also
+while it starts, and started again on the same directory. At the end the ledger is replayed in another server,
+in memory, one change after the other: every answer and the final parameters of every model must be equal to
+the last bit.
+
+The server has an auth file and two projects. The workers of both use the same ids of models, datasets,
+checkpoints and requests, for models of the same shape and with other numbers. A change that reaches the
+other project is seen in the replay, and each project must have the models of its own workers and no others.
 
     crash.py [--kills N] [--seed S] [--workers W]
 """
@@ -13,6 +18,7 @@ import argparse
 import array
 import atexit
 import collections
+import json
 import pathlib
 import random
 import shutil
@@ -25,10 +31,12 @@ import time
 
 import grpc
 
+from auth_test import new_token
 from harness import BIN
-from stubs import dataset, model, service, service_grpc, tensor, training
+from stubs import AuthorizedStub, dataset, model, service, tensor, training
 
 OF_ITS_OWN = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_receive_message_length", -1)]
+PROJECTS = ("alpha", "beta")
 # Status codes that a caller may see from a killed server; they say nothing about the change.
 RETRIABLE = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.UNKNOWN,
              grpc.StatusCode.DEADLINE_EXCEEDED}
@@ -92,16 +100,19 @@ def batch(rng, rows, inputs, classes):
 
 
 class Worker:
-    """A sequence of models with one name, and the ledger of acknowledged changes."""
+    """A sequence of models with one name in one project, and the ledger of acknowledged changes. The workers of
+    both projects with the same number use the same ids."""
 
     # (inputs, units of the layers, optimiser): states smaller and larger than their batches.
     KINDS = [(2, [8, 2], model.Optimizer(sgd=model.Sgd(learning_rate=0.05))),
              (6, [64, 64, 3], model.Optimizer(adam=model.Adam(learning_rate=0.001))),
              (3, [16, 4], model.Optimizer(rmsprop=model.RmsProp(learning_rate=0.001, momentum=0.5)))]
 
-    def __init__(self, number, seed):
+    def __init__(self, number, project, token, seed):
         self.number = number
-        self.rng = random.Random(f"{seed}-{number}")
+        self.project = project
+        self.token = token
+        self.rng = random.Random(f"{seed}-{project}-{number}")
         self.inputs, self.units, self.optimizer = self.KINDS[number % len(self.KINDS)]
         self.name = f"models/w{number}"
         self.ledger = []  # (method, request, answer)
@@ -276,7 +287,7 @@ class Worker:
 
     def connect(self):
         self.channel = grpc.insecure_channel(self.address, options=OF_ITS_OWN)
-        self.stub = service_grpc.TrainingServiceStub(self.channel)
+        self.stub = AuthorizedStub(self.channel, self.token)
 
     def until_answered(self, method, request, expected=()):
         while True:
@@ -332,8 +343,9 @@ def comparable(method, answer):
     return answer.SerializeToString(deterministic=True)
 
 
-def final_parameters(stub, worker):
+def final_parameters(channel, worker):
     """Returns None if there is no such model."""
+    stub = AuthorizedStub(channel, worker.token)
     request = service.GetParametersRequest(model=worker.name, encoding=tensor.TENSOR_ENCODING_RAW)
     while True:
         try:
@@ -346,23 +358,45 @@ def final_parameters(stub, worker):
                 raise AssertionError(f"{worker.name}: {error}") from None
 
 
-def replay(workers, finals, folder):
+def check_models_of_projects(channel, workers):
+    """Each project has the models of its workers, and no others."""
+    for project in PROJECTS:
+        own = [worker for worker in workers if worker.project == project]
+        if not own:
+            continue
+        stub = AuthorizedStub(channel, own[0].token)
+        listed = stub.ListModels(service.ListModelsRequest(page_size=1000), timeout=60).models
+        expected = {worker.name for worker in own if worker.step is not None}
+        if {found.name for found in listed} != expected:
+            raise AssertionError(f"{project} has {sorted(found.name for found in listed)}, not {sorted(expected)}")
+
+
+def replay(workers, finals, folder, *flags):
     """Repeats all changes in order in another process."""
-    server = Server(folder)
+    server = Server(folder, *flags)
     server.launch()
     atexit.register(lambda: server.process.poll() is None and server.process.kill())
     server.wait_ready()
     with grpc.insecure_channel(server.address, options=OF_ITS_OWN) as channel:
-        stub = service_grpc.TrainingServiceStub(channel)
-        for worker in workers:
+        for worker, final in zip(workers, finals):
+            stub = AuthorizedStub(channel, worker.token)
             for method, request, answer in worker.ledger:
                 again = comparable(method, call(stub, method, request))
                 if answer is not None and again != answer:
-                    raise AssertionError(f"{worker.name}: {method} {id_of(request)} was answered otherwise "
-                                         "than in the replay")
-            if final_parameters(stub, worker) != finals[worker.number]:
-                raise AssertionError(f"{worker.name}: the final parameters differ from the replay's")
+                    raise AssertionError(f"{worker.project} {worker.name}: {method} {id_of(request)} was answered "
+                                         "otherwise than in the replay")
+            if final_parameters(channel, worker) != final:
+                raise AssertionError(f"{worker.project} {worker.name}: the final parameters differ from the replay's")
     server.kill(signal.SIGTERM)
+
+
+def make_auth_file(folder):
+    """Returns its flags, and the token of a writer in each project."""
+    made = {project: new_token(f"writer-of-{project}", "writer", project) for project in PROJECTS}
+    path = pathlib.Path(folder) / "auth.json"
+    path.write_text(json.dumps({"principals": [principal for _, principal in made.values()],
+                                "projects": [{"name": project} for project in PROJECTS]}))
+    return ("--auth-file", path), {project: token for project, (token, _) in made.items()}
 
 
 def progress(text, end="\r"):
@@ -380,10 +414,14 @@ def main():
     print(f"seed {seed}, {options.kills} kills", flush=True)
     rng = random.Random(seed)
     folder = tempfile.mkdtemp(prefix="backprop_crash_")
-    server = Server(folder, "--data-dir", str(pathlib.Path(folder) / "data"), "--mark-interval", "0.05")
+    auth, tokens = make_auth_file(folder)
+    server = Server(folder, "--data-dir", str(pathlib.Path(folder) / "data"), "--mark-interval", "0.05", *auth)
     # The server is stopped however this program ends.
     atexit.register(lambda: server.process.poll() is None and server.process.kill())
-    workers = [Worker(number, seed) for number in range(options.workers)]
+    workers = []
+    for i in range(options.workers):
+        project = PROJECTS[i % len(PROJECTS)]
+        workers.append(Worker(i // len(PROJECTS), project, tokens[project], seed))
     stop, failures, while_starting = threading.Event(), [], 0
     server.launch()
     server.wait_ready()
@@ -431,11 +469,11 @@ def main():
             server.launch()
             server.wait_ready()
             with grpc.insecure_channel(server.address, options=OF_ITS_OWN) as channel:
-                stub = service_grpc.TrainingServiceStub(channel)
-                finals = [final_parameters(stub, worker) for worker in workers]
+                finals = [final_parameters(channel, worker) for worker in workers]
+                check_models_of_projects(channel, workers)
             server.kill(signal.SIGTERM)
             progress(f"replaying {changes} changes", end="\n")
-            replay(workers, finals, tempfile.mkdtemp(dir=folder))
+            replay(workers, finals, tempfile.mkdtemp(dir=folder), *auth)
         except AssertionError as error:
             failures.append(error)
     if failures:
@@ -446,7 +484,8 @@ def main():
         sys.exit(f"FAILED with seed {seed}; everything is in {folder}\n" +
                  "\n".join(str(failure) for failure in failures[:3]))
     of = collections.Counter(method for w in workers for method, _, _ in w.ledger)
-    print(f"{options.kills} kills and {while_starting} more while starting, {changes} changes answered "
+    print(f"{len(PROJECTS)} projects with the same ids, {options.kills} kills and {while_starting} more while starting, "
+          f"{changes} changes answered "
           f"({of['Train']} runs, {of['CreateCheckpoint']} checkpoints, {of['RestoreCheckpoint']} restored, "
           f"{of['UploadDataset']} datasets), {sum(w.retries for w in workers)} calls cut off and repeated, "
           f"{sum(w.abandoned for w in workers)} steps abandoned: "
