@@ -352,6 +352,7 @@ rpc::ServerOptions ServerOptionsFor(const ops::Config& config, const ops::Descri
       config.max_connections.value_or(descriptors.max_connections), descriptors.for_connections);
   options.connections.max_connections_per_peer = config.max_connections_per_peer.value_or(-1);
   options.transport = config.transport;
+  options.overload = config.overload;
   options.connections.max_descriptor = static_cast<int>(descriptors.for_connections);
   if (config.max_connections.value_or(0) > descriptors.for_connections) {
     spdlog::warn("--max-connections {}: the limit of open files ({}) allows only {}",

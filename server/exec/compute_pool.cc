@@ -1,6 +1,7 @@
 #include "server/exec/compute_pool.h"
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <utility>
 
@@ -15,6 +16,8 @@ namespace {
 constexpr double kExpectedTimeNs = 1e6;
 
 size_t IndexOf(Priority priority) { return priority == Priority::kInteractive ? 0 : 1; }
+
+constexpr auto kRelaxed = std::memory_order_relaxed;
 
 }  // namespace
 
@@ -48,6 +51,8 @@ void ComputePool::Post(Priority priority, Task task) {
 
 void ComputePool::PostTo(Share* share, Priority priority, Task task) {
   Entry entry{std::move(task), now_()};
+  const bool joins = priority == Priority::kInteractive && delay_target().count() > 0;
+  if (joins) entry.place = share->delay_.Join();
   const base::MutexLock lock(&mu_);
   Class& in_class = classes_[IndexOf(priority)];
   Queue& queue = share->queues_[IndexOf(priority)];
@@ -117,6 +122,9 @@ void ComputePool::Work() {
     Stats& stats = stats_[IndexOf(taken.priority)];
     const auto begin = now_();
     stats.waits.Add(begin - taken.entry.posted);
+    if (taken.entry.place > 0) {
+      taken.share->delay_.Leave(begin, taken.entry.posted, taken.entry.place, delay_target());
+    }
     taken.entry.task();
     taken.entry.task = nullptr;  // releases its objects before the task counts as done
     const auto end = now_();
@@ -129,6 +137,34 @@ void ComputePool::Work() {
     --running_;
     if (stopping_) changed_.NotifyAll();
   }
+}
+
+std::optional<Refusal> ComputePool::Share::Refuse(int64_t cost) {
+  if (cost <= kInlineCost || delay_target().count() == 0) return std::nullopt;
+  const int64_t fewest = kFewestForEachThread * pool_->threads();
+  if (!delay_.Refuses(pool_->now_(), fewest, delay_target())) return std::nullopt;
+  return Refusal{Refusal::Queue::kThreads, absl::FromChrono(delay_.RetryAfter())};
+}
+
+std::optional<Refusal> ComputePool::Share::RefuseSliced(int64_t cost) {
+  if (auto refusal = Refuse(cost); refusal.has_value()) return refusal;
+  const int64_t since = slices_wait_since_.load(kRelaxed);
+  if (cost <= kSliceCost || since == 0) return std::nullopt;
+  const QueueDelay::Duration stands = pool_->now_().time_since_epoch() - QueueDelay::Duration(since);
+  if (stands < DelayState::kInterval * delay_target()) return std::nullopt;
+  // How long the queries take is not known.
+  return Refusal{Refusal::Queue::kThreads, absl::Seconds(1)};
+}
+
+QueueDelay::Duration ComputePool::Share::SliceWait(int64_t queries) const {
+  return absl::ToChronoNanoseconds(kSlice) * queries / pool_->threads();
+}
+
+void ComputePool::Share::AddContinuing(int queries) {
+  const int64_t now_continuing = continuing_.fetch_add(queries, kRelaxed) + queries;
+  const bool waits = delay_target().count() > 0 && SliceWait(now_continuing) > delay_target();
+  if (waits == (slices_wait_since_.load(kRelaxed) != 0)) return;
+  slices_wait_since_.store(waits ? pool_->now_().time_since_epoch().count() : 0, kRelaxed);
 }
 
 }  // namespace backprop::exec

@@ -24,8 +24,10 @@ namespace backprop::exec {
 
 // Does pieces of `work` on the calling thread until a slice (ComputePool::kSlice) is over, then
 // continues as background work of the share. Asks whether it is cancelled before each piece.
+// `continuing` counts it from its second slice on (ComputePool::Share).
 template <class Work>
-void ContinueSliced(ComputePool::Share* share, std::shared_ptr<Work> work) {
+void ContinueSliced(ComputePool::Share* share, std::shared_ptr<Work> work,
+                    ComputePool::Share::Continuing continuing = {}) {
   using Clock = std::chrono::steady_clock;
   const auto end = Clock::now() + absl::ToChronoNanoseconds(ComputePool::kSlice);
   for (;;) {
@@ -35,9 +37,11 @@ void ContinueSliced(ComputePool::Share* share, std::shared_ptr<Work> work) {
     if (now >= end) break;
     LetOthersRun(now);
   }
-  share->Post(Priority::kBackground, [share, work = std::move(work)]() mutable {
-    ContinueSliced(share, std::move(work));
-  });
+  if (!continuing.counts()) continuing = ComputePool::Share::Continuing(share);
+  share->Post(Priority::kBackground,
+              [share, work = std::move(work), continuing = std::move(continuing)]() mutable {
+                ContinueSliced(share, std::move(work), std::move(continuing));
+              });
 }
 
 // Starts `work`: on the calling thread if it is cheap (ComputePool::RunOrPost), otherwise on the

@@ -1,5 +1,6 @@
 #include "server/exec/strand.h"
 
+#include <chrono>
 #include <utility>
 
 #include "absl/time/clock.h"
@@ -7,20 +8,41 @@
 
 namespace backprop::exec {
 
-void Strand::Post(int64_t cost, Task task) {
+Strand::Entry Strand::MakeEntry(int64_t cost, Task task, Wait wait) {
+  Entry entry{cost, std::move(task)};
+  if (wait == Wait::kIgnored || cost <= ComputePool::kInlineCost ||
+      share_->delay_target().count() == 0) {
+    return entry;
+  }
+  entry.place = delay_.Join();
+  entry.joined = std::chrono::steady_clock::now();
+  return entry;
+}
+
+void Strand::Post(int64_t cost, Task task, Wait wait) {
+  Entry entry = MakeEntry(cost, std::move(task), wait);
   {
     const base::MutexLock lock(&mu_);
     if (busy_) {
-      queue_.push_back({cost, std::move(task)});
+      queue_.push_back(std::move(entry));
       return;
     }
     busy_ = true;
   }
   if (cost <= ComputePool::kInlineCost) {
-    RunCheap({cost, std::move(task)});
+    RunCheap(std::move(entry));
   } else {
-    PostDrain({cost, std::move(task)});
+    PostDrain(std::move(entry));
   }
+}
+
+std::optional<Refusal> Strand::Refuse(int64_t cost) {
+  if (cost <= ComputePool::kInlineCost) return std::nullopt;
+  const auto now = std::chrono::steady_clock::now();
+  if (delay_.Refuses(now, kFewest, share_->delay_target())) {
+    return Refusal{Refusal::Queue::kModel, absl::FromChrono(delay_.RetryAfter())};
+  }
+  return share_->Refuse(cost);
 }
 
 // Runs entries; the caller has set busy_. At any time one entry keeps the strand alive: a task is
@@ -57,7 +79,12 @@ void Strand::PostDrain(Entry first) {
 void Strand::Drain(std::vector<Entry> batch) {
   const absl::Time end = absl::Now() + ComputePool::kSlice;
   for (size_t i = 0;;) {
-    batch[i++].task();
+    Entry& entry = batch[i++];
+    if (entry.place > 0) {
+      delay_.Leave(std::chrono::steady_clock::now(), entry.joined, entry.place,
+                   share_->delay_target());
+    }
+    entry.task();
     if (i == batch.size()) {
       std::vector<Entry> more;
       const base::MutexLock lock(&mu_);

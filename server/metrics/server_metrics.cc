@@ -9,6 +9,7 @@
 #include "server/registry/registry.h"
 #include "server/rpc/call/authenticator.h"
 #include "server/rpc/call/call_stats.h"
+#include "server/rpc/call/overload_control.h"
 #include "server/session/environment.h"
 #include "server/store/store.h"
 
@@ -57,6 +58,18 @@ void AddCalls(const rpc::CallStats& stats, Page* page) {
   page->Counter("backprop_refusals_total",
                 "Errors that callers got, by the reason in google.rpc.ErrorInfo.");
   for (const auto& [reason, count] : stats.reasons()) page->Add(count, {{"reason", reason}});
+}
+
+void AddOverload(const rpc::OverloadControl& overload, Page* page) {
+  page->Gauge("backprop_active_calls", "Calls that count for --max-active-calls.");
+  page->Add(overload.active_calls());
+  page->Gauge("backprop_active_request_bytes", "Requests of these calls, except small ones.");
+  page->Add(overload.request_bytes());
+  page->Counter("backprop_overload_refusals_total",
+                "Calls refused as OVERLOADED, by what was full or too slow.");
+  for (const rpc::Overload what : rpc::kOverloads) {
+    page->Add(overload.refused(what), {{"queue", rpc::NameOf(what)}});
+  }
 }
 
 void AddWork(const session::Environment& environment, Page* page) {
@@ -174,6 +187,7 @@ std::string Render(const Sources& sources) {
   Page page;
   AddServer(sources, &page);
   AddCalls(*context.calls.stats(), &page);
+  AddOverload(context.overload, &page);
   AddAccess(sources, context.authenticator, &page);
   AddWork(environment, &page);
   AddPool(*environment.pool, &page);

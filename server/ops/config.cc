@@ -86,11 +86,11 @@ void AddPeerFlags(CLI::App* app, Config* config) {
       ->capture_default_str();
   Add(app->add_option(
           "--max-in-flight-bytes", config->transport.max_in_flight_bytes,
-          "Memory, such as 500MB, for connections and for requests that are being "
-          "received, and as much again for large responses and downloads that are "
-          "being sent. Above it the server reads more slowly, cancels calls, and rejects "
-          "large responses. 0: no limit. Default: a quarter of --memory-limit, at least "
-          "64MB"),
+          "Memory, such as 500MB, for connections and for requests that are being received, as "
+          "much again for the requests of active calls, and as much again for large responses "
+          "and downloads that are being sent. Above it the server reads more slowly, cancels "
+          "calls, and rejects requests and large responses. 0: no limit. Default: a quarter of "
+          "--memory-limit, at least 64MB"),
       "--max-in-flight-bytes", "Limits")
       ->transform(CLI::AsSizeValue(false))
       ->type_name("BYTES")
@@ -157,11 +157,42 @@ struct RawFlags {
   double drain_delay_seconds = 0;
   double mark_seconds = 1;
   double slow_request_seconds = 0;
+  double queue_delay_target_seconds = 0.02;
+  std::optional<int64_t> max_active_calls_per_project;
   std::string log_format = "text";
   std::string unix_socket_mode = "0600";
   rpc::TlsFiles tls;
   std::optional<std::string> client_auth;
 };
+
+// Limits of the calls that wait (docs/overload.md).
+void AddOverloadFlags(CLI::App* app, Config* config, RawFlags* raw) {
+  Add(app->add_option(
+          "--max-active-calls", config->overload.max_active_calls,
+          "Maximum number of calls with one request and one response that were received and not "
+          "answered; further ones get UNAVAILABLE (OVERLOADED). 0: no limit"),
+      "--max-active-calls", "Limits")
+      ->check(CLI::Range(int64_t{0}, int64_t{1} << 20))
+      ->type_name("N")
+      ->capture_default_str();
+  Add(app->add_option(
+          "--max-active-calls-per-project", raw->max_active_calls_per_project,
+          "The same for each project. 0: no limit. Default: with --auth-file as many as all "
+          "projects together leave free, so that one project gets at most half and there is "
+          "always room for others; otherwise no limit"),
+      "--max-active-calls-per-project", "Limits")
+      ->check(CLI::Range(int64_t{0}, int64_t{1} << 20))
+      ->type_name("N");
+  Add(app->add_option(
+          "--queue-delay-target", raw->queue_delay_target_seconds,
+          "Seconds that calls should wait at most. If all calls of a queue wait for longer during "
+          "ten times as long, expensive calls that would wait for longer get UNAVAILABLE "
+          "(OVERLOADED), until none had to be rejected for as long. 0: never"),
+      "--queue-delay-target", "Limits")
+      ->check(CLI::Range(0.0, 60.0))
+      ->type_name("SECONDS")
+      ->capture_default_str();
+}
 
 // Refuses permissions that are not octal, such as 0660.
 std::string CheckMode(const std::string& text) {
@@ -468,6 +499,7 @@ Parsed ParseCommandLine(int argc, char** argv, const std::string& version) {
   config.threads = UsableThreads(cgroup);
   config.log_level = "info";
   config.limits.memory_limit_bytes = DefaultMemoryLimit(cgroup);
+  config.overload.max_active_calls = 4096;
   RawFlags raw;
 
   CLI::App app(
@@ -486,6 +518,7 @@ Parsed ParseCommandLine(int argc, char** argv, const std::string& version) {
   AddStorageFlags(&app, &config, &raw);
   AddRunningFlags(&app, &config, &raw);
   AddLimits(&app, &config.limits);
+  AddOverloadFlags(&app, &config, &raw);
   app.footer(
       "Every flag can also be set in the environment: --max-models as BACKPROPD_MAX_MODELS.\n"
       "Flags take precedence over the environment, and the environment over --config.\n"
@@ -514,6 +547,9 @@ Parsed ParseCommandLine(int argc, char** argv, const std::string& version) {
   config.tls = TlsFilesFrom(raw);
   config.limits.mark_interval = absl::Seconds(raw.mark_seconds);
   if (raw.slow_request_seconds > 0) config.slow_request = absl::Seconds(raw.slow_request_seconds);
+  config.overload.delay_target = absl::Seconds(raw.queue_delay_target_seconds);
+  config.overload.max_active_calls_per_project = raw.max_active_calls_per_project.value_or(
+      config.auth_file.empty() ? 0 : rpc::OverloadLimits::kAsManyAsAreFree);
   FitToMemory(app, &config);
   return {config, 0};
 }

@@ -52,6 +52,7 @@ struct Config {
   std::optional<int64_t> max_connections;           // unset: derived from the limit of open files
   std::optional<int64_t> max_connections_per_peer;  // unset: a quarter of max_connections
   rpc::TransportLimits transport;
+  rpc::OverloadLimits overload;
   absl::Duration stream_idle_timeout = absl::Minutes(10);  // of Calls::EndIdle
   int64_t store_memory_bytes = int64_t{256} << 20;         // caches of the store, with data_dir
   int64_t archive_bytes = int64_t{4} << 30;  // checkpoints and datasets, without data_dir

@@ -10,6 +10,7 @@
 #include "server/registry/registry.h"
 #include "server/rpc/call/authenticator.h"
 #include "server/rpc/call/calls.h"
+#include "server/rpc/call/overload_control.h"
 #include "server/rpc/call/sending.h"
 #include "server/session/environment.h"
 #include "server/session/memory_budget.h"
@@ -24,6 +25,7 @@ struct Context {
   datasets::Datasets* datasets;
   Calls calls;
   Sending sending{};
+  OverloadControl overload{};
   // As in ServerOptions; set when the server starts.
   Authenticator* authenticator = nullptr;
   bool reflection_is_public = false;

@@ -11,6 +11,7 @@
 #include "server/engine/network.h"
 #include "server/records/response_records.h"
 #include "server/rpc/handlers.h"
+#include "server/rpc/overload.h"
 #include "server/rpc/request_key.h"
 #include "server/session/queries.h"
 
@@ -54,6 +55,8 @@ void EncodeComputed(const session::Gradients& gradients, const engine::Network& 
 void HandleComputeGradients(Context* context, UnaryCall* call, const ModelPtr& model,
                             const v1::ComputeGradientsRequest& request,
                             v1::ComputeGradientsResponse* response) {
+  const int64_t rows = RowsOf(request.batch().inputs(), model->network());
+  if (!AdmitQuery(context, call, *model, model->CostOfStep(rows), /*sliced=*/false)) return;
   const auto encoding = DecodeEncoding(request);
   if (!encoding.ok()) return call->Done(encoding.status());
   auto args = DecodeGradientsArgs(*context, *model, request, *encoding);
@@ -73,9 +76,10 @@ void HandleComputeGradients(Context* context, UnaryCall* call, const ModelPtr& m
       });
 }
 
-void HandleApplyGradients(Context*, UnaryCall* call, const ModelPtr& model,
+void HandleApplyGradients(Context* context, UnaryCall* call, const ModelPtr& model,
                           const v1::ApplyGradientsRequest& request,
                           v1::ApplyGradientsResponse* response) {
+  if (!AdmitChange(context, call, model.get(), model->CostOfApply())) return;
   auto key = RequestKeyOf("ApplyGradients", request.request_id(), request);
   if (!key.ok()) return call->Done(key.status());
   auto gradients = codec::DecodeGradients(request.gradients(), "gradients", model->network());
@@ -86,6 +90,7 @@ void HandleApplyGradients(Context*, UnaryCall* call, const ModelPtr& model,
   args.key = *std::move(key);
   args.cancelled = [call] { return call->cancelled(); };
   args.times = call->Decoded();
+  args.wait = exec::Strand::Wait::kCounts;
   model->Step(std::move(args), call->Answer([response](const records::StepOutcome& outcome) {
     response->set_step(outcome.step);
     response->set_gradient_norm(outcome.result.gradient_norm);

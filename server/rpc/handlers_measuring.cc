@@ -12,7 +12,10 @@
 #include "server/codec/training_codec.h"
 #include "server/engine/grad_check_report.h"
 #include "server/engine/loss.h"
+#include "server/engine/step.h"
+#include "server/exec/compute_pool.h"
 #include "server/rpc/handlers.h"
+#include "server/rpc/overload.h"
 #include "server/rpc/rows.h"
 #include "server/session/queries.h"
 #include "server/session/rows_in_use.h"
@@ -22,6 +25,8 @@ namespace backprop::rpc {
 namespace {
 
 constexpr int64_t kDefaultTopK = 2;  // as in scikit-learn
+// Of work that may take long, and never runs on gRPC's thread.
+constexpr int64_t kUnknownCost = exec::ComputePool::kSliceCost + 1;
 
 // Upper bound of the size in bytes of the detailed metrics: a confusion matrix, and the scores and
 // the name of each class.
@@ -78,6 +83,13 @@ void EvaluateRows(Context* context, UnaryCall* call, const ModelPtr& model,
       }));
 }
 
+// How expensive an evaluation is, as far as that is known before its rows are read.
+int64_t CostOfEvaluation(const v1::EvaluateRequest& request, const session::Session& model) {
+  if (!request.has_data()) return kUnknownCost;
+  const engine::Network& network = model.network();
+  return engine::ForwardCost(network, RowsOf(request.data().inputs(), network));
+}
+
 // Decodes and checks a request. The caller must set `cancelled` of the result.
 absl::StatusOr<session::GradCheckArgs> DecodeGradCheck(const Context& context,
                                                        const session::Session& model,
@@ -102,6 +114,8 @@ absl::StatusOr<session::GradCheckArgs> DecodeGradCheck(const Context& context,
 
 void HandleEvaluate(Context* context, UnaryCall* call, const ModelPtr& model,
                     const v1::EvaluateRequest& request, v1::EvaluateResponse* response) {
+  const int64_t cost = CostOfEvaluation(request, *model);
+  if (!AdmitQuery(context, call, *model, cost, /*sliced=*/true)) return;
   const RowsAsked asked{request.has_data() ? &request.data() : nullptr, request.dataset(), "data",
                         "dataset"};
   GetRows(context, model, asked, [=, &request](absl::StatusOr<session::RowsInUse> rows) {
@@ -112,6 +126,7 @@ void HandleEvaluate(Context* context, UnaryCall* call, const ModelPtr& model,
 
 void HandleGradCheck(Context* context, UnaryCall* call, const ModelPtr& model,
                      const v1::GradCheckRequest& request, v1::GradCheckResponse* response) {
+  if (!AdmitQuery(context, call, *model, kUnknownCost, /*sliced=*/true)) return;
   auto args = DecodeGradCheck(*context, *model, request);
   if (!args.ok()) return call->Done(args.status());
   args->cancelled = [call] { return call->cancelled(); };

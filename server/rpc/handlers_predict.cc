@@ -10,7 +10,9 @@
 #include "server/codec/tensor_codec.h"
 #include "server/engine/loss.h"
 #include "server/engine/network.h"
+#include "server/engine/step.h"
 #include "server/rpc/handlers.h"
+#include "server/rpc/overload.h"
 #include "server/session/queries.h"
 #include "server/session/session.h"
 
@@ -132,6 +134,9 @@ void EncodePrediction(const session::Prediction& prediction, const session::Sess
 
 void HandlePredict(Context* context, UnaryCall* call, const ModelPtr& model,
                    const v1::PredictRequest& request, v1::PredictResponse* response) {
+  const engine::Network& network = model->network();
+  const int64_t cost = engine::ForwardCost(network, RowsOf(request.inputs(), network));
+  if (!AdmitQuery(context, call, *model, cost, /*sliced=*/true)) return;
   auto args = DecodePredict(*context, *model, request, response);
   if (!args.ok()) return call->Done(args.status());
   args->cancelled = [call] { return call->cancelled(); };

@@ -10,6 +10,7 @@
 #include "server/records/response_records.h"
 #include "server/records/run_events.h"
 #include "server/rpc/handlers.h"
+#include "server/rpc/overload.h"
 #include "server/rpc/request_key.h"
 #include "server/rpc/rows.h"
 #include "server/session/errors.h"
@@ -164,10 +165,13 @@ absl::StatusOr<session::Session::StepArgs> DecodeStep(Context* context, const Mo
 
 void HandleStep(Context* context, UnaryCall* call, const ModelPtr& model,
                 const v1::StepRequest& request, v1::StepResponse* response) {
+  const int64_t rows = RowsOf(request.batch().inputs(), model->network());
+  if (!AdmitChange(context, call, model.get(), model->CostOfStep(rows))) return;
   auto args = DecodeStep(context, model, request);
   if (!args.ok()) return call->Done(args.status());
   args->cancelled = [call] { return call->cancelled(); };
   args->times = call->Decoded();
+  args->wait = exec::Strand::Wait::kCounts;
   model->Step(*std::move(args),
               call->Answer([response, model](const records::StepOutcome& outcome) {
                 codec::EncodeStep(outcome, model->network(), response);

@@ -14,6 +14,7 @@
 #include "absl/time/clock.h"
 #include "server/codec/reply_size.h"
 #include "server/rpc/call/incoming.h"
+#include "server/rpc/call/received_context.h"
 #include "server/rpc/goaway.h"
 #include "server/rpc/sockets.h"
 
@@ -74,6 +75,7 @@ void Configure(const ServerOptions& options, int64_t max_message_bytes,
   SetKeepalive(options.keepalive, builder);
   SetTransportLimits(options.transport, builder);
   if (quota != nullptr) builder->SetResourceQuota(*quota);
+  builder->SetContextAllocator(std::make_unique<ReceivedContextAllocator>());
   builder->AddChannelArgument("grpc.server_handshake_timeout_ms",
                               Milliseconds(options.handshake_timeout));
 }
@@ -159,6 +161,10 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerOptions& optio
   context->authenticator = options.authenticator;
   context->reflection_is_public = options.reflection_is_public;
   context->sending.set_limit(options.transport.max_in_flight_bytes);
+  OverloadLimits overload = options.overload;
+  overload.max_request_bytes = options.transport.max_in_flight_bytes;
+  context->overload.SetLimits(overload);
+  context->environment->pool->SetDelayTarget(options.overload.delay_target);
   std::unique_ptr<Server> server(new Server(context));
   grpc::ResourceQuota quota("backpropd");
   const bool has_quota = options.transport.max_in_flight_bytes > 0;

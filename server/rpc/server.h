@@ -12,6 +12,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "server/rpc/admin_service.h"
+#include "server/rpc/call/overload_control.h"
 #include "server/rpc/channelz_service.h"
 #include "server/rpc/context.h"
 #include "server/rpc/listener.h"
@@ -48,8 +49,9 @@ struct TransportLimits {
   // with more ends with RESOURCE_EXHAUSTED.
   int max_metadata_bytes = 16 << 10;
   // Memory that gRPC may use for connections and for messages that it receives. Above it, gRPC
-  // reads less, closes connections without calls and cancels calls. Also the memory of responses
-  // and files that are being sent (Sending); further ones are refused. 0: no limit.
+  // reads less, closes connections without calls and cancels calls. Also the memory of the requests
+  // of active calls (OverloadControl), and of responses and files that are being sent (Sending);
+  // further ones are refused. 0: no limit.
   int64_t max_in_flight_bytes = 0;
 };
 
@@ -61,6 +63,7 @@ struct ServerOptions {
   // `unacknowledged` is replaced by keepalive.time + keepalive.timeout if that is below one hour.
   ConnectionLimits connections{};
   TransportLimits transport{};
+  OverloadLimits overload{};  // max_request_bytes is that of `transport`
   // Identifies the callers; must outlive the server. Null: everyone may call every method.
   Authenticator* authenticator = nullptr;
   // With an authenticator: everyone may call the reflection services.

@@ -15,6 +15,8 @@
 #include "server/rpc/call/caller.h"
 #include "server/rpc/call/hand_over.h"
 #include "server/rpc/call/incoming.h"
+#include "server/rpc/call/overload_control.h"
+#include "server/rpc/call/received_context.h"
 #include "server/rpc/call/refused_stream.h"
 #include "server/rpc/call/unary_call.h"
 #include "server/rpc/context.h"
@@ -52,7 +54,8 @@ class CountedMessagesAllocator final : public grpc::MessageAllocator<Incoming<Re
 // `Generated` is the generated class, such as v1::TrainingService. The constructor of the derived
 // class must register every method. `method` must be a literal with the name of a method, which
 // must have a row in permissions.cc. A call whose caller is not known, or whose role is too low,
-// ends before its request is parsed and never reaches a handler.
+// ends before its request is parsed and never reaches a handler. So does a unary call of a reader
+// or a writer that exceeds the limits of an overload; administrators and operators get through.
 template <class Generated>
 class ServiceBase : public Generated::Service {
  protected:
@@ -82,6 +85,9 @@ class ServiceBase : public Generated::Service {
       const Admission admission = Admit(context, method, calling);
       RequestClaims claims;
       absl::Status parsed = admission.status;
+      if (parsed.ok()) {
+        parsed = Begin(context, method, admission.info, *incoming, &claims.permit);
+      }
       if (parsed.ok()) parsed = Take(context, admission.info.project, *incoming, &claims);
       const Request& request = incoming->message();
       auto* call = new UnaryCall(admission.info, std::invoke(model, request));
@@ -169,13 +175,14 @@ class ServiceBase : public Generated::Service {
     const Permission* permission;  // null: everyone may call it
     CallStats::Method* counted;    // null: its calls are not counted
     bool changes;
+    bool is_bounded;  // by the limits of an overload
   };
   Method Known(const char* name) const {
     const Permission* const permission = FindPermission(Generated::service_full_name(), name);
     GPR_ASSERT(permission != nullptr);
     CallStats* const stats = context_->calls.stats();
     return {name, is_public_ ? nullptr : permission, stats == nullptr ? nullptr : stats->Add(name),
-            IsChange(*permission)};
+            IsChange(*permission), permission->role <= auth::Role::kWriter};
   }
 
   // The caller of a call, and whether it may make the call. If not, `status` is the error with
@@ -196,6 +203,15 @@ class ServiceBase : public Generated::Service {
     info.project = context->environment->projects.Of(info.caller->project);
     if (allowed.ok()) allowed = context->Charge(info.project, session::Rate::kRequests, 1);
     return {info, std::move(allowed)};
+  }
+
+  // Begins a unary call that may be made, unless the server is overloaded.
+  template <class Request>
+  static absl::Status Begin(Context* context, const Method& method, const CallInfo& info,
+                            const Incoming<Request>& incoming, OverloadControl::Permit* permit) {
+    if (!method.is_bounded) return absl::OkStatus();
+    return context->overload.Begin(info.caller->counted_project, incoming.size_bytes(),
+                                   ReceivedAt(*info.grpc), info.begin, permit);
   }
 
   // Counts the bytes of a request and its memory, and parses it.

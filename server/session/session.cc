@@ -190,12 +190,19 @@ void Session::StoreCreation(std::string spec, store::WriteBatch registry_part,
   if (done) done(absl::OkStatus());
 }
 
+int64_t Session::CostOfStep(int64_t rows) const { return 3 * engine::ForwardCost(*network_, rows); }
+int64_t Session::CostOfApply() const { return kOptimizerCost * network_->parameter_count(); }
+
 void Session::Step(StepArgs args, Callback<records::StepOutcome> done) {
   const auto* batch = std::get_if<engine::Dataset>(&args.work);
-  const int64_t cost = batch != nullptr ? 3 * engine::ForwardCost(*network_, batch->rows)
-                                        : kOptimizerCost * network_->parameter_count();
-  strand_.Post(cost, [self = shared_from_this(), args = std::move(args),
-                      done = std::move(done)]() mutable { self->DoStep(args, std::move(done)); });
+  const int64_t cost = batch != nullptr ? CostOfStep(batch->rows) : CostOfApply();
+  const auto wait = args.wait;
+  strand_.Post(
+      cost,
+      [self = shared_from_this(), args = std::move(args), done = std::move(done)]() mutable {
+        self->DoStep(args, std::move(done));
+      },
+      wait);
 }
 
 void Session::CountStep(const records::StepInput& work) {

@@ -133,7 +133,14 @@ class Session : public std::enable_shared_from_this<Session> {
     IsCancelled cancelled;  // must be set
     ExcludedSince excluded_since = {};
     base::CallTimes* times = nullptr;  // must live until `done` is called; null: not timed
+    exec::Strand::Wait wait = exec::Strand::Wait::kIgnored;  // whether it counts for RefuseChange
   };
+  // The costs of a step with `rows` rows and of one with gradients, in floating-point operations.
+  int64_t CostOfStep(int64_t rows) const;
+  int64_t CostOfApply() const;
+  // Whether a change of this cost should be refused, because it would wait too long for earlier
+  // ones or for a thread (queue_delay.h).
+  std::optional<exec::Refusal> RefuseChange(int64_t cost) { return strand_.Refuse(cost); }
   void Step(StepArgs args, Callback<records::StepOutcome> done);
 
   // Replaces the state by the result of `edit` for the current state. Returns the step count.

@@ -8,9 +8,11 @@
 #include <atomic>
 #include <chrono>
 #include <functional>
+#include <optional>
 #include <string>
 
 #include "absl/functional/function_ref.h"
+#include "absl/time/clock.h"
 #include "tests/notification.h"
 
 namespace backprop::exec {
@@ -150,6 +152,69 @@ TEST_F(SharesTest, AShareDoesNotCatchUpOnTimeInWhichItWasIdle) {
     };
   });
   EXPECT_NEAR(second, kTasks / 4, 1);
+}
+
+// Work of five milliseconds, and what Refuse says when half of the tasks wait.
+TEST(ComputePoolTest, AShareWhoseTasksWaitTooLongRefusesExpensiveWork) {
+  constexpr int kTasks = 60;
+  std::optional<Refusal> expensive, cheap, of_another;
+  ComputePool pool(1);
+  pool.SetDelayTarget(absl::Milliseconds(1));
+  ComputePool::Share* const share = pool.NewShare();
+  ComputePool::Share* const other = pool.NewShare();
+  EXPECT_FALSE(share->Refuse(ComputePool::kInlineCost + 1).has_value());
+  Notification done;
+  for (int i = 0; i < kTasks; ++i) {
+    share->Post(Priority::kInteractive, [&, i] {
+      absl::SleepFor(absl::Milliseconds(5));
+      if (i == kTasks / 2) {
+        expensive = share->Refuse(ComputePool::kInlineCost + 1);
+        cheap = share->Refuse(ComputePool::kInlineCost);
+        of_another = other->Refuse(ComputePool::kInlineCost + 1);
+      }
+      if (i == kTasks - 1) done.Notify();
+    });
+  }
+  done.WaitForNotification();
+  ASSERT_TRUE(expensive.has_value());
+  EXPECT_EQ(expensive->queue, Refusal::Queue::kThreads);
+  // At least five milliseconds for each of those that waited.
+  EXPECT_GE(expensive->retry_after, absl::Milliseconds(100));
+  EXPECT_LE(expensive->retry_after, absl::Seconds(5));
+  EXPECT_FALSE(cheap.has_value()) << "it runs on the calling thread";
+  EXPECT_FALSE(of_another.has_value()) << "another project does not wait for these tasks";
+  EXPECT_FALSE(share->Refuse(ComputePool::kInlineCost + 1).has_value()) << "the queue is empty";
+}
+
+TEST(ComputePoolTest, WithoutATargetNothingIsRefused) {
+  ComputePool pool(1);
+  std::optional<Refusal> refusal;
+  Notification done;
+  for (int i = 0; i < 60; ++i) {
+    pool.Post(Priority::kInteractive, [&, i] {
+      absl::SleepFor(absl::Milliseconds(1));
+      if (i == 30) refusal = pool.main_share()->Refuse(ComputePool::kInlineCost + 1);
+      if (i == 59) done.Notify();
+    });
+  }
+  done.WaitForNotification();
+  EXPECT_FALSE(refusal.has_value());
+}
+
+TEST(ComputePoolTest, BackgroundTasksDoNotCountAsQueue) {
+  ComputePool pool(1);
+  pool.SetDelayTarget(absl::Milliseconds(1));
+  std::optional<Refusal> refusal;
+  Notification done;
+  for (int i = 0; i < 60; ++i) {
+    pool.Post(Priority::kBackground, [&, i] {
+      absl::SleepFor(absl::Milliseconds(2));
+      if (i == 30) refusal = pool.main_share()->Refuse(ComputePool::kInlineCost + 1);
+      if (i == 59) done.Notify();
+    });
+  }
+  done.WaitForNotification();
+  EXPECT_FALSE(refusal.has_value()) << "runs are not an overload";
 }
 
 }  // namespace

@@ -1,5 +1,6 @@
 #include "server/exec/sliced_work.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <atomic>
@@ -116,6 +117,38 @@ TEST(SlicedWorkTest, TheLastPieceCountsAlthoughTheWorkIsCancelledMeanwhile) {
   RunSliced(pool.main_share(), 0, work);
   EXPECT_EQ(work->finishes, 1);
   EXPECT_TRUE(work->status.ok()) << work->status;
+}
+
+TEST(RefuseSlicedTest, ManyQueriesThatContinueRefuseLongOnesAfterAnInterval) {
+  ComputePool pool(1);
+  pool.SetDelayTarget(absl::Milliseconds(3));
+  ComputePool::Share* const share = pool.NewShare();
+  const auto refuses = [share](int64_t cost) { return share->RefuseSliced(cost).has_value(); };
+  std::vector<ComputePool::Share::Continuing> queries;
+  for (int i = 0; i < 4; ++i) queries.emplace_back(share);  // each slice waits for 4 ms
+  EXPECT_FALSE(refuses(ComputePool::kSliceCost + 1)) << "a burst";
+  absl::SleepFor(absl::Milliseconds(31));
+  EXPECT_TRUE(refuses(ComputePool::kSliceCost + 1));
+  EXPECT_FALSE(refuses(ComputePool::kSliceCost)) << "it is done in its first slice";
+  EXPECT_FALSE(share->Refuse(ComputePool::kSliceCost + 1).has_value()) << "it is not sliced";
+  queries.pop_back();
+  EXPECT_FALSE(refuses(ComputePool::kSliceCost + 1));
+}
+
+TEST(RefuseSlicedTest, AQueryContinuesFromItsSecondSliceToItsEnd) {
+  ComputePool pool(1);
+  pool.SetDelayTarget(absl::Microseconds(10));  // one query is too much
+  ComputePool::Share* const share = pool.NewShare();
+  const auto refuses = [share] {
+    return share->RefuseSliced(ComputePool::kSliceCost + 1).has_value();
+  };
+  const auto work = std::make_shared<PiecesOfWork>(6, absl::Milliseconds(2));  // a slice each
+  std::vector<bool> refused;
+  work->on_piece = [&] { refused.push_back(refuses()); };
+  RunSliced(share, ComputePool::kSliceCost + 1, work);
+  work->done.WaitForNotification();
+  EXPECT_THAT(refused, testing::ElementsAre(false, true, true, true, true, true));
+  while (refuses()) std::this_thread::yield();  // the task that finished the work ends
 }
 
 }  // namespace

@@ -5,10 +5,12 @@
 #include <algorithm>
 #include <atomic>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
 
+#include "absl/time/clock.h"
 #include "server/exec/compute_pool.h"
 #include "tests/notification.h"
 
@@ -109,6 +111,43 @@ TEST(StrandTest, ATaskMayPostToItsStrand) {
   });
   done.WaitForNotification();
   EXPECT_EQ(order, "ab");
+}
+
+// Posts tasks of five milliseconds, and returns what Refuse says when half of them wait.
+std::optional<Refusal> RefusalBehind(Strand::Wait wait, int64_t cost) {
+  constexpr int kTasks = 60;
+  ComputePool pool(2);
+  pool.SetDelayTarget(absl::Milliseconds(1));
+  const auto strand = std::make_shared<Strand>(pool.NewShare());
+  std::optional<Refusal> refusal;
+  Notification done;
+  for (int i = 0; i < kTasks; ++i) {
+    strand->Post(
+        ComputePool::kInlineCost + 1,
+        [&, strand, i] {
+          absl::SleepFor(absl::Milliseconds(5));
+          if (i == kTasks / 2) refusal = strand->Refuse(cost);
+          if (i == kTasks - 1) done.Notify();
+        },
+        wait);
+  }
+  done.WaitForNotification();
+  return refusal;
+}
+
+TEST(StrandTest, RefusesExpensiveTasksWhileOthersWaitTooLong) {
+  const auto refusal = RefusalBehind(Strand::Wait::kCounts, ComputePool::kInlineCost + 1);
+  ASSERT_TRUE(refusal.has_value());
+  EXPECT_EQ(refusal->queue, Refusal::Queue::kModel);
+  EXPECT_GE(refusal->retry_after, absl::Milliseconds(100));
+}
+
+TEST(StrandTest, RefusesNoCheapTask) {
+  EXPECT_FALSE(RefusalBehind(Strand::Wait::kCounts, ComputePool::kInlineCost).has_value());
+}
+
+TEST(StrandTest, TheTasksOfStreamsDoNotCount) {
+  EXPECT_FALSE(RefusalBehind(Strand::Wait::kIgnored, ComputePool::kInlineCost + 1).has_value());
 }
 
 }  // namespace

@@ -5,15 +5,19 @@
 #include <google/protobuf/message.h>
 #include <grpcpp/grpcpp.h>
 
+#include <cstdint>
 #include <string>
 #include <utility>
 
 #include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "server/base/call_times.h"
 #include "server/base/limits.h"
+#include "server/base/status.h"
 #include "server/rpc/call/call_scope.h"
+#include "server/rpc/call/overload_control.h"
 #include "server/rpc/call/sending.h"
 #include "server/session/memory_budget.h"
 #include "server/session/projects.h"
@@ -24,6 +28,7 @@ namespace backprop::rpc {
 struct RequestClaims {
   session::MemoryBudget::Claim memory;
   session::Project::Claim in_flight;
+  OverloadControl::Permit permit;
 };
 
 // Created on the heap by the method. Done must be called exactly once, from any thread, and deletes
@@ -70,6 +75,7 @@ class UnaryCall final {
   void SetResource(std::string name) { scope_.SetResource(std::move(name)); }
 
   void Done(const absl::Status& status) {
+    if (!status.ok()) AddPushback(status);
     reactor_->Finish(scope_.End(status.ok() ? ClaimResponse() : status));
     scope_.Leave();
     delete this;
@@ -98,6 +104,14 @@ class UnaryCall final {
     if (!claim.ok()) return claim.status();
     *sent_ = *std::move(claim);
     return absl::OkStatus();
+  }
+
+  // Tells clients of gRPC with a retry policy when to retry (gRFC A6), as RetryInfo tells others.
+  void AddPushback(const absl::Status& error) {
+    const auto reason = base::ReasonOf(error);
+    if (!reason.has_value() || !reason->retry_after.has_value()) return;
+    const int64_t ms = absl::ToInt64Milliseconds(*reason->retry_after);
+    grpc_->AddTrailingMetadata("grpc-retry-pushback-ms", absl::StrCat(ms));
   }
 
   CallScope scope_;
