@@ -44,7 +44,8 @@ struct CallOptions {
 };
 
 // Retries of calls that fail with UNAVAILABLE. A retry uses the same request_id and follows a
-// random pause of at most `first_pause`, doubled each time up to `last_pause`. The default
+// random pause of at most `first_pause`, doubled each time up to `last_pause`, and of at least the
+// time that the server asks for (google.rpc.RetryInfo, when it is overloaded). The default
 // tolerates a server that is unavailable for about three seconds.
 struct RetryOptions {
   int max_attempts = 8;  // 1: no retries

@@ -20,6 +20,8 @@
 #include "client/backprop/convert.h"
 #include "client/backprop/credentials.h"
 #include "client/backprop/proxy.h"
+#include "google/rpc/error_details.pb.h"
+#include "google/rpc/status.pb.h"
 #include "grpc/health/v1/health.grpc.pb.h"
 
 namespace backprop {
@@ -72,6 +74,21 @@ class CancelScope {
   int number_ = 0;
 };
 
+// How long the server asks to wait before a retry (google.rpc.RetryInfo), at most a minute; 0 if it
+// does not ask.
+inline std::chrono::milliseconds RetryDelay(const grpc::Status& status) {
+  google::rpc::Status details;
+  if (!details.ParseFromString(status.error_details())) return {};
+  google::rpc::RetryInfo retry;
+  for (const auto& any : details.details()) {
+    if (!any.UnpackTo(&retry)) continue;
+    const int64_t seconds = std::clamp<int64_t>(retry.retry_delay().seconds(), 0, 60);
+    return std::chrono::seconds(seconds) +
+           std::chrono::milliseconds(retry.retry_delay().nanos() / 1'000'000);
+  }
+  return {};
+}
+
 // Counts the attempts of a call and pauses between them, within the call's deadline.
 class Attempts {
  public:
@@ -93,8 +110,9 @@ class Attempts {
     // Half of the pause is random, so that clients do not all retry at the same time.
     std::minstd_rand random(std::random_device{}());
     const auto half = pause_.count() / 2;
-    const auto pause = std::chrono::milliseconds(half + static_cast<int64_t>(random()) %
-                                                            std::max<int64_t>(half, 1));
+    const auto pause =
+        RetryDelay(status) + std::chrono::milliseconds(half + static_cast<int64_t>(random()) %
+                                                                  std::max<int64_t>(half, 1));
     if (std::chrono::system_clock::now() + pause >= deadline_) return false;
     std::this_thread::sleep_for(pause);
     pause_ = std::min(pause_ * 2, retry_.last_pause);

@@ -194,9 +194,9 @@ class ComputePool::Share {
   // not. `cost` is in floating-point operations.
   std::optional<Refusal> Refuse(int64_t cost);
   // The same for a query that is divided into slices (sliced_work.h). Work of more than kSliceCost
-  // is also refused if for an interval so many queries of the share have continued in the
-  // background that each of their slices waits for more than the target because of the others. Runs
-  // do not count: they take what is left, and no caller waits for their slices.
+  // is also refused if for an interval each slice of the share's queries has waited for more than
+  // the target because of the others. Runs do not count: they take what is left, and no caller
+  // waits for their slices.
   std::optional<Refusal> RefuseSliced(int64_t cost);
   QueueDelay::Duration delay_target() const { return pool_->delay_target(); }
   void SetWeight(double weight) {

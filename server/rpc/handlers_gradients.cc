@@ -9,6 +9,7 @@
 #include "server/codec/tensor_codec.h"
 #include "server/codec/training_codec.h"
 #include "server/engine/network.h"
+#include "server/exec/strand.h"
 #include "server/records/response_records.h"
 #include "server/rpc/handlers.h"
 #include "server/rpc/overload.h"

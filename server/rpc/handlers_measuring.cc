@@ -25,7 +25,7 @@ namespace backprop::rpc {
 namespace {
 
 constexpr int64_t kDefaultTopK = 2;  // as in scikit-learn
-// Of work that may take long, and never runs on gRPC's thread.
+// The cost of work that may take long, and never runs on gRPC's thread.
 constexpr int64_t kUnknownCost = exec::ComputePool::kSliceCost + 1;
 
 // Upper bound of the size in bytes of the detailed metrics: a confusion matrix, and the scores and

@@ -7,6 +7,7 @@
 #include "server/codec/names.h"
 #include "server/codec/training_codec.h"
 #include "server/engine/workspace.h"
+#include "server/exec/strand.h"
 #include "server/records/response_records.h"
 #include "server/records/run_events.h"
 #include "server/rpc/handlers.h"

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <optional>
 
-#include "server/engine/network.h"
 #include "server/exec/compute_pool.h"
 #include "server/rpc/call/overload_control.h"
 

@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "backprop/v1/tensor.pb.h"
+#include "server/engine/network.h"
 #include "server/rpc/call/unary_call.h"
 #include "server/rpc/context.h"
 #include "server/session/session.h"
@@ -17,8 +18,8 @@ namespace backprop::rpc {
 // tensor has elements.
 int64_t RowsOf(const v1::Tensor& inputs, const engine::Network& network);
 
-// Each returns whether the call goes on. If not, the call has ended with UNAVAILABLE (OVERLOADED),
-// and must not be used. `cost` is in floating-point operations.
+// Each returns whether the call continues. If not, the call has ended with UNAVAILABLE
+// (OVERLOADED), and must not be used. `cost` is in floating-point operations.
 
 // For a change of the model.
 bool AdmitChange(Context* context, UnaryCall* call, session::Session* model, int64_t cost);

@@ -11,6 +11,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "server/auth/role.h"
 #include "server/rpc/call/call_stats.h"
 #include "server/rpc/call/caller.h"
 #include "server/rpc/call/hand_over.h"

@@ -136,7 +136,7 @@ class Simulation {
   std::vector<Started> started;
   std::vector<nanoseconds> refused_at;
 
-  // Of the calls that started in [from, to): how many, and the 99th percentile of their waits.
+  // About the calls that started in [from, to): how many, and the 99th percentile of their waits.
   int64_t CountIn(nanoseconds from, nanoseconds to) const {
     return static_cast<int64_t>(Waits(from, to).size());
   }

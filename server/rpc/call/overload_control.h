@@ -22,8 +22,9 @@ namespace backprop::rpc {
 // Limits of calls with one request. 0, the defaults of a server in tests: no limit.
 struct OverloadLimits {
   int64_t max_active_calls = 0;  // received and not answered, in all
-  // Of one project. kAsManyAsAreFree: as many as all projects leave free. One project that asks for
-  // any number then gets half of all, two get a third each, and there is always room for another.
+  // The same of one project. kAsManyAsAreFree: as many as all projects leave free. One project that
+  // asks for any number then gets half of all, two get a third each, and there is always room for
+  // another.
   int64_t max_active_calls_per_project = 0;
   static constexpr int64_t kAsManyAsAreFree = -1;
   int64_t max_request_bytes = 0;  // of the requests of these calls, as they were received
