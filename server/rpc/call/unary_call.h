@@ -76,7 +76,9 @@ class UnaryCall final {
 
   void Done(const absl::Status& status) {
     if (!status.ok()) AddPushback(status);
-    reactor_->Finish(scope_.End(status.ok() ? ClaimResponse() : status));
+    const grpc::Status end = scope_.End(status.ok() ? ClaimResponse() : status);
+    permit_ = {};  // before a server that stops, and the caller, know that the call has ended
+    reactor_->Finish(end);
     scope_.Leave();
     delete this;
   }
