@@ -33,6 +33,7 @@
 #include "server/engine/step.h"
 #include "server/exec/compute_pool.h"
 #include "server/http/http_listener.h"
+#include "server/metrics/health.h"
 #include "server/metrics/server_metrics.h"
 #include "server/ops/audit_log.h"
 #include "server/ops/auth_file_watch.h"
@@ -48,6 +49,7 @@
 #include "server/registry/registry.h"
 #include "server/rpc/certificates.h"
 #include "server/rpc/health_check.h"
+#include "server/rpc/introspection.h"
 #include "server/rpc/permissions.h"
 #include "server/rpc/server.h"
 #include "server/rpc/sockets.h"
@@ -440,8 +442,7 @@ rpc::Calls CallsFor(const ops::Config& config, ops::AuditLog* audit) {
   }
   if (config.slow_request != absl::InfiniteDuration()) observers.slow = ops::LogSlowCall;
   observers.slow_from = config.slow_request;
-  return rpc::Calls(std::move(observers),
-                    config.metrics_listen.empty() ? nullptr : std::make_unique<rpc::CallStats>());
+  return rpc::Calls(std::move(observers), std::make_unique<rpc::CallStats>());
 }
 
 http::Page MonitorPage(const metrics::Sources& sources, absl::string_view path) {
@@ -456,11 +457,11 @@ http::Page MonitorPage(const metrics::Sources& sources, absl::string_view path) 
   return {.status = 404, .body = "There are /metrics and /healthz.\n"};
 }
 
-// Null if metrics are not served. All arguments must outlive the result; `auth_file` may be null.
-std::unique_ptr<http::HttpListener> ServeMetrics(Monitor* monitor, rpc::Context* context,
-                                                 ops::AuthFileWatch* auth_file, rpc::Server* server,
-                                                 WritableServer* writable) {
-  if (monitor->metrics.sockets.empty()) return nullptr;
+// Where metrics and health are read from. All arguments must outlive the result; `auth_file` may be
+// null.
+metrics::Sources SourcesOf(const Monitor& monitor, rpc::Context* context,
+                           ops::AuthFileWatch* auth_file, rpc::Server* server,
+                           WritableServer* writable) {
   metrics::Sources sources;
   sources.version = kVersion;
   sources.commit = kCommit;
@@ -468,17 +469,40 @@ std::unique_ptr<http::HttpListener> ServeMetrics(Monitor* monitor, rpc::Context*
   sources.context = context;
   sources.listener = server->listener();
   sources.serving = [server, writable] { return writable->serving() && !server->stopping(); };
-  if (auth_file != nullptr) sources.auth_file_in_use = [auth_file] { return auth_file->in_use(); };
-  if (ops::AuditLog* const audit = monitor->audit.get()) {
+  if (auth_file != nullptr) {
+    sources.auth_file_in_use = [auth_file] { return auth_file->in_use(); };
+    sources.auth_file_error = [auth_file] { return auth_file->error(); };
+  }
+  if (ops::AuditLog* const audit = monitor.audit.get()) {
     sources.audit_written = [audit] { return audit->written(); };
     sources.audit_lost = [audit] { return audit->lost(); };
   }
+  return sources;
+}
+
+// Null if metrics are not served. `sources` must outlive the result.
+std::unique_ptr<http::HttpListener> ServeMetrics(Monitor* monitor,
+                                                 const metrics::Sources& sources) {
+  if (monitor->metrics.sockets.empty()) return nullptr;
   auto http = std::make_unique<http::HttpListener>(
-      std::move(monitor->metrics), [sources = std::move(sources)](absl::string_view path) {
-        return MonitorPage(sources, path);
-      });
+      std::move(monitor->metrics),
+      [&sources](absl::string_view path) { return MonitorPage(sources, path); });
   spdlog::info("metrics are served on http://{}/metrics", http->address());
   return http;
+}
+
+// What operators can ask for. `sources` must outlive the result.
+rpc::Introspection IntrospectionOf(const ops::Config& config, const metrics::Sources& sources) {
+  rpc::Introspection introspection;
+  introspection.version = sources.version;
+  introspection.commit = sources.commit;
+  introspection.instruction_set = sources.instruction_set;
+  introspection.start_time = absl::Now();
+  introspection.flags = config.flags;
+  introspection.health = [&sources] { return metrics::HealthOf(sources); };
+  introspection.metrics = [&sources] { return metrics::Render(sources); };
+  introspection.log_lines = ops::RecentLogLines;
+  return introspection;
 }
 
 // Null if the server is to use clear text.
@@ -548,7 +572,10 @@ Reload ReloadOf(ops::AuthFileWatch* auth_file, ops::AuditLog* audit) {
 bool ServeUntilSignal(const ops::Config& config, const sigset_t& signals, Monitor* monitor,
                       rpc::Context* context, ops::AuthFileWatch* auth_file, rpc::Tls* tls,
                       rpc::Server* server, WritableServer* writable) {
-  const auto http = ServeMetrics(monitor, context, auth_file, server, writable);
+  const metrics::Sources sources = SourcesOf(*monitor, context, auth_file, server, writable);
+  const rpc::Introspection introspection = IntrospectionOf(config, sources);
+  const auto http = ServeMetrics(monitor, sources);
+  context->introspection = &introspection;
   const Reload reload = ReloadOf(auth_file, monitor->audit.get());
   if (auth_file != nullptr) {
     auth_file->SetHealth([server](bool in_use) { server->SetAuthFileInUse(in_use); });
@@ -563,6 +590,7 @@ bool ServeUntilSignal(const ops::Config& config, const sigset_t& signals, Monito
     auth_file->SetHealth({});
     auth_file->SetProjects({});
   }
+  context->introspection = nullptr;  // no call is left
   return finished;
 }
 

@@ -19,7 +19,8 @@ struct Sources {
   rpc::Context* context = nullptr;    // whose calls are counted: Calls::stats() is not null
   rpc::Listener* listener = nullptr;  // null: metrics of connections are left out
   std::function<bool()> serving;      // must be set
-  std::function<bool()> auth_file_in_use = {};  // whether the latest auth file is; empty: yes
+  std::function<bool()> auth_file_in_use = {};        // whether the latest auth file is; empty: yes
+  std::function<std::string()> auth_file_error = {};  // why it is not; empty if it is
   // Lines of the audit log; empty: there is none.
   std::function<int64_t()> audit_written = {};
   std::function<int64_t()> audit_lost = {};

@@ -58,6 +58,7 @@ void AuthFileWatch::Reload() {
 
 void AuthFileWatch::Apply(auth::AuthFileReader::Result file) {
   const bool was_in_use = std::exchange(in_use_, file.ok());
+  error_ = std::string(file.status().message());
   if (file.ok()) {
     LogApplied(reader_.path(), *file);
     authenticator_.Replace(*std::move(file));

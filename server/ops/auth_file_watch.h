@@ -41,6 +41,11 @@ class AuthFileWatch {
     const base::MutexLock lock(&mu_);
     return in_use_;
   }
+  // Why the latest file is not in use, as in the log, without tokens; empty if it is.
+  std::string error() {
+    const base::MutexLock lock(&mu_);
+    return error_;
+  }
 
   // Applies the file if it has changed. Call about once a second.
   void Check();
@@ -56,6 +61,7 @@ class AuthFileWatch {
   base::Mutex mu_;
   auth::AuthFileReader reader_ ABSL_GUARDED_BY(mu_);
   bool in_use_ ABSL_GUARDED_BY(mu_) = true;
+  std::string error_ ABSL_GUARDED_BY(mu_);  // empty if in_use_
   std::function<void(bool in_use)> health_ ABSL_GUARDED_BY(mu_);
   Projects projects_ ABSL_GUARDED_BY(mu_);
 };

@@ -12,6 +12,7 @@
 #include "absl/strings/str_replace.h"
 #include "server/ops/cgroup.h"
 #include "server/ops/process_memory.h"
+#include "server/ops/shown_flags.h"
 
 namespace backprop::ops {
 namespace {
@@ -437,6 +438,15 @@ void FitToMemory(const CLI::App& app, Config* config) {
   }
 }
 
+// The flags with the values in use. Defaults that depend on the memory limit are known by now.
+std::vector<rpc::ShownFlag> FlagsInUse(CLI::App* app) {
+  for (const char* flag : {"--memory-limit", "--max-message-bytes", "--max-workspace-bytes",
+                           "--max-in-flight-bytes"}) {
+    app->get_option(flag)->capture_default_str();
+  }
+  return ShownFlags(*app);
+}
+
 // Returns the address of the server that wrote `port_file`, reachable from this machine. Returns an
 // empty string, after a line on standard error, if there is none.
 std::string AddressIn(const std::string& port_file) {
@@ -551,6 +561,7 @@ Parsed ParseCommandLine(int argc, char** argv, const std::string& version) {
   config.overload.max_active_calls_per_project = raw.max_active_calls_per_project.value_or(
       config.auth_file.empty() ? 0 : rpc::OverloadLimits::kAsManyAsAreFree);
   FitToMemory(app, &config);
+  config.flags = FlagsInUse(&app);
   return {config, 0};
 }
 

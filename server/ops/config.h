@@ -11,6 +11,7 @@
 #include "absl/time/time.h"
 #include "server/base/limits.h"
 #include "server/rpc/certificates.h"
+#include "server/rpc/introspection.h"
 #include "server/rpc/server.h"
 #include "server/rpc/sockets.h"
 
@@ -57,6 +58,7 @@ struct Config {
   int64_t store_memory_bytes = int64_t{256} << 20;         // caches of the store, with data_dir
   int64_t archive_bytes = int64_t{4} << 30;  // checkpoints and datasets, without data_dir
   std::string health_check;                  // if set: query the health of this address and exit
+  std::vector<rpc::ShownFlag> flags;         // all flags as given, without secrets, for operators
 };
 
 // The configuration; or, if --help, --version or an error was printed, an exit status: 0, or 2 for

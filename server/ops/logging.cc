@@ -2,6 +2,7 @@
 
 #include <spdlog/pattern_formatter.h>
 #include <spdlog/sinks/base_sink.h>
+#include <spdlog/sinks/dist_sink.h>
 #include <spdlog/sinks/stdout_color_sinks.h>
 #include <spdlog/spdlog.h>
 
@@ -11,10 +12,13 @@
 #include <mutex>
 #include <utility>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
+#include "absl/strings/string_view.h"
 #include "server/base/call_times.h"
 #include "server/base/text.h"
+#include "server/ops/recent_lines.h"
 #include "server/rpc/library_log.h"
 
 namespace backprop::ops {
@@ -52,6 +56,23 @@ class JsonMessage final : public spdlog::custom_flag_formatter {
   std::unique_ptr<custom_flag_formatter> clone() const override {
     return std::make_unique<JsonMessage>();
   }
+};
+
+RecentLines& TheRecentLines() {
+  static auto* lines = new RecentLines(kMostRecentLines, kMostRecentBytes);
+  return *lines;
+}
+
+// Keeps the latest lines.
+class RecentLinesSink final : public spdlog::sinks::base_sink<std::mutex> {
+ protected:
+  void sink_it_(const spdlog::details::log_msg& message) override {
+    spdlog::memory_buf_t line;
+    formatter_->format(message, line);
+    TheRecentLines().Add(
+        absl::StripTrailingAsciiWhitespace(absl::string_view(line.data(), line.size())));
+  }
+  void flush_() override {}
 };
 
 // Forwards at most kMostLinesPerSecond lines per site and second, and counts the others.
@@ -145,8 +166,9 @@ std::string Describe(const rpc::CallRecord& call) {
 }  // namespace
 
 void SetUpLogging(const std::string& level, LogFormat format) {
-  TheSink() =
-      std::make_shared<LimitedSink>(std::make_shared<spdlog::sinks::stderr_color_sink_mt>());
+  TheSink() = std::make_shared<LimitedSink>(std::make_shared<spdlog::sinks::dist_sink_mt>(
+      std::vector<spdlog::sink_ptr>{std::make_shared<spdlog::sinks::stderr_color_sink_mt>(),
+                                    std::make_shared<RecentLinesSink>()}));
   auto logger = std::make_shared<spdlog::logger>("backpropd", TheSink());
   auto formatter = std::make_unique<spdlog::pattern_formatter>();
   if (format == LogFormat::kJson) {
@@ -190,6 +212,8 @@ void LogLine(const char* part, spdlog::level::level_enum level, const std::strin
 void ReportLeftOut(bool at_end) {
   if (TheSink() != nullptr) TheSink()->Report(at_end);
 }
+
+std::vector<std::string> RecentLogLines() { return TheRecentLines().lines(); }
 
 void LogRun(const session::Run& run, const records::RunSummary& summary) {
   const std::string loss =

@@ -8,8 +8,10 @@
 
 #include <spdlog/common.h>
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "server/ops/config.h"
 #include "server/records/run_events.h"
@@ -40,6 +42,12 @@ void LogLine(const char* part, spdlog::level::level_enum level, const std::strin
 // Logs the number of lines omitted in past seconds, with `at_end` also in the current one. Call
 // about once a second, and before exit.
 void ReportLeftOut(bool at_end = false);
+
+// The latest lines that were written, the oldest first, as they are on standard error but without
+// colours: at most kMostRecentLines with at most kMostRecentBytes. Valid UTF-8.
+inline constexpr size_t kMostRecentLines = 1000;
+inline constexpr size_t kMostRecentBytes = size_t{256} << 10;
+std::vector<std::string> RecentLogLines();
 
 }  // namespace backprop::ops
 

@@ -11,6 +11,7 @@
 #include "server/rpc/call/download_stream.h"
 #include "server/rpc/call/upload_stream.h"
 #include "server/rpc/handlers_projects.h"
+#include "server/rpc/handlers_server.h"
 #include "server/rpc/permissions.h"
 #include "server/session/errors.h"
 #include "server/transfer/backup.h"
@@ -172,6 +173,7 @@ AdminService::AdminService(Context* context) : ServiceBase(context) {
   ClientStreaming("RestoreBackup", StartRestore);
   Unary("GetProject", HandleGetProject, &v1::GetProjectRequest::name);
   Unary("ListProjects", HandleListProjects, &v1::ListProjectsRequest::page_token);
+  Unary("GetServerStatus", HandleGetServerStatus);
 }
 
 }  // namespace backprop::rpc

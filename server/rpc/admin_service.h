@@ -1,4 +1,4 @@
-// The RPCs that concern the whole server: backups, and what projects use.
+// The RPCs that concern the whole server: backups, what projects use, and its status.
 #ifndef BACKPROP_SERVER_RPC_ADMIN_SERVICE_H_
 #define BACKPROP_SERVER_RPC_ADMIN_SERVICE_H_
 

@@ -2,6 +2,7 @@
 #ifndef BACKPROP_SERVER_RPC_CONTEXT_H_
 #define BACKPROP_SERVER_RPC_CONTEXT_H_
 
+#include <atomic>
 #include <cstdint>
 
 #include "absl/status/statusor.h"
@@ -12,6 +13,7 @@
 #include "server/rpc/call/calls.h"
 #include "server/rpc/call/overload_control.h"
 #include "server/rpc/call/sending.h"
+#include "server/rpc/introspection.h"
 #include "server/session/environment.h"
 #include "server/session/memory_budget.h"
 #include "server/session/projects.h"
@@ -29,6 +31,8 @@ struct Context {
   // As in ServerOptions; set when the server starts.
   Authenticator* authenticator = nullptr;
   bool reflection_is_public = false;
+  // What GetServerStatus reports. Must outlive the calls. Null: not yet known.
+  std::atomic<const Introspection*> introspection{nullptr};
 
   const base::Limits& limits() const { return environment->limits; }
 

@@ -55,6 +55,7 @@ const std::vector<Permission>& Permissions() {
       {kAdmin, "RestoreBackup", Role::kOperator},
       {kAdmin, "GetProject", Role::kAdmin},    // the same
       {kAdmin, "ListProjects", Role::kAdmin},  // the same
+      {kAdmin, "GetServerStatus", Role::kOperator},
       {kChannelz, "GetTopChannels", Role::kOperator},
       {kChannelz, "GetServers", Role::kOperator},
       {kChannelz, "GetServer", Role::kOperator},
