@@ -23,6 +23,7 @@
 #include "backprop/model.h"
 #include "backprop/resources.h"
 #include "backprop/security.h"
+#include "backprop/server_status.h"
 #include "backprop/status.h"
 #include "backprop/tensor.h"
 #include "backprop/training.h"
@@ -211,6 +212,10 @@ class Client {
   Result<ProjectInfo> GetProject(const std::string& id, const CallOptions& call = {});
   // Returns all of them, sorted by name.
   Result<std::vector<ProjectInfo>> ListProjects(const CallOptions& call = {});
+
+  // The status of the server. On a server with authentication, operators only.
+  Result<ServerStatus> GetServerStatus(StatusView view = StatusView::kBasic,
+                                       const CallOptions& call = {});
 
   // Whether `service` is serving; empty: the server as a whole.
   Result<bool> CheckHealth(const std::string& service = "", const CallOptions& call = {});

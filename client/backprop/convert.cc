@@ -12,13 +12,13 @@ std::chrono::nanoseconds FromDuration(const google::protobuf::Duration& duration
   return std::chrono::seconds(duration.seconds()) + std::chrono::nanoseconds(duration.nanos());
 }
 
-std::chrono::system_clock::time_point FromTimestamp(const google::protobuf::Timestamp& time) {
+}  // namespace
+
+std::chrono::system_clock::time_point FromMessage(const google::protobuf::Timestamp& time) {
   return std::chrono::system_clock::time_point(
       std::chrono::duration_cast<std::chrono::system_clock::duration>(
           std::chrono::seconds(time.seconds()) + std::chrono::nanoseconds(time.nanos())));
 }
-
-}  // namespace
 
 v1::DataType ToMessage(DataType type) {
   return type == DataType::kFloat32 ? v1::DATA_TYPE_FLOAT32 : v1::DATA_TYPE_FLOAT64;
@@ -153,7 +153,7 @@ CheckpointInfo FromMessage(const v1::Checkpoint& message) {
   CheckpointInfo info;
   info.name = message.name();
   info.step = message.step();
-  info.create_time = FromTimestamp(message.create_time());
+  info.create_time = FromMessage(message.create_time());
   info.size_bytes = message.size_bytes();
   info.run = message.run();
   info.iteration = message.iteration();
@@ -174,7 +174,7 @@ DatasetInfo FromMessage(const v1::Dataset& message) {
   info.data_type = FromMessage(message.data_type());
   info.class_names.assign(message.class_names().begin(), message.class_names().end());
   info.labels.insert(message.labels().begin(), message.labels().end());
-  info.create_time = FromTimestamp(message.create_time());
+  info.create_time = FromMessage(message.create_time());
   info.size_bytes = message.size_bytes();
   info.feature_names.assign(message.feature_names().begin(), message.feature_names().end());
   return info;
@@ -187,7 +187,7 @@ ModelInfo FromMessage(const v1::Model& message) {
   info.step = message.step();
   info.parameter_count = message.parameter_count();
   info.labels.insert(message.labels().begin(), message.labels().end());
-  info.create_time = FromTimestamp(message.create_time());
+  info.create_time = FromMessage(message.create_time());
   if (message.has_ttl()) info.ttl = FromDuration(message.ttl());
   info.durability = static_cast<Durability>(message.durability());
   info.active_run = message.active_run();

@@ -2,8 +2,10 @@
 #ifndef BACKPROP_CLIENT_CONVERT_H_
 #define BACKPROP_CLIENT_CONVERT_H_
 
+#include <google/protobuf/timestamp.pb.h>
 #include <grpcpp/support/status.h>
 
+#include <chrono>
 #include <string>
 #include <vector>
 
@@ -19,6 +21,8 @@ namespace backprop {
 Status FromGrpc(const grpc::Status& status);
 
 Status FromMessage(const google::rpc::Status& details);
+
+std::chrono::system_clock::time_point FromMessage(const google::protobuf::Timestamp& time);
 
 v1::DataType ToMessage(DataType type);
 DataType FromMessage(v1::DataType type);

@@ -47,8 +47,8 @@ void BuildApp(CLI::App* app, Globals* globals, Command* chosen) {
       ->check(CLI::Range(0.001, 86400.0))
       ->capture_default_str();
   app->add_flag("--json", globals->json,
-                "Print results as one JSON document (train, watch and step-stream: one line per "
-                "event), and errors as JSON on standard error");
+                "Print results as one JSON document (train, watch, step-stream and top: one "
+                "line per event), and errors as JSON on standard error");
   AddDemoCommand(app, globals, chosen);
   AddModelCommands(app, globals, chosen);
   AddTrainingCommands(app, globals, chosen);
@@ -61,6 +61,8 @@ void BuildApp(CLI::App* app, Globals* globals, Command* chosen) {
   AddFileCommands(app, globals, chosen);
   AddContextCommands(app, globals, chosen);
   AddServerCommands(app, globals, chosen);
+  AddTopCommand(app, globals, chosen);
+  AddDebugCommand(app, globals, chosen);
   AddTokenCommands(app, globals, chosen);
   AddCompletionCommands(app, globals, chosen);
   TakeOneValueEach(app);

@@ -73,6 +73,8 @@ void AddProjectCommands(CLI::App* app, Globals* globals, Command* chosen);
 void AddFileCommands(CLI::App* app, Globals* globals, Command* chosen);
 void AddContextCommands(CLI::App* app, Globals* globals, Command* chosen);
 void AddServerCommands(CLI::App* app, Globals* globals, Command* chosen);
+void AddTopCommand(CLI::App* app, Globals* globals, Command* chosen);
+void AddDebugCommand(CLI::App* app, Globals* globals, Command* chosen);
 void AddTokenCommands(CLI::App* app, Globals* globals, Command* chosen);
 void AddCompletionCommands(CLI::App* app, Globals* globals, Command* chosen);
 void AddDemoCommand(CLI::App* app, Globals* globals, Command* chosen);

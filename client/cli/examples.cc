@@ -75,6 +75,8 @@ constexpr CommandExamples kExamples[] = {
     {{"project", "list"}, {"backprop project list"}},
     {{"project", "get"}, {"backprop project get default"}},
     {{"health"}, {"backprop health"}},
+    {{"top"}, {"backprop top --once", "backprop top --interval 0.5 --json | head -n 2"}},
+    {{"debug"}, {"backprop debug", "backprop debug --output report.zip"}},
     {{"token"}, {"backprop token create --name ci --project team-a --role writer"}},
     {{"token", "create"},
      {"backprop token create --name ci --project team-a --role writer",

@@ -62,6 +62,7 @@ class CompletionTest(unittest.TestCase):
         (("checkpoint", "restore", "cat", "be"), ["before", "best"]),
         (("create", "x", "--optimizer", "ada"), ["adagrad", "adam", "adamw"]),
         (("create", "x", "--durability", "e"), ["every-second"]),
+        (("top", "--in"), ["--interval"]),
         (("completion", ""), ["bash", "zsh", "fish"]),
         (("--json", "ver"), ["version"]),
         (("frobnicate", "x"), []),

@@ -89,6 +89,10 @@ class JsonTest(unittest.TestCase):
             self.assertEqual(document("restore", "all.backup", "--server", other.address)["models"],
                              str(len(self.document("list")["models"])))
         self.assertEqual(document("health"), {"status": "SERVING"})
+        top = document("top", "--once", "--interval", 0.1)
+        self.assertEqual((top["models"]["stored"], top["server"]["health"][0]), (2, {"service": "", "serving": True}))
+        archive = document("debug", "--output", "d.zip")
+        self.assertEqual(archive, {"file": "d.zip", "bytes": (self.path / "d.zip").stat().st_size})
         projects = document("project", "list")["projects"]
         self.assertEqual([project["name"] for project in projects], ["projects/default"])
         self.assertEqual(document("project", "get", "default")["project"], projects[0])

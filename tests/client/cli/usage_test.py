@@ -53,7 +53,7 @@ class UsageTest(unittest.TestCase):
 
     def test_every_command_has_help_with_examples(self):
         commands = all_commands()
-        self.assertGreaterEqual(len(commands), 35)
+        self.assertGreaterEqual(len(commands), 37)
         for command in commands:
             with self.subTest(command):
                 text = help_of(*command)
@@ -76,7 +76,7 @@ class UsageTest(unittest.TestCase):
     def test_every_example_runs(self):
         order = ["demo", "create", "get", "list", "train", "stop", "watch", "step", "step-stream", "gradients", "predict",
                  "evaluate", "grad-check", "parameters", "checkpoint", "dataset", "export", "import", "backup", "restore",
-                 "health", "project", "context", "token", "version", "completion", "delete"]
+                 "health", "top", "debug", "project", "context", "token", "version", "completion", "delete"]
         commands = all_commands()
         self.assertEqual(sorted(order), sorted({command[0] for command in commands}))
         commands.sort(key=lambda command: order.index(command[0]))
