@@ -23,6 +23,8 @@ BUILD_PACKAGES="g++ cmake ninja-build ccache git patch libgrpc++-dev protobuf-co
 # Additional packages needed to test.
 TEST_PACKAGES="python3 python3-venv ca-certificates clang-format clang-tidy zsh fish
   openssl nginx-light prometheus"
+# Additional packages needed to make Debian packages.
+PACKAGE_PACKAGES="dpkg-dev file python3"
 
 # Installs the given Debian packages that are missing.
 need() {

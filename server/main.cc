@@ -41,6 +41,7 @@
 #include "server/ops/exposure.h"
 #include "server/ops/logging.h"
 #include "server/ops/process_memory.h"
+#include "server/ops/service_manager.h"
 #include "server/ops/socket_activation.h"
 #include "server/ops/system_limits.h"
 #include "server/records/project.h"
@@ -224,11 +225,18 @@ std::optional<int> WaitForEnd(const sigset_t& signals, const Reload& reload,
   }
 }
 
+// A service manager that cannot be reached does not stop the server.
+void TellServiceManager(absl::string_view state) {
+  const absl::Status told = ops::NotifyServiceManager(state);
+  if (!told.ok()) spdlog::warn("{}", std::string(told.message()));
+}
+
 // Waits for the first signal that ends the server. Then announces that, and waits for `drain_delay`
 // or for another signal. After that watches for a signal that ends the process.
 void WaitForSignal(const sigset_t& signals, const Reload& reload, absl::Duration drain_delay,
                    rpc::Server* server) {
   int signal = *WaitForEnd(signals, reload);
+  TellServiceManager(ops::kStopping);
   if (drain_delay > absl::ZeroDuration()) {
     server->AnnounceStop();
     spdlog::info("{}: health is NOT_SERVING; stopping in {} (--drain-delay)", strsignal(signal),
@@ -533,7 +541,7 @@ void LogStarted(const ops::Config& config, const std::vector<std::string>& addre
   if (!hostile_peers.empty()) spdlog::warn("{}", hostile_peers);
 }
 
-// Tells clients and operators that the server accepts calls.
+// Tells clients, operators and the service manager that the server accepts calls.
 absl::Status Announce(const ops::Config& config, const rpc::Server& server) {
   if (!config.admin_port_file.empty()) {
     if (server.admin_addresses().empty()) {
@@ -549,6 +557,7 @@ absl::Status Announce(const ops::Config& config, const rpc::Server& server) {
     if (!written.ok()) return written;
   }
   LogStarted(config, server.addresses(), server.admin_addresses());
+  TellServiceManager(ops::kReady);
   return absl::OkStatus();
 }
 
