@@ -1,4 +1,4 @@
-// System limits of the process: open files, threads, address space.
+// System limits of the process: open files, threads, address space, executable memory.
 #ifndef BACKPROP_SERVER_OPS_SYSTEM_LIMITS_H_
 #define BACKPROP_SERVER_OPS_SYSTEM_LIMITS_H_
 
@@ -25,7 +25,8 @@ Descriptors RaiseDescriptorLimit();
 
 // Checks whether a server can start within the system limits. UNAVAILABLE names the first limit
 // that is too low and how to raise it; without the check, gRPC and RocksDB abort the process during
-// the start. Temporarily starts as many threads as a server with `compute_threads` needs.
+// the start, and oneDNN leaves products undone if it may not compile. Temporarily starts as many
+// threads as a server with `compute_threads` needs.
 absl::Status CheckSystemLimits(const Descriptors& descriptors, int compute_threads);
 
 // While an object of this class exists, abort() writes one line and exits with status 1. Libraries

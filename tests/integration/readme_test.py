@@ -32,6 +32,8 @@ NOT_RUN = [
     (r"docs/clients\.md", r".*", "scripts/examples runs the commands of each language"),
     (r"docs/cli\.md", r"backprop completion (zsh|fish) > .*",
      "writes to the user's home: completion_test.py runs the scripts in each shell"),
+    (r"docs/operations\.md", r"sudo apt install \./build/release/package/.*", "scripts/package-test installs the package"),
+    (r"docs/operations\.md", r"setpriv --reuid=backpropd .*", "needs the package's user: scripts/package-test runs it so"),
     (r"docs/operations\.md", r"backprop --server NEW:50051 restore .*",
      "needs a second server: backup_test.py restores into an empty one"),
 ]

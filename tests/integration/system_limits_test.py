@@ -61,6 +61,15 @@ class SystemLimitsTest(unittest.TestCase):
                 self.expect_one_line(start(f"--nproc={allowed}:{allowed}", command=user),
                                      "more threads", "ulimit -u")
 
+    def test_no_executable_memory(self):
+        # prctl(PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN) and exec, which keeps it; since Linux 6.3.
+        deny = ("import ctypes, os, sys; ctypes.CDLL(None).prctl(65, 1, 0, 0, 0) == 0 or sys.exit(77); "
+                "os.execvp(sys.argv[1], sys.argv[1:])")
+        command = (sys.executable, "-c", deny)
+        if subprocess.run([*command, "true"]).returncode == 77:
+            self.skipTest("this kernel cannot deny executable memory")
+        self.expect_one_line(start(command=command), "writable and executable", "MemoryDenyWriteExecute=")
+
     def test_little_address_space(self):
         for megabytes in (300, 600, 1000):
             with self.subTest(megabytes):

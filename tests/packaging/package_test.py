@@ -175,8 +175,9 @@ class WithoutSystemdTest(unittest.TestCase):
     def test_the_unit_waits_for_longer_than_the_server_takes_to_stop(self):
         with Mounted(plain):
             text = plain.run("backpropd", "--help").stdout
-        grace = float(re.search(r"--grace SECONDS.*?\[([\d.]+)\]", text, re.S)[1])
-        self.assertGreaterEqual(float(Unit(plain / UNIT)["TimeoutStopSec"]), grace + 10)
+        defaults = re.findall(r"^ *--(?:grace|drain-delay) .*=([\d.]+) ", text, re.M)
+        self.assertGreater(len(defaults), 0)
+        self.assertGreaterEqual(float(Unit(plain / UNIT)["TimeoutStopSec"]), sum(map(float, defaults)) + 10)
 
     def test_a_removal_keeps_models_and_a_purge_deletes_them(self):
         root = plain.copy_to(options.work / "purged")
@@ -215,8 +216,8 @@ class WithSystemdTest(unittest.TestCase):
         cls.system = cls.enterClassContext(Booted(booted))
 
     def backprop(self, *command):
-        return self.system.run("setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", "backprop",
-                               *command).stdout
+        return self.system.run("setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups",
+                               "env", "HOME=/nonexistent", "backprop", *command).stdout
 
     def test_the_unit_has_no_errors_and_little_exposure(self):
         self.assertEqual((self.verified.returncode, self.verified.stdout), (0, ""))
@@ -263,6 +264,21 @@ class WithSystemdTest(unittest.TestCase):
         self.assertEqual(self.backprop("parameters", "get", "kept"), before)  # ready when systemctl returns
         self.assertIn("Hangup: ", self.system.journal())
 
+    def test_refuses_to_compute_without_executable_memory(self):
+        folder = booted / "etc/systemd/system/backpropd.service.d"
+        folder.mkdir()
+        try:
+            (folder / "test.conf").write_text("[Service]\nMemoryDenyWriteExecute=yes\nRestart=no\n")
+            self.system.run("systemctl", "daemon-reload")
+            self.assertNotEqual(self.system.run("systemctl", "restart", "backpropd", check=False).returncode, 0)
+            self.assertIn("writable and executable", self.system.journal())
+        finally:
+            (folder / "test.conf").unlink()
+            folder.rmdir()
+            self.system.run("systemctl", "daemon-reload")
+            self.system.run("systemctl", "reset-failed", "backpropd")
+            self.system.run("systemctl", "start", "backpropd")
+
     def test_wrong_configuration_is_one_failed_start(self):
         path = booted / "etc/backpropd/backpropd.toml"
         text = path.read_text()
@@ -296,25 +312,26 @@ class SystemdUpgradeTest(unittest.TestCase):
 
 
 class DevelopmentTest(unittest.TestCase):
+    def setUp(self):
+        self.files = options.work / "devel"
+        subprocess.run(["rm", "-rf", self.files], check=True)
+        subprocess.run(["dpkg-deb", "-x", package("libbackprop-dev"), self.files], check=True)
+
     def test_the_example_is_built_with_the_package_and_calls_the_server(self):
-        work = options.work / "devel"
-        subprocess.run(["rm", "-rf", work], check=True)
-        subprocess.run(["dpkg-deb", "-x", package("libbackprop-dev"), work / "root"], check=True)
-        configure = ["cmake", "-S", SOURCE / "examples/cpp", "-B", work / "build", "-G", "Ninja",
-                     "-DCMAKE_BUILD_TYPE=Release", f"-DCMAKE_PREFIX_PATH={work / 'root/usr'}"]
-        for command in (configure, ["cmake", "--build", work / "build"]):
+        build = options.work / "devel-build"
+        subprocess.run(["rm", "-rf", build], check=True)
+        configure = ["cmake", "-S", SOURCE / "examples/cpp", "-B", build, "-G", "Ninja",
+                     "-DCMAKE_BUILD_TYPE=Release", f"-DCMAKE_PREFIX_PATH={self.files / 'usr'}"]
+        for command in (configure, ["cmake", "--build", build]):
             done = subprocess.run(command, capture_output=True, text=True)
             self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
         with Mounted(plain), Service(plain, Unit(plain / UNIT)) as service:
-            done = subprocess.run([work / "build/quickstart", "127.0.0.1:50051"], capture_output=True, text=True,
+            done = subprocess.run([build / "quickstart", "127.0.0.1:50051"], capture_output=True, text=True,
                                   timeout=120)
             self.assertEqual(done.returncode, 0, done.stdout + done.stderr + service.log())
 
     def test_the_contract_compiles(self):
-        protos = options.work / "devel-contract"
-        subprocess.run(["rm", "-rf", protos], check=True)
-        subprocess.run(["dpkg-deb", "-x", package("libbackprop-dev"), protos], check=True)
-        folder = protos / "usr/share/backprop/proto"
+        folder = self.files / "usr/share/backprop/proto"
         files = sorted(str(p.relative_to(folder)) for p in folder.rglob("*.proto"))
         self.assertEqual(files, sorted(str(p.relative_to(SOURCE / "proto")) for p in (SOURCE / "proto").rglob("*.proto")))
         done = subprocess.run(["protoc", "-I", folder, "--descriptor_set_out=/dev/null", *files],

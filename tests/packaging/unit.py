@@ -3,6 +3,7 @@
 import os
 import pathlib
 import re
+import resource
 import shlex
 import signal
 import socket
@@ -48,7 +49,7 @@ class Service:
         path.unlink(missing_ok=True)
         self.socket.bind(str(path))
         os.chmod(path, 0o666)
-        files = int(self.unit["LimitNOFILE"])
+        files = min(int(self.unit["LimitNOFILE"]), resource.getrlimit(resource.RLIMIT_NOFILE)[1])
         command = ["prlimit", f"--nofile={files}:{files}", "setpriv", "--no-new-privs",
                    *self.root.command(*shlex.split(self.unit["ExecStart"]), user=owner)]
         self.log_path = self.root.path.with_suffix(".log")
