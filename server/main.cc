@@ -539,6 +539,10 @@ void LogStarted(const ops::Config& config, const std::vector<std::string>& addre
               ops::DescribeAccess(config));
   const std::string hostile_peers = ops::DescribeHostilePeers(config);
   if (!hostile_peers.empty()) spdlog::warn("{}", hostile_peers);
+  if (!ops::ExecutableMemoryIsAllowed()) {
+    spdlog::warn(
+        "the system denies executable memory: training of large float32 models takes longer");
+  }
 }
 
 // Tells clients, operators and the service manager that the server accepts calls.

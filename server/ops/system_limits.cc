@@ -60,17 +60,6 @@ int StartThreads(int count) {
   return static_cast<int>(threads.size());
 }
 
-// Does what oneDNN does to compile a kernel.
-bool ExecutableMemoryIsAllowed() {
-  const auto size = static_cast<size_t>(sysconf(_SC_PAGESIZE));
-  void* const page =
-      mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (page == MAP_FAILED) return true;  // no memory at all: another limit, with its own message
-  const bool allowed = mprotect(page, size, PROT_READ | PROT_WRITE | PROT_EXEC) == 0;
-  munmap(page, size);
-  return allowed;
-}
-
 void OnAbort(int /*signal*/) {
   static constexpr char kLine[] =
       "backpropd: a library aborted while the server started, probably because of a system limit: "
@@ -115,12 +104,6 @@ absl::Status CheckSystemLimits(const Descriptors& descriptors, int compute_threa
         kLeastAddressSpace >> 20,
         " MB; raise it (ulimit -v, LimitAS=), and limit memory with --memory-limit or a cgroup"));
   }
-  if (!ExecutableMemoryIsAllowed()) {
-    return absl::UnavailableError(
-        "the system does not allow memory that is writable and executable "
-        "(MemoryDenyWriteExecute=, execmem of SELinux), but oneDNN, which computes large products, "
-        "compiles its kernels; allow it");
-  }
   const int cores = static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
   const int needed = compute_threads + 2 * std::min(cores, 32) + kOtherThreads;
   if (const int started = StartThreads(needed); started < needed) {
@@ -130,6 +113,16 @@ absl::Status CheckSystemLimits(const Descriptors& descriptors, int compute_threa
         "; raise the limit of processes (ulimit -u, LimitNPROC=, TasksMax=, --pids-limit)"));
   }
   return absl::OkStatus();
+}
+
+bool ExecutableMemoryIsAllowed() {
+  const auto size = static_cast<size_t>(sysconf(_SC_PAGESIZE));
+  void* const page =
+      mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (page == MAP_FAILED) return true;  // not this limit
+  const bool allowed = mprotect(page, size, PROT_READ | PROT_WRITE | PROT_EXEC) == 0;
+  munmap(page, size);
+  return allowed;
 }
 
 AbortIsAFailedStart::AbortIsAFailedStart() { signal(SIGABRT, OnAbort); }

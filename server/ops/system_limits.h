@@ -25,9 +25,12 @@ Descriptors RaiseDescriptorLimit();
 
 // Checks whether a server can start within the system limits. UNAVAILABLE names the first limit
 // that is too low and how to raise it; without the check, gRPC and RocksDB abort the process during
-// the start, and oneDNN leaves products undone if it may not compile. Temporarily starts as many
-// threads as a server with `compute_threads` needs.
+// the start. Temporarily starts as many threads as a server with `compute_threads` needs.
 absl::Status CheckSystemLimits(const Descriptors& descriptors, int compute_threads);
+
+// Whether memory may be made executable after it was written. oneDNN compiles its kernels into such
+// memory; without it large products of float32 models are computed in float64, which takes longer.
+bool ExecutableMemoryIsAllowed();
 
 // While an object of this class exists, abort() writes one line and exits with status 1. Libraries
 // abort if the system denies them a resource that CheckSystemLimits() does not check. At most one

@@ -68,7 +68,10 @@ class SystemLimitsTest(unittest.TestCase):
         command = (sys.executable, "-c", deny)
         if subprocess.run([*command, "true"]).returncode == 77:
             self.skipTest("this kernel cannot deny executable memory")
-        self.expect_one_line(start(command=command), "writable and executable", "MemoryDenyWriteExecute=")
+        with Server(wrapper=command) as server:
+            made = cli("create", "--inputs", 1, "--layers", "2", server=server.address)
+            self.assertEqual(made.returncode, 0, made.stderr)
+            self.assertIn("denies executable memory", server.log())
 
     def test_little_address_space(self):
         for megabytes in (300, 600, 1000):

@@ -264,20 +264,19 @@ class WithSystemdTest(unittest.TestCase):
         self.assertEqual(self.backprop("parameters", "get", "kept"), before)  # ready when systemctl returns
         self.assertIn("Hangup: ", self.system.journal())
 
-    def test_refuses_to_compute_without_executable_memory(self):
+    def test_serves_without_executable_memory(self):
         folder = booted / "etc/systemd/system/backpropd.service.d"
         folder.mkdir()
         try:
             (folder / "test.conf").write_text("[Service]\nMemoryDenyWriteExecute=yes\nRestart=no\n")
             self.system.run("systemctl", "daemon-reload")
-            self.assertNotEqual(self.system.run("systemctl", "restart", "backpropd", check=False).returncode, 0)
-            self.assertIn("writable and executable", self.system.journal())
+            self.system.run("systemctl", "restart", "backpropd")
+            self.assertIn("denies executable memory", self.system.journal())
         finally:
             (folder / "test.conf").unlink()
             folder.rmdir()
             self.system.run("systemctl", "daemon-reload")
-            self.system.run("systemctl", "reset-failed", "backpropd")
-            self.system.run("systemctl", "start", "backpropd")
+            self.system.run("systemctl", "restart", "backpropd")
 
     def test_wrong_configuration_is_one_failed_start(self):
         path = booted / "etc/backpropd/backpropd.toml"
