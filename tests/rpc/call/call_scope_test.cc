@@ -226,7 +226,7 @@ TEST_F(UnaryCallTest, HoldsMemoryUntilItIsDone) {
   const base::Limits limits;
   session::MemoryBudget budget(&limits);
   auto* const call = new UnaryCall(Info(), "");
-  call->Hold({budget.CountWork(1000), {}});
+  call->Hold({budget.CountWork(1000), {}, {}});
   EXPECT_EQ(budget.work(), 1000);
   call->Done(absl::OkStatus());
   EXPECT_EQ(budget.work(), 0);

@@ -465,7 +465,7 @@ TEST_F(StreamTest, AStreamThatBeginsWhenTheServerStopsEnds) {
 
 TEST_F(StreamTest, AStreamThatIsNotReadWaitsForItsReader) {
   std::atomic<int> fetched{0};
-  fixture->source = std::make_unique<LargeSource>(&fetched);
+  fixture->source.Set(std::make_unique<LargeSource>(&fetched));
   const auto stream = stub->ExportModel(&call, {});
   absl::Time quiet = absl::Now();
   for (int64_t events = -1; absl::Now() - quiet < absl::Milliseconds(300);) {
