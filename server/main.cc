@@ -1,15 +1,12 @@
-// The composition root: the only file that knows all parts.
+// The composition root.
 #include <grpc/grpc.h>
 #include <signal.h>
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
-#include <chrono>
 #include <cstdio>
 #include <cstring>
-#include <fstream>
 #include <functional>
 #include <map>
 #include <memory>
@@ -28,29 +25,26 @@
 #include "bp_version.h"
 #include "server/auth/auth_file.h"
 #include "server/base/clock.h"
-#include "server/base/mutex.h"
 #include "server/datasets/datasets.h"
 #include "server/engine/step.h"
 #include "server/exec/compute_pool.h"
-#include "server/http/http_listener.h"
-#include "server/metrics/health.h"
-#include "server/metrics/server_metrics.h"
+#include "server/janitor.h"
+#include "server/monitor.h"
 #include "server/ops/audit_log.h"
 #include "server/ops/auth_file_watch.h"
 #include "server/ops/config.h"
 #include "server/ops/exposure.h"
 #include "server/ops/logging.h"
+#include "server/ops/port_file.h"
 #include "server/ops/process_memory.h"
 #include "server/ops/service_manager.h"
+#include "server/ops/signals.h"
 #include "server/ops/socket_activation.h"
 #include "server/ops/system_limits.h"
 #include "server/records/project.h"
-#include "server/records/tables.h"
-#include "server/records/upgrade.h"
 #include "server/registry/registry.h"
 #include "server/rpc/certificates.h"
 #include "server/rpc/health_check.h"
-#include "server/rpc/introspection.h"
 #include "server/rpc/permissions.h"
 #include "server/rpc/server.h"
 #include "server/rpc/sockets.h"
@@ -58,9 +52,8 @@
 #include "server/session/environment.h"
 #include "server/session/metered_store.h"
 #include "server/session/projects.h"
-#include "server/store/memory_store.h"
-#include "server/store/rocks_store.h"
-#include "server/transfer/backup.h"
+#include "server/store/store.h"
+#include "server/stores.h"
 
 namespace backprop {
 namespace {
@@ -70,159 +63,11 @@ std::string Version() {
                       ")");
 }
 
-// Writes a temporary file and renames it, so that the file is complete or absent. `flag` is where
-// the path is from.
-absl::Status WritePortFile(const std::string& flag, const std::string& path,
-                           const std::string& address) {
-  const std::string temporary = absl::StrCat(path, ".", getpid());
-  {
-    std::ofstream file(temporary);
-    file << address << "\n";
-    file.close();
-    if (!file) {
-      const int error = errno;
-      unlink(temporary.c_str());
-      return absl::UnavailableError(
-          absl::StrCat(flag, " ", path, ": cannot write: ", std::strerror(error)));
-    }
-  }
-  if (std::rename(temporary.c_str(), path.c_str()) == 0) return absl::OkStatus();
-  const int error = errno;
-  unlink(temporary.c_str());
-  return absl::UnavailableError(absl::StrCat(flag, " ", path, ": ", std::strerror(error)));
-}
-
 // Waits until gRPC's threads have ended: one of them could still use OpenSSL when an exit handler
 // destroys it. The caller has destroyed all objects of gRPC.
 void EndGrpc() {
   grpc_init();
   grpc_shutdown_blocking();
-}
-
-void LogNotices(const std::vector<rpc::TlsNotice>& notices) {
-  for (const rpc::TlsNotice& notice : notices) {
-    const auto level = notice.level == rpc::TlsNotice::Level::kInfo      ? spdlog::level::info
-                       : notice.level == rpc::TlsNotice::Level::kWarning ? spdlog::level::warn
-                                                                         : spdlog::level::err;
-    ops::LogLine("tls", level, notice.text);
-  }
-}
-
-// Does periodic work until it is destroyed. Once a second: deletes expired models and uploads,
-// evicts models, resumes parked runs, ends idle streams, applies changes of the auth file and of
-// certificates. More often: returns memory to the system.
-class Janitor {
- public:
-  // `auth_file` and `tls` may be null.
-  Janitor(rpc::Context* context, ops::AuthFileWatch* auth_file, rpc::Tls* tls,
-          const ops::Config& config)
-      : context_(context),
-        idle_timeout_(config.stream_idle_timeout),
-        registry_(context->registry),
-        datasets_(context->datasets),
-        auth_file_(auth_file),
-        tls_(tls),
-        trimmer_(config.limits.memory_limit_bytes),
-        thread_([this] { Work(); }) {}
-  ~Janitor() {
-    {
-      const base::MutexLock lock(&mu_);
-      stop_ = true;
-      stops_.NotifyAll();
-    }
-    thread_.join();
-  }
-
- private:
-  void Work() {
-    constexpr int kTicksPerSecond = std::chrono::seconds(1) / ops::kTrimmerInterval;
-    const base::MutexLock lock(&mu_);
-    for (int tick = 1;
-         !stops_.WaitFor(&mu_, absl::FromChrono(ops::kTrimmerInterval),
-                         [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) { return stop_; });
-         ++tick) {
-      trimmer_.Tick();
-      if (tick % kTicksPerSecond != 0) continue;
-      ops::ReportLeftOut();
-      if (const int64_t expired = registry_->ExpireIdle(); expired > 0) {
-        spdlog::info("{} models expired", expired);
-      }
-      if (const int64_t expired = datasets_->ExpireUploads(); expired > 0) {
-        spdlog::info("{} unfinished uploads expired", expired);
-      }
-      const absl::Time now = context_->environment->clock->Now();
-      context_->calls.EndIdle(now, idle_timeout_);
-      context_->sending.EndIdle(now, idle_timeout_);
-      if (auth_file_ != nullptr) auth_file_->Check();
-      if (tls_ != nullptr) LogNotices(tls_->Check(absl::Now()));
-      registry_->EvictBeyondLimit();  // new work may need the memory
-      if (const int64_t resumed = registry_->ResumeParked(); resumed > 0) {
-        spdlog::info("{} runs resume: changes can be stored again", resumed);
-      }
-    }
-  }
-
-  rpc::Context* const context_;
-  const absl::Duration idle_timeout_;
-  registry::Registry* const registry_;
-  datasets::Datasets* const datasets_;
-  ops::AuthFileWatch* const auth_file_;
-  rpc::Tls* const tls_;
-  ops::Trimmer trimmer_;  // used by thread_ only
-  base::Mutex mu_;
-  base::CondVar stops_;
-  bool stop_ ABSL_GUARDED_BY(mu_) = false;
-  std::thread thread_;
-};
-
-bool EndsTheServer(int signal) {
-  return signal == SIGTERM || signal == SIGINT || signal == SIGQUIT || signal == SIGXCPU;
-}
-
-// Ignores signals that would end the process although their senders do not intend that, and blocks
-// those that WaitForSignal waits for. Call before any thread exists.
-sigset_t TakeSignals() {
-  for (const int ignored : {SIGPIPE, SIGALRM, SIGVTALRM, SIGPROF, SIGIO, SIGPWR, SIGSTKFLT,
-                            SIGXFSZ}) {  // a write past `ulimit -f` fails instead
-    signal(ignored, SIG_IGN);
-  }
-  for (int realtime = SIGRTMIN; realtime <= SIGRTMAX; ++realtime) signal(realtime, SIG_IGN);
-  sigset_t signals;
-  sigemptyset(&signals);
-  for (const int waited : {SIGTERM, SIGINT, SIGQUIT, SIGXCPU, SIGHUP, SIGUSR1, SIGUSR2}) {
-    sigaddset(&signals, waited);
-  }
-  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
-  return signals;
-}
-
-// Called at SIGHUP; empty: there is nothing to read again.
-using Reload = std::function<void()>;
-
-// Returns the next signal of `signals`, or none at `end`.
-std::optional<int> NextSignal(const sigset_t& signals, absl::Time end) {
-  for (;;) {
-    const absl::Duration left = std::max(end - absl::Now(), absl::ZeroDuration());
-    const timespec timeout = absl::ToTimespec(std::min(left, absl::Hours(1)));
-    const int signal = sigtimedwait(&signals, nullptr, &timeout);
-    if (signal > 0) return signal;
-    if (absl::Now() >= end) return std::nullopt;
-  }
-}
-
-// Waits for a signal that ends the server; returns none if there is none before `end`.
-std::optional<int> WaitForEnd(const sigset_t& signals, const Reload& reload,
-                              absl::Time end = absl::InfiniteFuture()) {
-  for (;;) {
-    const std::optional<int> signal = NextSignal(signals, end);
-    if (!signal.has_value() || EndsTheServer(*signal)) return signal;
-    const bool reloads = *signal == SIGHUP && reload;
-    spdlog::info("{}: {}", strsignal(*signal),
-                 reloads             ? "reloading"
-                 : *signal == SIGHUP ? "ignored; there is nothing to reload"
-                                     : "ignored");
-    if (reloads) reload();
-  }
 }
 
 // A service manager that cannot be reached does not stop the server.
@@ -233,112 +78,22 @@ void TellServiceManager(absl::string_view state) {
 
 // Waits for the first signal that ends the server. Then announces that, and waits for `drain_delay`
 // or for another signal. After that watches for a signal that ends the process.
-void WaitForSignal(const sigset_t& signals, const Reload& reload, absl::Duration drain_delay,
+void WaitForSignal(const sigset_t& signals, const ops::Reload& reload, absl::Duration drain_delay,
                    rpc::Server* server) {
-  int signal = *WaitForEnd(signals, reload);
+  int signal = *ops::WaitForEnd(signals, reload);
   TellServiceManager(ops::kStopping);
   if (drain_delay > absl::ZeroDuration()) {
     server->AnnounceStop();
     spdlog::info("{}: health is NOT_SERVING; stopping in {} (--drain-delay)", strsignal(signal),
                  absl::FormatDuration(drain_delay));
-    signal = WaitForEnd(signals, reload, absl::Now() + drain_delay).value_or(signal);
+    signal = ops::WaitForEnd(signals, reload, absl::Now() + drain_delay).value_or(signal);
   }
   spdlog::info("{}: stopping", strsignal(signal));
   std::thread([signals] {
-    const int last = *WaitForEnd(signals, {});
+    const int last = *ops::WaitForEnd(signals, {});
     spdlog::warn("another {}: stopping at once", strsignal(last));
     _exit(128 + last);
   }).detach();
-}
-
-// Reports in the server's health whether changes can be stored. The store may outlive the server.
-class WritableServer {
- public:
-  void Set(rpc::Server* server) {
-    const base::MutexLock lock(&mu_);
-    server_ = server;
-    Tell();
-  }
-  // Whether the server accepts calls.
-  bool serving() {
-    const base::MutexLock lock(&mu_);
-    return server_ != nullptr && serving_;
-  }
-  void OnHealth(const absl::Status& health) {
-    if (health.ok()) {
-      spdlog::info("changes are stored again");
-    } else {
-      spdlog::error("changes cannot be stored and are rejected: {}", std::string(health.message()));
-    }
-    const base::MutexLock lock(&mu_);
-    writable_ = health.ok();
-    serving_ = !store::HasReason(health, store::kDirectoryGone);
-    Tell();
-  }
-
- private:
-  void Tell() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
-    if (server_ == nullptr) return;
-    server_->SetWritable(writable_);
-    // Models in memory can still be read, but are lost after a restart.
-    server_->SetServing(serving_);
-  }
-
-  base::Mutex mu_;
-  rpc::Server* server_ ABSL_GUARDED_BY(mu_) = nullptr;
-  bool writable_ ABSL_GUARDED_BY(mu_) = true;
-  bool serving_ ABSL_GUARDED_BY(mu_) = true;
-};
-
-// Opens the store in the data directory and deletes what an interrupted restore left in it.
-absl::StatusOr<std::unique_ptr<store::Store>> OpenStore(const ops::Config& config,
-                                                        WritableServer* writable) {
-  store::RocksOptions options;
-  options.directory = config.data_dir;
-  options.schema = records::kSchema;
-  options.memory_bytes = config.store_memory_bytes;
-  options.reserve_bytes = store::kBySize;
-  options.min_free_bytes = config.min_free_bytes.value_or(store::kBySize);
-  options.on_warning = [](const std::string& line) {
-    ops::LogLine("rocksdb", spdlog::level::debug, line);
-  };
-  options.on_health = [writable](const absl::Status& health) { writable->OnHealth(health); };
-  auto store = store::OpenRocksStore(options);
-  if (!store.ok()) return store.status();
-  const auto dropped = transfer::DropUnfinishedRestore(store->get());
-  if (!dropped.ok()) return dropped.status();
-  if (*dropped) spdlog::warn("a restore was interrupted; its data was deleted");
-  const auto upgraded = records::UpgradeStore(store->get());
-  if (!upgraded.ok()) {
-    return absl::Status(upgraded.status().code(),
-                        absl::StrCat("the upgrade of the data directory to format ",
-                                     records::kFormatVersion, " did not finish; the next start ",
-                                     "continues it: ", upgraded.status().message()));
-  }
-  if (*upgraded > 0) {
-    spdlog::info("{} was upgraded to format {}: {} records", config.data_dir,
-                 records::kFormatVersion, *upgraded);
-  }
-  return store;
-}
-
-// The store of models, if there is one; and one of bulk data, in memory, if not.
-struct Stores {
-  std::unique_ptr<store::Store> models;
-  std::unique_ptr<store::Store> memory;
-  store::Store* archive() const { return models != nullptr ? models.get() : memory.get(); }
-};
-
-absl::StatusOr<Stores> OpenStores(const ops::Config& config, WritableServer* writable) {
-  Stores stores;
-  if (config.data_dir.empty()) {
-    stores.memory = std::make_unique<store::MemoryStore>(static_cast<size_t>(config.archive_bytes));
-    return stores;
-  }
-  auto opened = OpenStore(config, writable);
-  if (!opened.ok()) return opened.status();
-  stores.models = *std::move(opened);
-  return stores;
 }
 
 void LogFound(const registry::Registry::Opened& found, const std::string& directory) {
@@ -416,103 +171,6 @@ void ApplyQuotas(ops::AuthFileWatch* auth_file, session::Environment* environmen
   });
 }
 
-// What operators see of the calls.
-struct Monitor {
-  std::unique_ptr<ops::AuditLog> audit;  // null: there is none
-  rpc::ListeningSockets metrics;         // no sockets: metrics are not served
-};
-
-absl::StatusOr<Monitor> OpenMonitor(const ops::Config& config) {
-  Monitor monitor;
-  if (!config.audit_log.empty()) {
-    auto audit = ops::AuditLog::Open(config.audit_log, [](const std::string& line) {
-      ops::LogLine("audit", spdlog::level::err, line);
-    });
-    if (!audit.ok()) return audit.status();
-    monitor.audit = *std::move(audit);
-  }
-  if (config.metrics_listen.empty()) return monitor;
-  auto listening = rpc::ListenOn(config.metrics_listen, config.unix_access);
-  if (!listening.ok()) {
-    return absl::Status(listening.status().code(),
-                        absl::StrCat("--metrics-listen: ", listening.status().message()));
-  }
-  monitor.metrics = *std::move(listening);
-  return monitor;
-}
-
-// `audit` may be null; otherwise it must outlive the result.
-rpc::Calls CallsFor(const ops::Config& config, ops::AuditLog* audit) {
-  rpc::CallObservers observers;
-  if (spdlog::should_log(spdlog::level::debug)) observers.every = ops::LogCall;
-  if (audit != nullptr) {
-    observers.change = [audit](const rpc::CallRecord& call) { audit->Write(call); };
-  }
-  if (config.slow_request != absl::InfiniteDuration()) observers.slow = ops::LogSlowCall;
-  observers.slow_from = config.slow_request;
-  return rpc::Calls(std::move(observers), std::make_unique<rpc::CallStats>());
-}
-
-http::Page MonitorPage(const metrics::Sources& sources, absl::string_view path) {
-  if (path == "/metrics") {
-    return {.content_type = "text/plain; version=0.0.4; charset=utf-8",
-            .body = metrics::Render(sources)};
-  }
-  if (path == "/healthz") {
-    return sources.serving() ? http::Page{.body = "SERVING\n"}
-                             : http::Page{.status = 503, .body = "NOT_SERVING\n"};
-  }
-  return {.status = 404, .body = "There are /metrics and /healthz.\n"};
-}
-
-// Where metrics and health are read from. All arguments must outlive the result; `auth_file` may be
-// null.
-metrics::Sources SourcesOf(const Monitor& monitor, rpc::Context* context,
-                           ops::AuthFileWatch* auth_file, rpc::Server* server,
-                           WritableServer* writable) {
-  metrics::Sources sources;
-  sources.version = kVersion;
-  sources.commit = kCommit;
-  sources.instruction_set = engine::InstructionSet();
-  sources.context = context;
-  sources.listener = server->listener();
-  sources.serving = [server, writable] { return writable->serving() && !server->stopping(); };
-  if (auth_file != nullptr) {
-    sources.auth_file_in_use = [auth_file] { return auth_file->in_use(); };
-    sources.auth_file_error = [auth_file] { return auth_file->error(); };
-  }
-  if (ops::AuditLog* const audit = monitor.audit.get()) {
-    sources.audit_written = [audit] { return audit->written(); };
-    sources.audit_lost = [audit] { return audit->lost(); };
-  }
-  return sources;
-}
-
-// Null if metrics are not served. `sources` must outlive the result.
-std::unique_ptr<http::HttpListener> ServeMetrics(Monitor* monitor,
-                                                 const metrics::Sources& sources) {
-  if (monitor->metrics.sockets.empty()) return nullptr;
-  auto http = std::make_unique<http::HttpListener>(
-      std::move(monitor->metrics),
-      [&sources](absl::string_view path) { return MonitorPage(sources, path); });
-  spdlog::info("metrics are served on http://{}/metrics", http->address());
-  return http;
-}
-
-// What operators can ask for. `sources` must outlive the result.
-rpc::Introspection IntrospectionOf(const ops::Config& config, const metrics::Sources& sources) {
-  rpc::Introspection introspection;
-  introspection.version = sources.version;
-  introspection.commit = sources.commit;
-  introspection.instruction_set = sources.instruction_set;
-  introspection.start_time = absl::Now();
-  introspection.flags = config.flags;
-  introspection.health = [&sources] { return metrics::HealthOf(sources); };
-  introspection.metrics = [&sources] { return metrics::Render(sources); };
-  introspection.log_lines = ops::RecentLogLines;
-  return introspection;
-}
-
 // Null if the server is to use clear text.
 absl::StatusOr<std::unique_ptr<rpc::Tls>> OpenTls(const ops::Config& config) {
   if (!config.tls.has_value()) return nullptr;
@@ -551,13 +209,13 @@ absl::Status Announce(const ops::Config& config, const rpc::Server& server) {
     if (server.admin_addresses().empty()) {
       return absl::InvalidArgumentError("--admin-port-file: needs --admin-listen");
     }
-    absl::Status written = WritePortFile("--admin-port-file", config.admin_port_file,
-                                         server.admin_addresses().front());
+    absl::Status written = ops::WritePortFile("--admin-port-file", config.admin_port_file,
+                                              server.admin_addresses().front());
     if (!written.ok()) return written;
   }
   if (!config.port_file.empty()) {
     absl::Status written =
-        WritePortFile("--port-file", config.port_file, server.addresses().front());
+        ops::WritePortFile("--port-file", config.port_file, server.addresses().front());
     if (!written.ok()) return written;
   }
   LogStarted(config, server.addresses(), server.admin_addresses());
@@ -571,7 +229,7 @@ int Fail(const absl::Status& status) {
 }
 
 // Both may be null.
-Reload ReloadOf(ops::AuthFileWatch* auth_file, ops::AuditLog* audit) {
+ops::Reload ReloadOf(ops::AuthFileWatch* auth_file, ops::AuditLog* audit) {
   if (auth_file == nullptr && audit == nullptr) return {};
   return [auth_file, audit] {
     if (auth_file != nullptr) auth_file->Reload();
@@ -589,7 +247,7 @@ bool ServeUntilSignal(const ops::Config& config, const sigset_t& signals, Monito
   const rpc::Introspection introspection = IntrospectionOf(config, sources);
   const auto http = ServeMetrics(monitor, sources);
   context->introspection = &introspection;
-  const Reload reload = ReloadOf(auth_file, monitor->audit.get());
+  const ops::Reload reload = ReloadOf(auth_file, monitor->audit.get());
   if (auth_file != nullptr) {
     auth_file->SetHealth([server](bool in_use) { server->SetAuthFileInUse(in_use); });
   }
@@ -689,7 +347,7 @@ int main(int argc, char** argv) try {
     return status;
   }
   backprop::ops::TuneAllocator(parsed.config->limits.memory_limit_bytes, parsed.config->threads);
-  const sigset_t signals = backprop::TakeSignals();
+  const sigset_t signals = backprop::ops::TakeSignals();
   backprop::ops::SetUpLogging(parsed.config->log_level, parsed.config->log_format);
   auto inherited = backprop::ops::TakeInheritedSockets(&*parsed.config);
   if (!inherited.ok()) return backprop::Fail(inherited.status());
