@@ -13,7 +13,7 @@ int64_t Nanos(DelayState::TimePoint time) {
 
 void DelayState::Observe(TimePoint now, Duration waited, bool empty, Duration target) {
   // Most entries change nothing, and then do not write.
-  const bool above = waited >= target && !empty && target > Duration::zero();
+  const bool above = waited > target && !empty && target > Duration::zero();
   const bool was_above = above_since_.load(kRelaxed) != 0;
   if (above != was_above) above_since_.store(above ? Nanos(now) : 0, kRelaxed);
 }

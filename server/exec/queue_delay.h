@@ -13,10 +13,9 @@ namespace backprop::exec {
 // and Jacobson, "Controlling Queue Delay", 2012; RFC 8289), in the form that services use (Maurer,
 // "Fail at Scale", 2015):
 //
-//   calm       → overloaded  Every entry has waited for at least the target, and the queue was
-//   never
-//                            empty, for one interval: the queue does not shrink, so the work that
-//                            is added only waits. Or an entry would wait for kBurst targets.
+//   calm       → overloaded  Every entry has waited for longer than the target, and the queue was
+//                            never empty, for one interval: the queue does not shrink, so the work
+//                            that is added only waits. Or an entry would wait for kBurst targets.
 //   overloaded → calm        Nothing had to be refused for one interval.
 //
 // While it is calm, a queue may grow: a burst is over within an interval. While it is overloaded,

@@ -39,8 +39,9 @@ inline std::string LoggedStepKey(Uid uid, int64_t step) {
 int64_t StepOfLoggedStepKey(absl::string_view key);
 
 enum class RunPart : char { kRun = 'r', kMark = 'm', kBest = 'b', kFinished = 'f' };
-inline constexpr RunPart kRunParts[] = {RunPart::kRun, RunPart::kMark, RunPart::kBest,
-                                        RunPart::kFinished};
+// In the order of their keys.
+inline constexpr RunPart kRunParts[] = {RunPart::kBest, RunPart::kFinished, RunPart::kMark,
+                                        RunPart::kRun};
 // The part is first, so that the active runs of all models are adjacent.
 inline std::string RunKey(Uid uid, RunPart part) { return static_cast<char>(part) + UidKey(uid); }
 

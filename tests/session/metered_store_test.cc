@@ -95,9 +95,11 @@ class MeteredStoreTest : public DurableFixture {
   bool complete() const { return metered_->complete(); }
 
   int64_t Used(const std::string& project) {
+    store::WaitForAnswers(metered_.get());
     return projects_->Of(project)->used(Resource::kStoredBytes);
   }
   int64_t Used() {
+    store::WaitForAnswers(metered_.get());
     int64_t used = 0;
     for (Project* project : projects_->All()) used += project->used(Resource::kStoredBytes);
     return used;

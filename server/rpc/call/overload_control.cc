@@ -55,7 +55,7 @@ absl::Status OverloadControl::Begin(size_t project, int64_t bytes, TimePoint rec
                   kRetryAfter);
   }
   const auto waited = now - received;
-  receiving_.Observe(now, waited, /*empty=*/false, target_);
+  receiving_.Observe(now, waited, IsAlone(now, waited), target_);
   if (receiving_.Refuses(now, waited, target_)) {
     return Refuse(
         Overload::kReceiving,
@@ -65,6 +65,13 @@ absl::Status OverloadControl::Begin(size_t project, int64_t bytes, TimePoint rec
   }
   *permit = std::move(begun);
   return absl::OkStatus();
+}
+
+bool OverloadControl::IsAlone(TimePoint now, exec::DelayState::Duration waited) {
+  if (waited <= target_) return false;
+  const int64_t at = exec::DelayState::Duration(now.time_since_epoch()).count();
+  const int64_t before = last_late_.exchange(at, std::memory_order_relaxed);
+  return at - before > (exec::DelayState::kInterval * target_).count();
 }
 
 absl::Status OverloadControl::CheckCalls(int64_t calls, int64_t of_project) {

@@ -7,6 +7,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <string>
 #include <utility>
 
@@ -110,10 +111,14 @@ class OverloadControl {
   // `calls`: that are active in all, with this one; `of_project`: those of its project.
   absl::Status CheckCalls(int64_t calls, int64_t of_project);
   void Leave(size_t project, int64_t bytes);
+  // Whether a call that waited for `waited` is late, and no other one was in the interval before.
+  bool IsAlone(TimePoint now, exec::DelayState::Duration waited);
 
   OverloadLimits limits_;
   exec::DelayState::Duration target_{0};
   exec::DelayState receiving_;
+  // When the last late call began, in nanoseconds of the steady clock.
+  std::atomic<int64_t> last_late_{std::numeric_limits<int64_t>::min() / 2};
   Count calls_;
   Count bytes_;
   std::array<Count, kMostCountedProjects> of_project_;

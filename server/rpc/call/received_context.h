@@ -19,8 +19,13 @@ class ReceivedContext final : public grpc::CallbackServerContext {
 class ReceivedContextAllocator final : public grpc::ContextAllocator {
  public:
   grpc::CallbackServerContext* NewCallbackServerContext() override { return new ReceivedContext; }
-  using grpc::ContextAllocator::Release;
+  // For calls of unknown methods. gRPC releases also these as CallbackServerContext, and would
+  // delete a context of its own a second time.
+  grpc::GenericCallbackServerContext* NewGenericCallbackServerContext() override {
+    return new grpc::GenericCallbackServerContext;
+  }
   void Release(grpc::CallbackServerContext* context) override { delete context; }
+  void Release(grpc::GenericCallbackServerContext* context) override { delete context; }
 };
 
 // When the call was received. Its server must have been built with a ReceivedContextAllocator.

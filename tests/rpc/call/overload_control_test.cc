@@ -128,6 +128,16 @@ TEST_F(OverloadControlTest, CallsThatWaitForAThreadOfGrpcAreRefusedAfterAnInterv
   EXPECT_TRUE(begin(milliseconds(500), milliseconds(30)).ok()) << "the overload has ended";
 }
 
+// For example when the system pauses the process now and then.
+TEST_F(OverloadControlTest, SingleCallsThatWaitForAThreadOfGrpcAreNotRefused) {
+  control.SetLimits({.delay_target = absl::Milliseconds(20)});
+  for (int second = 0; second < 5; ++second) {
+    const auto now = kStart + std::chrono::seconds(second);
+    Permit permit;
+    EXPECT_TRUE(control.Begin(kRed, 100, now - milliseconds(30), now, &permit).ok()) << second;
+  }
+}
+
 TEST_F(OverloadControlTest, EveryQueueHasAName) {
   for (const Overload overload : kOverloads) EXPECT_STRNE(NameOf(overload), "?");
 }
