@@ -33,7 +33,7 @@ TEST(DelayStateTest, EntriesThatWaitForTheTargetAreNotRefused) {
 TEST(DelayStateTest, AQueueIsOverloadedWhenAllEntriesHaveWaitedTooLongForAnInterval) {
   DelayState state;
   for (int ms = 0; ms < 200; ms += 10) {
-    state.Observe(At(milliseconds(ms)), kTarget, false, kTarget);
+    state.Observe(At(milliseconds(ms)), kTarget + nanoseconds(1), false, kTarget);
     EXPECT_FALSE(state.Refuses(At(milliseconds(ms)), 2 * kTarget, kTarget)) << ms;
   }
   EXPECT_FALSE(state.Refuses(At(kInterval - nanoseconds(1)), 2 * kTarget, kTarget));
@@ -43,7 +43,7 @@ TEST(DelayStateTest, AQueueIsOverloadedWhenAllEntriesHaveWaitedTooLongForAnInter
 TEST(DelayStateTest, OneShortWaitEndsTheInterval) {
   DelayState state;
   state.Observe(At(milliseconds(0)), 2 * kTarget, false, kTarget);
-  state.Observe(At(milliseconds(150)), kTarget - nanoseconds(1), false, kTarget);
+  state.Observe(At(milliseconds(150)), kTarget, false, kTarget);
   state.Observe(At(milliseconds(160)), 2 * kTarget, false, kTarget);
   EXPECT_FALSE(state.Refuses(At(milliseconds(359)), 2 * kTarget, kTarget));
   EXPECT_TRUE(state.Refuses(At(milliseconds(360)), 2 * kTarget, kTarget));

@@ -120,8 +120,8 @@ TEST_F(OverloadControlTest, CallsThatWaitForAThreadOfGrpcAreRefusedAfterAnInterv
     Permit permit;
     return control.Begin(kRed, 100, kStart + now - waited, kStart + now, &permit);
   };
-  for (int ms = 0; ms < 200; ms += 5) ASSERT_TRUE(begin(milliseconds(ms), milliseconds(30)).ok());
-  const absl::Status refused = begin(milliseconds(200), milliseconds(30));
+  for (int ms = 0; ms <= 200; ms += 5) ASSERT_TRUE(begin(milliseconds(ms), milliseconds(30)).ok());
+  const absl::Status refused = begin(milliseconds(205), milliseconds(30));
   EXPECT_EQ(QueueOf(refused), "receiving");
   EXPECT_EQ(control.active_calls(), 0) << "a refused call is not active";
   EXPECT_TRUE(begin(milliseconds(210), milliseconds(20)).ok()) << "it has not waited too long";
