@@ -45,8 +45,11 @@ std::string ConnectionHint(const std::string& message, const Connection& used) {
 
 // Advice for the user about an error.
 std::string Hint(const Status& status, const std::optional<Connection>& used) {
-  if (!used.has_value() || !status.reason.empty()) return "";
-  if (status.code == StatusCode::kUnavailable) return ConnectionHint(status.message, *used);
+  if (!used.has_value()) return "";
+  const bool answered = !status.reason.empty();
+  if (status.code == StatusCode::kUnavailable && !answered) {
+    return ConnectionHint(status.message, *used);
+  }
   const bool has_token = !used->token.token.empty() || !used->token.file.empty();
   if (status.code == StatusCode::kUnauthenticated && !has_token) {
     return "Give a token with --token-file or BACKPROP_TOKEN.";

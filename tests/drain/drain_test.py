@@ -227,7 +227,7 @@ class StopTest(unittest.TestCase):
             request = service.GradCheckRequest(model="models/m", batch=tensor.Batch(
                 inputs=tensor.Tensor(shape=[400, 200], values=[0.5] * 80000),
                 labels=tensor.Tensor(values=[i % 10 for i in range(400)])))
-            request.config.max_entries = 100_000
+            request.config.max_entries_per_tensor = 100_000
             link.drain(0.2)
             link.call(1, f"{SERVICE}GradCheck", Scale())
             self.assertTrue(link.data(1, message_of(request), Scale(), end=True))
