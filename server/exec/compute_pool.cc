@@ -150,7 +150,8 @@ std::optional<Refusal> ComputePool::Share::RefuseSliced(int64_t cost) {
   if (auto refusal = Refuse(cost); refusal.has_value()) return refusal;
   const int64_t since = slices_wait_since_.load(kRelaxed);
   if (cost <= kSliceCost || since == 0) return std::nullopt;
-  const QueueDelay::Duration stands = pool_->now_().time_since_epoch() - QueueDelay::Duration(since);
+  const QueueDelay::Duration stands =
+      pool_->now_().time_since_epoch() - QueueDelay::Duration(since);
   if (stands < DelayState::kInterval * delay_target()) return std::nullopt;
   // How long the queries take is not known.
   return Refusal{Refusal::Queue::kThreads, absl::Seconds(1)};

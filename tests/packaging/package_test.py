@@ -10,8 +10,10 @@ import os
 import pathlib
 import random
 import re
+import socket
 import subprocess
 import sys
+import threading
 import unittest
 
 from booted import Booted
@@ -277,6 +279,39 @@ class WithSystemdTest(unittest.TestCase):
             folder.rmdir()
             self.system.run("systemctl", "daemon-reload")
             self.system.run("systemctl", "restart", "backpropd")
+
+    def test_with_the_socket_unit_connections_wait_for_a_restart(self):
+        units = ("backpropd.socket", "backpropd.service")
+        self.system.run("systemctl", "stop", "backpropd")
+        self.system.run("systemctl", "enable", "--now", "backpropd.socket")
+        try:
+            self.assertEqual(self.backprop("health"), "SERVING\n", "a connection starts the service")
+            process = self.system.show("MainPID")
+            ended, refused, connections = threading.Event(), [], 0
+
+            def connect():
+                nonlocal connections
+                while not ended.is_set():
+                    try:
+                        socket.create_connection(("127.0.0.1", 50051), timeout=10).close()
+                        connections += 1
+                    except OSError as error:
+                        refused.append(error)
+            peer = threading.Thread(target=connect)
+            peer.start()
+            try:
+                for _ in range(3):
+                    self.system.run("systemctl", "restart", "backpropd")
+            finally:
+                ended.set()
+                peer.join()
+            self.assertEqual(refused, [])
+            self.assertGreater(connections, 100)
+            self.assertNotEqual(self.system.show("MainPID"), process)
+            self.assertIn("sockets were inherited", self.system.journal())
+        finally:
+            self.system.run("systemctl", "disable", "--now", *units)
+            self.system.run("systemctl", "enable", "--now", "backpropd.service")
 
     def test_wrong_configuration_is_one_failed_start(self):
         path = booted / "etc/backpropd/backpropd.toml"

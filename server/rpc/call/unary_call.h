@@ -77,7 +77,7 @@ class UnaryCall final {
   void Done(const absl::Status& status) {
     if (!status.ok()) AddPushback(status);
     const grpc::Status end = scope_.End(status.ok() ? ClaimResponse() : status);
-    // Before a server that stops, and the caller, who may call again, know that the call has ended.
+    // Before a server that stops, and the caller, know that the call has ended.
     claims_.permit = {};
     claims_.in_flight = {};
     reactor_->Finish(end);

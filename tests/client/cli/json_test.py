@@ -90,7 +90,8 @@ class JsonTest(unittest.TestCase):
                              str(len(self.document("list")["models"])))
         self.assertEqual(document("health"), {"status": "SERVING"})
         top = document("top", "--once", "--interval", 0.1)
-        self.assertEqual((top["models"]["stored"], top["server"]["health"][0]), (2, {"service": "", "serving": True}))
+        self.assertEqual(top["models"]["stored"], len(document("list")["models"]))
+        self.assertEqual(top["server"]["health"][0], {"service": "", "serving": True})
         archive = document("debug", "--output", "d.zip")
         self.assertEqual(archive, {"file": "d.zip", "bytes": (self.path / "d.zip").stat().st_size})
         projects = document("project", "list")["projects"]
