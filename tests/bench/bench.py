@@ -32,6 +32,8 @@ TARGETS = [
     (r"mlp_1024_sgd_two_cores", "the same on one core", 1.7),
     (r"step_rpc_.*_p50", ECHO, 1 / 1.1),
     (r"step_stream_.*", ECHO, 0.7),
+    (r"cost_(tls|token|tls_token)_.*_p50", "clear text, anonymous", 1 / 1.1),
+    (r"cost_counting_1_rate", "calls are not counted", 0.99),
     (r"two_models_two_cores", "one model alone", 1.9),
     (r"durable_step_64", "in memory", 0.5),
     (r"dataset_mapped_.*", "in memory", 0.8),

@@ -1,6 +1,8 @@
 #include "tests/bench/bench_server.h"
 
+#include <fcntl.h>
 #include <signal.h>
+#include <spdlog/spdlog.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -11,12 +13,16 @@
 #include <thread>
 #include <vector>
 
+#include "absl/time/time.h"
 #include "server/base/clock.h"
 #include "server/datasets/datasets.h"
 #include "server/exec/compute_pool.h"
+#include "server/ops/auth_file_watch.h"
 #include "server/ops/process_memory.h"
 #include "server/records/tables.h"
 #include "server/rpc/server.h"
+#include "server/rpc/tls.h"
+#include "server/session/metered_store.h"
 #include "server/store/memory_store.h"
 #include "server/store/rocks_store.h"
 
@@ -59,7 +65,13 @@ class EchoService final : public Echo::CallbackService {
 
 }  // namespace
 
-int Serve(const std::string& data_dir, int64_t memory_limit) {
+int Serve(char** arguments) {
+  const ServerKind kind{arguments[0],           std::atoll(arguments[1]),
+                        arguments[2][0] == '1', arguments[3],
+                        arguments[4],           arguments[5]};
+  const std::string& data_dir = kind.data_dir;
+  const int64_t memory_limit = kind.memory_limit;
+  spdlog::set_level(spdlog::level::off);  // standard output has the addresses
   // As in the server.
   ops::TuneAllocator(memory_limit, static_cast<int>(std::thread::hardware_concurrency()));
   constexpr int64_t kStoreBytes = int64_t{256} << 20;
@@ -84,6 +96,10 @@ int Serve(const std::string& data_dir, int64_t memory_limit) {
   auto pool =
       std::make_unique<exec::ComputePool>(static_cast<int>(std::thread::hardware_concurrency()));
   session::Environment environment{pool.get(), &clock, {}, {}, store.get(), archive, nullptr};
+  session::MeteredStore metered(archive, &environment.projects, {});
+  if (store != nullptr) environment.store = &metered;
+  environment.archive = &metered;
+  if (!metered.Open().ok()) return 1;
   environment.limits.memory_limit_bytes = memory_limit;
   environment.limits.memory_fixed_bytes = ops::kProcessBytes + store_bytes;
   datasets::Datasets datasets(&environment, data_dir);
@@ -94,11 +110,26 @@ int Serve(const std::string& data_dir, int64_t memory_limit) {
     std::fprintf(stderr, "%s\n", found.status().ToString().c_str());
     return 1;
   }
-  rpc::Context context{&environment, &registry, &datasets, {}};
+  rpc::Context context{
+      &environment, &registry, &datasets,
+      rpc::Calls({}, kind.counts_calls ? std::make_unique<rpc::CallStats>() : nullptr)};
   EchoService echo;
   const std::string path = "/tmp/bp_bench_" + std::to_string(getpid()) + ".sock";
   rpc::ServerOptions server_options{{"127.0.0.1:0"}, path, {&echo}};
   server_options.transport.max_concurrent_streams = 1024;  // durable_step_512 is on one connection
+  server_options.overload.max_active_calls = 4096;
+  server_options.overload.max_active_calls_per_project = rpc::OverloadLimits::kAsManyAsAreFree;
+  server_options.overload.delay_target = absl::Milliseconds(20);
+  std::unique_ptr<rpc::Tls> tls;
+  if (!kind.certificate.empty()) {
+    tls = *rpc::Tls::Open({kind.certificate, kind.key, "", rpc::ClientAuth::kNone});
+    server_options.tls = tls.get();
+  }
+  std::unique_ptr<ops::AuthFileWatch> auth_file;
+  if (!kind.auth_file.empty()) {
+    auth_file = *ops::AuthFileWatch::Open(kind.auth_file, &clock);
+    server_options.authenticator = auth_file->authenticator();
+  }
   const auto server = rpc::Server::Start(server_options, &context);
   if (!server.ok()) {
     std::fprintf(stderr, "%s\n", server.status().ToString().c_str());
@@ -114,20 +145,22 @@ int Serve(const std::string& data_dir, int64_t memory_limit) {
   return 0;
 }
 
-BenchServer::BenchServer(const std::string& data_dir, int64_t memory_limit) {
+BenchServer::BenchServer(const ServerKind& kind) {
   int input[2], output[2];
-  if (pipe(input) != 0 || pipe(output) != 0) {
+  if (pipe2(input, O_CLOEXEC) != 0 || pipe2(output, O_CLOEXEC) != 0) {
     std::perror("pipe");
     std::exit(1);
   }
-  const std::string limit = std::to_string(memory_limit);
+  const std::string limit = std::to_string(kind.memory_limit);
   pid_ = fork();
   if (pid_ == 0) {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     dup2(input[0], 0);
     dup2(output[1], 1);
     for (int fd : {input[0], input[1], output[0], output[1]}) close(fd);
-    execl("/proc/self/exe", "bench", kServe, data_dir.c_str(), limit.c_str(), nullptr);
+    execl("/proc/self/exe", "bench", kServe, kind.data_dir.c_str(), limit.c_str(),
+          kind.counts_calls ? "1" : "0", kind.auth_file.c_str(), kind.certificate.c_str(),
+          kind.key.c_str(), nullptr);
     std::perror("exec");
     _exit(1);
   }
@@ -171,11 +204,12 @@ int64_t BenchServer::WrittenBytes() const {
   return 0;
 }
 
-Connection::Connection(const std::string& address) {
+Connection::Connection(const std::string& address,
+                       const std::shared_ptr<grpc::ChannelCredentials>& credentials) {
   grpc::ChannelArguments arguments;
   arguments.SetMaxReceiveMessageSize(-1);
   arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
-  channel = grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
+  channel = grpc::CreateCustomChannel(address, credentials, arguments);
   training = v1::TrainingService::NewStub(channel);
   echo = Echo::NewStub(channel);
 }

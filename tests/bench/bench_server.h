@@ -17,15 +17,25 @@ namespace backprop::bench {
 // The argument that makes the benchmark's program run as this server.
 inline constexpr char kServe[] = "--serve";
 
-// Serves until standard input ends. Prints its addresses, TCP first. `data_dir` may be empty;
-// `memory_limit` is in bytes, 0 for none.
-int Serve(const std::string& data_dir, int64_t memory_limit);
+// How a server differs from one with the defaults of backpropd. Empty: not used.
+struct ServerKind {
+  std::string data_dir = {};  // models are in memory only without it
+  int64_t memory_limit = 0;   // bytes; 0: none
+  bool counts_calls = true;   // for metrics
+  std::string auth_file = {};
+  std::string certificate = {};  // a file, with which TCP uses TLS
+  std::string key = {};          // of the certificate
+};
+
+// Serves until standard input ends, with the arguments of a process that BenchServer started.
+// Prints its addresses, TCP first.
+int Serve(char** arguments);
+inline constexpr int kServeArguments = 6;
 
 // Starts this program again as a server, and stops it in the destructor. Exits on failure.
 class BenchServer {
  public:
-  // Without a directory, models are kept in memory only.
-  explicit BenchServer(const std::string& data_dir = "", int64_t memory_limit = 0);
+  explicit BenchServer(const ServerKind& kind = {});
   ~BenchServer();
   BenchServer(const BenchServer&) = delete;
   BenchServer& operator=(const BenchServer&) = delete;
@@ -46,7 +56,9 @@ class BenchServer {
 
 // One connection with both services.
 struct Connection {
-  explicit Connection(const std::string& address);
+  explicit Connection(const std::string& address,
+                      const std::shared_ptr<grpc::ChannelCredentials>& credentials =
+                          grpc::InsecureChannelCredentials());
   std::shared_ptr<grpc::Channel> channel;
   std::unique_ptr<v1::TrainingService::Stub> training;
   std::unique_ptr<Echo::Stub> echo;

@@ -3,11 +3,10 @@
 
 int main(int argc, char** argv) {
   using namespace backprop::bench;
-  if (argc == 4 && std::strcmp(argv[1], kServe) == 0) {
-    return Serve(argv[2], std::atoll(argv[3]));
-  }
+  if (argc == 2 + kServeArguments && std::strcmp(argv[1], kServe) == 0) return Serve(argv + 2);
   const Options options = ParseOptions(argc, argv);
   StepRows(options);
+  CostRows(options);
   TrainingRows(options);
   PredictRows(options);
   ModelRows(options);

@@ -19,6 +19,8 @@ namespace backprop::bench {
 
 // Step, and an echo of the same payload: step_rpc_*_{p50,p99,rate}; step_stream_*.
 void StepRows(const Options& options);
+// What tokens, TLS and metrics cost a Step: cost_*.
+void CostRows(const Options& options);
 // Runs: train_xor_3000, two_models, models_64.
 void TrainingRows(const Options& options);
 // predict_*: one row, idle and during runs; 10,000 rows.

@@ -25,7 +25,7 @@ std::vector<v1::StepRequest> StepsOf(const Connection& connection) {
 // Steps of 64 models in turn, acknowledged when they are on disk, compared with the same in memory.
 void StepRates(const Options& options) {
   const TemporaryDirectory directory;
-  const BenchServer durable(directory.path()), memory;
+  const BenchServer durable({.data_dir = directory.path()}), memory;
   const Connection to_durable(durable.tcp()), to_memory(memory.tcp());
   const auto durable_steps = StepsOf(to_durable), memory_steps = StepsOf(to_memory);
   for (int in_flight : {1, 8, 64, 512}) {
@@ -68,13 +68,14 @@ void Restart(const Options& options) {
   const int count = options.quick ? 500 : 100'000;
   const TemporaryDirectory directory;
   {
-    const BenchServer server(directory.path());
+    const BenchServer server({.data_dir = directory.path()});
     const Connection connection(server.tcp());
     const double seconds = CreateMany(connection, count);
     Print("durable_models_created", "", count / seconds, "/s");
   }
   std::unique_ptr<BenchServer> server;
-  const double start = Seconds([&] { server = std::make_unique<BenchServer>(directory.path()); });
+  const double start = Seconds(
+      [&] { server = std::make_unique<BenchServer>(ServerKind{.data_dir = directory.path()}); });
   Print("durable_restart_100k", "", 1e3 * start, "ms");
   Print("durable_restart_100k", "the limit", 1e3, "ms");
   const Connection connection(server->tcp());
@@ -90,14 +91,16 @@ void Million(const Options& options) {
   constexpr int64_t kLimit = int64_t{1} << 30;
   const TemporaryDirectory directory;
   {
-    const BenchServer server(directory.path(), kLimit);
+    const BenchServer server({.data_dir = directory.path(), .memory_limit = kLimit});
     const Connection connection(server.tcp());
     CreateMany(connection, count);
     Print("million_models_resident", "", static_cast<double>(server.ResidentBytes()) / 1e6, "MB");
   }
   std::unique_ptr<BenchServer> server;
-  const double start =
-      Seconds([&] { server = std::make_unique<BenchServer>(directory.path(), kLimit); });
+  const double start = Seconds([&] {
+    server = std::make_unique<BenchServer>(
+        ServerKind{.data_dir = directory.path(), .memory_limit = kLimit});
+  });
   Print("million_models_restart", "", 1e3 * start, "ms");
   const Connection connection(server->tcp());
   const auto us = ColdPredictions(connection, count, options.quick ? 20 : 20'000);
@@ -110,7 +113,7 @@ void Million(const Options& options) {
 void Recovery(const Options& options) {
   const TemporaryDirectory directory;
   {
-    BenchServer server(directory.path());
+    BenchServer server({.data_dir = directory.path()});
     const Connection connection(server.tcp());
     CreateModel(connection, "large", SpecOf(784, {256, 128, 10}));
     v1::StepRequest step;
@@ -125,13 +128,14 @@ void Recovery(const Options& options) {
     if (entry.path().extension() == ".log") log_bytes += static_cast<double>(entry.file_size());
   }
   std::unique_ptr<BenchServer> server;
-  const double start = Seconds([&] { server = std::make_unique<BenchServer>(directory.path()); });
+  const double start = Seconds(
+      [&] { server = std::make_unique<BenchServer>(ServerKind{.data_dir = directory.path()}); });
   Print("durable_recovery_per_gb_of_log", "", start / (log_bytes / 1e9), "s");
 }
 
 void WriteAmplification(const Options& options) {
   const TemporaryDirectory directory;
-  const BenchServer server(directory.path());
+  const BenchServer server({.data_dir = directory.path()});
   const Connection connection(server.tcp());
   const auto steps = StepsOf(connection);
   for (int in_flight : {1, 64}) {
@@ -204,7 +208,7 @@ double TrainRate(const Connection& connection, const std::string& id, int inputs
 
 void Datasets(const Options& options) {
   const TemporaryDirectory directory;
-  const BenchServer mapped(directory.path()), memory;
+  const BenchServer mapped({.data_dir = directory.path()}), memory;
   const Connection to_mapped(mapped.tcp()), to_memory(memory.tcp());
   struct Shape {
     const char* name;
