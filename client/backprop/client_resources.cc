@@ -99,7 +99,7 @@ Status Client::DeleteDataset(const std::string& id, const CallOptions& call) {
 
 namespace {
 
-ProjectInfo FromMessage(const v1::Project& message) {
+ProjectInfo FromProject(const v1::Project& message) {
   ProjectInfo project;
   project.name = message.name();
   project.weight = message.weight();
@@ -121,7 +121,7 @@ Result<ProjectInfo> Client::GetProject(const std::string& id, const CallOptions&
   Status status = impl_->Call(impl_->admin.get(), &v1::AdminService::Stub::GetProject, request,
                               call, &response);
   if (!status.ok()) return status;
-  return FromMessage(response.project());
+  return FromProject(response.project());
 }
 
 Result<std::vector<ProjectInfo>> Client::ListProjects(const CallOptions& call) {
@@ -132,7 +132,7 @@ Result<std::vector<ProjectInfo>> Client::ListProjects(const CallOptions& call) {
     Status status = impl_->Call(impl_->admin.get(), &v1::AdminService::Stub::ListProjects, request,
                                 call, &response);
     if (!status.ok()) return status;
-    for (const auto& project : response.projects()) all.push_back(FromMessage(project));
+    for (const auto& project : response.projects()) all.push_back(FromProject(project));
     if (response.next_page_token().empty()) return all;
     request.set_page_token(response.next_page_token());
   }
