@@ -1,8 +1,6 @@
 #include "client/cli/top_view.h"
 
 #include <gmock/gmock.h>
-#include <google/protobuf/struct.pb.h>
-#include <google/protobuf/util/json_util.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -173,14 +171,10 @@ TEST(TopLinesTest, TroubleAndNotesComeFirst) {
 
 TEST(TopJsonTest, HasAllKnownFiguresAndNoOthers) {
   const std::string json = TopJson({At(milliseconds(0), 10, 2), At(milliseconds(500), 12, 2)});
-  google::protobuf::Struct parsed;
-  ASSERT_TRUE(google::protobuf::util::JsonStringToMessage(json, &parsed).ok()) << json;
-  const auto& fields = parsed.fields();
-  EXPECT_EQ(fields.at("intervalSeconds").number_value(), 0.5);
-  EXPECT_EQ(fields.at("time").string_value(), "2023-11-14T22:14:50Z");
-  EXPECT_EQ(fields.at("calls").struct_value().fields().at("perSecond").number_value(), 8);
-  EXPECT_EQ(fields.at("work").struct_value().fields_size(), 0) << "not known";
-  EXPECT_EQ(fields.at("methods").list_value().values_size(), 2);
+  EXPECT_THAT(json, HasSubstr(R"("intervalSeconds":0.5,)"));
+  EXPECT_THAT(json, HasSubstr(R"("time":"2023-11-14T22:14:50Z")"));
+  EXPECT_THAT(json, HasSubstr(R"("calls":{"errorsPerSecond":4,"perSecond":8,)"));
+  EXPECT_THAT(json, HasSubstr(R"("work":{})")) << "not known";
   EXPECT_EQ(json.find('\n'), std::string::npos);
 }
 
