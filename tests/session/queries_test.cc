@@ -387,18 +387,18 @@ TEST_F(QueriesTest, AModelThatIsNotFittedIsAnError) {
 
 TEST_F(QueriesTest, MemoryIsLimitedToTheByte) {
   const auto model = SessionOf(SmallSpec());
-  constexpr int64_t kRows = 10;
+  constexpr int64_t kFewRows = 10;
   for (const Query& query : AllQueries()) {
     SCOPED_TRACE(query.name);
     if (!query.bytes) {
       environment.limits.max_workspace_bytes = 0;
-      EXPECT_TRUE(query.ask(model, kRows, Never()).ok());
+      EXPECT_TRUE(query.ask(model, kFewRows, Never()).ok());
       continue;
     }
-    environment.limits.max_workspace_bytes = query.bytes(model->network(), kRows);
-    EXPECT_TRUE(query.ask(model, kRows, Never()).ok());
+    environment.limits.max_workspace_bytes = query.bytes(model->network(), kFewRows);
+    EXPECT_TRUE(query.ask(model, kFewRows, Never()).ok());
     --environment.limits.max_workspace_bytes;
-    const absl::Status status = query.ask(model, kRows, Never());
+    const absl::Status status = query.ask(model, kFewRows, Never());
     ASSERT_EQ(status.code(), StatusCode::kResourceExhausted);
     EXPECT_EQ(base::ReasonOf(status)->metadata.at("field"), query.field);
   }

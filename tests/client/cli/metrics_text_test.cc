@@ -20,7 +20,7 @@ MetricsPage Calls(double ok, double failed) {
       std::to_string(ok) + "\ncalls_total{code=\"ABORTED\"} " + std::to_string(failed) + "\n");
 }
 
-std::string ErrorOf(const std::string& text) {
+std::string MetricsErrorOf(const std::string& text) {
   try {
     MetricsPage::Parse(text);
   } catch (const DataError& error) {
@@ -46,9 +46,9 @@ TEST(MetricsPageTest, ReadsWhatTheFormatAllows) {
 TEST(MetricsPageTest, AnErrorNamesTheLine) {
   for (const char* line : {"a", "a ", "a b", "a 1x", "a{x=\"1\" 2", "a{x=1} 2", "a{x=\"1} 2",
                            "a{x=\"1\\", "a{x=\"1\",x=\"1\"} 2", "{x=\"1\"} 2", "a{=\"1\"} 2"}) {
-    EXPECT_NE(ErrorOf(std::string("ok 1\n") + line + "\nok 2\n").find("line 2: expected "),
+    EXPECT_NE(MetricsErrorOf(std::string("ok 1\n") + line + "\nok 2\n").find("line 2: expected "),
               std::string::npos)
-        << line << ": " << ErrorOf(std::string("ok 1\n") + line + "\n");
+        << line << ": " << MetricsErrorOf(std::string("ok 1\n") + line + "\n");
   }
 }
 

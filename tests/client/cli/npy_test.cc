@@ -39,7 +39,7 @@ std::string Doubles(std::vector<double> values) {
   return std::string(reinterpret_cast<const char*>(values.data()), values.size() * 8);
 }
 
-std::string ErrorOf(const std::string& bytes) {
+std::string NpyErrorOf(const std::string& bytes) {
   try {
     ParseNpy("f.npy", bytes);
   } catch (const DataError& error) {
@@ -104,7 +104,7 @@ TEST(NpyTest, HalfPrecision) {
 
 TEST(NpyTest, OtherTypesAreNamed) {
   const auto error = [](const std::string& type) {
-    return ErrorOf(Npy(HeaderOf(type, "(1, 1)"), std::string(64, '\0')));
+    return NpyErrorOf(Npy(HeaderOf(type, "(1, 1)"), std::string(64, '\0')));
   };
   EXPECT_EQ(
       error("<c16"),
@@ -119,8 +119,9 @@ TEST(NpyTest, OtherTypesAreNamed) {
   for (const char* type : {"<i3", "<i16", "<u0", "<b2", "<f1", "<f", "<", ""}) {
     EXPECT_NE(error(type), "none") << type;
   }
-  EXPECT_EQ(ErrorOf(Npy("{'descr': [('a', '<f8')], 'fortran_order': False, 'shape': (1,), }", "")),
-            "f.npy: has elements of several fields; save each field separately");
+  EXPECT_EQ(
+      NpyErrorOf(Npy("{'descr': [('a', '<f8')], 'fortran_order': False, 'shape': (1,), }", "")),
+      "f.npy: has elements of several fields; save each field separately");
 }
 
 TEST(NpyTest, EveryVersion) {
@@ -128,9 +129,9 @@ TEST(NpyTest, EveryVersion) {
   for (const int version : {1, 2, 3}) {
     EXPECT_EQ(ParseNpy("f.npy", Npy(header, Doubles({1, 2}), version)).cols, 2);
   }
-  EXPECT_EQ(ErrorOf(Npy(header, Doubles({1, 2}), 4)),
+  EXPECT_EQ(NpyErrorOf(Npy(header, Doubles({1, 2}), 4)),
             "f.npy: has version 4 of the format; versions 1, 2 and 3 are supported");
-  EXPECT_NE(ErrorOf(Npy(header, Doubles({1, 2}), 0)).find("version 0"), std::string::npos);
+  EXPECT_NE(NpyErrorOf(Npy(header, Doubles({1, 2}), 0)).find("version 0"), std::string::npos);
 }
 
 TEST(NpyTest, HeadersOfAnySize) {
@@ -141,46 +142,47 @@ TEST(NpyTest, HeadersOfAnySize) {
   EXPECT_EQ(ParseNpy("f.npy", Npy(header, Doubles({1, 2}), 2)).cols, 2);
   header.insert(1, std::string(200'000, ' '));
   EXPECT_EQ(
-      ErrorOf(Npy(header, Doubles({1, 2}), 2)),
+      NpyErrorOf(Npy(header, Doubles({1, 2}), 2)),
       "f.npy: has a header of " + std::to_string(header.size()) + " bytes, more than 1048576");
   std::string huge = Npy(header, "", 2);
   for (size_t i = 8; i < 12; ++i) huge[i] = '\xff';
-  EXPECT_EQ(ErrorOf(huge), "f.npy: has a header of 4294967295 bytes, more than 1048576");
+  EXPECT_EQ(NpyErrorOf(huge), "f.npy: has a header of 4294967295 bytes, more than 1048576");
   // This input made a regular expression recurse.
-  EXPECT_EQ(ErrorOf(Npy("{'descr': '" + std::string(60000, 'x') + "'", "")),
+  EXPECT_EQ(NpyErrorOf(Npy("{'descr': '" + std::string(60000, 'x') + "'", "")),
             "f.npy: the header is not in the format that NumPy writes");
-  EXPECT_NE(ErrorOf(Npy(HeaderOf("<f8", "(" + std::string(60000, '1') + ",)"), Doubles({1}))),
+  EXPECT_NE(NpyErrorOf(Npy(HeaderOf("<f8", "(" + std::string(60000, '1') + ",)"), Doubles({1}))),
             "none");
-  EXPECT_NE(ErrorOf(Npy(std::string(60000, '{'), "")), "none");
-  EXPECT_NE(ErrorOf(Npy(std::string(60000, '('), "")), "none");
+  EXPECT_NE(NpyErrorOf(Npy(std::string(60000, '{'), "")), "none");
+  EXPECT_NE(NpyErrorOf(Npy(std::string(60000, '('), "")), "none");
 }
 
 TEST(NpyTest, WhatIsWrongIsSaid) {
   const std::string ok = HeaderOf("<f8", "(2, 3)");
-  EXPECT_EQ(ErrorOf("hello world"), "f.npy: is not a .npy file");
-  EXPECT_EQ(ErrorOf("\x93NUMPY"), "f.npy: is not a .npy file");
-  EXPECT_NE(ErrorOf(Npy(ok, Doubles({1}))).find("is truncated"), std::string::npos);
-  EXPECT_EQ(ErrorOf(Npy(ok, "").substr(0, 30)), "f.npy: the header is truncated");
-  EXPECT_EQ(ErrorOf(Npy(HeaderOf("<f8", "(1, 1, 1)"), Doubles({1}))),
+  EXPECT_EQ(NpyErrorOf("hello world"), "f.npy: is not a .npy file");
+  EXPECT_EQ(NpyErrorOf("\x93NUMPY"), "f.npy: is not a .npy file");
+  EXPECT_NE(NpyErrorOf(Npy(ok, Doubles({1}))).find("is truncated"), std::string::npos);
+  EXPECT_EQ(NpyErrorOf(Npy(ok, "").substr(0, 30)), "f.npy: the header is truncated");
+  EXPECT_EQ(NpyErrorOf(Npy(HeaderOf("<f8", "(1, 1, 1)"), Doubles({1}))),
             "f.npy: must have one or two dimensions, got 3");
-  EXPECT_EQ(ErrorOf(Npy(HeaderOf("<f8", "()"), Doubles({1}))),
+  EXPECT_EQ(NpyErrorOf(Npy(HeaderOf("<f8", "()"), Doubles({1}))),
             "f.npy: must have one or two dimensions, got 0");
-  EXPECT_EQ(ErrorOf(Npy(HeaderOf("<f8", "(0, 3)"), "")), "f.npy: has no rows of data");
-  EXPECT_EQ(ErrorOf(Npy(HeaderOf("<f8", "(99999999999999999999, 1)"), Doubles({1}))),
+  EXPECT_EQ(NpyErrorOf(Npy(HeaderOf("<f8", "(0, 3)"), "")), "f.npy: has no rows of data");
+  EXPECT_EQ(NpyErrorOf(Npy(HeaderOf("<f8", "(99999999999999999999, 1)"), Doubles({1}))),
             "f.npy: the shape is too large");
-  EXPECT_NE(ErrorOf(Npy(HeaderOf("<f8", "(999999999999999999, 999999999999999999)"), Doubles({1})))
-                .find("is truncated"),
-            std::string::npos);
+  EXPECT_NE(
+      NpyErrorOf(Npy(HeaderOf("<f8", "(999999999999999999, 999999999999999999)"), Doubles({1})))
+          .find("is truncated"),
+      std::string::npos);
   for (const char* header :
        {"", "{}", "{'descr': '<f8'", "{'descr': '<f8', }", "{'shape': (1,), }",
         "{'descr': '<f8', 'fortran_order': Maybe, 'shape': (1,), }",
         "{'descr': '<f8', 'fortran_order': False, 'shape': (-1,), }",
         "{'descr': '<f8', 'fortran_order': False, 'shape': (1 1), }",
         "{'descr': '<f8', 'other': 1, 'shape': (1,), }", "{'descr': '<f8' 'shape': (1,), }"}) {
-    EXPECT_NE(ErrorOf(Npy(header, Doubles({1}))), "none") << header;
+    EXPECT_NE(NpyErrorOf(Npy(header, Doubles({1}))), "none") << header;
   }
   // Python 2 wrote long integers like this.
-  EXPECT_EQ(ErrorOf(Npy(HeaderOf("<f8", "(1L, 1L)"), Doubles({1}))), "none");
+  EXPECT_EQ(NpyErrorOf(Npy(HeaderOf("<f8", "(1L, 1L)"), Doubles({1}))), "none");
 }
 
 // Files with changed or missing bytes give an array or an error, never a crash.
@@ -193,7 +195,7 @@ TEST(NpyTest, DamagedFilesAreReadOrRefused) {
       bytes[random() % bytes.size()] = static_cast<char>(random());
     }
     if (round % 4 == 0) bytes.resize(random() % bytes.size());
-    ErrorOf(bytes);
+    NpyErrorOf(bytes);
   }
 }
 
