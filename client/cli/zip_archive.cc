@@ -73,7 +73,7 @@ std::string ZipArchive(const std::vector<ArchiveFile>& files, std::time_t time) 
   zip_source_keep(memory.get());  // the archive owns a reference as well
   for (const ArchiveFile& file : files) Add(file, time, archive.get());
   if (zip_close(archive.get()) != 0) Fail(zip_get_error(archive.get()));
-  archive.release();  // closed
+  static_cast<void>(archive.release());  // closed
   return BytesOf(memory.get());
 }
 

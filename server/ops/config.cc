@@ -500,6 +500,22 @@ std::optional<int> Parse(CLI::App* app, int argc, char** argv) {
   }
 }
 
+// Sets what flags give in another unit or form.
+void Convert(const RawFlags& raw, const CLI::App& app, Config* config) {
+  config->log_format = raw.log_format == "json" ? LogFormat::kJson : LogFormat::kText;
+  config->grace = absl::Seconds(raw.grace_seconds);
+  config->drain_delay = absl::Seconds(raw.drain_delay_seconds);
+  config->listen_is_given =
+      app.get_option("--listen")->count() > 0 || app.get_option("--unix-socket")->count() > 0;
+  config->unix_access.mode = static_cast<mode_t>(std::stoul(raw.unix_socket_mode, nullptr, 8));
+  config->tls = TlsFilesFrom(raw);
+  config->limits.mark_interval = absl::Seconds(raw.mark_seconds);
+  if (raw.slow_request_seconds > 0) config->slow_request = absl::Seconds(raw.slow_request_seconds);
+  config->overload.delay_target = absl::Seconds(raw.queue_delay_target_seconds);
+  config->overload.max_active_calls_per_project = raw.max_active_calls_per_project.value_or(
+      config->auth_file.empty() ? 0 : rpc::OverloadLimits::kAsManyAsAreFree);
+}
+
 }  // namespace
 
 Parsed ParseCommandLine(int argc, char** argv, const std::string& version) {
@@ -548,18 +564,7 @@ Parsed ParseCommandLine(int argc, char** argv, const std::string& version) {
         CLI::ValidationError("--tls-client-auth " + *raw.client_auth, "requires --tls-client-ca"));
     return {std::nullopt, 2};
   }
-  config.log_format = raw.log_format == "json" ? LogFormat::kJson : LogFormat::kText;
-  config.grace = absl::Seconds(raw.grace_seconds);
-  config.drain_delay = absl::Seconds(raw.drain_delay_seconds);
-  config.listen_is_given =
-      app.get_option("--listen")->count() > 0 || app.get_option("--unix-socket")->count() > 0;
-  config.unix_access.mode = static_cast<mode_t>(std::stoul(raw.unix_socket_mode, nullptr, 8));
-  config.tls = TlsFilesFrom(raw);
-  config.limits.mark_interval = absl::Seconds(raw.mark_seconds);
-  if (raw.slow_request_seconds > 0) config.slow_request = absl::Seconds(raw.slow_request_seconds);
-  config.overload.delay_target = absl::Seconds(raw.queue_delay_target_seconds);
-  config.overload.max_active_calls_per_project = raw.max_active_calls_per_project.value_or(
-      config.auth_file.empty() ? 0 : rpc::OverloadLimits::kAsManyAsAreFree);
+  Convert(raw, app, &config);
   FitToMemory(app, &config);
   config.flags = FlagsInUse(&app);
   return {config, 0};

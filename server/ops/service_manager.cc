@@ -40,7 +40,7 @@ absl::Status NotifyServiceManager(absl::string_view state) {
   const auto length = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + name.size());
   const ssize_t sent = sendto(descriptor, state.data(), state.size(), MSG_DONTWAIT | MSG_NOSIGNAL,
                               reinterpret_cast<const sockaddr*>(&address), length);
-  const absl::Status status = sent < 0 ? Unavailable(name) : absl::OkStatus();
+  absl::Status status = sent < 0 ? Unavailable(name) : absl::OkStatus();
   close(descriptor);
   return status;
 }
