@@ -193,13 +193,15 @@ class Page:
                     self.ran.append(command)
 
     def start_server(self, flags):
-        """Starts a server with the flags, but on a free port and with its data in the scratch folder."""
+        """Starts a server with the flags, but on a free port, and with its files in the scratch folder."""
+        in_scratch = lambda path: self.scratch / path.lstrip("/").replace("/", "_")
         if "--listen" in flags:
             at = flags.index("--listen")
             del flags[at:at + 2]
         if "--data-dir" in flags:
             at = flags.index("--data-dir")
-            flags[at + 1] = self.scratch / flags[at + 1].lstrip("/").replace("/", "_")
+            flags[at + 1] = in_scratch(flags[at + 1])
+        flags = [f"unix:{in_scratch(flag[5:])}" if str(flag).startswith("unix:/") else flag for flag in flags]
         return Server(*flags, cwd=self.scratch).__enter__()
 
     def stays(self, server):
