@@ -205,6 +205,8 @@ void LogStarted(const ops::Config& config, const std::vector<std::string>& addre
 
 // Tells clients, operators and the service manager that the server accepts calls.
 absl::Status Announce(const ops::Config& config, const rpc::Server& server) {
+  // The log is complete when the port file exists.
+  LogStarted(config, server.addresses(), server.admin_addresses());
   if (!config.admin_port_file.empty()) {
     if (server.admin_addresses().empty()) {
       return absl::InvalidArgumentError("--admin-port-file: needs --admin-listen");
@@ -218,7 +220,6 @@ absl::Status Announce(const ops::Config& config, const rpc::Server& server) {
         ops::WritePortFile("--port-file", config.port_file, server.addresses().front());
     if (!written.ok()) return written;
   }
-  LogStarted(config, server.addresses(), server.admin_addresses());
   TellServiceManager(ops::kReady);
   return absl::OkStatus();
 }
