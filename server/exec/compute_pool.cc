@@ -149,7 +149,10 @@ std::optional<Refusal> ComputePool::Share::Refuse(int64_t cost) {
 std::optional<Refusal> ComputePool::Share::RefuseSliced(int64_t cost) {
   if (auto refusal = Refuse(cost); refusal.has_value()) return refusal;
   const int64_t since = slices_wait_since_.load(kRelaxed);
-  if (cost <= kSliceCost || since == 0) return std::nullopt;
+  // The time alone may be that of queries that have ended: threads set it in any order.
+  if (cost <= kSliceCost || since == 0 || !SlicesWait(continuing_.load(kRelaxed))) {
+    return std::nullopt;
+  }
   const QueueDelay::Duration stands =
       pool_->now_().time_since_epoch() - QueueDelay::Duration(since);
   if (stands < DelayState::kInterval * delay_target()) return std::nullopt;
@@ -157,14 +160,15 @@ std::optional<Refusal> ComputePool::Share::RefuseSliced(int64_t cost) {
   return Refusal{Refusal::Queue::kThreads, absl::Seconds(1)};
 }
 
-QueueDelay::Duration ComputePool::Share::SliceWait(int64_t queries) const {
-  return absl::ToChronoNanoseconds(kSlice) * queries / pool_->threads();
+bool ComputePool::Share::SlicesWait(int64_t queries) const {
+  return delay_target().count() > 0 &&
+         absl::ToChronoNanoseconds(kSlice) * queries / pool_->threads() > delay_target();
 }
 
 void ComputePool::Share::AddContinuing(int queries) {
-  const int64_t now_continuing = continuing_.fetch_add(queries, kRelaxed) + queries;
-  const bool waits = delay_target().count() > 0 && SliceWait(now_continuing) > delay_target();
-  if (waits == (slices_wait_since_.load(kRelaxed) != 0)) return;
+  const int64_t before = continuing_.fetch_add(queries, kRelaxed);
+  const bool waits = SlicesWait(before + queries);
+  if (waits == SlicesWait(before)) return;
   slices_wait_since_.store(waits ? pool_->now_().time_since_epoch().count() : 0, kRelaxed);
 }
 

@@ -208,8 +208,8 @@ class ComputePool::Share {
   friend class ComputePool;
 
   void AddContinuing(int queries);
-  // How long a slice of a query waits for those of `queries` queries.
-  QueueDelay::Duration SliceWait(int64_t queries) const;
+  // Whether a slice of a query waits for longer than the target for those of `queries` queries.
+  bool SlicesWait(int64_t queries) const;
 
   ComputePool* const pool_;
   const int number_;
