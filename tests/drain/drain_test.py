@@ -172,7 +172,7 @@ class StopTest(unittest.TestCase):
             server.process.send_signal(signal.SIGTERM)
             goaway = wait_until(lambda: link.get(GOAWAY), "GOAWAY")[0]
             self.assertEqual(int.from_bytes(goaway[:4], "big") & 0x7fffffff, 2**31 - 1, "no stream is excluded")
-            self.assertEqual(link.get(HEADERS, 1), [], "the stream goes on")
+            self.assertEqual(link.get(HEADERS, 1), [], "the stream continues")
             get_model(link, 5)
             wait_until(lambda: link.get(DATA, 5) or link.closed, "a response")
             self.assertTrue(link.get(DATA, 5))
