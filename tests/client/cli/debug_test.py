@@ -153,7 +153,7 @@ class DebugTest(unittest.TestCase):
                            env={"BACKPROP_TOKEN": token} if token else {})
 
             for token, code in (*((token, "PERMISSION_DENIED") for token in tokens[:3]), (None, "UNAUTHENTICATED"),
-                                (tokens[0][:-1] + "x", "UNAUTHENTICATED")):
+                                (tokens[0][:-1] + ("y" if tokens[0].endswith("x") else "x"), "UNAUTHENTICATED")):
                 refused = debug(token)
                 self.assertEqual((refused.returncode, refused.stdout), (1, ""))
                 self.assertIn(code, refused.stderr)
