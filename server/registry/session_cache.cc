@@ -28,7 +28,7 @@ std::optional<SessionPtr> SessionCache::FindResident(absl::string_view id) {
     Shard& shard = ShardOf(id);
     const base::MutexLock lock(&shard.mu);
     const auto it = shard.sessions.find(id);
-    if (it != shard.sessions.end()) session = it->second;
+    if (it != shard.sessions.end()) session = *it;
   }
   if (environment_->store == nullptr) return session;
   if (session == nullptr || !Usable(*session)) return std::nullopt;
@@ -58,7 +58,7 @@ MaybeSession SessionCache::LoadUnlessResident(const std::string& id) {
     const base::MutexLock lock(&shard.mu);
     const auto it = shard.sessions.find(id);
     if (it != shard.sessions.end()) {
-      if (Usable(*it->second)) return it->second;
+      if (Usable(**it)) return *it;
       shard.sessions.erase(it);
     }
     if (shard.deleting.find(id) != shard.deleting.end()) return nullptr;
@@ -69,7 +69,8 @@ MaybeSession SessionCache::LoadUnlessResident(const std::string& id) {
   stats_.loads.Add(std::chrono::steady_clock::now() - begin);
   {
     const base::MutexLock lock(&shard.mu);
-    shard.sessions.insert_or_assign(id, *loaded);
+    shard.sessions.erase(id);
+    shard.sessions.insert(*loaded);
     TrackExpiry(&shard, *loaded);
   }
   if (environment_->draining) {  // then Registry::Drain may not have seen it
@@ -135,12 +136,12 @@ SessionPtr SessionCache::Insert(const SessionPtr& session, absl::FunctionRef<voi
   {
     Shard& shard = ShardOf(session->info().id);
     const base::MutexLock lock(&shard.mu);
-    const auto [it, is_new] = shard.sessions.try_emplace(session->info().id, session);
+    const auto [it, is_new] = shard.sessions.insert(session);
     if (is_new) {
       TrackExpiry(&shard, session);
       inserted();
     }
-    resident = it->second;
+    resident = *it;
     if (const auto claim = shard.loading.find(session->info().id); claim != shard.loading.end()) {
       waiting.swap(claim->second);
       shard.loading.erase(claim);
@@ -154,7 +155,7 @@ bool SessionCache::Remove(const SessionPtr& session, Removal removal) {
   Shard& shard = ShardOf(session->info().id);
   const base::MutexLock lock(&shard.mu);
   const auto it = shard.sessions.find(session->info().id);
-  if (it == shard.sessions.end() || it->second != session) return false;
+  if (it == shard.sessions.end() || *it != session) return false;
   shard.sessions.erase(it);
   if (removal == Removal::kUntilDeleted) ++shard.deleting[session->info().id];
   return true;
@@ -198,8 +199,8 @@ std::vector<SessionPtr> SessionCache::EvictFrom(Shard* shard) {
   auto it = shard->sessions.upper_bound(shard->eviction_cursor);
   for (int look = 0; look < kMostSessions && !shard->sessions.empty(); ++look) {
     if (it == shard->sessions.end()) it = shard->sessions.begin();
-    const SessionPtr& session = it->second;
-    shard->eviction_cursor = it->first;
+    const SessionPtr& session = *it;
+    shard->eviction_cursor = session->info().id;
     // There is no other reference, and none can be made while the lock is held.
     const bool idle = session.use_count() == 1 && !session->TakeTouched() && session->Evictable();
     if (!idle) {
@@ -207,7 +208,7 @@ std::vector<SessionPtr> SessionCache::EvictFrom(Shard* shard) {
       continue;
     }
     if (const auto expires = session->ExpireTime()) {
-      shard->unloaded_expiry.insert_or_assign(it->first, *expires);
+      shard->unloaded_expiry.insert_or_assign(session->info().id, *expires);
     }
     evicted.push_back(session);
     it = shard->sessions.erase(it);
@@ -272,7 +273,7 @@ std::vector<SessionPtr> SessionCache::All() {
   std::vector<SessionPtr> all;
   for (Shard& shard : shards_) {
     const base::MutexLock lock(&shard.mu);
-    for (const auto& [id, session] : shard.sessions) all.push_back(session);
+    all.insert(all.end(), shard.sessions.begin(), shard.sessions.end());
   }
   return all;
 }
@@ -286,8 +287,8 @@ std::vector<SessionPtr> SessionCache::List(
     size_t taken = 0;
     for (auto it = shard.sessions.upper_bound(after); it != shard.sessions.end() && taken < count;
          ++it) {
-      if (!matches(*it->second)) continue;
-      list.push_back(it->second);
+      if (!matches(**it)) continue;
+      list.push_back(*it);
       ++taken;
     }
   }

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/container/btree_set.h"
 #include "absl/functional/any_invocable.h"
 #include "absl/functional/function_ref.h"
 #include "absl/status/statusor.h"
@@ -106,9 +107,21 @@ class SessionCache {
                                absl::FunctionRef<bool(const session::Session&)> matches);
 
  private:
+  // Sessions in the order of their ids, which are in the sessions only: a hundred bytes less for
+  // each than a map by id.
+  struct ById {
+    using is_transparent = void;
+    static absl::string_view Id(absl::string_view id) { return id; }
+    static absl::string_view Id(const SessionPtr& session) { return session->info().id; }
+    template <class A, class B>
+    bool operator()(const A& a, const B& b) const {
+      return Id(a) < Id(b);
+    }
+  };
+  using Sessions = absl::btree_set<SessionPtr, ById>;
   struct Shard {
     base::Mutex mu;
-    std::map<std::string, SessionPtr, std::less<>> sessions ABSL_GUARDED_BY(mu);
+    Sessions sessions ABSL_GUARDED_BY(mu);
     // Loads and claims under way, and the callers that wait for their end. No usable session with
     // such an id is resident.
     std::map<std::string, std::vector<Found>, std::less<>> loading ABSL_GUARDED_BY(mu);

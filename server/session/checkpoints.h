@@ -3,10 +3,10 @@
 #define BACKPROP_SERVER_SESSION_CHECKPOINTS_H_
 
 #include <cstdint>
-#include <map>
 #include <string>
 #include <vector>
 
+#include "absl/container/btree_map.h"
 #include "absl/status/statusor.h"
 #include "server/records/checkpoint.h"
 #include "server/records/keys.h"
@@ -48,7 +48,7 @@ class Checkpoints {
  private:
   bool Holds(const std::string& state_hash) const;
 
-  std::map<std::string, records::CheckpointPtr> all_;
+  absl::btree_map<std::string, records::CheckpointPtr> all_;
 };
 
 }  // namespace backprop::session

@@ -86,7 +86,7 @@ struct ResumeArgs {
 // by the thread that executes a slice; only that thread calls BeginEnd() and Park() then.
 class RunControl {
  public:
-  enum class Phase { kIdle, kReadingRows, kTraining, kHeld, kEnding };
+  enum class Phase : uint8_t { kIdle, kReadingRows, kTraining, kHeld, kEnding };
   using StatePtr = std::shared_ptr<const engine::State>;
 
   // Parts of the session, which must outlive this object.
@@ -183,6 +183,8 @@ class RunControl {
   Environment* const environment_;
   const Model model_;
   Phase phase_ = Phase::kIdle;
+  bool mark_pending_ = false;
+  int pending_checkpoints_ = 0;  // periodic ones that are being stored
   int64_t count_;
   std::shared_ptr<Run> active_;
   std::shared_ptr<Run> latest_;
@@ -190,8 +192,6 @@ class RunControl {
   std::unique_ptr<Trainer> trainer_;
   MemoryBudget::Claim memory_;  // of the active run
   absl::Time last_mark_;        // when the progress was last passed to the log
-  bool mark_pending_ = false;
-  int pending_checkpoints_ = 0;  // periodic ones that are being stored
   std::vector<WaitingTrain> waiting_;
 };
 

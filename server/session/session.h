@@ -322,7 +322,6 @@ class Session : public std::enable_shared_from_this<Session> {
   const int64_t created_at_step_;
   const int64_t fixed_bytes_;
   std::atomic<int64_t> last_used_unix_nanos_;
-  std::atomic<bool> touched_{true};
   exec::LentThreads lent_threads_;
   Project* const project_;
   exec::Strand strand_;
@@ -334,6 +333,8 @@ class Session : public std::enable_shared_from_this<Session> {
   mutable base::Mutex mu_;
   // kBroken is a phase of the log, which threads of the store break; it is never stored here.
   Phase phase_ ABSL_GUARDED_BY(mu_) = Phase::kOpen;
+  bool retry_posted_ ABSL_GUARDED_BY(mu_) = false;
+  std::atomic<bool> touched_{true};  // without the lock
   StatePtr state_ ABSL_GUARDED_BY(mu_);  // older than the trainer's, if there is one
   int64_t step_ ABSL_GUARDED_BY(mu_);    // step count at the last boundary between slices
   std::unique_ptr<ModelLedger> ledger_ ABSL_GUARDED_BY(mu_);  // created when first needed
@@ -341,7 +342,6 @@ class Session : public std::enable_shared_from_this<Session> {
   RunControl runs_ ABSL_GUARDED_BY(mu_);
   MemoryBudget::Claim memory_ ABSL_GUARDED_BY(mu_);
   std::vector<ExcludedOperation> excluded_ ABSL_GUARDED_BY(mu_);  // in the order of arrival
-  bool retry_posted_ ABSL_GUARDED_BY(mu_) = false;
 };
 
 }  // namespace backprop::session
