@@ -154,7 +154,7 @@ absl::StatusOr<std::shared_ptr<Run>> RunControl::Start(TrainArgs* args, StatePtr
         {"LIMIT_EXCEEDED", {{"limit", "max_concurrent_runs"}}});
   }
   Enter(Phase::kTraining);
-  memory_ = *std::move(memory);
+  memory_ = std::make_unique<MemoryBudget::Claim>(*std::move(memory));
   ++count_;
   active_ = std::make_shared<Run>(absl::StrCat(model, "/runs/", count_), count_,
                                   ConfigFor(*args, state->step), args->key,
@@ -211,9 +211,9 @@ void RunControl::Resume(std::shared_ptr<Run> run) {
 
 void RunControl::Continue(ResumeArgs args, StatePtr state) {
   Enter(Phase::kTraining);
-  memory_ = environment_->memory.CountWork(RunBytes(active_->config(),
-                                                    {args.data.training, args.training_read},
-                                                    {args.data.validation, args.validation_read}));
+  memory_ = std::make_unique<MemoryBudget::Claim>(environment_->memory.CountWork(
+      RunBytes(active_->config(), {args.data.training, args.training_read},
+               {args.data.validation, args.validation_read})));
   if (args.mark.has_value()) {
     trainer_ =
         std::make_unique<Trainer>(model_.network, active_, std::move(args.data), std::move(state),
@@ -322,7 +322,7 @@ RunControl::Parked RunControl::Park() {
 std::shared_ptr<Run> RunControl::TakeActive() {
   Enter(Phase::kIdle);
   latest_ = std::exchange(active_, nullptr);
-  memory_ = {};
+  memory_ = nullptr;
   environment_->runs_under_way.fetch_sub(1);
   model_.project.Release(Resource::kRuns, 1);
   return latest_;

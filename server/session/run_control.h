@@ -190,8 +190,8 @@ class RunControl {
   std::shared_ptr<Run> latest_;
   records::UnfinishedEpochPtr unfinished_;  // of latest_, or null
   std::unique_ptr<Trainer> trainer_;
-  MemoryBudget::Claim memory_;  // of the active run
-  absl::Time last_mark_;        // when the progress was last passed to the log
+  std::unique_ptr<MemoryBudget::Claim> memory_;  // of the active run; most models have none
+  absl::Time last_mark_;                         // when the progress was last passed to the log
   std::vector<WaitingTrain> waiting_;
 };
 
