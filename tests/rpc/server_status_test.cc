@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 
 #include "backprop/v1/admin_service.grpc.pb.h"
+#include "server/base/mutex.h"
 #include "server/rpc/introspection.h"
 #include "tests/notification.h"
 #include "tests/rpc/test_server.h"
@@ -23,7 +24,10 @@ class ServerStatusTest : public ServiceTest {
     introspection.health = [] {
       return std::vector<Health>{{"", true, ""}, {"writes", false, "the disk is full"}};
     };
-    introspection.metrics = [this] { return metrics; };
+    introspection.metrics = [this] {
+      const base::MutexLock lock(&mu);
+      return metrics;
+    };
     introspection.log_lines = [] { return std::vector<std::string>{"first", "second"}; };
   }
   ~ServerStatusTest() override { server.reset(); }  // before the introspection
@@ -40,8 +44,15 @@ class ServerStatusTest : public ServiceTest {
     return ended;
   }
 
+  // While the server runs.
+  void SetMetrics(std::string text) {
+    const base::MutexLock lock(&mu);
+    metrics = std::move(text);
+  }
+
   Introspection introspection;
-  std::string metrics = "# TYPE a gauge\na 1\n";
+  base::Mutex mu;
+  std::string metrics = "# TYPE a gauge\na 1\n";  // threads of the server read it with the lock
 };
 
 TEST_F(ServerStatusTest, TheBasicViewHasNeitherFlagsNorLog) {
@@ -100,9 +111,9 @@ TEST_F(ServerStatusTest, AResponseAboveTheLimitIsAnError) {
   server = std::make_unique<TestServer>(limits);
   server->context.introspection = &introspection;
   v1::ServerStatus status;
-  metrics = std::string(90'000, '#');
+  SetMetrics(std::string(90'000, '#'));
   EXPECT_TRUE(Get(0, &status).ok());
-  metrics = std::string(100'001, '#');
+  SetMetrics(std::string(100'001, '#'));
   const grpc::Status refused = Get(0, &status);
   EXPECT_EQ(refused.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
   EXPECT_THAT(refused.error_message(), HasSubstr("max_message_bytes"));
