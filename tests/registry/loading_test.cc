@@ -153,6 +153,24 @@ TEST_F(LoadingTest, ALoadDoesNotAnswerThoseWhoComeAfterIt) {
   }
 }
 
+// As above, but the deletion need not be stored in time.
+TEST_F(LoadingTest, ALoadDoesNotAnswerThoseWhoComeAfterADeletionHasBegun) {
+  ASSERT_TRUE(Make("m").ok());
+  Restart();
+  Waiter<int> deleted;
+  Waiter<registry::SessionPtr> late;
+  server->registry.Find("m", [&](const registry::MaybeSession& loaded) {
+    EXPECT_TRUE(loaded.ok() && *loaded != nullptr);
+    server->registry.Delete("m", {}, [&](const absl::Status& status) {
+      EXPECT_TRUE(status.ok()) << status;
+      deleted.callback()(1);
+    });
+    server->registry.Find("m", late.callback());  // still within the load
+  });
+  EXPECT_EQ(late.Wait().status().code(), absl::StatusCode::kNotFound);
+  EXPECT_TRUE(deleted.Wait().ok());
+}
+
 // The retry waits for a load that begins after the first attempt has deleted the model.
 TEST_F(LoadingTest, ARetryOfADeletionThatWaitsForALoadGetsItsResult) {
   ASSERT_TRUE(Make("m").ok());
