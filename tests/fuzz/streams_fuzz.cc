@@ -5,6 +5,7 @@
 // failed; the answers to a StepStream came in order and are complete if the caller read them all;
 // and the model has made exactly the steps that were acknowledged, or on a stream that was broken
 // at most as many as were sent.
+#include <algorithm>
 #include <chrono>
 #include <memory>
 #include <set>
@@ -121,8 +122,8 @@ class Streams {
         return Cut();
       case kReadToEnd:
         return ReadToEnd(stream);
-      default:
-        return Write(stream, action, part.bytes);
+      default:  // the bytes need not be of the method's type
+        return Write(stream, part.bytes);
     }
   }
 
@@ -170,13 +171,13 @@ class Streams {
     return request.SerializeAsString();
   }
 
-  void Write(Stream* stream, Action action, const std::string& bytes) {
+  void Write(Stream* stream, const std::string& bytes) {
     if (stream->half_closed || !stream->method->client_streaming()) return;
     v1::StepStreamRequest step;
     if (stream->is_steps() && step.ParseFromString(bytes)) {
       step.mutable_step()->clear_request_id();  // a retry would be acknowledged and not made
       if (!step.step().model().empty()) stream->model = step.step().model();
-      return Send(stream, action == kWriteStep ? step.SerializeAsString() : bytes);
+      return Send(stream, step.SerializeAsString());
     }
     Send(stream, bytes);
   }
@@ -233,8 +234,11 @@ class Streams {
     v1::StepResponse response;
     grpc::ClientContext context;
     const grpc::Status status = world_->stub()->Step(&context, request, &response);
-    BP_HOLDS(status.ok(), status.error_message());
-    Acknowledge(response.step());
+    // Earlier steps can have made the loss infinite.
+    BP_HOLDS(status.ok() || status.error_code() == grpc::StatusCode::FAILED_PRECONDITION ||
+                 MayBeRestoring(),
+             status.error_code(), " ", status.error_message());
+    if (status.ok()) Acknowledge(response.step());
   }
 
   void Acknowledge(int64_t step) {
@@ -314,12 +318,20 @@ class Streams {
     return count;
   }
 
-  static void CheckEnd(const Stream& stream) {
+  // A restore is refused, because there are models, but other calls can be at the same moment.
+  bool MayBeRestoring() const {
+    return std::any_of(streams_.begin(), streams_.end(), [](const auto& stream) {
+      return stream->method->name() == "RestoreBackup";
+    });
+  }
+
+  void CheckEnd(const Stream& stream) const {
     if (stream.cut) return;  // the client makes the status
     const auto code = stream.status.error_code();
     const std::string& method = stream.method->name();
     BP_HOLDS(!IsFailureOfServer(code), method, ": ", code, " ", stream.status.error_message());
-    BP_HOLDS(code != grpc::StatusCode::UNAVAILABLE, method, ": ", stream.status.error_message());
+    BP_HOLDS(code != grpc::StatusCode::UNAVAILABLE || MayBeRestoring(), method, ": ",
+             stream.status.error_message());
     if (stream.cancelled) return;
     BP_HOLDS(code != grpc::StatusCode::CANCELLED, method);
     if (!stream.is_steps() || code != grpc::StatusCode::OK) return;
