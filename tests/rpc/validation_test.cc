@@ -377,6 +377,10 @@ TEST_F(ValidationTest, Parameters) {
             {set(R"("step":-1)"), bad, "parameters.step: must be at least 0, got -1"},
             {set(R"("optimizerStep":-1)"), bad,
              "parameters.optimizer_step: must be at least 0, got -1"},
+            {set(R"("step":"9223372036854775807")"), bad,
+             "parameters.step: must be at most 2^61, got 9223372036854775807"},
+            {set(R"("optimizerStep":"2305843009213693953")"), bad,
+             "parameters.optimizer_step: must be at most 2^61, got 2305843009213693953"},
             {set(R"("step":7)"), StatusCode::OK, ""},
         });
   Check(&Stub::GetParameters, std::vector<Rule>{{R"({"model":"models/line","encoding":9})", bad,
