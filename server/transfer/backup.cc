@@ -225,8 +225,8 @@ absl::Status BackupWriter::TakeRecords(absl::string_view payload) {
   return absl::OkStatus();
 }
 
-// A damaged record is restored: whoever uses it learns of it. But a key that names nothing would
-// make all lists of it unreadable, and two models with one uid would share their records.
+// A damaged record is restored: a call that uses it returns DATA_LOSS. But a key without an id
+// would make all lists of it unreadable, and two models with one uid would share their records.
 absl::Status BackupWriter::CheckDescription(const store::Table& table, absl::string_view key,
                                             absl::string_view value) {
   const bool model = table.number == records::kModels.number;
