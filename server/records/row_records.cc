@@ -4,6 +4,7 @@
 #include <cstring>
 #include <utility>
 
+#include "server/base/limits.h"
 #include "server/records/frame.h"
 #include "server/records/messages.h"
 #include "server/records/records.pb.h"
