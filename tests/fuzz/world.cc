@@ -206,8 +206,12 @@ void World::Upload() {
   const auto writer = stub_->UploadDataset(&call, &response);
   v1::UploadDatasetRequest part;
   part.mutable_header()->set_dataset_id("d");
+  part.mutable_header()->set_request_id("upload-d");
   bool written = writer->Write(part);
-  *part.mutable_chunk()->mutable_rows() = FromJson<v1::Batch>(kClassRows);
+  v1::Batch* const rows = part.mutable_chunk()->mutable_rows();
+  *rows = FromJson<v1::Batch>(kClassRows);
+  rows->mutable_inputs()->add_shape(4);
+  rows->mutable_inputs()->add_shape(2);
   written = written && writer->Write(part);
   part.mutable_commit()->set_rows(4);
   written = written && writer->Write(part);
