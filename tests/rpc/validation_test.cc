@@ -396,6 +396,22 @@ TEST_F(ValidationTest, Parameters) {
            "missing"}});
 }
 
+TEST_F(ValidationTest, ThePlateauOfASchedule) {
+  CreateModel("plateau", R"({"inputSize":1,"layers":[{"units":1}],"loss":{"meanSquaredError":{}},
+                             "optimizer":{"sgd":{},"schedule":{"reduceOnPlateau":{}}}})");
+  const auto set = [](const std::string& bad_epochs) {
+    return R"({"model":"models/plateau","parameters":{"plateau":{"learningRate":1,"best":1,
+               "badEpochs":")" +
+           bad_epochs + R"("}}})";
+  };
+  changes_ = true;
+  Check(&Stub::SetParameters,
+        std::vector<Rule>{
+            {set("2305843009213693952"), StatusCode::OK, ""},
+            {set("2305843009213693953"), StatusCode::INVALID_ARGUMENT,
+             "parameters.plateau.bad_epochs: must be at most 2^61, got 2305843009213693953"}});
+}
+
 TEST_F(ValidationTest, AdamsStateIsWholeAndNotNegative) {
   CreateModel("adam", R"({"inputSize":1,"layers":[{"units":1}],"loss":{"meanSquaredError":{}},
                           "optimizer":{"adam":{}}})");
