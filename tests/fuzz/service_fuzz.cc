@@ -4,8 +4,8 @@
 // traceparent of the next call.
 //
 // No call ends with a code that says that the server has failed, or stays open; every response can
-// be parsed; an error has a message, and details within the limits; afterwards every model can be
-// read.
+// be parsed; an error has a message, and details within the limits; an error of a single request
+// has changed nothing; afterwards every model can be read.
 #include <chrono>
 #include <memory>
 #include <optional>
@@ -24,7 +24,7 @@ namespace {
 using std::chrono::milliseconds;
 
 constexpr milliseconds kPatience{20'000};  // of a call that ends without its caller
-constexpr milliseconds kIdle{20};          // of a run's stream, before the caller leaves
+constexpr milliseconds kIdle{5};           // of a run's stream, before the caller leaves
 constexpr int kMostReplies = 8;            // then the caller leaves
 constexpr size_t kMostCalls = 16;
 constexpr size_t kMostMessages = 16;  // of one call
@@ -45,6 +45,14 @@ std::string Printable(const std::string& bytes) {
   return text;
 }
 
+bool OnlyReads(const std::string& method) {
+  for (const char* prefix : {"Get", "List", "Predict", "Evaluate", "GradCheck", "ComputeGradients",
+                             "Watch", "Export", "CreateBackup", "ServerReflection"}) {
+    if (method.rfind(prefix, 0) == 0) return true;
+  }
+  return false;
+}
+
 // One call. Ends the process if it does not end, or if a response is not one of the method's.
 class Call {
  public:
@@ -54,7 +62,8 @@ class Call {
     if (!traceparent.empty()) context_.AddMetadata("traceparent", traceparent);
   }
 
-  void Run(const std::vector<std::string>& messages) {
+  // Returns whether it can have changed something.
+  bool Run(const std::vector<std::string>& messages) {
     stream_ = stub_.PrepareCall(&context_, PathOf(method_), &queue_);
     stream_->StartCall(Tag(kStart));
     grpc::Status status;
@@ -88,6 +97,8 @@ class Call {
     }
     Drain();
     CheckStatus(status);
+    return !OnlyReads(method_->name()) &&
+           (status.ok() || left_ || replies_ > 0 || method_->client_streaming());
   }
 
  private:
@@ -198,14 +209,6 @@ World* TheWorld() {
   return world.get();
 }
 
-bool OnlyReads(const std::string& method) {
-  for (const char* prefix : {"Get", "List", "Predict", "Evaluate", "GradCheck", "ComputeGradients",
-                             "Watch", "Export", "CreateBackup", "ServerReflection"}) {
-    if (method.rfind(prefix, 0) == 0) return true;
-  }
-  return false;
-}
-
 }  // namespace
 
 Type ServiceType(uint8_t kind) {
@@ -231,13 +234,15 @@ void RunService(absl::string_view input) {
       }
     }
     ++calls;
-    Call(world, method, std::exchange(traceparent, "")).Run(messages);
-    changes = changes || !OnlyReads(method->name());
+    if (Call(world, method, std::exchange(traceparent, "")).Run(messages)) changes = true;
   }
   BP_HOLDS(world->server()->context.calls.WaitForNone(absl::FromChrono(kPatience)),
            "a call has not ended");
+  world->ForgetRequests();
+  if (!world->Changed()) return;
+  BP_HOLDS(changes, "calls that only read, or failed, have changed a record");
   CheckModels(world);
-  if (changes) world->Reset();
+  world->Reset();
 }
 
 namespace {

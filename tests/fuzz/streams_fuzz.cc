@@ -25,7 +25,7 @@ namespace {
 using std::chrono::milliseconds;
 
 constexpr milliseconds kPatience{20'000};  // until something that must happen has happened
-constexpr milliseconds kMoment{10};        // for something that may happen
+constexpr milliseconds kMoment{3};         // for something that may happen
 constexpr size_t kMostStreams = 8;
 constexpr char kCounted[] = "models/m";  // the model whose steps are counted
 
@@ -80,11 +80,15 @@ struct Stream {
   bool finished = false;
   bool cancelled = false;
   bool cut = false;
-  std::string model;                // of the last step that was sent
+  bool after_cut = false;  // opened later: gRPC may not have noticed that the connection is broken
+  std::string model;       // of the last step that was sent
   std::vector<std::string> models;  // of each message that was sent
   int64_t replies = 0;
 
-  bool broken() const { return cancelled || cut; }
+  bool lost() const {
+    return cut || (after_cut && status.error_code() == grpc::StatusCode::UNAVAILABLE);
+  }
+  bool broken() const { return cancelled || lost(); }
   bool endless() const { return method->name() == "Train" || method->name() == "WatchTraining"; }
   bool is_steps() const { return method->name() == "StepStream"; }
 };
@@ -149,6 +153,7 @@ class Streams {
                                            "RestoreBackup"};
     if (streams_.size() == kMostStreams) return;
     auto stream = std::make_unique<Stream>();
+    stream->after_cut = cut_;
     stream->method = MethodNamed(action == kTrain      ? "Train"
                                  : action == kWatch    ? "WatchTraining"
                                  : action == kDownload ? kDownloads[choice % 2]
@@ -207,6 +212,7 @@ class Streams {
   void Cut() {
     if (proxy_ == nullptr) return;
     proxy_->Cut();
+    cut_ = true;
     for (const auto& stream : streams_) stream->cut = true;
   }
 
@@ -326,7 +332,7 @@ class Streams {
   }
 
   void CheckEnd(const Stream& stream) const {
-    if (stream.cut) return;  // the client makes the status
+    if (stream.lost()) return;  // the client makes the status
     const auto code = stream.status.error_code();
     const std::string& method = stream.method->name();
     BP_HOLDS(!IsFailureOfServer(code), method, ": ", code, " ", stream.status.error_message());
@@ -341,6 +347,7 @@ class Streams {
 
   World* const world_;
   CuttingProxy* const proxy_;
+  bool cut_ = false;
   grpc::GenericStub stub_;
   grpc::CompletionQueue queue_;
   std::vector<std::unique_ptr<Stream>> streams_;

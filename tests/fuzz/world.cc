@@ -1,5 +1,6 @@
 #include "tests/fuzz/world.h"
 
+#include <algorithm>
 #include <chrono>
 #include <thread>
 #include <utility>
@@ -141,14 +142,34 @@ World::~World() {
   server_.reset();
 }
 
+void World::ForgetRequests() {
+  server_->clock.Advance(std::max(base::kRequestWindowAge, base::kUploadAge) + absl::Minutes(1));
+}
+
+std::string World::Records() {
+  std::string all;
+  for (const store::Table* table : records::kTables) {
+    const auto status =
+        store_.Scan(*table, "", "", [&](absl::string_view key, absl::string_view value) {
+          absl::StrAppend(&all, table->number, ":", key.size(), ":", key, value.size(), ":", value);
+          return true;
+        });
+    BP_HOLDS(status.ok(), status.ToString());
+  }
+  return all;
+}
+
+bool World::Changed() { return Records() != untouched_; }
+
 void World::Reset() {
-  server_->clock.Advance(base::kRequestWindowAge + absl::Minutes(1));
+  ForgetRequests();
   for (const std::string& name : Models()) DeleteModel(name);
   DeleteDatasets();
   Create("m", kSpecs[0]);
   Create("r", kSpecs[1]);
   Create("t", kSpecs[0]);
   Upload();
+  untouched_ = Records();
 }
 
 // A restore that failed is undone after its call has ended.
@@ -181,6 +202,7 @@ void World::DeleteModel(const std::string& name) {
 
 // A run that was stopped may use a dataset for a moment.
 void World::DeleteDatasets() {
+  server_->datasets.ExpireUploads();
   const auto datasets = Call(stub_.get(), &Stub::ListDatasets, v1::ListDatasetsRequest());
   for (const v1::Dataset& dataset : datasets.datasets()) {
     v1::DeleteDatasetRequest request;

@@ -22,8 +22,11 @@ class World {
   explicit World(const std::string& unix_socket = "");
   ~World();
 
-  // Deletes everything and creates the models and the dataset again. What earlier requests left to
-  // be remembered has expired.
+  // Lets expire what earlier requests left to be remembered.
+  void ForgetRequests();
+  // Whether the store has other records than after the last Reset().
+  bool Changed();
+  // Deletes everything and creates the models and the dataset again. Forgets requests.
   void Reset();
 
   rpc::TestServer* server() { return server_.get(); }
@@ -41,11 +44,13 @@ class World {
   void DeleteDatasets();
   void Create(const char* id, const char* spec);
   void Upload();
+  std::string Records();
 
   store::MemoryStore store_;
   std::unique_ptr<rpc::TestServer> server_;
   std::shared_ptr<grpc::Channel> channel_;
   std::unique_ptr<v1::TrainingService::Stub> stub_;
+  std::string untouched_;  // all records after the last Reset()
 };
 
 // Four rows for m and t, and for r, as JSON of a Batch.
