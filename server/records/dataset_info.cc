@@ -34,10 +34,9 @@ std::string EncodeDataset(const DatasetInfo& info) {
 
 namespace {
 
-// Limits of what a record can claim: numbers in a row, numbers in all rows, and bytes.
-constexpr int64_t kMostPerRow = int64_t{1} << 28;
+// Limits of what a record can claim: numbers in all rows, and bytes.
 constexpr int64_t kMostNumbers = int64_t{1} << 48;
-constexpr int64_t kMostBytes = int64_t{1} << 53;
+constexpr int64_t kMostDatasetBytes = int64_t{1} << 53;
 
 // All counts of numbers and bytes that are computed from a valid description are below 2^60.
 void CheckCounts(const v1::Dataset& message, Rules* rules) {
@@ -45,7 +44,7 @@ void CheckCounts(const v1::Dataset& message, Rules* rules) {
   rules->Between("rows", message.rows(), message.ready() ? 1 : 0, base::kMaxDatasetRows);
   rules->Between("inputs_per_row", message.inputs_per_row(), least, kMostPerRow);
   rules->Between("targets_per_row", message.targets_per_row(), 0, kMostPerRow);
-  rules->Between("size_bytes", message.size_bytes(), 0, kMostBytes);
+  rules->Between("size_bytes", message.size_bytes(), 0, kMostDatasetBytes);
   if (!rules->ok() || message.rows() == 0) return;
   const int64_t per_row = message.inputs_per_row() + message.targets_per_row() + 1;
   rules->Between("rows", message.rows(), 1, kMostNumbers / per_row);

@@ -101,12 +101,12 @@ engine::Buffer BufferOf(const std::string& bytes, engine::DataType type) {
 namespace {
 
 template <class T>
-bool AllFinite(std::span<const T> numbers) {
+bool FiniteNumbers(std::span<const T> numbers) {
   return std::all_of(numbers.begin(), numbers.end(), [](T x) { return std::isfinite(x); });
 }
 
 template <class T>
-bool NoneNegative(std::span<const T> numbers) {
+bool NumbersFromZero(std::span<const T> numbers) {
   return std::all_of(numbers.begin(), numbers.end(), [](T x) { return x >= 0; });
 }
 
@@ -115,14 +115,14 @@ bool IsFloat32(const engine::Buffer& buffer) { return buffer.type() == engine::D
 }  // namespace
 
 bool AllFinite(const engine::Buffer& buffer) {
-  return IsFloat32(buffer) ? AllFinite(buffer.as<float>()) : AllFinite(buffer.as<double>());
+  return IsFloat32(buffer) ? FiniteNumbers(buffer.as<float>()) : FiniteNumbers(buffer.as<double>());
 }
 
 bool NoneNegative(const engine::Buffer& buffer, int64_t first, int64_t count) {
   const auto at = static_cast<size_t>(first);
   const auto size = static_cast<size_t>(count);
-  return IsFloat32(buffer) ? NoneNegative(buffer.as<float>().subspan(at, size))
-                           : NoneNegative(buffer.as<double>().subspan(at, size));
+  return IsFloat32(buffer) ? NumbersFromZero(buffer.as<float>().subspan(at, size))
+                           : NumbersFromZero(buffer.as<double>().subspan(at, size));
 }
 
 void Encode(const engine::Dataset& rows, v1::Rows* message) {
@@ -137,9 +137,6 @@ void Encode(const engine::Dataset& rows, v1::Rows* message) {
 }
 
 namespace {
-
-// Most numbers in a row. With at most kMaxDatasetRows rows, no size of rows overflows.
-constexpr int64_t kMostPerRow = int64_t{1} << 28;
 
 absl::Status CheckSizes(const v1::Rows& message, engine::DataType type, absl::string_view what) {
   Rules rules(what);

@@ -7,9 +7,9 @@
 namespace backprop::records {
 
 bool IsId(absl::string_view id) {
-  constexpr size_t kMostBytes = 63;
+  constexpr size_t kMostIdBytes = 63;
   const auto plain = [](char c) { return absl::ascii_islower(c) || absl::ascii_isdigit(c); };
-  return !id.empty() && id.size() <= kMostBytes && plain(id[0]) &&
+  return !id.empty() && id.size() <= kMostIdBytes && plain(id[0]) &&
          std::all_of(id.begin(), id.end(),
                      [&](char c) { return plain(c) || c == '_' || c == '-'; });
 }

@@ -16,6 +16,8 @@ namespace backprop::records {
 
 // A record has at most this many bytes, because protobuf reads no more.
 inline constexpr int64_t kMostRecordBytes = (int64_t{1} << 31) - 1;
+// Numbers in a row. With at most kMaxDatasetRows rows, no size of rows overflows.
+inline constexpr int64_t kMostPerRow = int64_t{1} << 28;
 
 // Keeps the first violation: "step: expected 0 to 9, got -1". NaN satisfies no rule.
 // Thread-compatible.
