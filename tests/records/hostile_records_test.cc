@@ -442,6 +442,10 @@ TEST(HostileRecordsTest, FinishedRuns) {
           F{[](v1::FinishedRun* m) { m->mutable_log()->mutable_newest(2)->mutable_progress(); },
             "a finished run: expected a summary"},
           F{[](v1::FinishedRun* m) { m->mutable_log()->set_count(0); }, "count of the log"},
+          F{[](v1::FinishedRun* m) {
+              m->mutable_log()->set_count(std::numeric_limits<int64_t>::min());
+            },
+            "count of the log: expected 1 to 4611686018427387904, got -9223372036854775808"},
           F{[](v1::FinishedRun* m) { m->mutable_log()->set_count(4); }, "count of the log"},
           F{[](v1::FinishedRun* m) { m->mutable_log()->set_count(kHuge); }, "count of the log"},
           // A run that continues this epoch would have fewer than no iterations left.
