@@ -25,6 +25,8 @@ TEST_PACKAGES="python3 python3-venv ca-certificates clang-format clang-tidy zsh 
   openssl nginx-light prometheus"
 # Additional packages needed to make Debian packages.
 PACKAGE_PACKAGES="dpkg-dev file python3"
+# Additional packages needed to fuzz.
+FUZZ_PACKAGES="clang-14 libclang-rt-14-dev llvm-14"
 
 # Installs the given Debian packages that are missing.
 need() {

@@ -39,12 +39,18 @@ inline constexpr absl::Duration kRequestWindowAge = absl::Minutes(10);
 inline constexpr double kRowSumTolerance = 1e-3;  // of targets that are probabilities
 inline constexpr size_t kMaxDatasets = 10'000;
 inline constexpr int64_t kMaxDatasetRows = (int64_t{1} << 31) - 1;
+inline constexpr int64_t kMaxIterations = int64_t{1} << 53;  // of a run
+// The step counts of a model, so that none can overflow: callers may set the first one, and a
+// stored one must be at most the second one.
+inline constexpr int64_t kMaxSetSteps = int64_t{1} << 61;
+inline constexpr int64_t kMaxSteps = int64_t{1} << 62;
 inline constexpr size_t kMaxDatasetClassNames = 4096;
 inline constexpr absl::Duration kUploadAge = absl::Minutes(10);  // of an upload without new rows
 inline constexpr absl::Duration kUploadAgeWithoutRoom =
     absl::Seconds(10);                         // the same on a full disk
 inline constexpr size_t kMaxWaitingRuns = 16;  // Train calls that wait for one model
 inline constexpr size_t kKeptEvents = 128;     // of a run, the newest ones
+inline constexpr size_t kKeptFirstEvents = 2;  // in addition: RunStarted and the first Progress
 inline constexpr int64_t kMaxCheckpoints =
     100;                                      // of a model, without the periodic ones of its runs
 inline constexpr int64_t kMostKeptLast = 50;  // periodic ones

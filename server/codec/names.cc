@@ -13,11 +13,10 @@
 #include "server/base/limits.h"
 #include "server/base/status.h"
 #include "server/base/text.h"
+#include "server/records/project.h"
 
 namespace backprop::codec {
 namespace {
-
-constexpr size_t kMaxIdLength = 63;
 
 absl::StatusOr<std::string> ParseName(absl::string_view collection, absl::string_view field,
                                       absl::string_view name) {
@@ -31,12 +30,7 @@ absl::StatusOr<std::string> ParseName(absl::string_view collection, absl::string
 
 }  // namespace
 
-bool IsModelId(absl::string_view id) {
-  const auto plain = [](char c) { return absl::ascii_islower(c) || absl::ascii_isdigit(c); };
-  return !id.empty() && id.size() <= kMaxIdLength && plain(id[0]) &&
-         std::all_of(id.begin(), id.end(),
-                     [&](char c) { return plain(c) || c == '_' || c == '-'; });
-}
+bool IsModelId(absl::string_view id) { return records::IsId(id); }
 
 absl::StatusOr<std::string> ParseModelName(absl::string_view field, absl::string_view name) {
   return ParseName("models", field, name);

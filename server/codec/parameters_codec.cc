@@ -141,6 +141,10 @@ absl::Status DecodePlateau(const v1::Parameters& message, const std::string& fie
   const NumberRules check(engine::DataType::kFloat64, &fields);
   check.Positive(field + ".learning_rate", plateau.learning_rate());
   check.AtLeast(field + ".bad_epochs", plateau.bad_epochs(), 0);
+  if (plateau.bad_epochs() > base::kMaxSetSteps) {
+    fields.Add(field + ".bad_epochs",
+               absl::StrCat("must be at most 2^61, got ", plateau.bad_epochs()));
+  }
   check.AtLeast(field + ".cooldown", plateau.cooldown(), 0);
   if (std::isnan(plateau.best())) fields.Add(field + ".best", "must be a number, got nan");
   if (network.spec().optimizer.schedule.kind != engine::ScheduleKind::kReduceOnPlateau) {
@@ -225,9 +229,10 @@ absl::StatusOr<std::shared_ptr<engine::State>> DecodeParameters(const v1::Parame
   for (const auto& [name, has, value] :
        {std::tuple(".step", message.has_step(), message.step()),
         std::tuple(".optimizer_step", message.has_optimizer_step(), message.optimizer_step())}) {
-    if (has && value < 0) {
-      return FieldError(absl::StrCat(field, name), absl::StrCat("must be at least 0, got ", value));
-    }
+    if (!has || (value >= 0 && value <= base::kMaxSetSteps)) continue;
+    return FieldError(
+        absl::StrCat(field, name),
+        absl::StrCat("must be at ", value < 0 ? "least 0" : "most 2^61", ", got ", value));
   }
   auto next = engine::EmptyState(network);
   next->standardization = current.standardization;

@@ -14,8 +14,8 @@
 namespace backprop::codec {
 namespace {
 
-// Keeps step counts far below the maximum of int64.
-constexpr int64_t kMaxIterations = int64_t{1} << 53;
+using base::kMaxIterations;
+
 constexpr absl::Duration kDefaultReportInterval = absl::Seconds(1);
 constexpr absl::Duration kMinReportInterval = absl::Milliseconds(1);
 // The limit keeps the interval within the int64 nanoseconds of a record.

@@ -136,6 +136,7 @@ class Datasets : public session::RowSource {
     bool doubtful = false;  // `info` may differ from the store; Refresh reads it again
     bool deleting = false;  // a deletion is under way, so new users are rejected
     bool removed = false;   // no longer in entries_
+    bool counted = false;   // its rows were uploaded or read by this process
     std::deque<absl::AnyInvocable<void()>> waiting;  // changes to run when not busy
     std::multiset<std::string> users;
     std::map<Form, std::weak_ptr<const engine::Dataset>> in_memory;  // or in a mapped file
@@ -153,6 +154,7 @@ class Datasets : public session::RowSource {
     EntryPtr entry;
     records::DatasetInfo info;
     Form form;
+    bool counted = false;  // as in Entry
     std::string user;
     Callback<session::RowsInUse> done;
   };

@@ -68,6 +68,7 @@ absl::StatusOr<records::DatasetInfo> Datasets::BeginUpload(records::NewDataset a
     if (entry == nullptr && !room.ok()) return session::NoRoom(records::DatasetName(args.id), room);
     if (entry == nullptr) {
       entry = std::make_shared<Entry>();
+      entry->counted = true;
       entry->info.id = args.id;
       entry->info.uid = records::DrawUid();
       entry->info.request_id = args.request_id;

@@ -108,6 +108,7 @@ void Datasets::BeginUse(const EntryPtr& entry, const records::ModelInfo& model,
     } else if (usable.ok()) {
       entry->users.insert(reading.user);  // while the rows are read
       reading.entry = entry;
+      reading.counted = entry->counted;
       reading.done = std::move(done);
       to_read_.push_back(std::move(reading));
       changed_.NotifyAll();
@@ -184,8 +185,8 @@ void Datasets::Work() {
     if (stop_) {
       rows = session::ShuttingDown();
     } else if (known == nullptr) {
-      ReadArgs args{archive(),           scratch_dir_, reading.form.first,
-                    reading.form.second, &stop_,       &environment_->memory};
+      ReadArgs args{archive(), scratch_dir_,          reading.form.first, reading.form.second,
+                    &stop_,    &environment_->memory, reading.counted};
       rows = ReadDataset(reading.info, args);
     }
     absl::StatusOr<session::RowsInUse> in_use = session::RowsInUse();
@@ -194,6 +195,7 @@ void Datasets::Work() {
       const base::MutexLock lock(&mu_);
       reading.entry->users.extract(reading.user);
       if (rows.ok()) {
+        reading.entry->counted = true;
         std::erase_if(reading.entry->in_memory,
                       [](const auto& form) { return form.second.expired(); });
         reading.entry->in_memory[reading.form] = *rows;

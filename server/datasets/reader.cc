@@ -12,9 +12,11 @@
 
 #include "absl/strings/str_cat.h"
 #include "server/base/status.h"
+#include "server/datasets/contents.h"
 #include "server/records/frame.h"
 #include "server/records/keys.h"
 #include "server/records/row_records.h"
+#include "server/records/rules.h"
 #include "server/records/tables.h"
 #include "server/session/errors.h"
 
@@ -66,8 +68,10 @@ class Reader {
   Reader(const records::DatasetInfo& info, const ReadArgs& args) : info_(info), args_(args) {}
 
   absl::StatusOr<std::shared_ptr<const engine::Dataset>> Read() {
-    absl::Status status = MakeRoom();
+    absl::Status status = args_.counted ? absl::OkStatus() : CheckStored();
+    if (status.ok()) status = MakeRoom();
     while (status.ok() && next_ < info_.rows) status = ReadSome();
+    if (status.ok()) status = CheckContents();
     if (!status.ok()) return status;
     struct Counted {
       engine::Dataset rows;
@@ -79,13 +83,59 @@ class Reader {
   }
 
  private:
+  // Bytes of the numbers of all rows in a precision.
+  int64_t BytesIn(engine::DataType type) const {
+    const int64_t per_row =
+        info_.inputs_per_row + info_.targets_per_row + (info_.sample_weights ? 1 : 0);
+    return info_.rows * per_row * engine::SizeOf(type);
+  }
+
+  // Visits the records of the dataset from key `first`, at most kChunksAtOnce, so that a scan does
+  // not hold the store for long.
+  absl::Status ScanSome(const std::string& first, store::Store::Visitor visit) const {
+    constexpr int kChunksAtOnce = 16;
+    if (args_.stop != nullptr && *args_.stop) return session::ShuttingDown();
+    int chunks = 0;
+    return args_.store->Scan(records::kDatasetRows, first,
+                             store::EndOfPrefix(records::UidKey(info_.uid)),
+                             [&](absl::string_view key, absl::string_view value) {
+                               return visit(key, value) && ++chunks < kChunksAtOnce;
+                             });
+  }
+
+  // Before memory is taken for many rows: whether the store has as many bytes as the description
+  // claims. Few rows are read at once, and found to be missing then.
+  absl::Status CheckStored() const {
+    const int64_t expected = BytesIn(info_.data_type);
+    if (expected <= kMostHeapBytes && BytesIn(args_.type) <= kMostHeapBytes) {
+      return absl::OkStatus();
+    }
+    int64_t stored = 0;
+    std::string next = records::UidKey(info_.uid);
+    for (bool found = true; found && stored < expected;) {
+      found = false;
+      const std::string first = next;
+      const absl::Status scanned =
+          ScanSome(first, [&](absl::string_view key, absl::string_view value) {
+            found = true;
+            stored += static_cast<int64_t>(value.size());
+            next = absl::StrCat(key, absl::string_view("\0", 1));  // the key after it
+            return stored < expected;
+          });
+      if (!scanned.ok()) return scanned;
+    }
+    const std::string name = info_.name();
+    records::Rules rules(name);
+    rules.Require(stored >= expected, "bytes of its rows", absl::StrCat("at least ", expected),
+                  stored);
+    return rules.status();
+  }
+
   absl::Status MakeRoom() {
     rows_.rows = info_.rows;
     rows_.inputs_per_row = info_.inputs_per_row;
     rows_.targets_per_row = info_.targets_per_row;
-    const int64_t value_count =
-        info_.inputs_per_row + info_.targets_per_row + (info_.sample_weights ? 1 : 0);
-    const int64_t bytes = info_.rows * value_count * engine::SizeOf(args_.type);
+    const int64_t bytes = BytesIn(args_.type);
     const bool mapped = !args_.scratch_dir.empty() && bytes > kMostHeapBytes;
     if (mapped) {
       const absl::Status room = args_.store->CheckRoom(bytes);
@@ -119,20 +169,14 @@ class Reader {
     return status;
   }
 
-  // Reads only a few chunks, so that a scan does not hold the store for long.
   absl::Status ReadSome() {
-    constexpr int kChunksAtOnce = 16;
-    if (args_.stop != nullptr && *args_.stop) return session::ShuttingDown();
     absl::Status status;
-    int chunks = 0;
     const int64_t before = next_;
-    absl::Status scanned =
-        args_.store->Scan(records::kDatasetRows, records::DatasetRowsKey(info_.uid, next_),
-                          store::EndOfPrefix(records::UidKey(info_.uid)),
-                          [&](absl::string_view key, absl::string_view value) {
-                            status = AddChunk(key, value);
-                            return status.ok() && next_ < info_.rows && ++chunks < kChunksAtOnce;
-                          });
+    const std::string first = records::DatasetRowsKey(info_.uid, next_);
+    absl::Status scanned = ScanSome(first, [&](absl::string_view key, absl::string_view value) {
+      status = AddChunk(key, value);
+      return status.ok() && next_ < info_.rows;
+    });
     if (!scanned.ok()) return scanned;
     if (status.ok() && next_ == before) return records::Damaged(info_.name(), MissingRow());
     return status;
@@ -165,7 +209,26 @@ class Reader {
       rows_.classes[static_cast<size_t>(next_) + i] = c;
     }
     next_ += chunk->rows;
+    AddRows(*chunk, &found_);
     return absl::OkStatus();
+  }
+
+  // Whether the ranges in the description, by which it was decided that a model can use the rows,
+  // are those of the rows.
+  absl::Status CheckContents() const {
+    const std::string name = info_.name();
+    records::Rules rules(name);
+    rules.Between("largest class of its rows", found_.largest_class, 0, info_.largest_class);
+    if (info_.targets_per_row > 0) {
+      rules.Require(found_.least_target >= info_.least_target, "least target of its rows",
+                    absl::StrCat("at least ", info_.least_target), found_.least_target);
+      rules.Require(found_.largest_target <= info_.largest_target, "largest target of its rows",
+                    absl::StrCat("at most ", info_.largest_target), found_.largest_target);
+      rules.Require(found_.row_sum_error <= info_.row_sum_error,
+                    "difference of the sum of a row's targets from 1",
+                    absl::StrCat("at most ", info_.row_sum_error), found_.row_sum_error);
+    }
+    return rules.status();
   }
 
   void Copy(const engine::Buffer& from, int64_t per_row, engine::Buffer* to) const {
@@ -182,7 +245,8 @@ class Reader {
   const ReadArgs& args_;
   engine::Dataset rows_;
   session::MemoryBudget::Claim memory_;
-  int64_t next_ = 0;  // the row to read next
+  int64_t next_ = 0;            // the row to read next
+  records::DatasetInfo found_;  // counts and ranges of the rows that were read
 };
 
 }  // namespace

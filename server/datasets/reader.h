@@ -26,6 +26,9 @@ struct ReadArgs {
   std::vector<int32_t> classes;                        // new number of each class; empty: same
   const std::atomic<bool>* stop = nullptr;             // when true: UNAVAILABLE; may be null
   session::MemoryBudget* memory = nullptr;             // counts rows in memory; may be null
+  // This process has counted the rows, so that the description is true. Otherwise the records are
+  // counted before memory is taken for many rows.
+  bool counted = false;
 };
 
 // Reads and checks all rows. Blocks. Errors: DATA_LOSS naming the dataset; RESOURCE_EXHAUSTED if

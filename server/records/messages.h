@@ -31,18 +31,22 @@ void Encode(const Checkpoint& checkpoint, v1::Checkpoint* message);
 Checkpoint Decode(const v1::Checkpoint& message);
 
 void Encode(const engine::Dataset& rows, v1::Rows* message);
-// The numbers of the rows must be of `type`. DATA_LOSS, naming `what`, if the sizes do not agree.
+// The numbers of the rows must be of `type`. DATA_LOSS, naming `what` and the field, if the sizes
+// do not agree or a value is none of a valid dataset (engine/data.h). Classes are only known not to
+// be negative.
 absl::StatusOr<engine::Dataset> DecodeRows(const v1::Rows& message, engine::DataType type,
                                            absl::string_view what);
-// The same for rows that must also have the inputs and the data type of a network.
+// The same for rows with which a network can be trained.
 absl::StatusOr<engine::Dataset> DecodeRowsFor(const v1::Rows& message,
                                               const engine::Network& network,
                                               absl::string_view what);
 
 std::string BytesOf(const engine::Buffer& buffer);
-// Returns false if `bytes` does not have the size of `count` numbers.
-bool ReadBytes(const std::string& bytes, engine::DataType type, int64_t count,
-               engine::Buffer* buffer);
+// Decodes `bytes`, whose size must be that of whole numbers of `type`.
+engine::Buffer BufferOf(const std::string& bytes, engine::DataType type);
+bool AllFinite(const engine::Buffer& buffer);
+// Whether all of `count` numbers from number `first` are at least 0; NaN is not.
+bool NoneNegative(const engine::Buffer& buffer, int64_t first, int64_t count);
 
 }  // namespace backprop::records
 

@@ -1,9 +1,13 @@
 #include "server/records/model_records.h"
 
+#include <cmath>
+#include <limits>
+
 #include "server/records/frame.h"
 #include "server/records/messages.h"
 #include "server/records/project.h"
 #include "server/records/records.pb.h"
+#include "server/records/rules.h"
 
 namespace backprop::records {
 
@@ -24,8 +28,18 @@ std::string EncodeModel(const StoredModel& model) {
 
 absl::StatusOr<StoredModel> DecodeModel(absl::string_view value, absl::string_view id) {
   v1::Model message;
-  const absl::Status opened = Open(value, ModelName(id), &message);
+  const std::string name = ModelName(id);
+  const absl::Status opened = Open(value, name, &message);
   if (!opened.ok()) return opened;
+  Rules rules(name);
+  rules.Require(message.uid() != 0, "uid", "a number that is not 0", message.uid());
+  rules.Between("ttl_nanos", message.ttl_nanos(), 0, std::numeric_limits<int64_t>::max());
+  rules.Steps("created_at_step", message.created_at_step());
+  rules.Between("numbers", message.numbers(), 0, kMostRecordBytes);
+  rules.Between("value_bytes", message.value_bytes(), 0, kMostRecordBytes);
+  rules.Between("durability", message.durability(), 0,
+                static_cast<int64_t>(store::Durability::kNone));
+  if (!rules.ok()) return rules.status();
   StoredModel model;
   model.uid = message.uid();
   model.spec = message.spec();
@@ -59,27 +73,83 @@ std::string EncodeState(const engine::State& state) {
   return Seal(message);
 }
 
+namespace {
+
+absl::Status CheckStandardization(const v1::State& message, const engine::Network& network,
+                                  absl::string_view model) {
+  Rules rules(model);
+  const bool standardizes = network.spec().standardize != engine::Standardize::kNo;
+  // Both may be missing: it is not fitted yet.
+  const bool missing = message.mean().empty() && message.std().empty();
+  const int64_t expected = standardizes && !missing ? network.inputs() : 0;
+  rules.Equal("number of means", message.mean_size(), expected);
+  rules.Equal("number of standard deviations", message.std_size(), expected);
+  for (const double mean : message.mean()) {
+    if (!std::isfinite(mean)) rules.Require(false, "mean", "finite numbers", mean);
+  }
+  for (const double std : message.std()) {
+    if (!(std > 0 && std::isfinite(std))) {
+      rules.Require(false, "std", "finite numbers above 0", std);
+    }
+  }
+  return rules.status();
+}
+
+absl::Status CheckPlateau(const v1::Plateau& plateau, const engine::Network& network,
+                          absl::string_view model) {
+  Rules rules(model);
+  rules.Steps("plateau.bad_epochs", plateau.bad_epochs());
+  rules.Between("plateau.cooldown", plateau.cooldown(), 0, std::numeric_limits<int64_t>::max());
+  if (network.spec().optimizer.schedule.kind == engine::ScheduleKind::kReduceOnPlateau) {
+    const double rate = plateau.learning_rate();
+    rules.Require(rate > 0 && std::isfinite(rate), "plateau.learning_rate",
+                  "a finite number above 0", rate);
+    rules.Require(!std::isnan(plateau.best()), "plateau.best", "a number", plateau.best());
+  }
+  return rules.status();
+}
+
+absl::Status CheckValues(const engine::Buffer& values, const engine::Network& network,
+                         absl::string_view model) {
+  Rules rules(model);
+  rules.Require(AllFinite(values), "values", "finite numbers", "one that is not");
+  const int64_t P = network.parameter_count();
+  for (int64_t s = 0; s < network.slot_count(); ++s) {
+    const engine::SlotInfo& slot = network.slots()[static_cast<size_t>(s)];
+    if (!slot.non_negative) continue;
+    rules.Require(NoneNegative(values, (1 + s) * P, P), slot.name, "numbers from 0", "one below 0");
+  }
+  return rules.status();
+}
+
+}  // namespace
+
 absl::StatusOr<std::shared_ptr<engine::State>> DecodeState(absl::string_view value,
                                                            const engine::Network& network,
                                                            absl::string_view model) {
   v1::State message;
   const absl::Status opened = Open(value, model, &message);
   if (!opened.ok()) return opened;
-  auto state = std::make_shared<engine::State>(engine::Buffer());
-  const auto d = static_cast<int>(network.inputs());
-  const bool standardizes = message.mean_size() > 0;
-  if (!ReadBytes(message.values(), network.spec().data_type,
-                 network.parameter_count() * (1 + network.slot_count()), &state->values) ||
-      message.mean_size() != message.std_size() || (standardizes && message.mean_size() != d)) {
-    return Damaged(model, "its parameters do not match its spec");
-  }
+  Rules rules(model);
+  rules.Equal("bytes of its parameters and optimiser state",
+              static_cast<int64_t>(message.values().size()), engine::StateBytes(network));
+  rules.Steps("step", message.step());
+  rules.Steps("optimizer_step", message.optimizer_step());
+  if (!rules.ok()) return rules.status();
+  absl::Status checked = CheckStandardization(message, network, model);
+  if (checked.ok()) checked = CheckPlateau(message.plateau(), network, model);
+  if (!checked.ok()) return checked;
+  auto state =
+      std::make_shared<engine::State>(BufferOf(message.values(), network.spec().data_type));
+  checked = CheckValues(state->values, network, model);
+  if (!checked.ok()) return checked;
   state->step = message.step();
   state->optimizer_step = message.optimizer_step();
   state->plateau.learning_rate = message.plateau().learning_rate();
   state->plateau.best = message.plateau().best();
   state->plateau.bad_epochs = message.plateau().bad_epochs();
   state->plateau.cooldown = message.plateau().cooldown();
-  if (standardizes) {
+  if (!message.mean().empty()) {
     state->standardization = std::make_shared<engine::Standardization>(
         engine::Standardization{{message.mean().begin(), message.mean().end()},
                                 {message.std().begin(), message.std().end()}});
@@ -91,6 +161,9 @@ absl::StatusOr<int64_t> DecodeStepCount(absl::string_view value, absl::string_vi
   v1::State message;
   const absl::Status opened = Open(value, model, &message);
   if (!opened.ok()) return opened;
+  Rules rules(model);
+  rules.Steps("step", message.step());
+  if (!rules.ok()) return rules.status();
   return message.step();
 }
 

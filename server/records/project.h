@@ -25,6 +25,12 @@ inline absl::string_view IdOf(absl::string_view scoped_id) {
   return scoped_id.substr(scoped_id.find('/') + 1);
 }
 
+// Whether `id` is 1 to 63 of [a-z0-9_-] and starts with a letter or digit. The ids of models,
+// datasets, checkpoints and projects have this form.
+bool IsId(absl::string_view id);
+// Whether `scoped_id` is {project}/{id}, both of that form.
+bool IsScopedId(absl::string_view scoped_id);
+
 // Identifies a request of a project among those of all projects. Ids of the default project are
 // those that were stored before there were projects. No request id contains a line feed, so no id
 // of another project equals one of them.

@@ -3,9 +3,13 @@
 #include <algorithm>
 #include <memory>
 
+#include "absl/strings/match.h"
+#include "server/base/text.h"
 #include "server/records/frame.h"
 #include "server/records/messages.h"
+#include "server/records/project.h"
 #include "server/records/records.pb.h"
+#include "server/records/rules.h"
 #include "server/records/tables.h"
 
 namespace backprop::records {
@@ -66,8 +70,16 @@ std::string EncodeRegistryResponse(const RegistryResponse& response) {
 
 absl::StatusOr<RegistryResponse> DecodeRegistryResponse(absl::string_view value) {
   v1::RegistryResponse message;
-  const absl::Status opened = Open(value, "a response", &message);
+  constexpr char kWhat[] = "a response";
+  const absl::Status opened = Open(value, kWhat, &message);
   if (!opened.ok()) return opened;
+  // A retry gets this model, so it must be one of the caller's project. Ids of format 1 have none.
+  const std::string& id = message.model_id();
+  Rules rules(kWhat);
+  rules.Require(
+      !absl::StrContains(id, '/') || ProjectOf(id) == ProjectOfRequestId(message.key().id()),
+      "model_id", "one in the project of the request", base::Quote(id));
+  if (!rules.ok()) return rules.status();
   return RegistryResponse{Decode(message.key()), absl::FromUnixNanos(message.time_unix_nanos()),
                           message.sequence(), message.model_id()};
 }

@@ -4,9 +4,11 @@
 #include <cstring>
 #include <utility>
 
+#include "server/base/limits.h"
 #include "server/records/frame.h"
 #include "server/records/messages.h"
 #include "server/records/records.pb.h"
+#include "server/records/rules.h"
 
 namespace backprop::records {
 
@@ -36,11 +38,16 @@ absl::StatusOr<LoggedStep> DecodeLoggedStep(absl::string_view value, const engin
   const absl::Status opened = Open(value, model, &message);
   if (!opened.ok()) return opened;
   if (message.work_case() == v1::LoggedStep::kGradients) {
-    engine::Buffer gradients;
-    if (!ReadBytes(message.gradients(), network.spec().data_type, network.parameter_count(),
-                   &gradients)) {
-      return Damaged(model, "logged gradients do not match its spec");
-    }
+    const engine::DataType type = network.spec().data_type;
+    Rules rules(model);
+    rules.Equal("bytes of a logged step's gradients",
+                static_cast<int64_t>(message.gradients().size()),
+                network.parameter_count() * engine::SizeOf(type));
+    if (!rules.ok()) return rules.status();
+    engine::Buffer gradients = BufferOf(message.gradients(), type);
+    rules.Require(AllFinite(gradients), "a logged step's gradients", "finite numbers",
+                  "one that is not");
+    if (!rules.ok()) return rules.status();
     return LoggedStep{std::move(gradients), message.instruction_set()};
   }
   auto rows = DecodeRowsFor(message.batch(), network, model);
@@ -95,6 +102,9 @@ absl::StatusOr<engine::Dataset> DecodeRows(const std::vector<std::string>& chunk
     parts.push_back(*std::move(part));
   }
   if (parts.empty()) return Damaged(model, "the rows of its run are missing");
+  Rules rules(model);
+  rules.Between("the rows of its run", total, 1, base::kMaxDatasetRows);
+  if (!rules.ok()) return rules.status();
   engine::Dataset all = engine::EmptyLike(parts.front(), total);
   int64_t row = 0;
   const auto append = [&](const engine::Buffer& from, engine::Buffer* to, int64_t per_row) {

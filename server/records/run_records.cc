@@ -1,19 +1,26 @@
 #include "server/records/run_records.h"
 
+#include <limits>
 #include <memory>
 #include <utility>
 #include <variant>
 
 #include "absl/time/time.h"
+#include "server/base/limits.h"
+#include "server/engine/batch_schedule.h"
+#include "server/engine/split.h"
 #include "server/records/frame.h"
 #include "server/records/messages.h"
 #include "server/records/records.pb.h"
+#include "server/records/rules.h"
 
 namespace backprop::records {
 namespace {
 
 using records::Decode;
 using records::Encode;
+
+constexpr int64_t kMostElapsedNanos = int64_t{1} << 62;  // 146 years
 
 void Encode(const UnfinishedEpoch& epoch, v1::Epoch* message) {
   message->set_batches(epoch.batches);
@@ -25,6 +32,19 @@ void Encode(const UnfinishedEpoch& epoch, v1::Epoch* message) {
   message->set_validation_split(epoch.plan.validation_split);
   message->set_redraw_split(epoch.plan.redraw_split);
   message->set_stratify(epoch.plan.stratify);
+}
+
+// The batches that were made must be some of those that the plan has.
+void Check(const v1::Epoch& message, Rules* rules) {
+  rules->Between("epoch.rows", message.rows(), 1, base::kMaxDatasetRows);
+  rules->Between("epoch.batch_size", message.batch_size(), 1, base::kMaxDatasetRows);
+  const double split = message.validation_split();
+  rules->Require(split >= 0 && split < 1, "epoch.validation_split", "a number in [0, 1)", split);
+  if (!rules->ok()) return;
+  const int64_t training = message.rows() - engine::ValidationRows(message.rows(), split);
+  rules->Between("epoch.batches", message.batches(), 1,
+                 engine::BatchesPerEpoch(training, message.batch_size()) - 1);
+  rules->Between("epoch.step", message.step(), message.batches(), base::kMaxSteps);
 }
 
 UnfinishedEpochPtr Decode(const v1::Epoch& message) {
@@ -56,6 +76,25 @@ void Encode(const RunConfig& config, v1::RunConfig* message) {
   message->set_patience(config.early_stopping->patience);
   message->set_min_delta(config.early_stopping->min_delta);
   message->set_restore_best(config.early_stopping->restore_best);
+}
+
+// Whether the settings are valid for some rows. Fields that older versions did not write are 0.
+void Check(const v1::RunConfig& message, Rules* rules) {
+  constexpr int64_t kNoLimit = std::numeric_limits<int64_t>::max();
+  rules->Between("config.iterations", message.iterations(), 1, base::kMaxIterations);
+  rules->Between("config.batch_size", message.batch_size(), 1, base::kMaxDatasetRows);
+  rules->Between("config.report_every", message.report_every(), 1, kNoLimit);
+  rules->Between("config.report_interval_nanos", message.report_interval_nanos(), 0, kNoLimit);
+  const double split = message.validation_split();
+  rules->Require(split >= 0 && split < 1, "config.validation_split", "a number in [0, 1)", split);
+  const int64_t every = message.checkpoint_every();
+  rules->Between("config.checkpoint_every", every, 0, kNoLimit);
+  rules->Between("config.keep_last", message.keep_last(), every > 0 ? 1 : 0, base::kMostKeptLast);
+  if (message.early_stopping()) {
+    rules->Between("config.patience", message.patience(), 1, kNoLimit);
+    rules->NotNegative("config.min_delta", message.min_delta());
+  }
+  if (message.has_resumed()) Check(message.resumed(), rules);
 }
 
 RunConfig Decode(const v1::RunConfig& message) {
@@ -161,6 +200,25 @@ void Encode(const RunLogImage& log, v1::RunLog* message) {
   message->set_count(log.count);
 }
 
+void Check(const v1::RunLog& message, Rules* rules) {
+  const auto check = [&](const v1::Event& event) {
+    rules->Require(event.event_case() != v1::Event::EVENT_NOT_SET, "an event of the log",
+                   "one of a known kind", "another");
+    rules->Between("an event's stop_reason", event.summary().stop_reason(), 0,
+                   int64_t{kStopReasons} - 1);
+  };
+  for (const v1::Event& event : message.first()) check(event);
+  for (const v1::Event& event : message.newest()) check(event);
+}
+
+// The events that a log of `first` and `newest` events can have had in all. A reader of the log
+// relies on them: those after the first ones and before the newest ones were dropped.
+void CheckCounts(int64_t first, int64_t newest, int64_t count, Rules* rules) {
+  rules->Between("first events of the log", first, 0, base::kKeptFirstEvents);
+  rules->Between("newest events of the log", newest, 0, int64_t{base::kKeptEvents});
+  rules->Between("count of the log", count, first + newest, newest > 0 ? base::kMaxSteps : first);
+}
+
 RunLogImage Decode(const v1::RunLog& message) {
   RunLogImage log;
   for (const v1::Event& event : message.first()) log.first.push_back(Decode(event));
@@ -190,9 +248,21 @@ absl::StatusOr<StoredRun> DecodeRun(absl::string_view value, absl::string_view m
   v1::Run message;
   const absl::Status opened = Open(value, model, &message);
   if (!opened.ok()) return opened;
+  Rules rules(model);
+  rules.Between("a run's number", message.number(), 1, base::kMaxIterations);
+  rules.Steps("a run's start_step", message.start_step());
+  if (message.resumes()) {
+    Check(message.config(), &rules);
+    rules.Require((message.training_chunks() > 0) != (message.training_dataset() != 0),
+                  "rows of a run", "either chunks or a dataset",
+                  message.training_chunks() > 0 ? "both" : "none");
+    rules.Require(message.validation_chunks() == 0 || message.validation_dataset() == 0,
+                  "validation rows of a run", "either chunks or a dataset", "both");
+  }
+  if (!rules.ok()) return rules.status();
   StoredRun run;
   run.number = message.number();
-  run.config = Decode(message.config());
+  if (message.resumes()) run.config = Decode(message.config());  // not used otherwise
   run.key = Decode(message.key());
   run.resumes = message.resumes();
   run.start_step = message.start_step();
@@ -222,13 +292,32 @@ std::string EncodeMark(const ProgressMark& mark, const RunLogImage& log) {
   return Seal(message);
 }
 
+namespace {
+
+absl::Status Check(const v1::Mark& message, absl::string_view model) {
+  Rules rules(model);
+  const int64_t made = message.iteration();
+  rules.Between("a mark's phase", message.phase(), 1, 3);
+  rules.Between("a mark's iteration", made, message.phase() == 1 ? 0 : 1, base::kMaxIterations);
+  rules.Steps("a mark's samples", message.samples());
+  rules.Between("a mark's elapsed_nanos", message.elapsed_nanos(), 0, kMostElapsedNanos);
+  rules.Between("a mark's best_iteration", message.best_iteration(), 0, made);
+  rules.Between("a mark's bad_epochs", message.bad_epochs(), 0, made);
+  rules.Between("a mark's kept_iteration", message.kept_iteration(), 0, made);
+  CheckCounts(message.log().first_size(), message.log().newest_size(), message.log().count(),
+              &rules);
+  if (rules.ok()) Check(message.log(), &rules);
+  return rules.status();
+}
+
+}  // namespace
+
 absl::StatusOr<StoredMark> DecodeMark(absl::string_view value, absl::string_view model) {
   v1::Mark message;
   const absl::Status opened = Open(value, model, &message);
   if (!opened.ok()) return opened;
-  if (message.phase() < 1 || message.phase() > 3) {
-    return Damaged(model, "a progress mark has an unknown kind");
-  }
+  const absl::Status checked = Check(message, model);
+  if (!checked.ok()) return checked;
   StoredMark stored;
   stored.mark.next = static_cast<ProgressMark::Next>(message.phase());
   stored.mark.iteration = message.iteration();
@@ -257,17 +346,36 @@ std::string EncodeFinishedRun(FinishedRun run) {
   return Seal(message);
 }
 
+namespace {
+
+absl::Status Check(const v1::FinishedRun& message, absl::string_view model) {
+  Rules rules(model);
+  const v1::RunLog& log = message.log();
+  const int newest = log.newest_size();
+  rules.Between("a run's number", message.number(), 1, base::kMaxIterations);
+  Check(message.config(), &rules);
+  rules.Require(newest > 0 && log.newest(newest - 1).has_summary(), "a finished run", "a summary",
+                "none");
+  // Without the summary, which is added to the log again.
+  rules.Between("count of the log", log.count(), 1, base::kMaxSteps);
+  if (rules.ok()) CheckCounts(log.first_size(), newest - 1, log.count() - 1, &rules);
+  if (rules.ok()) Check(log, &rules);
+  if (message.has_unfinished()) Check(message.unfinished(), &rules);
+  return rules.status();
+}
+
+}  // namespace
+
 absl::StatusOr<FinishedRun> DecodeFinishedRun(absl::string_view value, absl::string_view model) {
   v1::FinishedRun message;
   const absl::Status opened = Open(value, model, &message);
   if (!opened.ok()) return opened;
+  const absl::Status checked = Check(message, model);
+  if (!checked.ok()) return checked;
   FinishedRun run;
   run.number = message.number();
   run.config = Decode(message.config());
   run.log = Decode(message.log());
-  if (run.log.newest.empty() || !std::holds_alternative<RunSummary>(run.log.newest.back())) {
-    return Damaged(model, "a finished run has no summary");
-  }
   run.summary = std::get<RunSummary>(run.log.newest.back());
   run.log.newest.pop_back();
   --run.log.count;

@@ -212,7 +212,7 @@ SessionPtr Registry::MakeSession(CreateArgs* args, std::shared_ptr<engine::State
   start.uid = records::DrawUid();
   if (environment_->store != nullptr) {
     start.log = std::make_unique<session::StoredModelLog>(
-        environment_->store, start.uid, args->durability,
+        environment_->store, &environment_->limits, start.uid, args->durability,
         environment_->projects.Of(records::ProjectOf(start.info.id)));
   }
   return std::make_shared<session::Session>(environment_, std::move(start));

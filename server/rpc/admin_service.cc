@@ -105,13 +105,19 @@ class RestoreReceiver final : public Receiver<v1::RestoreBackupRequest> {
   absl::Status Begin() {
     absl::Status stores = CheckStores(*context_);
     if (stores.ok()) stores = CheckRoom(0);
+    if (stores.ok()) stores = CheckEmpty();  // before other calls are rejected
     if (!stores.ok()) return stores;
     if (environment()->restoring.exchange(true)) return session::Restoring();
-    if (context_->registry->size() == 0 && context_->datasets->empty()) {
-      begun_ = true;
-      return absl::OkStatus();
-    }
-    environment()->restoring = false;
+    // Again: what was created before `restoring` was set is counted now, and nothing is created
+    // later.
+    stores = CheckEmpty();
+    begun_ = stores.ok();
+    if (!begun_) environment()->restoring = false;
+    return stores;
+  }
+
+  absl::Status CheckEmpty() const {
+    if (context_->registry->size() == 0 && context_->datasets->empty()) return absl::OkStatus();
     return base::ReasonError(absl::StatusCode::kFailedPrecondition,
                              "the server already holds models or datasets; restore to an empty "
                              "data directory",

@@ -1,13 +1,23 @@
 #include "server/session/checkpoints.h"
 
 #include <algorithm>
+#include <iterator>
 #include <tuple>
 #include <utility>
 
+#include "server/base/limits.h"
+#include "server/base/text.h"
 #include "server/records/checkpoint_records.h"
+#include "server/records/rules.h"
 #include "server/records/tables.h"
 
 namespace backprop::session {
+namespace {
+
+// More than a model can have, of those of callers and of runs. Changes take time for each of them.
+constexpr int64_t kMostStored = 8 * (base::kMaxCheckpoints + base::kMostKeptLast);
+
+}  // namespace
 
 absl::StatusOr<Checkpoints> Checkpoints::Load(store::Store* store, records::Uid uid,
                                               const std::string& model) {
@@ -16,11 +26,18 @@ absl::StatusOr<Checkpoints> Checkpoints::Load(store::Store* store, records::Uid 
   const std::string prefix = records::CheckpointsKey(uid);
   absl::Status scanned = store->Scan(
       records::kCheckpoints, prefix, store::EndOfPrefix(prefix),
-      [&](absl::string_view, absl::string_view value) {
+      [&](absl::string_view key, absl::string_view value) {
         auto checkpoint = records::DecodeCheckpoint(value, model);
         status = checkpoint.status();
         if (!status.ok()) return false;
         const std::string id = checkpoint->id;
+        records::Rules rules(model);
+        rules.Require(key == records::CheckpointKey(uid, id), "a checkpoint's id",
+                      "the one in its key", base::Quote(id));
+        rules.Between("number of checkpoints", int64_t{1} + std::ssize(checkpoints.all_), 1,
+                      kMostStored);
+        status = rules.status();
+        if (!status.ok()) return false;
         checkpoints.all_[id] = std::make_shared<const records::Checkpoint>(*std::move(checkpoint));
         return true;
       });

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "server/base/text.h"
 #include "server/codec/spec_codec.h"
 #include "server/engine/network.h"
 #include "server/engine/step.h"
@@ -16,6 +17,7 @@
 #include "server/records/project.h"
 #include "server/records/request_key.h"
 #include "server/records/response_records.h"
+#include "server/records/rules.h"
 #include "server/records/run_records.h"
 #include "server/records/tables.h"
 #include "server/session/stored_model_log.h"
@@ -38,8 +40,9 @@ class Loader {
     if (!model.ok()) return model.status();
     uid_ = model->uid;
     start_.uid = uid_;
-    auto log = std::make_unique<StoredModelLog>(store(), uid_, model->durability,
-                                                environment_->projects.Of(records::ProjectOf(id_)));
+    auto log =
+        std::make_unique<StoredModelLog>(store(), &environment_->limits, uid_, model->durability,
+                                         environment_->projects.Of(records::ProjectOf(id_)));
     log_ = log.get();
     start_.log = std::move(log);
     using Part = absl::Status (Loader::*)();
@@ -70,6 +73,10 @@ class Loader {
     start_.info.class_names = std::move(decoded->class_names);
     start_.info.feature_names = std::move(decoded->feature_names);
     start_.network = std::make_shared<engine::Network>(std::move(decoded->spec));
+    records::Rules rules(name_);  // a wrong number would remain in the counts of the server
+    rules.Equal("numbers", model.value_count,
+                network().parameter_count() * (1 + network().slot_count()));
+    if (!rules.ok()) return rules.status();
     start_.create_time = model.create_time;
     start_.created_by = model.created_by;
     start_.created_at_step = model.created_at_step;
@@ -82,8 +89,9 @@ class Loader {
     if (!state.ok()) return state.status();
     if (!made_by.empty() && environment_->on_warning) {
       environment_->on_warning(absl::StrCat(
-          name_, ": logged steps of the engine for ", made_by, " are replayed by the engine for ",
-          engine::InstructionSet(), "; the parameters may differ in their last bits"));
+          name_, ": logged steps of the engine for ", base::Escape(made_by, base::kMaxQuotedBytes),
+          " are replayed by the engine for ", engine::InstructionSet(),
+          "; the parameters may differ in their last bits"));
     }
     start_.state = *std::move(state);
     return absl::OkStatus();

@@ -278,12 +278,17 @@ absl::Status MeteredStore::CountTable(const Table& table) {
 absl::Status MeteredStore::CountCheckpoints() {
   const Table& table = records::kCheckpoints;
   for (std::string next; !stop_;) {
-    records::Uid uid = 0;
+    std::optional<std::string> first;
     absl::Status scanned = snapshot_->Scan(table, next, "", [&](absl::string_view key, auto) {
-      uid = UidOf(key);
+      first = std::string(key);
       return false;
     });
-    if (!scanned.ok() || uid == 0) return scanned;
+    if (!scanned.ok() || !first.has_value()) return scanned;
+    if (!HasUid(table, *first)) {  // only in a forged record
+      next = absl::StrCat(*first, absl::string_view("\0", 1));
+      continue;
+    }
+    const records::Uid uid = UidOf(*first);
     const std::string prefix = records::CheckpointsKey(uid);
     scanned = snapshot_->Scan(
         table, prefix, store::EndOfPrefix(prefix),

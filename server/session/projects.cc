@@ -81,7 +81,7 @@ absl::Status Project::Take(Resource resource, int64_t amount) {
   Use& use = at(resource);
   const int64_t limit = use.limit.load();
   const int64_t used = use.used.fetch_add(amount);
-  if (limit == kNoLimit || used + amount <= limit) return absl::OkStatus();
+  if (Fits(limit, used, amount)) return absl::OkStatus();
   use.used.fetch_sub(amount);
   // Requests in flight end soon, unless the quota is too small for this one.
   const bool helps = resource == Resource::kBytesInFlight && amount <= limit;

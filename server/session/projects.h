@@ -2,6 +2,7 @@
 #ifndef BACKPROP_SERVER_SESSION_PROJECTS_H_
 #define BACKPROP_SERVER_SESSION_PROJECTS_H_
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cstddef>
@@ -120,8 +121,7 @@ class Project {
   absl::StatusOr<Claim> Ask(Resource resource, int64_t amount);
   // Whether Take() would succeed now.
   bool HasRoom(Resource resource, int64_t amount) const {
-    const int64_t limit = at(resource).limit.load();
-    return limit == kNoLimit || at(resource).used.load() + amount <= limit;
+    return Fits(at(resource).limit.load(), at(resource).used.load(), amount);
   }
   // Counts `amount` more of what exists already, whatever the limit is.
   void Count(Resource resource, int64_t amount) { at(resource).used.fetch_add(amount); }
@@ -136,6 +136,10 @@ class Project {
  private:
   friend class Projects;
   static constexpr int64_t kNoLimit = -1;
+  // Without a sum that may overflow, because stored records can claim any use.
+  static bool Fits(int64_t limit, int64_t used, int64_t amount) {
+    return limit == kNoLimit || amount <= limit - std::max<int64_t>(used, 0);
+  }
   struct Use {
     std::atomic<int64_t> used{0};
     std::atomic<int64_t> limit{kNoLimit};

@@ -7,7 +7,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <iterator>
-#include <limits>
 #include <map>
 #include <type_traits>
 #include <utility>
@@ -100,10 +99,10 @@ class RequestLedger {
 
   // Remembers a response from the store. Responses must be restored in the order of their numbers,
   // into a new or cleared ledger. One without an id, or whose number is not greater than all
-  // earlier ones, is ignored, because the contents of a store are not trusted; then returns false.
+  // earlier ones or leaves too few for later ones, is ignored, because the contents of a store are
+  // not trusted; then returns false.
   bool Restore(Entry entry) {
-    if (entry.key.id.empty() || entry.sequence < next_sequence_ ||
-        entry.sequence == std::numeric_limits<uint64_t>::max()) {
+    if (entry.key.id.empty() || entry.sequence < next_sequence_ || entry.sequence > kMostSequence) {
       return false;
     }
     Insert(std::move(entry));
@@ -147,6 +146,8 @@ class RequestLedger {
 
  private:
   using Entries = std::map<uint64_t, Entry>;  // by number, so the oldest is the first
+
+  static constexpr uint64_t kMostSequence = uint64_t{1} << 62;  // of a response from the store
 
   // An entry, its node, its slot in the index with the spare ones, and a long id.
   static constexpr int64_t kEntryBytes = int64_t{sizeof(Entry)} + 256;

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
+#include "server/base/limits.h"
 #include "server/base/mutex.h"
 #include "server/records/run_events.h"
 
@@ -65,7 +66,7 @@ class RunLog {
   void Listen(std::weak_ptr<RunListener> listener);
 
  private:
-  static constexpr size_t kKeptFirst = 2;  // RunStarted and the first Progress
+  static constexpr size_t kKeptFirst = base::kKeptFirstEvents;
 
   std::vector<std::shared_ptr<RunListener>> Listeners() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 

@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "server/base/mutex.h"
+#include "server/base/status.h"
 #include "server/records/request_key.h"
 #include "server/records/row_records.h"
 #include "server/session/errors.h"
@@ -21,8 +22,12 @@ absl::StatusOr<std::optional<T>> Session::FindResponse(const records::RequestKey
   const auto found = ledger_->Find(key, environment_->clock->Now());
   if (!found.ok()) return found.status();
   if (*found == nullptr) return std::nullopt;
-  // The fingerprint includes the method, so the response has the right type.
-  return std::get<T>((*found)->response);
+  // The fingerprint includes the method, so only a forged record has another type.
+  const auto* response = std::get_if<T>(&(*found)->response);
+  if (response == nullptr) {
+    return base::FieldError("request_id", "was already used for a different kind of request");
+  }
+  return *response;
 }
 
 template <class T>

@@ -8,6 +8,7 @@
 #include "server/exec/compute_pool.h"
 #include "server/records/model_records.h"
 #include "server/session/errors.h"
+#include "server/session/resumable.h"
 #include "server/session/row_source.h"
 #include "server/session/session_mutation.h"
 
@@ -246,6 +247,8 @@ void Session::ReadRowsOfRun(ResumeArgs args) {
 }
 
 void Session::ContinueRun(ResumeArgs args) {
+  const absl::Status usable = CheckResumable(*network_, *args.run, args.data, environment_->limits);
+  if (!usable.ok()) return FailToResume(usable);
   const bool begins = !args.mark.has_value();
   Trainer* trainer = nullptr;
   {
@@ -257,8 +260,8 @@ void Session::ContinueRun(ResumeArgs args) {
   PostSlice();
 }
 
-// The rows of the run could not be read. Ends the run; or parks it if the rows may be available
-// when the model is loaded again.
+// The rows of the run could not be read, or do not fit its settings. Ends the run; or parks it if
+// the rows may be available when the model is loaded again.
 void Session::FailToResume(const absl::Status& why) {
   records::RunSummary summary;
   std::shared_ptr<Run> parked;

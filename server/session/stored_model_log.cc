@@ -13,7 +13,10 @@
 #include "server/records/frame.h"
 #include "server/records/model_records.h"
 #include "server/records/row_records.h"
+#include "server/records/rules.h"
 #include "server/records/tables.h"
+#include "server/session/errors.h"
+#include "server/session/workspace_limit.h"
 
 namespace backprop::session {
 namespace {
@@ -125,6 +128,36 @@ void StoredModelLog::AddDeletionOfSteps(store::WriteBatch* batch) {
   }
 }
 
+// Makes a logged step again. Its work fits the network.
+absl::Status StoredModelLog::Repeat(const engine::Network& network, const records::StepInput& work,
+                                    const std::string& model, const engine::State& state,
+                                    engine::Workspace* workspace, engine::State* next) {
+  const std::string step = absl::StrCat("logged step ", state.step + 1);
+  if (logged_steps_ == kMostLoggedSteps) {
+    return records::Damaged(model, absl::StrCat(step, ": expected at most ", kMostLoggedSteps,
+                                                " logged steps, got more"));
+  }
+  engine::StepResult result;
+  if (const auto* batch = std::get_if<engine::Dataset>(&work)) {
+    if (engine::AwaitsFit(network, state)) {
+      return records::Damaged(
+          model, absl::StrCat(step, ": expected a standardisation that is fitted, got none"));
+    }
+    const absl::Status fits =
+        CheckWorkspace(network, batch->rows, engine::PassKind::kForwardBackward,
+                       absl::StrCat(model, ": ", step), *limits_);
+    if (!fits.ok()) return fits;
+    result = engine::TrainStep(network, state, batch->All(), workspace, next);
+  } else {
+    result = engine::ApplyStep(network, state, std::get<engine::Buffer>(work), workspace, next);
+  }
+  ++logged_steps_;
+  logged_bytes_ += records::BytesOf(work);
+  if (result.not_finite == engine::NotFinite::kNothing) return absl::OkStatus();
+  return records::Damaged(model, absl::StrCat(step, ": expected a finite result, but ",
+                                              NameOf(result.not_finite), " is not"));
+}
+
 absl::StatusOr<std::shared_ptr<engine::State>> StoredModelLog::ReadState(
     const engine::Network& network, const std::string& model, std::string* made_by) {
   const auto value = store_->Get(records::kStates, records::UidKey(uid_));
@@ -136,32 +169,23 @@ absl::StatusOr<std::shared_ptr<engine::State>> StoredModelLog::ReadState(
   absl::Status repeated;
   engine::Workspace workspace;
   auto next = std::make_shared<engine::State>(network);
+  const auto repeat = [&](absl::string_view key, absl::string_view record) {
+    if (key != records::LoggedStepKey(uid_, state->step + 1)) {
+      return records::Damaged(model, absl::StrCat("logged step ", state->step + 1, " is missing"));
+    }
+    const auto logged = records::DecodeLoggedStep(record, network, model);
+    if (!logged.ok()) return logged.status();
+    if (logged->instruction_set != engine::InstructionSet()) *made_by = logged->instruction_set;
+    absl::Status made = Repeat(network, logged->work, model, *state, &workspace, next.get());
+    if (made.ok()) std::swap(state, next);
+    return made;
+  };
   const absl::Status scanned =
       store_->Scan(records::kLog, records::LoggedStepKey(uid_, state->step + 1),
                    store::EndOfPrefix(records::UidKey(uid_)),
                    [&](absl::string_view key, absl::string_view record) {
-                     if (key != records::LoggedStepKey(uid_, state->step + 1)) {
-                       repeated = records::Damaged(
-                           model, absl::StrCat("logged step ", state->step + 1, " is missing"));
-                       return false;
-                     }
-                     const auto logged = records::DecodeLoggedStep(record, network, model);
-                     if (!logged.ok()) {
-                       repeated = logged.status();
-                       return false;
-                     }
-                     if (logged->instruction_set != engine::InstructionSet())
-                       *made_by = logged->instruction_set;
-                     if (const auto* batch = std::get_if<engine::Dataset>(&logged->work)) {
-                       engine::TrainStep(network, *state, batch->All(), &workspace, next.get());
-                     } else {
-                       engine::ApplyStep(network, *state, std::get<engine::Buffer>(logged->work),
-                                         &workspace, next.get());
-                     }
-                     std::swap(state, next);
-                     ++logged_steps_;
-                     logged_bytes_ += records::BytesOf(logged->work);
-                     return true;
+                     repeated = repeat(key, record);
+                     return repeated.ok();
                    });
   if (!scanned.ok()) return scanned;
   if (!repeated.ok()) return repeated;
@@ -337,16 +361,21 @@ absl::Status StoredModelLog::ReadMark(const engine::Network& network, const std:
   if (!value->has_value()) return absl::OkStatus();
   auto mark = records::DecodeMark(**value, model);
   if (!mark.ok()) return mark.status();
+  records::Rules rules(model);
+  rules.Between("a mark's iteration", mark->mark.iteration, 0, run->run.config.iterations);
+  if (!rules.ok()) return rules.status();
+  run->mark = std::move(mark->mark);
+  run->log = std::move(mark->log);
+  const auto& stopping = run->run.config.early_stopping;
+  if (!stopping.has_value() || !stopping->restore_best) return absl::OkStatus();
   const auto best = store_->Get(records::kRuns, records::RunKey(uid_, records::RunPart::kBest));
   if (!best.ok()) return best.status();
   if (best->has_value()) {
     auto state = records::DecodeState(**best, network, model);
     if (!state.ok()) return state.status();
-    mark->mark.best_state = *std::move(state);
-    stored_best_ = mark->mark.best_state;
+    run->mark->best_state = *std::move(state);
+    stored_best_ = run->mark->best_state;
   }
-  run->mark = std::move(mark->mark);
-  run->log = std::move(mark->log);
   return absl::OkStatus();
 }
 

@@ -11,9 +11,12 @@
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "server/base/limits.h"
 #include "server/engine/network.h"
+#include "server/engine/workspace.h"
 #include "server/records/keys.h"
 #include "server/records/response_records.h"
+#include "server/records/row_records.h"
 #include "server/records/run_records.h"
 #include "server/session/model_log.h"
 #include "server/session/projects.h"
@@ -34,11 +37,12 @@ namespace backprop::session {
 // those of the store.
 class StoredModelLog final : public ModelLog {
  public:
-  // `store` must outlive the log, and `project`, that of the model, which may be null. If its quota
-  // of stored bytes is reached, steps are stored as states, which take no more space.
-  StoredModelLog(store::Store* store, records::Uid uid, store::Durability durability,
-                 const Project* project = nullptr)
+  // `store` and `limits` must outlive the log, and `project`, that of the model, which may be null.
+  // If its quota of stored bytes is reached, steps are stored as states, which take no more space.
+  StoredModelLog(store::Store* store, const base::Limits* limits, records::Uid uid,
+                 store::Durability durability, const Project* project = nullptr)
       : store_(store),
+        limits_(limits),
         uid_(uid),
         durability_(durability),
         project_(project),
@@ -58,7 +62,8 @@ class StoredModelLog final : public ModelLog {
   Done State(const engine::State& next, const RecordedResponse& response, Done done) override;
   // Reads the last stored state and repeats the steps after it, exactly as they were made the first
   // time. `made_by`: set to the instruction set of the engine that made one of them, if it was not
-  // that of this process; then the last bits may differ.
+  // that of this process; then the last bits may differ. Errors: also RESOURCE_EXHAUSTED if a step
+  // needs more than max_workspace_bytes, which was more when it was made.
   absl::StatusOr<std::shared_ptr<engine::State>> ReadState(const engine::Network& network,
                                                            const std::string& model,
                                                            std::string* made_by);
@@ -91,6 +96,9 @@ class StoredModelLog final : public ModelLog {
 
  private:
   Done Commit(store::WriteBatch batch, Done done);
+  absl::Status Repeat(const engine::Network& network, const records::StepInput& work,
+                      const std::string& model, const engine::State& state,
+                      engine::Workspace* workspace, engine::State* next);
   void AddState(const engine::State& next, store::WriteBatch* batch);
   void AddDeletionOfSteps(store::WriteBatch* batch);
   void AddResponse(const RecordedResponse& response, store::WriteBatch* batch) const;
@@ -102,6 +110,7 @@ class StoredModelLog final : public ModelLog {
   absl::Status ReadMark(const engine::Network& network, const std::string& model, ActiveRun* run);
 
   store::Store* const store_;
+  const base::Limits* const limits_;
   const records::Uid uid_;
   const store::Durability durability_;
   const Project* const project_;

@@ -10,6 +10,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
+#include "server/base/text.h"
 #include "server/records/dataset_info.h"
 #include "server/records/model_records.h"
 #include "server/records/project.h"
@@ -27,6 +28,7 @@ constexpr char kRestoringKey[] = "restoring";
 constexpr size_t kReadAtOnce = size_t{512} << 10;
 constexpr size_t kChunkBytes = kMaxFrameBytes - 64;  // with the frame header below 1 MiB
 constexpr size_t kMaxRecordBytes = size_t{1} << 30;
+constexpr size_t kMaxKeyBytes = 1024;  // several times those of the longest key
 
 // Header of a record: its table (1 byte), the lengths of key (4) and value (8), little-endian.
 constexpr size_t kRecordHeaderBytes = 13;
@@ -206,7 +208,7 @@ absl::Status BackupWriter::TakeRecords(absl::string_view payload) {
     std::memcpy(&key_bytes, left.data() + 1, sizeof key_bytes);
     std::memcpy(&value_bytes, left.data() + 5, sizeof value_bytes);
     if (number < 1 || number > std::size(records::kTables) || value_bytes > kMaxRecordBytes ||
-        key_bytes > kMaxRecordBytes) {
+        key_bytes > kMaxKeyBytes) {
       return absl::InvalidArgumentError("contains a record of an unknown kind");
     }
     if (left.size() - kRecordHeaderBytes < key_bytes + value_bytes) break;
@@ -214,11 +216,40 @@ absl::Status BackupWriter::TakeRecords(absl::string_view payload) {
     const store::Table& table = *records::kTables[number - 1];
     std::string key(left.substr(0, key_bytes)), value(left.substr(key_bytes, value_bytes));
     if (format_ < records::kFormatVersion) records::UpgradeRecord(table, &key, &value);
+    absl::Status described = CheckDescription(table, key, value);
+    if (!described.ok()) return described;
     batch_.Put(table, std::move(key), std::move(value));
     left.remove_prefix(key_bytes + value_bytes);
   }
   rest_.erase(0, rest_.size() - left.size());  // erases nothing while a large record is incomplete
   return absl::OkStatus();
+}
+
+// A damaged record is restored: a call that uses it returns DATA_LOSS. But a key without an id
+// would make all lists of it unreadable, and two models with one uid would share their records.
+absl::Status BackupWriter::CheckDescription(const store::Table& table, absl::string_view key,
+                                            absl::string_view value) {
+  const bool model = table.number == records::kModels.number;
+  if (!model && table.number != records::kDatasets.number) return absl::OkStatus();
+  const char* const kind = model ? "model" : "dataset";
+  if (!records::IsScopedId(key)) {
+    return absl::InvalidArgumentError(absl::StrCat("contains a ", kind, " with the key ",
+                                                   base::Quote(key), ", expected {project}/{id}"));
+  }
+  std::optional<records::Uid> uid;
+  if (model) {
+    const auto description = records::DecodeModel(value, key);
+    if (description.ok()) uid = description->uid;
+  } else {
+    const auto description = records::DecodeDataset(value, key);
+    if (description.ok()) uid = description->uid;
+  }
+  if (!uid.has_value() || (model ? models_ : datasets_).insert(*uid).second) {
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError(absl::StrCat("contains a ", kind, " ", base::Quote(key),
+                                                 " with the uid of an earlier ", kind,
+                                                 ", expected a uid of its own"));
 }
 
 void BackupWriter::Add(absl::string_view bytes, Done done) {

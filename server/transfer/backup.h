@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/container/flat_hash_set.h"
 #include "absl/functional/any_invocable.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
@@ -77,12 +78,16 @@ class BackupWriter {
 
  private:
   absl::Status TakeRecords(absl::string_view payload);
+  absl::Status CheckDescription(const store::Table& table, absl::string_view key,
+                                absl::string_view value);
 
   store::Store* const store_;
   FrameReader frames_;
   std::string rest_;     // beginning of an incomplete record
   uint32_t format_ = 0;  // of the records; 0: not read yet
   bool marked_ = false;
+  absl::flat_hash_set<records::Uid> models_;  // uids of those that were taken
+  absl::flat_hash_set<records::Uid> datasets_;
   store::WriteBatch batch_;
 };
 

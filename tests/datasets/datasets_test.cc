@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <thread>
@@ -12,6 +13,7 @@
 #include "server/base/status.h"
 #include "server/datasets/contents.h"
 #include "server/datasets/reader.h"
+#include "server/records/row_records.h"
 #include "server/records/tables.h"
 #include "tests/session/durable_fixture.h"
 
@@ -350,6 +352,92 @@ TEST_F(DatasetsTest, LargeOnesAreMapped) {
   args.stop = &stop;
   args.scratch_dir = "";
   EXPECT_EQ(ReadDataset(info, args).status().code(), absl::StatusCode::kUnavailable);
+}
+
+// A description with a right checksum that does not say what the store has, as a backup can bring
+// it.
+class ForgedDatasetTest : public DatasetsTest {
+ protected:
+  // What a use of dataset d says after its description was changed.
+  absl::Status UseOf(const std::function<void(records::DatasetInfo*)>& forge) {
+    records::DatasetInfo info = uploaded_;
+    forge(&info);
+    store::WriteBatch batch;
+    batch.Put(records::kDatasets, info.id, records::EncodeDataset(info));
+    store.Commit(std::move(batch), store::Durability::kNone, nullptr, [](const absl::Status&) {});
+    store::WaitForAnswers(&store);
+    Restart();
+    const auto model = Find("m");
+    EXPECT_TRUE(model.ok()) << "other things are intact";
+    return Use("d", **model).status();
+  }
+  static void ExpectDamaged(const absl::Status& status, const std::string& says) {
+    EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss) << status;
+    EXPECT_NE(status.message().find("datasets/d"), std::string::npos) << status;
+    EXPECT_NE(status.message().find(says), std::string::npos) << status;
+  }
+  void SetUp() override {
+    ASSERT_TRUE(Make("m").ok());
+    uploaded_ = Upload("d");
+    ASSERT_TRUE(UseOf([](auto*) {}).ok());
+  }
+
+  records::DatasetInfo uploaded_;
+};
+
+// Nothing is allocated for rows that the store does not have: here 16 GiB.
+TEST_F(ForgedDatasetTest, MoreRowsThanStored) {
+  ExpectDamaged(UseOf([](auto* info) { info->rows = base::kMaxDatasetRows; }),
+                "bytes of its rows: expected at least 17179869176, got ");
+  ExpectDamaged(UseOf([](auto* info) { info->rows = 201; }), "row 200 is missing");
+}
+
+TEST_F(ForgedDatasetTest, FewerRowsThanStored) {
+  ExpectDamaged(UseOf([](auto* info) { info->rows = 150; }),
+                "its rows do not match its description");
+}
+
+// Models are chosen by the largest class.
+TEST_F(ForgedDatasetTest, ClassesBeyondThoseOfTheDescription) {
+  ExpectDamaged(UseOf([](auto* info) { info->largest_class = 0; }),
+                "largest class of its rows: expected 0 to 0, got 1");
+}
+
+TEST_F(ForgedDatasetTest, TargetsBeyondThoseOfTheDescription) {
+  records::DatasetInfo info;
+  info.id = "t";
+  info.uid = 7;
+  engine::Dataset rows;
+  rows.rows = 2;
+  rows.inputs_per_row = info.inputs_per_row = 1;
+  rows.targets_per_row = info.targets_per_row = 1;
+  rows.inputs = engine::Buffer(engine::DataType::kFloat32, 2);
+  rows.targets = engine::Buffer(engine::DataType::kFloat32, 2);
+  rows.targets.Set(1, 5);
+  AddRows(rows, &info);
+  store::WriteBatch batch;
+  batch.Put(records::kDatasetRows, records::DatasetRowsKey(7, 0),
+            std::move(records::EncodeRows(rows)[0].record));
+  store.Commit(std::move(batch), store::Durability::kNone, nullptr, [](const absl::Status&) {});
+  store::WaitForAnswers(&store);
+  const auto read = [&](const std::function<void(records::DatasetInfo*)>& forge) {
+    records::DatasetInfo forged = info;
+    forge(&forged);
+    ReadArgs args;
+    args.store = &store;
+    return ReadDataset(forged, args).status();
+  };
+  const auto expect_says = [](const absl::Status& status, const std::string& says) {
+    EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss) << status;
+    EXPECT_NE(status.message().find(says), std::string::npos) << status;
+  };
+  EXPECT_TRUE(read([](auto*) {}).ok());
+  expect_says(read([](auto* forged) { forged->largest_target = 1; }),
+              "largest target of its rows: expected at most 1, got 5");
+  expect_says(read([](auto* forged) { forged->least_target = 1; }),
+              "least target of its rows: expected at least 1, got 0");
+  expect_says(read([](auto* forged) { forged->row_sum_error = 0; }),
+              "difference of the sum of a row's targets from 1: expected at most 0, got 4");
 }
 
 TEST_F(DatasetsTest, WhetherRowsFitAModelIsKnownWithoutReadingThem) {

@@ -8,6 +8,7 @@
 #include "absl/time/time.h"
 #include "server/records/checkpoint_records.h"
 #include "server/records/keys.h"
+#include "server/records/project.h"
 #include "server/records/response_records.h"
 #include "server/records/run_records.h"
 
@@ -70,27 +71,38 @@ TEST(RecordsTest, AFinishedRunRoundTrips) {
   FinishedRun run;
   run.number = 2;
   run.config.iterations = 30;
-  run.log.first = {RunStarted{30, 3, 200, 0, 0}};
+  run.log.first = {RunStarted{30, 3, 200, 0, 0}, Progress{}};
   run.log.newest = {Progress{}};
-  run.log.count = 2;
+  run.log.count = 3;
   run.summary.iterations = 30;
   run.summary.stop_reason = StopReason::kEarlyStopped;
   UnfinishedEpoch epoch;
   epoch.batches = 2;
+  epoch.step = 30;
+  epoch.plan.rows = 200;
   epoch.plan.batch_size = 64;
   run.unfinished = std::make_shared<UnfinishedEpoch>(epoch);
   const auto read = DecodeFinishedRun(EncodeFinishedRun(run), "models/m");
   ASSERT_TRUE(read.ok()) << read.status();
   EXPECT_EQ(read->number, 2);
   EXPECT_EQ(read->config.iterations, 30);
-  EXPECT_EQ(read->log.count, 2);
-  EXPECT_EQ(read->log.first.size(), 1u);
+  EXPECT_EQ(read->log.count, 3);
+  EXPECT_EQ(read->log.first.size(), 2u);
   ASSERT_EQ(read->log.newest.size(), 1u);
   EXPECT_TRUE(std::holds_alternative<Progress>(read->log.newest[0]));
   EXPECT_EQ(read->summary.iterations, 30);
   EXPECT_EQ(read->summary.stop_reason, StopReason::kEarlyStopped);
   EXPECT_EQ(read->unfinished->batches, 2);
   EXPECT_EQ(read->unfinished->plan, epoch.plan);
+}
+
+TEST(RecordsTest, IdsHaveOneForm) {
+  for (const char* id : {"m", "0", "run-1-best", "a_b"}) EXPECT_TRUE(IsId(id)) << id;
+  EXPECT_TRUE(IsId(std::string(63, 'a')));
+  EXPECT_FALSE(IsId(std::string(64, 'a')));
+  for (const char* id : {"", "-m", "M", "a/b", "a\n", "\xff"}) EXPECT_FALSE(IsId(id)) << id;
+  EXPECT_TRUE(IsScopedId("default/m"));
+  for (const char* id : {"", "m", "/m", "default/", "a/b/c"}) EXPECT_FALSE(IsScopedId(id)) << id;
 }
 
 // Keys of one model are adjacent and in the order of their numbers.

@@ -377,6 +377,10 @@ TEST_F(ValidationTest, Parameters) {
             {set(R"("step":-1)"), bad, "parameters.step: must be at least 0, got -1"},
             {set(R"("optimizerStep":-1)"), bad,
              "parameters.optimizer_step: must be at least 0, got -1"},
+            {set(R"("step":"9223372036854775807")"), bad,
+             "parameters.step: must be at most 2^61, got 9223372036854775807"},
+            {set(R"("optimizerStep":"2305843009213693953")"), bad,
+             "parameters.optimizer_step: must be at most 2^61, got 2305843009213693953"},
             {set(R"("step":7)"), StatusCode::OK, ""},
         });
   Check(&Stub::GetParameters, std::vector<Rule>{{R"({"model":"models/line","encoding":9})", bad,
@@ -390,6 +394,22 @@ TEST_F(ValidationTest, Parameters) {
            bad,
            "initial_parameters.tensors: expected all 2 tensors of the model, but layers[0].bias is "
            "missing"}});
+}
+
+TEST_F(ValidationTest, ThePlateauOfASchedule) {
+  CreateModel("plateau", R"({"inputSize":1,"layers":[{"units":1}],"loss":{"meanSquaredError":{}},
+                             "optimizer":{"sgd":{},"schedule":{"reduceOnPlateau":{}}}})");
+  const auto set = [](const std::string& bad_epochs) {
+    return R"({"model":"models/plateau","parameters":{"plateau":{"learningRate":1,"best":1,
+               "badEpochs":")" +
+           bad_epochs + R"("}}})";
+  };
+  changes_ = true;
+  Check(&Stub::SetParameters,
+        std::vector<Rule>{
+            {set("2305843009213693952"), StatusCode::OK, ""},
+            {set("2305843009213693953"), StatusCode::INVALID_ARGUMENT,
+             "parameters.plateau.bad_epochs: must be at most 2^61, got 2305843009213693953"}});
 }
 
 TEST_F(ValidationTest, AdamsStateIsWholeAndNotNegative) {

@@ -259,6 +259,21 @@ TEST_F(MeteredStoreTest, ProjectsAndDatasetsAreCountedApart) {
   EXPECT_EQ(Used("beta"), beta);
 }
 
+// Keys without a uid, or with that of no model, as a backup can bring them.
+TEST_F(MeteredStoreTest, CountsAfterKeysOfNoModel) {
+  Keep(Make("m")->get(), "c");
+  const int64_t used = Used();
+  Stop();
+  store::WriteBatch batch;
+  for (const std::string& key : {std::string("a"), std::string(8, '\0') + "i", std::string("b")}) {
+    batch.Put(records::kCheckpoints, key, "forged");
+  }
+  store.Commit(std::move(batch), store::Durability::kNone, nullptr, [](const absl::Status&) {});
+  store::WaitForAnswers(&store);
+  Start(/*late=*/false);  // waits until all is counted
+  EXPECT_EQ(Used(), used);
+}
+
 TEST_F(MeteredStoreTest, ARejectedChangeIsNotCounted) {
   const auto chain = std::make_shared<store::Chain>();
   chain->Break();

@@ -3,12 +3,15 @@
 
 #include <gtest/gtest.h>
 
+#include <limits>
 #include <memory>
 #include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "server/records/model_records.h"
+#include "server/records/row_records.h"
 #include "server/records/tables.h"
 #include "server/session/memory_model_log.h"
 #include "server/session/stored_model_log.h"
@@ -22,7 +25,7 @@ class ModelLogTest : public testing::Test {
   static constexpr records::Uid kUid = 7;
 
   ModelLogTest()
-      : stored(std::make_unique<StoredModelLog>(&held, kUid, store::Durability::kSync)) {}
+      : stored(std::make_unique<StoredModelLog>(&held, &limits, kUid, store::Durability::kSync)) {}
   ~ModelLogTest() override { store::WaitForAnswers(&store); }
 
   ModelLog::Done Count() {
@@ -44,6 +47,7 @@ class ModelLogTest : public testing::Test {
     return count;
   }
 
+  const base::Limits limits;
   store::MemoryStore store;
   HeldStore held{&store};
   std::shared_ptr<const engine::Network> network =
@@ -101,7 +105,7 @@ TEST_F(ModelLogTest, AStoredChangeIsAnsweredLaterAndReadAgain) {
   EXPECT_EQ(accepted, 4);
   EXPECT_EQ(Records(records::kLog), 3u) << "an input is smaller than a state";
 
-  StoredModelLog reopened(&store, kUid, store::Durability::kSync);
+  StoredModelLog reopened(&store, &limits, kUid, store::Durability::kSync);
   std::string made_by;
   const auto read = *reopened.ReadState(*network, "models/m", &made_by);
   EXPECT_EQ(read->step, 3);
@@ -128,6 +132,76 @@ TEST_F(ModelLogTest, AStoredChangeIsAnsweredLaterAndReadAgain) {
   }
 }
 
+// Steps with right checksums that the engine could not have made.
+class HostileLogTest : public ModelLogTest {
+ protected:
+  // What a load of the state says if the log has `count` steps with this work.
+  absl::Status Load(const engine::Network& of, const engine::State& start,
+                    const records::StepInput& work, int count = 1,
+                    const base::Limits* allowed = nullptr) {
+    store::WriteBatch batch;
+    batch.DeletePrefix(records::kLog, records::UidKey(kUid));
+    batch.Put(records::kStates, records::UidKey(kUid), records::EncodeState(start));
+    for (int i = 1; i <= count; ++i) {
+      batch.Put(records::kLog, records::LoggedStepKey(kUid, start.step + i),
+                records::EncodeLoggedStep(work));
+    }
+    store.Commit(std::move(batch), store::Durability::kNone, nullptr, Count());
+    store::WaitForAnswers(&store);
+    StoredModelLog log(&store, allowed != nullptr ? allowed : &limits, kUid,
+                       store::Durability::kSync);
+    std::string made_by;
+    return log.ReadState(of, "models/m", &made_by).status();
+  }
+  static void ExpectSays(const absl::Status& status, const std::string& says) {
+    EXPECT_NE(status.message().find("models/m"), std::string::npos) << status;
+    EXPECT_NE(status.message().find(says), std::string::npos) << status;
+  }
+};
+
+TEST_F(HostileLogTest, AModelThatIsNotFittedHasNoSteps) {
+  engine::NetworkSpec spec = network->spec();
+  spec.standardize = engine::Standardize::kFitted;
+  const engine::Network unfitted(spec);
+  const absl::Status status = Load(unfitted, *engine::InitialState(unfitted), input);
+  EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss);
+  ExpectSays(status, "logged step 1: expected a standardisation that is fitted, got none");
+}
+
+TEST_F(HostileLogTest, EachStepHasAFiniteResult) {
+  engine::Buffer gradients(engine::DataType::kFloat32, network->parameter_count());
+  for (int64_t i = 0; i < gradients.count(); ++i) gradients.Set(i, 3e38);
+  engine::NetworkSpec spec = network->spec();
+  spec.optimizer.learning_rate = 1e6;
+  const engine::Network fast(spec);
+  const absl::Status status =
+      Load(fast, *engine::InitialState(fast), records::StepInput(std::move(gradients)));
+  EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss);
+  ExpectSays(status, "logged step 1: expected a finite result");
+}
+
+TEST_F(HostileLogTest, ALoadRepeatsAtMost256Steps) {
+  EXPECT_TRUE(Load(*network, *state, input, 256).ok());
+  const absl::Status status = Load(*network, *state, input, 257);
+  EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss);
+  ExpectSays(status, "logged step 257: expected at most 256 logged steps, got more");
+}
+
+TEST_F(HostileLogTest, AStepTakesNoMoreMemoryThanAllowed) {
+  base::Limits small;
+  small.max_workspace_bytes = 1;
+  const absl::Status status = Load(*network, *state, input, 1, &small);
+  EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
+  ExpectSays(status, "max_workspace_bytes");
+}
+
+TEST_F(HostileLogTest, CountsOfStepsDoNotOverflow) {
+  state->step = std::numeric_limits<int64_t>::max();
+  const absl::Status status = Load(*network, *state, input, 0);
+  EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss);
+  ExpectSays(status, "step: expected 0 to 4611686018427387904, got 9223372036854775807");
+}
+
 TEST_F(ModelLogTest, AfterARejectedChangeAllOthersAreRejectedButTheDeletion) {
   EXPECT_FALSE(stored->Create("m", {}, *state, {}, Count()));
   store::WaitForAnswers(&store);
@@ -143,7 +217,7 @@ TEST_F(ModelLogTest, AfterARejectedChangeAllOthersAreRejectedButTheDeletion) {
   EXPECT_EQ(rejected, 3);
   EXPECT_EQ(accepted, 1);
   std::string made_by;
-  StoredModelLog reopened(&store, kUid, store::Durability::kSync);
+  StoredModelLog reopened(&store, &limits, kUid, store::Durability::kSync);
   EXPECT_EQ((*reopened.ReadState(*network, "models/m", &made_by))->step, 0);
   EXPECT_FALSE(stored->Delete({"m"}, {}, Count()));
   store::WaitForAnswers(&store);

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <limits>
+
 #include "server/base/status.h"
 
 namespace backprop::session {
@@ -48,6 +50,21 @@ TEST(ProjectsTest, NewQuotasHoldAtOnceAndEndNothing) {
   EXPECT_EQ(acme->limit(Resource::kRuns), std::nullopt);
   EXPECT_TRUE(acme->Take(Resource::kRuns, 1).ok());
   EXPECT_EQ(projects.Of("acme"), acme);
+}
+
+// Stored records can claim any use, of which the sum may wrap.
+TEST(ProjectsTest, AnyUseIsComparedWithoutOverflow) {
+  Projects projects(nullptr);
+  Project* const acme = projects.Of("acme");
+  projects.SetQuotas({{"acme", QuotaOf(Resource::kStoredBytes, 100)}});
+  constexpr int64_t kMost = std::numeric_limits<int64_t>::max();
+  acme->Count(Resource::kStoredBytes, kMost);
+  EXPECT_FALSE(acme->HasRoom(Resource::kStoredBytes, 10));
+  EXPECT_EQ(acme->Take(Resource::kStoredBytes, 10).code(), StatusCode::kResourceExhausted);
+  EXPECT_EQ(acme->used(Resource::kStoredBytes), kMost);
+  acme->Count(Resource::kStoredBytes, 10);  // it wraps
+  EXPECT_TRUE(acme->HasRoom(Resource::kStoredBytes, 100));
+  EXPECT_FALSE(acme->HasRoom(Resource::kStoredBytes, 101));
 }
 
 TEST(ProjectsTest, TheRateOfRequestsIsATokenBucket) {

@@ -154,10 +154,12 @@ TEST(RequestLedgerTest, IgnoresStoredRecordsThatCannotBeItsOwn) {
   EXPECT_FALSE(ledger.Restore({{"b", 1}, kStart, 40, 8})) << "the number of another one";
   EXPECT_FALSE(ledger.Restore({{"b", 1}, kStart, 39, 8})) << "not in order";
   EXPECT_FALSE(ledger.Restore({{"", 1}, kStart, 41, 8})) << "no id";
-  EXPECT_FALSE(ledger.Restore({{"b", 1}, kStart, std::numeric_limits<uint64_t>::max(), 8}));
+  constexpr uint64_t kMost = uint64_t{1} << 62;
+  EXPECT_FALSE(ledger.Restore({{"b", 1}, kStart, std::numeric_limits<uint64_t>::max() - 1, 8}));
+  EXPECT_FALSE(ledger.Restore({{"b", 1}, kStart, kMost + 1, 8})) << "numbers could run out";
   EXPECT_EQ(ledger.size(), 1U);
   EXPECT_EQ(ledger.next_sequence(), 41U);
-  EXPECT_TRUE(ledger.Restore({{"b", 1}, kStart, std::numeric_limits<uint64_t>::max() - 1, 8}));
+  EXPECT_TRUE(ledger.Restore({{"b", 1}, kStart, kMost, 8}));
   EXPECT_EQ(Remembered(&ledger, {"a", 1}), std::nullopt) << "older than the last two";
   EXPECT_EQ(Remembered(&ledger, {"b", 1}), 8);
 }

@@ -41,7 +41,7 @@ class RunControlTest : public SessionFixture {
   std::shared_ptr<const engine::Network> network = XorNetwork();
   std::shared_ptr<const engine::State> state = engine::InitialState(*network);
   MemoryModelLog log{&archive, 1};
-  StoredModelLog stored_log{&archive, 1, store::Durability::kSync};
+  StoredModelLog stored_log{&archive, &environment.limits, 1, store::Durability::kSync};
   Checkpoints checkpoints;
   exec::LentThreads lent_threads{&pool};
   Project& project = *environment.projects.Of("m");

@@ -48,8 +48,10 @@ std::string Everything(store::Store* store) {
 void Fill(store::Store* store) {
   store::WriteBatch batch;
   for (const store::Table* table : records::kTables) {
+    const bool described =
+        table->number == records::kModels.number || table->number == records::kDatasets.number;
     for (int i = 0; i < 50; ++i) {
-      batch.Put(*table, absl::StrCat("key ", i),
+      batch.Put(*table, absl::StrCat(described ? "default/key-" : "key ", i),
                 std::string(static_cast<size_t>(i * i), static_cast<char>(i)));
     }
   }
@@ -178,7 +180,8 @@ TEST(BackupTest, ADamagedDescriptionEndsTheBackupOfItsProjectOnly) {
 TEST(BackupTest, DamagedAndTruncatedFilesAreRejectedAndDropped) {
   store::MemoryStore store;
   store::WriteBatch batch;
-  for (int i = 0; i < 20; ++i) batch.Put(records::kModels, absl::StrCat(i), "some value");
+  for (int i = 0; i < 20; ++i)
+    batch.Put(records::kModels, absl::StrCat("default/", i), "some value");
   ASSERT_TRUE(Commit(&store, std::move(batch)).ok());
   const std::string file = FileOf(&store);
   for (size_t at = 0; at < file.size(); ++at) {
@@ -191,6 +194,44 @@ TEST(BackupTest, DamagedAndTruncatedFilesAreRejectedAndDropped) {
     ASSERT_TRUE(DropUnfinishedRestore(&other).ok());
     EXPECT_EQ(Everything(&other), "");
   }
+}
+
+// What a restore of a backup with one more record says.
+absl::Status RestoreWith(const store::Table& table, const std::string& key,
+                         const std::string& value) {
+  store::MemoryStore store, other;
+  store::WriteBatch batch;
+  AddProject("alpha", 0x1000, &batch);
+  batch.Put(table, key, value);
+  EXPECT_TRUE(Commit(&store, std::move(batch)).ok());
+  return Restore(&other, FileOf(&store), 1000);
+}
+
+TEST(BackupTest, RecordsThatCannotBeOfAServerAreRejected) {
+  records::StoredModel model;
+  model.uid = 0x2000;
+  EXPECT_TRUE(RestoreWith(records::kModels, "beta/m", records::EncodeModel(model)).ok());
+  EXPECT_TRUE(RestoreWith(records::kModels, "beta/m", "damaged").ok()) << "its users are told";
+  const auto expect_says = [](const absl::Status& status, const std::string& says) {
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+    EXPECT_NE(status.message().find(says), std::string::npos) << status;
+  };
+  for (const char* key : {"m", "alpha/", "/m", "alpha/a/b", "alpha/\xff", "alpha/M"}) {
+    expect_says(RestoreWith(records::kModels, key, "x"), "contains a model with the key \"");
+    expect_says(RestoreWith(records::kDatasets, key, "x"), "contains a dataset with the key \"");
+  }
+  // Deleting one of two models with one uid would delete the records of the other.
+  model.uid = 0x1000;
+  expect_says(RestoreWith(records::kModels, "beta/m", records::EncodeModel(model)),
+              "contains a model \"beta/m\" with the uid of an earlier model");
+  records::DatasetInfo dataset;
+  dataset.id = "beta/d";
+  dataset.uid = 0x1001;
+  expect_says(RestoreWith(records::kDatasets, dataset.id, records::EncodeDataset(dataset)),
+              "contains a dataset \"beta/d\" with the uid of an earlier dataset");
+  dataset.uid = 0x1000;
+  EXPECT_TRUE(RestoreWith(records::kDatasets, dataset.id, records::EncodeDataset(dataset)).ok());
+  expect_says(RestoreWith(records::kStates, std::string(2000, 'k'), "x"), "of an unknown kind");
 }
 
 TEST(BackupTest, ANewerFormatIsRejected) {

@@ -142,7 +142,7 @@ class Calls {
     return open;
   }
 
-  const CallObservers observers_;
+  const CallObservers observers_{};
   const std::unique_ptr<CallStats> stats_;
   mutable base::Mutex mu_;
   base::CondVar none_;
