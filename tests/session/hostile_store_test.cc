@@ -140,7 +140,10 @@ TEST_F(HostileStoreTest, ABestStateThatNobodyKeepsIsIgnored) {
 
 // The record of a response has a key that another kind of request has.
 TEST_F(HostileStoreTest, ARetryOfAnotherKindOfRequestIsRefused) {
-  const records::StoredResponse response{{"r1", 1}, clock.Now(), 0, records::RunNumber{1}};
+  records::StoredResponse response;
+  response.key = {"r1", 1};
+  response.time = clock.Now();
+  response.response = records::RunNumber{1};
   store::WriteBatch batch;
   batch.Put(records::kRequests, records::ResponseKey(uid_, 0), records::EncodeResponse(response));
   RestartWith(std::move(batch));
