@@ -187,10 +187,10 @@ TEST_F(LoadingTest, ARetryOfADeletionThatWaitsForALoadGetsItsResult) {
   begin(&first, {"k", 1});
   while (!held.reading()) std::this_thread::yield();
   begin(&retry, {"k", 1});
-  begin(&other, {"other", 1});
   held.ReleaseReads();
   EXPECT_TRUE(first.Wait().ok()) << first.Wait().status();
   EXPECT_TRUE(retry.Wait().ok()) << retry.Wait().status();
+  begin(&other, {"other", 1});
   EXPECT_EQ(other.Wait().status().code(), absl::StatusCode::kNotFound);
 }
 
