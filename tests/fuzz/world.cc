@@ -176,7 +176,7 @@ void World::Reset() {
 std::vector<std::string> World::Models() {
   grpc::Status status;
   v1::ListModelsResponse response;
-  for (int tries = 0; tries < 1000; ++tries) {
+  for (int tries = 0; tries < 20'000; ++tries) {  // at least 20 seconds
     grpc::ClientContext call;
     status = stub_->ListModels(&call, v1::ListModelsRequest(), &response);
     if (status.error_code() != grpc::StatusCode::UNAVAILABLE) break;
