@@ -334,7 +334,7 @@ class Session : public std::enable_shared_from_this<Session> {
   // kBroken is a phase of the log, which threads of the store break; it is never stored here.
   Phase phase_ ABSL_GUARDED_BY(mu_) = Phase::kOpen;
   bool retry_posted_ ABSL_GUARDED_BY(mu_) = false;
-  std::atomic<bool> touched_{true};  // without the lock
+  std::atomic<bool> touched_{true};      // without the lock
   StatePtr state_ ABSL_GUARDED_BY(mu_);  // older than the trainer's, if there is one
   int64_t step_ ABSL_GUARDED_BY(mu_);    // step count at the last boundary between slices
   std::unique_ptr<ModelLedger> ledger_ ABSL_GUARDED_BY(mu_);  // created when first needed
