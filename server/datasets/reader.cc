@@ -115,13 +115,12 @@ class Reader {
     for (bool found = true; found && stored < expected;) {
       found = false;
       const std::string first = next;
-      const absl::Status scanned =
-          ScanSome(first, [&](absl::string_view key, absl::string_view value) {
-            found = true;
-            stored += static_cast<int64_t>(value.size());
-            next = absl::StrCat(key, absl::string_view("\0", 1));  // the key after it
-            return stored < expected;
-          });
+      absl::Status scanned = ScanSome(first, [&](absl::string_view key, absl::string_view value) {
+        found = true;
+        stored += static_cast<int64_t>(value.size());
+        next = absl::StrCat(key, absl::string_view("\0", 1));  // the key after it
+        return stored < expected;
+      });
       if (!scanned.ok()) return scanned;
     }
     const std::string name = info_.name();

@@ -143,9 +143,8 @@ absl::Status StoredModelLog::Repeat(const engine::Network& network, const record
       return records::Damaged(
           model, absl::StrCat(step, ": expected a standardisation that is fitted, got none"));
     }
-    const absl::Status fits =
-        CheckWorkspace(network, batch->rows, engine::PassKind::kForwardBackward,
-                       absl::StrCat(model, ": ", step), *limits_);
+    absl::Status fits = CheckWorkspace(network, batch->rows, engine::PassKind::kForwardBackward,
+                                       absl::StrCat(model, ": ", step), *limits_);
     if (!fits.ok()) return fits;
     result = engine::TrainStep(network, state, batch->All(), workspace, next);
   } else {
