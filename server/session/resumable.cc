@@ -5,7 +5,6 @@
 #include "absl/strings/str_cat.h"
 #include "server/engine/batch_schedule.h"
 #include "server/engine/workspace.h"
-#include "server/records/frame.h"
 #include "server/records/rules.h"
 #include "server/session/trainer.h"
 #include "server/session/workspace_limit.h"
@@ -26,9 +25,8 @@ absl::Status CheckResumable(const engine::Network& network, const Run& run, cons
                   engine::BatchesPerEpoch(rows, config.batch_size) - 1);
     if (!rules.ok()) return rules.status();
   }
-  const absl::Status fits = CheckWorkspace(
-      network, config.batch_size, engine::PassKind::kForwardBackward, "config.batch_size", limits);
-  return fits.ok() ? fits : records::Damaged(run.name(), fits.message());
+  return CheckWorkspace(network, config.batch_size, engine::PassKind::kForwardBackward,
+                        absl::StrCat(run.name(), ": config.batch_size"), limits);
 }
 
 }  // namespace backprop::session

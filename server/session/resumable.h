@@ -11,8 +11,9 @@
 namespace backprop::session {
 
 // Checks the settings of a run, each of which is valid alone, with its rows, as Train did when the
-// run started. A trainer does not check them. DATA_LOSS, naming the run and the field; also if a
-// batch needs more memory than a limit that is lower now.
+// run started. A trainer does not check them. DATA_LOSS, naming the run and the field.
+// RESOURCE_EXHAUSTED if a batch needs more memory than max_workspace_bytes, which may be lower now
+// than when the run started: nothing is wrong with the run, so it must wait for a higher limit.
 absl::Status CheckResumable(const engine::Network& network, const Run& run, const RunData& data,
                             const base::Limits& limits);
 

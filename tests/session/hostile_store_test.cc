@@ -103,8 +103,29 @@ TEST_F(HostileStoreTest, ARunWhoseSettingsDoNotFitItsRowsEnds) {
         epoch->set_step(5);
       },
       "config.resumed.batches: expected 1 to 4, got 5");
+}
+
+// The limit follows the memory of the machine, so a valid run can meet a lower one.
+TEST_F(HostileStoreTest, ARunThatNeedsMoreMemoryThanNowAllowedIsKept) {
+  const base::Limits ample = limits;
   limits.max_workspace_bytes = 1;
-  ExpectLost([](auto*) {}, "max_workspace_bytes");
+  RestartWith(BatchOf(ValidRun()));
+  const auto model = Find("m");
+  ASSERT_TRUE(model.ok()) << model.status();
+  const auto run = (*model)->FindRun(1);
+  ASSERT_TRUE(run.ok()) << run.status();
+  const absl::Status parked = (*run)->parked();
+  EXPECT_EQ(parked.code(), absl::StatusCode::kResourceExhausted) << parked;
+  EXPECT_NE(parked.message().find("models/m/runs/1: config.batch_size"), std::string::npos)
+      << parked;
+  EXPECT_NE(parked.message().find("max_workspace_bytes"), std::string::npos) << parked;
+  limits = ample;
+  Restart();
+  const auto again = Find("m");
+  ASSERT_TRUE(again.ok()) << again.status();
+  const records::RunSummary summary = WaitFor(*(*again)->FindRun(1));
+  EXPECT_EQ(summary.stop_reason, records::StopReason::kCompleted) << summary.message;
+  EXPECT_EQ(summary.iterations, 10);
 }
 
 TEST_F(HostileStoreTest, AMarkAfterTheLastIterationIsDamage) {
