@@ -2,24 +2,12 @@
 #include <cstring>
 
 #include "client/cli/table.h"
+#include "tests/client/cli/npy_file.h"
 #include "tests/fuzz/harness.h"
 #include "tests/fuzz/harnesses.h"
 
 namespace backprop::fuzz {
 namespace {
-
-std::string Npy(int version, const std::string& header, const std::string& data) {
-  std::string bytes("\x93NUMPY\x01\x00", 8);
-  bytes[6] = static_cast<char>(version);
-  const auto size = static_cast<uint32_t>(header.size());
-  bytes.append(reinterpret_cast<const char*>(&size), version == 1 ? 2 : 4);
-  return bytes + header + data;
-}
-
-std::string HeaderOf(const std::string& type, const std::string& shape, bool fortran = false) {
-  return "{'descr': '" + type + "', 'fortran_order': " + (fortran ? "True" : "False") +
-         ", 'shape': " + shape + ", }\n";
-}
 
 void CheckClasses(const cli::NpyArray& array) {
   try {
@@ -51,7 +39,7 @@ void RunNpy(absl::string_view input) {
   const std::string data(reinterpret_cast<const char*>(array.values.data()),
                          array.values.size() * sizeof(double));
   const std::string shape = absl::StrCat("(", array.rows, ", ", array.cols, ")");
-  const auto again = cli::ParseNpy("f.npy", Npy(2, HeaderOf("<f8", shape), data));
+  const auto again = cli::ParseNpy("f.npy", cli::Npy(cli::HeaderOf("<f8", shape), data, 2));
   BP_HOLDS(again.rows == array.rows && again.cols == array.cols);
   BP_HOLDS(std::memcmp(again.values.data(), array.values.data(), data.size()) == 0);
 }
@@ -59,12 +47,14 @@ void RunNpy(absl::string_view input) {
 Seeds NpySeeds() {
   const double doubles[] = {1, -2.5, 3, 4, 5, 1e300};
   const std::string data(reinterpret_cast<const char*>(doubles), sizeof doubles);
-  Seeds seeds = {Npy(1, HeaderOf("<f8", "(2, 3)"), data), Npy(2, HeaderOf(">f8", "(6,)"), data),
-                 Npy(3, HeaderOf("<f4", "(3, 4)", true), data),
-                 Npy(1, HeaderOf("<f2", "(2L, 12L)"), data),
-                 Npy(1, "{'shape': (1,), 'fortran_order': False, 'descr': [('a', '<f8')]}", data)};
+  Seeds seeds = {
+      cli::Npy(cli::HeaderOf("<f8", "(2, 3)"), data),
+      cli::Npy(cli::HeaderOf(">f8", "(6,)"), data, 2),
+      cli::Npy(cli::HeaderOf("<f4", "(3, 4)", true), data, 3),
+      cli::Npy(cli::HeaderOf("<f2", "(2L, 12L)"), data),
+      cli::Npy("{'shape': (1,), 'fortran_order': False, 'descr': [('a', '<f8')]}", data)};
   for (const char* type : {"|b1", "|i1", "|u1", "<i2", ">u2", "<i4", ">u4", "<i8", ">u8"}) {
-    seeds.push_back(Npy(1, HeaderOf(type, "(6,)"), data));
+    seeds.push_back(cli::Npy(cli::HeaderOf(type, "(6,)"), data));
   }
   return seeds;
 }

@@ -6,22 +6,10 @@
 #include <random>
 
 #include "client/cli/table.h"
+#include "tests/client/cli/npy_file.h"
 
 namespace backprop::cli {
 namespace {
-
-std::string Npy(const std::string& header, const std::string& data, int version = 1) {
-  std::string bytes("\x93NUMPY\x01\x00", 8);
-  bytes[6] = static_cast<char>(version);
-  const auto size = static_cast<uint32_t>(header.size());
-  bytes.append(reinterpret_cast<const char*>(&size), version == 1 ? 2 : 4);
-  return bytes + header + data;
-}
-
-std::string HeaderOf(const std::string& type, const std::string& shape, bool fortran = false) {
-  return "{'descr': '" + type + "', 'fortran_order': " + (fortran ? "True" : "False") +
-         ", 'shape': " + shape + ", }\n";
-}
 
 // Numbers as T in the byte order of the type.
 template <class T>
