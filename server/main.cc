@@ -326,6 +326,7 @@ int Serve(const ops::Config& config, rpc::InheritedSockets inherited, const sigs
         "calls were still active after the grace period, or their callers received nothing, "
         "and were cancelled");
   }
+  store::WaitForAnswers(archive);  // callbacks of calls that have ended may still use the pool
   pool.reset();                    // remaining runs end before the objects that they use
   store::WaitForAnswers(archive);  // callbacks refer to the registry's models
   ops::ReportLeftOut(/*at_end=*/true);

@@ -59,18 +59,20 @@ absl::StatusOr<std::unique_ptr<ChunkSource>> BackupOf(Context* context, const Ca
   return std::make_unique<BackupSource>(*std::move(reader));
 }
 
-// From the first message until it is destroyed or has succeeded, other calls are rejected
-// (Environment::restoring). A restore that does not succeed leaves nothing in the store.
+// From the first message until it has succeeded or was undone, other calls are rejected
+// (Environment::restoring). A restore that does not succeed leaves nothing in the store: it is
+// undone after the receiver was destroyed. That takes a commit, and the last reference to a call
+// may be released on the thread of the store that answers commits, so the pool undoes it.
 class RestoreReceiver final : public Receiver<v1::RestoreBackupRequest> {
  public:
   RestoreReceiver(Context* context, v1::RestoreBackupResponse* response)
       : context_(context), response_(response), writer_(context->environment->store) {}
   ~RestoreReceiver() override {
-    if (!begun_) return;
-    if (!restored_) {
-      transfer::DropUnfinishedRestore(environment()->store).status().IgnoreError();
-    }
-    environment()->restoring = false;
+    if (!begun_ || restored_) return;
+    environment()->pool->Post(exec::Priority::kInteractive, [environment = environment()] {
+      transfer::DropUnfinishedRestore(environment->store).status().IgnoreError();
+      environment->restoring = false;
+    });
   }
 
   void Take(const v1::RestoreBackupRequest& message, Next next) override {

@@ -92,7 +92,7 @@ class BackupWriter {
 };
 
 // Deletes the records of an unfinished restore, if there was one. Returns whether there was.
-// Blocks.
+// Blocks until the store has answered, so it must not be called by a thread of the store.
 absl::StatusOr<bool> DropUnfinishedRestore(store::Store* store);
 
 }  // namespace backprop::transfer

@@ -60,6 +60,7 @@ struct TestServer {
   }
   ~TestServer() {
     server->Stop(absl::Seconds(10));
+    store::WaitForAnswers(environment.archive);
     pool.reset();
     store::WaitForAnswers(environment.archive);
   }
