@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstdlib>
 #include <utility>
 
 #include "server/records/run_events.h"
@@ -86,7 +87,9 @@ void SessionCache::RunLoad(const std::string& id) {
   {
     Shard& shard = ShardOf(id);
     const base::MutexLock lock(&shard.mu);
-    waiting.swap(shard.loading.find(id)->second);
+    const auto load = shard.loading.find(id);
+    if (load == shard.loading.end()) std::abort();
+    waiting.swap(load->second);
   }
   const MaybeSession loaded = LoadUnlessResident(id);
   EvictBeyondLimit();
@@ -117,12 +120,14 @@ bool SessionCache::TryClaim(const std::string& id) {
   return shard.loading.try_emplace(id).second;
 }
 
-// Ends a claim or a load. The callers that wait find out what the store has.
+// Ends a claim or a load. The callers that wait find out what the store has. Checked in all builds:
+// if a claim and a load did not exclude each other, a model could have two sessions.
 void SessionCache::EndLoadOrClaim(const std::string& id) {
   if (environment_->store == nullptr) return;
   Shard& shard = ShardOf(id);
   const base::MutexLock lock(&shard.mu);
   const auto claim = shard.loading.find(id);
+  if (claim == shard.loading.end()) std::abort();
   if (claim->second.empty()) {
     shard.loading.erase(claim);
   } else {
