@@ -92,12 +92,18 @@ TEST_F(LargeResponseTest, SmallOnesAreNotRefused) {
   EXPECT_TRUE(Read().ok());
 }
 
-// The flow control of HTTP/2 stops a download whose caller does not read.
+// The flow control of HTTP/2 stops a download whose caller does not read, if the caller's window
+// does not grow to the size of the file.
 TEST_F(LargeResponseTest, ADownloadIsCountedWhileItLasts) {
   v1::ExportModelRequest exported;
   exported.set_model("models/large");
   grpc::ClientContext call;
-  const auto stream = server->stub->ExportModel(&call, exported);
+  grpc::ChannelArguments arguments;
+  arguments.SetInt(GRPC_ARG_HTTP2_BDP_PROBE, 0);
+  arguments.SetInt(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, 1 << 16);
+  const auto stub = v1::TrainingService::NewStub(
+      grpc::CreateCustomChannel(server->address, grpc::InsecureChannelCredentials(), arguments));
+  const auto stream = stub->ExportModel(&call, exported);
   const absl::Time end = absl::Now() + absl::Seconds(20);
   while (sending().used() == 0 && absl::Now() < end) absl::SleepFor(absl::Milliseconds(1));
   EXPECT_GE(sending().used(), (4 << 20) + 4 * 1'003'002) << "the chunks and the file";
