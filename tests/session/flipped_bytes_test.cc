@@ -1,7 +1,7 @@
 // Flips one byte of a small store at a time: the server refuses to start, reports the damaged
 // record, or nothing has changed. A wrong answer is never given. BP_FLIPS bytes are tried, spread
-// over all files except RocksDB's OPTIONS, which opening does not read; 0: every byte of every file
-// (scripts/flip).
+// over all files except RocksDB's OPTIONS, which opening does not read; 0: every byte, and every 61st
+// of the OPTIONS, which are most of the bytes (scripts/flip).
 #include <gtest/gtest.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -234,14 +234,14 @@ TEST(FlippedBytesTest, AreDetectedOrHarmless) {
   }
   ASSERT_GT(logged, 1000u);
   std::vector<std::pair<fs::path, int64_t>> bytes;
-  const auto add_all_of = [&](const std::set<fs::path>& names) {
+  const auto add = [&](const std::set<fs::path>& names, int64_t every) {
     for (const fs::path& name : names) {
       const auto size = static_cast<int64_t>(fs::file_size(original / name));
-      for (int64_t at = 0; at < size; ++at) bytes.emplace_back(name, at);
+      for (int64_t at = 0; at < size; at += every) bytes.emplace_back(name, at);
     }
   };
-  add_all_of(read);
-  if (flips == 0) add_all_of(unread);
+  add(read, 1);
+  if (flips == 0) add(unread, 61);
   const size_t stride = flips == 0 ? 1 : std::max<size_t>(1, bytes.size() / flips);
   std::map<fs::path, std::map<int, int>> outcomes;
   const std::string copy = directory.path() + "/copy";
