@@ -1,7 +1,7 @@
 // Flips one byte of a small store at a time: the server refuses to start, reports the damaged
 // record, or nothing has changed. A wrong answer is never given. BP_FLIPS bytes are tried, spread
-// over all files except RocksDB's OPTIONS, which opening does not read; 0: every byte, and every 61st
-// of the OPTIONS, which are most of the bytes (scripts/flip).
+// over all files except RocksDB's OPTIONS, which opening does not read; 0: every byte, and every
+// 61st of the OPTIONS, which are most of the bytes (scripts/flip).
 #include <gtest/gtest.h>
 #include <sys/wait.h>
 #include <unistd.h>
