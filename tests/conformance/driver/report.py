@@ -3,6 +3,7 @@
 import json
 import pathlib
 
+BEGIN, END = "<!-- conformance -->", "<!-- /conformance -->"
 MARKS = {"passed": "yes", "failed": "FAILS", "not offered": "not offered", "not run": "not run"}
 
 
@@ -52,6 +53,15 @@ class Report:
 
     def print_tables(self):
         print("\n" + self.by_scenario() + "\n\n" + self.by_rule())
+
+    def write_page(self, path):
+        """Replaces what stands between the markers of a page, in the order of the languages' names."""
+        page = pathlib.Path(path)
+        before, _, rest = page.read_text().partition(BEGIN)
+        _, _, after = rest.partition(END)
+        abouts = self.table(["scenario", "what it shows"],
+                            [[f"`{script['name']}`", script["about"]] for script in self.scripts])
+        page.write_text(f"{before}{BEGIN}\n\n{self.by_rule()}\n\n{self.by_scenario()}\n\n{abouts}\n\n{END}{after}")
 
     def write(self, path):
         pathlib.Path(path).write_text(json.dumps({

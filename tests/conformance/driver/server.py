@@ -22,8 +22,15 @@ STOP_S = 60
 
 
 def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
+    """A port below those that the system gives to connections: a client that connects to the port of a dead
+    server could otherwise get the same port at its own end, and so connect to itself."""
+    while True:
+        port = secrets.randbelow(10_000) + 20_000
+        try:
+            socket.create_server(("127.0.0.1", port)).close()
+            return port
+        except OSError:
+            pass
 
 
 def new_token():
