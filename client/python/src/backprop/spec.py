@@ -313,7 +313,7 @@ def extract(kind: type[T], message: Any, **more: Any) -> T:
             continue
         descriptor = message.DESCRIPTOR.fields_by_name[field.name]
         value = getattr(message, field.name)
-        if descriptor.label == descriptor.LABEL_REPEATED:
+        if descriptor.is_repeated:
             values[field.name] = (
                 dict(value) if descriptor.message_type is not None
                 and descriptor.message_type.GetOptions().map_entry else tuple(value))
