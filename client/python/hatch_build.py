@@ -40,7 +40,8 @@ class CustomMetadataHook(MetadataHookInterface):
 def rpc_copy(text: str) -> str:
     """Moves google.rpc and grpc.health.v1 to the package backprop.rpc."""
     text = text.replace("google/rpc/", "backprop/rpc/").replace("google.rpc.", "backprop.rpc.")
-    text = re.sub(r"^package (google\.rpc|grpc\.health\.v1);", "package backprop.rpc;", text, flags=re.M)
+    text = re.sub(r"^package (google\.rpc|grpc\.health\.v1);", "package backprop.rpc;", text,
+                  flags=re.M)
     return re.sub(r"^option (?!cc_enable_arenas).*;\n", "", text, flags=re.M)
 
 
@@ -68,7 +69,8 @@ def generate(protos: Path, target: Path) -> None:
         out.mkdir()
         include = Path(grpc_tools.__file__).parent / "_proto"
         names = sorted(str(f.relative_to(work)) for f in work.glob("backprop/*/*.proto"))
-        services = [n for n in names if n.startswith("backprop/v1") and n.endswith("_service.proto")]
+        services = [n for n in names
+                    if n.startswith("backprop/v1") and n.endswith("_service.proto")]
         arguments = ["protoc", f"-I{work}", f"-I{include}"]
         for options in ([f"--python_out={out}", f"--pyi_out={out}", *names],
                         [f"--grpc_python_out={out}", *services]):

@@ -123,7 +123,8 @@ def test_a_detached_run_continues_and_is_watched_and_stopped(quick):
     assert first.sequence == 1
     stopped = quick.stop_training(model)
     assert stopped.summary.stop_reason == "stopped"
-    assert quick.watch_training(model, run=stopped.run, from_sequence=10**6).wait() == stopped.summary
+    again = quick.watch_training(model, run=stopped.run, from_sequence=10**6)
+    assert again.wait() == stopped.summary
 
 
 def test_a_cancellation_ends_calls_of_other_threads(quick):
@@ -184,7 +185,7 @@ def test_parameters_and_checkpoints(quick):
     quick.train(model, x, y, iterations=5)
     quick.create_checkpoint(model, "five")
     five = quick.get_parameters(model)
-    assert list(five.tensors)[0] == "layers[0].weights" and len(five.optimizer_state) == 8
+    assert next(iter(five.tensors)) == "layers[0].weights" and len(five.optimizer_state) == 8
     quick.train(model, x, y, iterations=5)
     assert quick.restore_checkpoint(model, "five") == 5
     for name, array in quick.get_parameters(model).tensors.items():
@@ -260,27 +261,15 @@ def test_a_large_tensor_in_both_directions(quick):
 def test_arrays_of_every_layout_are_the_same_rows(quick):
     x, y = xor()
     model = quick.create_model(spec())
-    expected = quick.predict(model, x).logits
+    expected = quick.predict(model, x, outputs="logits").logits
     for same in (np.asfortranarray(x), x.astype(">f4"), np.repeat(x, 2, axis=0)[::2], x.tolist(),
                  x.astype(np.float64)):
-        np.testing.assert_array_equal(quick.predict(model, same).logits, expected)
-    with quick_double(quick) as double:
-        wide = x.astype(np.float64) + 1e-12
-        assert quick.predict(double, wide).logits.dtype == np.float64
+        np.testing.assert_array_equal(quick.predict(model, same, outputs="logits").logits,
+                                      expected)
+    double = quick.create_model(spec(data_type="float64"))
+    assert quick.predict(double, x.astype(np.float64) + 1e-12).probabilities.dtype == np.float64
     for labels in (y.astype(np.int64), y.astype(bool), y.astype(float), y.tolist(), y[:, None]):
         assert quick.evaluate(model, x, labels).metrics == quick.evaluate(model, x, y).metrics
-
-
-class quick_double:
-    def __init__(self, client):
-        self.client = client
-
-    def __enter__(self):
-        self.model = self.client.create_model(spec(data_type="float64"))
-        return self.model
-
-    def __exit__(self, *_):
-        self.client.delete_model(self.model)
 
 
 def test_data_frames_give_names(quick):

@@ -38,10 +38,13 @@ def test_scikit_learns_checks(estimator, check):
 def test_it_learns_as_well_as_scikit_learns_own(data):
     x, y = data(return_X_y=True)
     x = StandardScaler().fit_transform(x)
+    x = x[:600]
+    y = y[:600]
+    fixed = {"random_state": 1, "max_iter": 40, "learning_rate_init": 0.01}
+    theirs = cross_val_score(TheirClassifier(**fixed), x, y, cv=3).mean()
     for precision in ("float32", "float64"):
-        ours = cross_val_score(MLPClassifier(random_state=1, precision=precision), x, y, cv=3)
-        theirs = cross_val_score(TheirClassifier(random_state=1), x, y, cv=3)
-        assert ours.mean() > theirs.mean() - 0.03
+        ours = cross_val_score(MLPClassifier(precision=precision, **fixed), x, y, cv=3).mean()
+        assert ours > theirs - 0.03
 
 
 @pytest.mark.parametrize(("solver", "tolerance"), [("sgd", 1e-9), ("adam", 1e-7)])
@@ -155,8 +158,7 @@ def test_a_parallel_search_has_one_server():
 
     def created(status):
         return sum(float(line.rsplit(" ", 1)[1]) for line in status.metrics.splitlines()
-                   if "CreateModel" in line and "_total{" in line or "CreateModel" in line
-                   and "_count{" in line)
+                   if "CreateModel" in line and line.startswith("grpc_server_handled_total{"))
 
     assert created(after) - created(before) >= 4 * 3 + 1  # the workers used this server
 

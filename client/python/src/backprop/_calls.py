@@ -146,9 +146,10 @@ def this_machine(address: str) -> bool:
     """Whether an address is a Unix socket or a loopback address."""
     if _is_unix(address):
         return True
-    target = address.rpartition("///")[2] if address.startswith(("dns:", "ipv4:", "ipv6:")) else address
+    target = address
     for scheme in ("dns:", "ipv4:", "ipv6:"):
-        target = target[len(scheme):] if target.startswith(scheme) else target
+        if target.startswith(scheme):
+            target = target[len(scheme):].rpartition("//")[2].rpartition("/")[2]
     host = target[1:target.find("]")] if target.startswith("[") else target.rpartition(":")[0]
     if host == "localhost":
         return True

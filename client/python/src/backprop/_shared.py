@@ -107,11 +107,12 @@ def _sweep(key: tuple[int, str], found: Client) -> None:
 @atexit.register
 def _end() -> None:
     for (pid, target), found in list(_clients.items()):
-        if pid == os.getpid() and (_server is None or _server.address != target):
-            if _alive(target) or not target.startswith("unix:"):
-                _sweep((pid, target), found)
-        if pid == os.getpid():
-            found.close()
+        if pid != os.getpid():
+            continue
+        own = _server is not None and _server.address == target
+        if not own and (_alive(target) or not target.startswith("unix:")):
+            _sweep((pid, target), found)
+        found.close()
     if _server is not None:
         _server.close()
         if os.environ.get(SHARED) == _server.address:

@@ -394,8 +394,8 @@ class Client:
                 error = errors.from_rpc(raw)
             except asyncio.InvalidStateError:  # the stream ended while a step was sent
                 code, text = await call.code(), await call.details()
-                error = errors.from_details(
-                    "UNAVAILABLE" if code.name in ("OK", "CANCELLED") else code.name, text or "", ())
+                ended = code.name in ("OK", "CANCELLED")
+                error = errors.from_details("UNAVAILABLE" if ended else code.name, text or "", ())
             finally:
                 call.cancel()
             await self._pause(attempts, error)

@@ -734,7 +734,7 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
 def rewindable(source: Any, stack: contextlib.ExitStack) -> tuple[Optional[Callable[[], Any]], Any]:
     """(how to read the source again from its start, or None; the source)."""
     if isinstance(source, (str, os.PathLike)):
-        source = stack.enter_context(open(source, "rb"))
+        source = stack.enter_context(open(source, "rb"))  # noqa: SIM115
     if not hasattr(source, "read"):
         return (lambda: None), source
     try:

@@ -33,6 +33,8 @@ __all__ = [
 ]
 
 _DETAILS = "grpc-status-details-bin"
+# What grpc.aio says if the connection breaks while a message is sent.
+_BROKEN_WRITE = "Internal error from Core"
 
 
 @dataclass(frozen=True)
@@ -220,6 +222,8 @@ def from_rpc(error: RpcError, cancelled_here: bool = False) -> Error:
     message = error.details() or ""
     if code == "CANCELLED" and not cancelled_here:
         return Unavailable("the server cancelled the call")
+    if code == "INTERNAL" and message == _BROKEN_WRITE:
+        return Unavailable("the connection broke")
     status = status_pb2.Status()
     for key, value in error.trailing_metadata() or ():  # type: ignore[attr-defined]
         if key == _DETAILS and isinstance(value, bytes):

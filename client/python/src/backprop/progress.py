@@ -99,8 +99,8 @@ class _Rich:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-        self._bar: Any = Progress(BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"),
-                                  console=Console(stderr=True))
+        self._bar: Any = Progress(BarColumn(), MofNCompleteColumn(),
+                                  TextColumn("{task.description}"), console=Console(stderr=True))
         self._task: Any = None
         self._bar.start()
 
@@ -204,7 +204,8 @@ class LossCurve:
         return (
             f'<svg class="backprop-loss" width="{cls.WIDTH}" height="{cls.HEIGHT}" '
             'font-family="sans-serif" font-size="11" fill="currentColor">'
-            f'<path d="M{left},{cls.MARGIN}V{bottom}H{cls.WIDTH - left}" fill="none" stroke="gray"/>'
+            f'<path d="M{left},{cls.MARGIN}V{bottom}H{cls.WIDTH - left}" fill="none" '
+            'stroke="gray"/>'
             f'<text x="{left - 4}" y="{cls.MARGIN + 4}" text-anchor="end">{top:.3g}</text>'
             f'<text x="{left - 4}" y="{bottom}" text-anchor="end">0</text>'
             f'<text x="{cls.WIDTH - left}" y="{bottom + 14}" text-anchor="end">{right}</text>'
