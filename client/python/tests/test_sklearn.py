@@ -47,14 +47,14 @@ def test_it_learns_as_well_as_scikit_learns_own(data):
         assert ours > theirs - 0.03
 
 
-@pytest.mark.parametrize(("solver", "tolerance"), [("sgd", 1e-9), ("adam", 1e-7)])
+@pytest.mark.parametrize(("solver", "tolerance"), [("sgd", 1e-9), ("adam", 1e-6)])
 @pytest.mark.parametrize("outputs", [1, 2])
 def test_updates_are_scikit_learns(solver, tolerance, outputs):
     """From the same parameters, full batches give the same trajectory."""
     x, y = make_regression(60, 4, n_targets=outputs, random_state=0)
     y = y / 50
-    fixed = {"hidden_layer_sizes": (5,), "solver": solver, "alpha": 0.0, "tol": -np.inf,
-             "random_state": 0, "batch_size": 60, "shuffle": False, "activation": "tanh"}
+    fixed = {"hidden_layer_sizes": (5,), "solver": solver, "alpha": 0.0, "tol": 0.0,
+             "n_iter_no_change": 1000, "random_state": 0, "batch_size": 60, "shuffle": False, "activation": "tanh"}
     ours = MLPRegressor(**fixed, max_iter=1).fit(x, y)
     theirs = TheirRegressor(**fixed, max_iter=1).fit(x, y)
     held = ours._held()
@@ -68,7 +68,7 @@ def test_updates_are_scikit_learns(solver, tolerance, outputs):
     theirs._optimizer = None
     theirs.fit(x, y)
     ours.fit(x, y)
-    np.testing.assert_allclose(ours.predict(x), theirs.predict(x), rtol=1e-4, atol=tolerance * 1e3)
+    np.testing.assert_allclose(ours.predict(x), theirs.predict(x), rtol=0, atol=tolerance)
 
 
 def test_binary_multiclass_and_multilabel():
@@ -158,7 +158,7 @@ def test_a_parallel_search_has_one_server():
 
     def created(status):
         return sum(float(line.rsplit(" ", 1)[1]) for line in status.metrics.splitlines()
-                   if "CreateModel" in line and line.startswith("grpc_server_handled_total{"))
+                   if line.startswith('backprop_requests_total{method="CreateModel"'))
 
     assert created(after) - created(before) >= 4 * 3 + 1  # the workers used this server
 

@@ -21,6 +21,7 @@ from typing import IO, Any, Callable, Optional, TypeVar, Union
 
 import grpc
 import grpc.aio
+from grpc._cython import cygrpc  # type: ignore[attr-defined]
 
 from backprop import _ops, errors, results
 from backprop._calls import (
@@ -174,6 +175,38 @@ class _Events:
         self._run._drop()
 
 
+async def _write(call: Any, message: Any) -> bool:
+    """Sends a message. Returns False if the call has ended; its status says why.
+
+    call.write() itself would replace the status of the server by INTERNAL if the call ends while
+    the message is sent, so this calls what is below it.
+    """
+    try:
+        await call.wait_for_connection()
+        inner = getattr(call, "_cython_call", None)
+        if inner is None or not hasattr(inner, "send_serialized_message"):
+            await call.write(message)
+        else:
+            await inner.send_serialized_message(message.SerializeToString())
+    except (cygrpc.InternalError, asyncio.InvalidStateError, grpc.aio.AioRpcError):
+        return False
+    return True
+
+
+async def _done_writing(call: Any) -> None:
+    with contextlib.suppress(cygrpc.InternalError, asyncio.InvalidStateError):
+        await call.done_writing()
+
+
+async def _error_of(call: Any) -> Error:
+    """The error of a stream that ended."""
+    code, text, trailing = (await call.code(), await call.details(),
+                            await call.trailing_metadata())
+    if code is grpc.StatusCode.OK:
+        return errors.Unavailable("the stream ended before its last response")
+    return errors.from_rpc(grpc.aio.AioRpcError(code, grpc.aio.Metadata(), trailing, text))
+
+
 class Client:
     """A connection to a server for asyncio; see backprop.Client for addresses and options."""
 
@@ -258,12 +291,10 @@ class Client:
         call = self._callable(method, "stream_unary")(
             timeout=timeout, metadata=self._credentials.metadata())
         try:
-            try:
-                for message in messages:
-                    await call.write(message)
-                await call.done_writing()
-            except asyncio.InvalidStateError:
-                pass  # the call has ended; its status says why
+            for message in messages:
+                if not await _write(call, message):
+                    break
+            await _done_writing(call)
             return await call
         finally:
             call.cancel()
@@ -370,32 +401,30 @@ class Client:
                 timeout=attempts.left(), metadata=self._credentials.metadata())
             error: Error
             try:
+                sending = True
                 for request in list(pending):
-                    await call.write(request)
-                while True:
+                    sending = sending and await _write(call, request)
+                while sending:
                     while more and len(pending) < in_flight:
                         request = step_message(model, source)
                         more = request is not None
                         if request is not None:
                             pending.append(request)
-                            await call.write(request)
+                            sending = sending and await _write(call, request)
                     if not pending:
-                        await call.done_writing()
+                        await _done_writing(call)
                         return
                     response = await call.read()
                     if response is grpc.aio.EOF:
-                        raise asyncio.InvalidStateError
+                        break
                     pending.popleft()
                     attempts.reset()
                     if response.HasField("error"):
                         raise errors.from_status(response.error)
                     yield results.StepResult.of(response.step)
+                error = await _error_of(call)
             except grpc.aio.AioRpcError as raw:
                 error = errors.from_rpc(raw)
-            except asyncio.InvalidStateError:  # the stream ended while a step was sent
-                code, text = await call.code(), await call.details()
-                ended = code.name in ("OK", "CANCELLED")
-                error = errors.from_details("UNAVAILABLE" if ended else code.name, text or "", ())
             finally:
                 call.cancel()
             await self._pause(attempts, error)

@@ -11,6 +11,7 @@ Parameters that scikit-learn's MLPClassifier and MLPRegressor have mean the same
 - loss_curve_ holds the loss of the last batch of each epoch, without the penalty. It is the same
   as scikit-learn's if a batch holds all rows. Epochs whose report the server dropped, because they
   were faster than they could be read, are interpolated.
+- warm_start continues with the state of the optimiser; scikit-learn begins a new one.
 - learning_rate is "constant" or "adaptive"; solver has no "lbfgs", and has adamw, rmsprop, adagrad.
 
 The estimators of a process, and of the worker processes that it starts, share one server, which
@@ -146,10 +147,11 @@ class _Base(BaseEstimator):  # type: ignore[misc]
                 raise ValueError(f"{name} must be {expected}, got {getattr(self, name)!r}")
 
         def number(name: str, low: float, high: float = np.inf, open_low: bool = False) -> None:
-            value: Any = getattr(self, name)
-            fits = isinstance(value, Real) and (low < value if open_low else low <= value) \
-                and value <= high
-            check(name, bool(fits), f"a number {'above' if open_low else 'of at least'} {low}"
+            fits = False
+            if isinstance(getattr(self, name), Real):
+                value = float(getattr(self, name))
+                fits = (low < value if open_low else low <= value) and value <= high
+            check(name, fits, f"a number {'above' if open_low else 'of at least'} {low}"
                   + (f" and at most {high}" if high < np.inf else ""))
 
         check("hidden_layer_sizes", all(size > 0 for size in self._hidden()), "sizes above 0")

@@ -22,7 +22,7 @@ Array = npt.NDArray[Any]
 _TYPES = {"f4": tensor_pb2.DATA_TYPE_FLOAT32, "f8": tensor_pb2.DATA_TYPE_FLOAT64,
           "i4": tensor_pb2.DATA_TYPE_INT32, "i8": tensor_pb2.DATA_TYPE_INT64}
 _DTYPES = {number: np.dtype("<" + name) for name, number in _TYPES.items()}
-_STORED = {"float32": np.dtype("<f4"), "float64": np.dtype("<f8")}
+_STORED: dict[str, np.dtype[Any]] = {"float32": np.dtype("<f4"), "float64": np.dtype("<f8")}
 
 
 def columns_of(data: Any) -> Optional[list[str]]:
@@ -236,4 +236,5 @@ class Batch:
 
 def stored(array: Array, data_type: str) -> memoryview:
     """The bytes of an array in the precision in which the server stores it."""
-    return np.ascontiguousarray(array, dtype=_STORED[data_type]).data
+    whole: Array = np.ascontiguousarray(array, dtype=_STORED[data_type])
+    return memoryview(whole)
