@@ -27,10 +27,17 @@ def test_a_step_waits_for_the_server_and_is_made_once(server, client):
     x, y = xor()
     client.create_model(spec(), "a")
     server.kill()
-    timer = threading.Timer(0.5, server.start)
+    started = []
+
+    def start():
+        server.start()
+        started.append(time.monotonic())
+
+    timer = threading.Timer(0.5, start)
     timer.start()
     assert client.step("a", x, y).step == 1
     timer.join()
+    assert time.monotonic() - started[0] < 5  # the connection is made during the pauses
     assert client.get_model("a").step == 1
 
 

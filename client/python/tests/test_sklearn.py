@@ -54,7 +54,8 @@ def test_updates_are_scikit_learns(solver, tolerance, outputs):
     x, y = make_regression(60, 4, n_targets=outputs, random_state=0)
     y = y / 50
     fixed = {"hidden_layer_sizes": (5,), "solver": solver, "alpha": 0.0, "tol": 0.0,
-             "n_iter_no_change": 1000, "random_state": 0, "batch_size": 60, "shuffle": False, "activation": "tanh"}
+             "n_iter_no_change": 1000, "random_state": 0, "batch_size": 60, "shuffle": False,
+             "activation": "tanh"}
     ours = MLPRegressor(**fixed, max_iter=1).fit(x, y)
     theirs = TheirRegressor(**fixed, max_iter=1).fit(x, y)
     held = ours._held()

@@ -53,6 +53,10 @@ def _seconds(timeout: Timeout, default: Optional[float]) -> Optional[float]:
     return default if isinstance(timeout, _Default) else timeout
 
 
+def _ignore(state: grpc.ChannelConnectivity) -> None:
+    pass
+
+
 class _Scope:
     """While it is open, a cancellation cancels the call."""
 
@@ -209,10 +213,16 @@ class Client:
         pause = attempts.pause(error)
         if pause is None:
             raise error from None
-        if cancellation is None:
-            time.sleep(pause)
-        elif cancellation.wait(pause):
-            raise errors.Cancelled("the caller cancelled the call") from None
+        # A channel without a call or a subscriber is not polled: the next attempt to connect would
+        # begin, but not end, in each call. The subscription connects during the pause.
+        self._channel.subscribe(_ignore, try_to_connect=True)
+        try:
+            if cancellation is None:
+                time.sleep(pause)
+            elif cancellation.wait(pause):
+                raise errors.Cancelled("the caller cancelled the call") from None
+        finally:
+            self._channel.unsubscribe(_ignore)
 
     def _unary(self, op: Op[T], timeout: Timeout,
                cancellation: Optional[Cancellation] = None) -> T:

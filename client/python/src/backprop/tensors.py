@@ -234,7 +234,6 @@ class Batch:
             fill_tensor(message.sample_weights, self.sample_weights)
 
 
-def stored(array: Array, data_type: str) -> memoryview:
+def stored(array: Array, data_type: str) -> Any:
     """The bytes of an array in the precision in which the server stores it."""
-    whole: Array = np.ascontiguousarray(array, dtype=_STORED[data_type])
-    return memoryview(whole)
+    return np.ascontiguousarray(array, dtype=_STORED[data_type]).data
