@@ -16,8 +16,11 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from hatchling.builders.hooks.plugin.interface import BuildHookInterface
-from hatchling.metadata.plugin.interface import MetadataHookInterface
+try:
+    from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+    from hatchling.metadata.plugin.interface import MetadataHookInterface
+except ImportError:  # run as a program, which generates code only
+    BuildHookInterface = MetadataHookInterface = object
 
 
 def source_of(root: Path, name: str) -> Path:
@@ -99,6 +102,6 @@ class CustomBuildHook(BuildHookInterface):  # type: ignore[type-arg]
             build_data["tag"] = "py3-none-linux_" + os.uname().machine
 
 
-if __name__ == "__main__":  # generates the code into src, for work without an installation
+if __name__ == "__main__":  # generates the code into src or another folder, without a build
     here = Path(__file__).resolve().parent
     generate(source_of(here, "proto"), Path(sys.argv[1]) if sys.argv[1:] else here / "src")
