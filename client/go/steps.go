@@ -45,7 +45,8 @@ func (c *Client) Step(ctx context.Context, model string, batch Batch, options ..
 // [MaxInFlight]: MaxInFlight) are on their way without a response. It yields one result for each
 // batch, in their order. For a step that the server rejects it yields the error, and the loop
 // continues with the next step. If the connection breaks or the server restarts, the steps without
-// a response are sent again in order, with the same request ids; each is made once.
+// a response are sent again in order, with the same request ids; each is made once. Results that
+// arrive while batches blocks are yielded after it has returned.
 //
 // An error that ends the steps is the last element; [StepRejected] distinguishes the two. Leaving
 // the loop ends the call; steps on their way may still be made.
@@ -119,14 +120,14 @@ func (p *pipeline) connection(ctx context.Context) (bool, error) {
 	}
 	// There is room for the responses to all steps on their way, and for the error that ends the stream.
 	incoming := make(chan received, MaxInFlight+1)
-	finished := make(chan struct{})
+	finished, quit := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(finished)
 		for {
 			response, err := stream.Recv()
 			select {
 			case incoming <- received{response, err}:
-			case <-call.Done(): // this goroutine ends with the connection
+			case <-quit: // a server that sends more responses than there are steps
 				return
 			}
 			if err != nil {
@@ -135,6 +136,7 @@ func (p *pipeline) connection(ctx context.Context) (bool, error) {
 		}
 	}()
 	defer func() {
+		close(quit)
 		cancel()
 		<-finished
 	}()

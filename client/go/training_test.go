@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -399,6 +400,24 @@ func TestStepsReportRejectedBatches(t *testing.T) {
 		if codeOf(err) != codes.Canceled {
 			t.Error(err)
 		}
+	}
+	// Cancelled while it waits for a response. Often, because two goroutines race.
+	if err := s.command.Process.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	for range 20 {
+		soon, cancel := context.WithTimeout(ctx, 20*time.Millisecond)
+		var last error
+		for _, err := range c.Steps(soon, "a", manyBatches(3, func(int) {}), 0) {
+			last = err
+		}
+		cancel()
+		if codeOf(last) != codes.DeadlineExceeded {
+			t.Error(last)
+		}
+	}
+	if err := s.command.Process.Signal(syscall.SIGCONT); err != nil {
+		t.Fatal(err)
 	}
 }
 

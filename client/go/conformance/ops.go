@@ -238,16 +238,16 @@ func train(ctx context.Context, c *backprop.Client, a *arguments, emit func(obje
 		return nil, err
 	}
 	var options []backprop.TrainOption
-	if a.Iterations > 0 {
+	if a.Iterations != 0 {
 		options = append(options, backprop.Iterations(a.Iterations))
 	}
-	if a.Epochs > 0 {
+	if a.Epochs != 0 {
 		options = append(options, backprop.Epochs(a.Epochs))
 	}
-	if a.BatchSize > 0 {
+	if a.BatchSize != 0 {
 		options = append(options, backprop.BatchSize(a.BatchSize))
 	}
-	if a.ReportEvery > 0 {
+	if a.ReportEvery != 0 {
 		options = append(options, backprop.ReportEvery(a.ReportEvery))
 	}
 	if a.Detach {
@@ -264,7 +264,7 @@ func watch(ctx context.Context, c *backprop.Client, a *arguments, emit func(obje
 	if a.Run != "" {
 		options = append(options, backprop.Run(a.Run))
 	}
-	if a.FromSequence > 0 {
+	if a.FromSequence != 0 {
 		options = append(options, backprop.FromSequence(a.FromSequence))
 	}
 	return follow(c.WatchEvents(ctx, a.Model, options...), a.CancelAfterEvents, emit)
