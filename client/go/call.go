@@ -14,8 +14,8 @@ import (
 
 // Retry says how calls that end with UNAVAILABLE are repeated. All attempts of a call have the same
 // request id, so a change is made once. Before attempt i the client waits for a random time of at
-// most FirstPause·2^(i−2), at most LastPause, and at least for the time that an overloaded server
-// asks for. The deadline of the call bounds attempts and pauses together.
+// most FirstPause·2^(i−2) and LastPause, and at least for the time that an overloaded server asks
+// for. The deadline of the call bounds attempts and pauses together.
 type Retry struct {
 	MaxAttempts int           // 1: no retries. 0: 8
 	FirstPause  time.Duration // 0: 50 ms

@@ -93,8 +93,8 @@ func WithDialOptions(o ...grpc.DialOption) Option {
 }
 
 // NewClient returns a client of the server at address: "host:port" or "unix:/path". It does not
-// connect. It fails with FAILED_PRECONDITION if the files of TLS or the token cannot be used, or if a
-// token would travel in clear text to another machine.
+// connect. It fails with FAILED_PRECONDITION if the files of TLS or the token cannot be used, or if
+// a token would travel in clear text to another machine.
 func NewClient(address string, options ...Option) (*Client, error) {
 	c := &Client{config: config{retry: Retry{}.withDefaults(), timeout: DefaultTimeout, keepalive: 10 * time.Second}}
 	for _, option := range options {

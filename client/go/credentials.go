@@ -25,7 +25,7 @@ const (
 
 // TLS names the files of an encrypted connection. Files are PEM and are read by [NewClient].
 type TLS struct {
-	CAFile     string // authorities that may have signed the server's certificate; empty: those of the system
+	CAFile     string // authorities of the server's certificate; empty: those of the system
 	CertFile   string // the client's certificate, then intermediate ones; needs KeyFile
 	KeyFile    string
 	ServerName string // name in the server's certificate; empty: the host of the address

@@ -55,7 +55,8 @@ func (c *Client) UploadDataset(ctx context.Context, id string, rows Batch, optio
 		len(rows.LabelNames) > 0 && len(rows.LabelNames) != n || !rows.Targets.IsZero() && rows.Targets.rows() != n ||
 		len(rows.SampleWeights) > 0 && len(rows.SampleWeights) != n {
 		// They are cut into chunks here, so they must have the same length.
-		wrong.add("chunk.rows", "inputs, labels or targets, and sample_weights must have the same number of rows, at least 1")
+		wrong.add("chunk.rows", "inputs, labels or targets, and sample_weights must have the same number of rows, "+
+			"at least 1")
 	}
 	if err := wrong.err(); err != nil {
 		return nil, err
@@ -75,8 +76,8 @@ func (c *Client) UploadDataset(ctx context.Context, id string, rows Batch, optio
 	}, config)
 }
 
-// UploadRows is [Client.UploadDataset] for rows that need not be in memory at once. ChunkRows has no
-// effect.
+// UploadRows is [Client.UploadDataset] for rows that need not be in memory at once. ChunkRows has
+// no effect.
 func (c *Client) UploadRows(ctx context.Context, id string, source RowSource, options ...UploadOption) (*Dataset, error) {
 	return c.upload(ctx, id, source, uploadOptions(options))
 }
@@ -239,7 +240,8 @@ func (c *Client) ListDatasets(ctx context.Context) iter.Seq2[*Dataset, error] {
 // DeleteDataset deletes a dataset that no run uses. Options: [RequestID].
 func (c *Client) DeleteDataset(ctx context.Context, dataset string, options ...ChangeOption) error {
 	var wrong violations
-	request := &pb.DeleteDatasetRequest{Name: checkedName(&wrong, "name", "datasets/", dataset), RequestId: changeID(options)}
+	request := &pb.DeleteDatasetRequest{Name: checkedName(&wrong, "name", "datasets/", dataset),
+		RequestId: changeID(options)}
 	if err := wrong.err(); err != nil {
 		return err
 	}

@@ -19,9 +19,9 @@
 // Every method takes a context. Cancelling it ends the call. A unary call whose context has no
 // deadline has one of 60 s ([WithTimeout]); runs, uploads and files have none.
 //
-// Calls that end with UNAVAILABLE are repeated, with growing random pauses ([Retry]); calls that end
-// with RESOURCE_EXHAUSTED only if the server says when to retry. All attempts of a change have the
-// same request id, so the server makes the change once, also if it was restarted in between.
+// Calls that end with UNAVAILABLE are repeated, with growing random pauses ([Retry]); calls that
+// end with RESOURCE_EXHAUSTED only if the server says when to retry. All attempts of a change have
+// the same request id, so the server makes the change once, also if it was restarted in between.
 // Nothing else is repeated. An attempt does not wait for a server that cannot be reached, unless
 // [WithWaitForReady] is given.
 //

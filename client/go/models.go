@@ -16,7 +16,7 @@ type Durability int32
 // The zero value is DurabilitySync with a data directory, DurabilityNone without one.
 const (
 	DurabilitySync        = Durability(pb.Durability_DURABILITY_SYNC)         // the change is on disk
-	DurabilityEverySecond = Durability(pb.Durability_DURABILITY_EVERY_SECOND) // on disk within a second
+	DurabilityEverySecond = Durability(pb.Durability_DURABILITY_EVERY_SECOND) // on disk in a second
 	DurabilityNone        = Durability(pb.Durability_DURABILITY_NONE)         // no guarantee
 )
 

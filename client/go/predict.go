@@ -186,7 +186,8 @@ type TensorGradCheck struct {
 }
 
 // GradCheck compares the gradients of a model with finite differences. The model is unchanged.
-func (c *Client) GradCheck(ctx context.Context, model string, batch Batch, options *GradCheckOptions) (*GradCheck, error) {
+func (c *Client) GradCheck(ctx context.Context, model string, batch Batch,
+	options *GradCheckOptions) (*GradCheck, error) {
 	var wrong violations
 	request := &pb.GradCheckRequest{Model: modelName(&wrong, "model", model), Batch: batch.proto(&wrong, "batch")}
 	if o := options; o != nil {

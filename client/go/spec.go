@@ -133,8 +133,8 @@ type (
 	}
 )
 
-// Schedule is the learning rate as a function of the optimiser's steps: one of the four types below,
-// or nil for a constant rate.
+// Schedule is the learning rate as a function of the optimiser's steps: one of the four types
+// below, or nil for a constant rate.
 type Schedule interface{ schedule(*pb.Schedule) }
 
 type (
@@ -160,8 +160,8 @@ type (
 	}
 )
 
-// InputStandardization is (x − mean) / std for each feature. Both empty: fitted to the rows of the
-// first run.
+// InputStandardization is (x − mean) / std for each feature. Both empty: fitted to the rows of
+// the first run.
 type InputStandardization struct{ Mean, Std []float64 }
 
 // ModelSpec is the definition of a model. Names, defaults and ranges are those of the message
@@ -190,7 +190,8 @@ type ModelSpec struct {
 
 // UnmarshalJSON reads the JSON of the contract, for example
 //
-//	{"inputSize": 2, "layers": [{"units": 8}, {"units": 2}], "optimizer": {"adam": {"learningRate": 0.01}}}
+//	{"inputSize": 2, "layers": [{"units": 8}, {"units": 2}],
+//	 "optimizer": {"adam": {"learningRate": 0.01}}}
 //
 // Unknown fields and unknown names of enum values are errors.
 func (s *ModelSpec) UnmarshalJSON(text []byte) error {

@@ -50,7 +50,8 @@ func (c *Client) Step(ctx context.Context, model string, batch Batch, options ..
 //
 // An error that ends the steps is the last element; [StepRejected] distinguishes the two. Leaving
 // the loop ends the call; steps on their way may still be made.
-func (c *Client) Steps(ctx context.Context, model string, batches iter.Seq[Batch], inFlight int) iter.Seq2[*StepResult, error] {
+func (c *Client) Steps(ctx context.Context, model string, batches iter.Seq[Batch],
+	inFlight int) iter.Seq2[*StepResult, error] {
 	if inFlight < 1 || inFlight > MaxInFlight {
 		inFlight = MaxInFlight
 	}
@@ -118,7 +119,7 @@ func (p *pipeline) connection(ctx context.Context) (bool, error) {
 		cancel()
 		return false, err
 	}
-	// There is room for the responses to all steps on their way, and for the error that ends the stream.
+	// There is room for the responses to all steps on their way, and for the end of the stream.
 	incoming := make(chan received, MaxInFlight+1)
 	finished, quit := make(chan struct{}), make(chan struct{})
 	go func() {
@@ -256,7 +257,8 @@ func (c *Client) ComputeGradients(ctx context.Context, model string, batch Batch
 // ApplyGradients makes the optimiser step of given gradients: the second half of a step. Gradients
 // of replicas may be averaged before, weighted by their Weight. The result has no Metrics. Options:
 // [ExpectedStep], [RequestID].
-func (c *Client) ApplyGradients(ctx context.Context, model string, gradients []NamedTensor, options ...StepOption) (*StepResult, error) {
+func (c *Client) ApplyGradients(ctx context.Context, model string, gradients []NamedTensor,
+	options ...StepOption) (*StepResult, error) {
 	config := stepOptions(options)
 	var wrong violations
 	request := &pb.ApplyGradientsRequest{Model: modelName(&wrong, "model", model),

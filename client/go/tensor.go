@@ -54,7 +54,7 @@ func NewTensor[T float32 | float64](values []T, shape ...int) Tensor {
 	return t
 }
 
-// FromRows makes a matrix and copies the rows into it. It panics if the rows have different lengths.
+// FromRows makes a matrix and copies the rows into it. It panics if their lengths differ.
 func FromRows[T float32 | float64](rows [][]T) Tensor {
 	if len(rows) == 0 {
 		return Tensor{}
@@ -266,7 +266,7 @@ type Batch struct {
 // Rows is what a model is trained or evaluated on: a [Batch], or a [StoredDataset] of the server.
 type Rows interface{ rowsOf() (*Batch, string) }
 
-// StoredDataset names rows that were uploaded with [Client.UploadDataset]: "datasets/{id}" or "{id}".
+// StoredDataset names rows of [Client.UploadDataset]: "datasets/{id}" or "{id}".
 type StoredDataset string
 
 func (b Batch) rowsOf() (*Batch, string)         { return &b, "" }

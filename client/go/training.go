@@ -38,7 +38,7 @@ const (
 	Completed      = StopReason(pb.StopReason_STOP_REASON_COMPLETED)
 	Stopped        = StopReason(pb.StopReason_STOP_REASON_STOPPED)   // by StopTraining
 	Cancelled      = StopReason(pb.StopReason_STOP_REASON_CANCELLED) // with its call
-	Diverged       = StopReason(pb.StopReason_STOP_REASON_DIVERGED)  // the model keeps its last finite parameters
+	Diverged       = StopReason(pb.StopReason_STOP_REASON_DIVERGED)  // keeps the last finite state
 	ModelDeleted   = StopReason(pb.StopReason_STOP_REASON_MODEL_DELETED)
 	ServerShutdown = StopReason(pb.StopReason_STOP_REASON_SERVER_SHUTDOWN)
 	EarlyStopped   = StopReason(pb.StopReason_STOP_REASON_EARLY_STOPPED)
@@ -252,7 +252,8 @@ func (c *Client) Train(ctx context.Context, model string, rows Rows, options ...
 // TrainEvents is [Client.Train] as an iterator over the events of the run. The last element is the
 // event with the Summary, or an error. Leaving the loop ends the call and, unless the run is
 // detached, stops the run.
-func (c *Client) TrainEvents(ctx context.Context, model string, rows Rows, options ...TrainOption) iter.Seq2[Event, error] {
+func (c *Client) TrainEvents(ctx context.Context, model string, rows Rows,
+	options ...TrainOption) iter.Seq2[Event, error] {
 	config, err := newTrain(model, rows, options)
 	if err != nil {
 		return func(yield func(Event, error) bool) { yield(Event{}, err) }
@@ -383,7 +384,8 @@ func (f *following) read(ctx context.Context, open func(context.Context, string,
 		}
 		f.reset()
 		if f.run != m.GetRun() {
-			f.run, f.next = m.GetRun(), 1 // the first event, or a server that has lost the run started another
+			// The first event, or a server that has lost the run has started another.
+			f.run, f.next = m.GetRun(), 1
 		}
 		if m.GetSequence() < f.next {
 			continue
