@@ -559,7 +559,10 @@ func TestExportAndImport(t *testing.T) {
 	if _, err := file.Seek(0, io.SeekStart); err != nil {
 		t.Fatal(err)
 	}
-	// The response of the import is lost.
+	// The response of the import is lost, on a connection that is established.
+	if _, err := c.GetModel(ctx, "a"); err != nil {
+		t.Fatal(err)
+	}
 	r.setHold(true)
 	control := connect(t, s.address)
 	done := make(chan error, 1)
@@ -570,11 +573,16 @@ func TestExportAndImport(t *testing.T) {
 		}
 		done <- err
 	}()
+	arrived := false
 	for range 1200 {
 		if _, err := control.GetModel(ctx, "b"); err == nil {
+			arrived = true
 			break
 		}
 		time.Sleep(25 * time.Millisecond)
+	}
+	if !arrived {
+		t.Error("the import did not reach the server")
 	}
 	r.setHold(false)
 	r.cut()
