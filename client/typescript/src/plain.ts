@@ -13,7 +13,6 @@ import {
   type Duration,
   DurationSchema,
   durationFromMs,
-  durationMs,
   type Timestamp,
   timestampDate,
   timestampFromDate,
@@ -198,7 +197,10 @@ function fromElement(field: DescField, value: unknown): unknown {
   if (field.scalar === ScalarType.INT64) return toNumber(value as bigint);
   if (field.enum) return field.enum.value[value as number]?.localName ?? String(value);
   if (!field.message) return value;
-  if (field.message.typeName === DURATION) return durationMs(value as Duration);
+  if (field.message.typeName === DURATION) {
+    const { seconds, nanos } = value as Duration;
+    return toNumber(seconds) * 1000 + nanos / 1e6;
+  }
   if (field.message.typeName === TIMESTAMP) return timestampDate(value as Timestamp);
   return fromMessage(field.message, value as Message);
 }

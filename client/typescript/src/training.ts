@@ -37,7 +37,7 @@ function fromEvent(message: EventMessage): TrainingEvent | undefined {
 export async function* follow(
   attempts: Attempts,
   stopsWithCall: boolean,
-  open: (next: number, run: string) => AsyncIterable<{ readonly event?: EventMessage }>,
+  open: (next: number, run: string) => AsyncIterable<{ readonly event?: EventMessage | undefined }>,
 ): AsyncGenerator<TrainingEvent, void, undefined> {
   let next = 1;
   let run = '';
