@@ -56,35 +56,46 @@ function text(args: Args, name: string): string {
 /** The named arguments, in the names of the package. */
 function pick(args: Args, names: Readonly<Record<string, string>>): Record<string, unknown> {
   return Object.fromEntries(
-    Object.entries(names).flatMap(([wire, name]) => (args[wire] === undefined ? [] : [[name, args[wire]]])),
+    Object.entries(names).flatMap(([wire, name]) =>
+      args[wire] === undefined ? [] : [[name, args[wire]]],
+    ),
   );
 }
 
 async function arrayOf(wire: WireArray): Promise<Tensor> {
-  const bytes = wire.file === undefined ? Buffer.from(wire.base64 ?? '', 'base64') : await readFile(wire.file);
+  const bytes =
+    wire.file === undefined ? Buffer.from(wire.base64 ?? '', 'base64') : await readFile(wire.file);
   const buffer = bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength);
-  const data: FloatArray = wire.dtype === 'float64' ? new Float64Array(buffer) : new Float32Array(buffer);
+  const data: FloatArray =
+    wire.dtype === 'float64' ? new Float64Array(buffer) : new Float32Array(buffer);
   return { shape: wire.shape, data };
 }
 
 async function tensorsOf(wire: unknown): Promise<Record<string, Tensor>> {
   const entries = Object.entries(wire as Record<string, WireArray>);
-  return Object.fromEntries(await Promise.all(entries.map(async ([name, array]) => [name, await arrayOf(array)] as const)));
+  return Object.fromEntries(
+    await Promise.all(entries.map(async ([name, array]) => [name, await arrayOf(array)] as const)),
+  );
 }
 
 async function wireOf(tensor: Tensor, args: Args, name: string): Promise<WireArray> {
   const { shape, data } = tensor;
   const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
   const head = { shape: [...shape], dtype: data instanceof Float64Array ? 'float64' : 'float32' };
-  if (args['to_file'] === undefined) return { ...head, base64: Buffer.from(bytes).toString('base64') };
+  if (args['to_file'] === undefined)
+    return { ...head, base64: Buffer.from(bytes).toString('base64') };
   const file = `${text(args, 'to_file')}-${name.replaceAll(/[^\w]/g, '_')}`;
   await writeFile(file, bytes);
   return { ...head, file };
 }
 
-async function wiresOf(tensors: Record<string, Tensor>, args: Args): Promise<Record<string, WireArray>> {
+async function wiresOf(
+  tensors: Record<string, Tensor>,
+  args: Args,
+): Promise<Record<string, WireArray>> {
   const wires: Record<string, WireArray> = {};
-  for (const [name, tensor] of Object.entries(tensors)) wires[name] = await wireOf(tensor, args, name);
+  for (const [name, tensor] of Object.entries(tensors))
+    wires[name] = await wireOf(tensor, args, name);
   return wires;
 }
 
@@ -92,7 +103,8 @@ async function batchOf(args: Args): Promise<Batch> {
   return {
     inputs: await arrayOf(args['inputs'] as WireArray),
     labels: args['labels'] as number[] | undefined,
-    targets: args['targets'] === undefined ? undefined : await arrayOf(args['targets'] as WireArray),
+    targets:
+      args['targets'] === undefined ? undefined : await arrayOf(args['targets'] as WireArray),
   };
 }
 
@@ -129,7 +141,9 @@ async function connect(args: Args): Promise<object> {
   const options: ClientOptions = {
     ...pick(args, { token: 'token', token_file: 'tokenFile' }),
     retry,
-    ...(args['ca'] !== undefined && { tls: pick(args, { ca: 'caFile', cert: 'certFile', key: 'keyFile' }) }),
+    ...(args['ca'] !== undefined && {
+      tls: pick(args, { ca: 'caFile', cert: 'certFile', key: 'keyFile' }),
+    }),
   };
   const name = (args['as'] as string | undefined) ?? 'c';
   clients.get(name)?.close();
@@ -148,7 +162,10 @@ const OPERATIONS: Readonly<Record<string, (context: Context) => Promise<object>>
   health: async ({ client, call }) => ({ serving: await client.checkHealth('', call) }),
   create_model: async ({ args, client, call }) => {
     const options = { ...call, ...pick(args, { model_id: 'modelId', labels: 'labels' }) };
-    const { name, step, parameterCount } = await client.createModel(args['spec'] as ModelSpec, options);
+    const { name, step, parameterCount } = await client.createModel(
+      args['spec'] as ModelSpec,
+      options,
+    );
     return { name, step, parameter_count: parameterCount };
   },
   get_model: async ({ args, client, call }) => {
@@ -160,7 +177,9 @@ const OPERATIONS: Readonly<Record<string, (context: Context) => Promise<object>>
     return {};
   },
   list_models: ({ args, client, call }) =>
-    namesOf(client.listModels({ ...call, ...pick(args, { labels: 'labels', page_size: 'pageSize' }) })),
+    namesOf(
+      client.listModels({ ...call, ...pick(args, { labels: 'labels', page_size: 'pageSize' }) }),
+    ),
   train: async (context) => {
     const { args, client, call } = context;
     const data = typeof args['dataset'] === 'string' ? args['dataset'] : await batchOf(args);
@@ -200,7 +219,11 @@ const OPERATIONS: Readonly<Record<string, (context: Context) => Promise<object>>
   },
   predict: async ({ args, client, call }) => {
     const inputs = await arrayOf(args['inputs'] as WireArray);
-    const { probabilities, logits, classes, step } = await client.predict(text(args, 'model'), inputs, call);
+    const { probabilities, logits, classes, step } = await client.predict(
+      text(args, 'model'),
+      inputs,
+      call,
+    );
     return {
       ...(probabilities && { probabilities: await wireOf(probabilities, args, 'probabilities') }),
       ...(logits && { logits: await wireOf(logits, args, 'logits') }),
@@ -217,12 +240,20 @@ const OPERATIONS: Readonly<Record<string, (context: Context) => Promise<object>>
     return { verdict };
   },
   compute_gradients: async ({ args, client, call }) => {
-    const { tensors, weight } = await client.computeGradients(text(args, 'model'), await batchOf(args), call);
+    const { tensors, weight } = await client.computeGradients(
+      text(args, 'model'),
+      await batchOf(args),
+      call,
+    );
     return { tensors: await wiresOf(tensors, args), weight };
   },
   apply_gradients: async ({ args, client, call }) => {
     const options = { ...call, ...pick(args, { expected_step: 'expectedStep' }) };
-    const { step } = await client.applyGradients(text(args, 'model'), await tensorsOf(args['tensors']), options);
+    const { step } = await client.applyGradients(
+      text(args, 'model'),
+      await tensorsOf(args['tensors']),
+      options,
+    );
     return { step };
   },
   get_parameters: async ({ args, client, call }) => {
@@ -232,7 +263,11 @@ const OPERATIONS: Readonly<Record<string, (context: Context) => Promise<object>>
   set_parameters: async ({ args, client, call }) =>
     client.setParameters(text(args, 'model'), { tensors: await tensorsOf(args['tensors']) }, call),
   create_checkpoint: async ({ args, client, call }) => {
-    const { name } = await client.createCheckpoint(text(args, 'model'), text(args, 'checkpoint'), call);
+    const { name } = await client.createCheckpoint(
+      text(args, 'model'),
+      text(args, 'checkpoint'),
+      call,
+    );
     return { name };
   },
   restore_checkpoint: ({ args, client, call }) =>
@@ -241,7 +276,8 @@ const OPERATIONS: Readonly<Record<string, (context: Context) => Promise<object>>
     await client.deleteCheckpoint(text(args, 'model'), text(args, 'checkpoint'), call);
     return {};
   },
-  list_checkpoints: ({ args, client, call }) => namesOf(client.listCheckpoints(text(args, 'model'), call)),
+  list_checkpoints: ({ args, client, call }) =>
+    namesOf(client.listCheckpoints(text(args, 'model'), call)),
   upload_dataset: async ({ args, client, call, emit }) => {
     const options = {
       ...call,
@@ -250,7 +286,11 @@ const OPERATIONS: Readonly<Record<string, (context: Context) => Promise<object>>
         emit({ rows });
       },
     };
-    const { name, rows } = await client.uploadDataset(text(args, 'dataset'), await batchOf(args), options);
+    const { name, rows } = await client.uploadDataset(
+      text(args, 'dataset'),
+      await batchOf(args),
+      options,
+    );
     return { name, rows };
   },
   get_dataset: async ({ args, client, call }) => {
@@ -262,15 +302,12 @@ const OPERATIONS: Readonly<Record<string, (context: Context) => Promise<object>>
     await client.deleteDataset(text(args, 'dataset'), call);
     return {};
   },
-  export_model: ({ args, client, call }) => client.saveModel(text(args, 'model'), text(args, 'path'), call),
+  export_model: ({ args, client, call }) =>
+    client.saveModel(text(args, 'model'), text(args, 'path'), call),
   import_model: async ({ args, client, call }) => {
     const options = { ...call, ...pick(args, { model_id: 'modelId' }) };
     const { name, step } = await client.loadModel(text(args, 'path'), options);
     return { name, step };
-  },
-  cancel: ({ args }) => {
-    running.get(Number(args['target']))?.abort();
-    return Promise.resolve({});
   },
 };
 
@@ -282,13 +319,19 @@ async function execute({ id, op, args = {} }: Request): Promise<void> {
       write({ id, result: await connect(args) });
       return;
     }
+    if (op === 'cancel') {
+      running.get(Number(args['target']))?.abort();
+      write({ id, result: {} });
+      return;
+    }
     const operation = OPERATIONS[op];
     if (operation === undefined) {
       write({ id, unsupported: true });
       return;
     }
     const client = clients.get((args['client'] as string | undefined) ?? 'c');
-    if (client === undefined && op !== 'cancel') throw new BackpropError('FAILED_PRECONDITION', 'there is no such client');
+    if (client === undefined)
+      throw new BackpropError('FAILED_PRECONDITION', 'there is no such client');
     const call = {
       signal: abort.signal,
       ...pick(args, { timeout_ms: 'timeoutMs', request_id: 'requestId' }),
@@ -296,7 +339,7 @@ async function execute({ id, op, args = {} }: Request): Promise<void> {
     const emit = (event: object): void => {
       write({ id, event });
     };
-    write({ id, result: await operation({ args, client: client as Client, call, emit }) });
+    write({ id, result: await operation({ args, client, call, emit }) });
   } catch (error) {
     if (!(error instanceof BackpropError)) throw error;
     const { code, rawMessage, violations, reason, metadata } = error;

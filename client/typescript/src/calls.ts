@@ -83,7 +83,11 @@ export class Attempts {
     this.#pause = this.#first;
     this.#signal = options.signal ?? NEVER;
     const timeout = options.timeoutMs ?? timeoutMs;
-    if (!(timeout >= 0)) throw invalid({ field: 'timeoutMs', description: `must be at least 0, got ${String(timeout)}` });
+    if (!(timeout >= 0))
+      throw invalid({
+        field: 'timeoutMs',
+        description: `must be at least 0, got ${String(timeout)}`,
+      });
     this.#deadline = timeout === 0 ? Infinity : Date.now() + timeout;
   }
 
@@ -156,7 +160,9 @@ export class Calls {
       try {
         return await this.#once(method, message, options.signal, attempts.remainingMs());
       } catch (thrown) {
-        await attempts.again(fromTransport(thrown, this.connection.answered, options.signal ?? NEVER));
+        await attempts.again(
+          fromTransport(thrown, this.connection.answered, options.signal ?? NEVER),
+        );
       }
     }
   }
@@ -223,7 +229,8 @@ export class Calls {
   ): Promise<MessageShape<O>> {
     let response: MessageShape<O> | undefined;
     // Read to its end: the status of the call comes last.
-    for await (const message of this.stream(method, messages, signal, timeoutMs)) response = message;
+    for await (const message of this.stream(method, messages, signal, timeoutMs))
+      response = message;
     if (response !== undefined) return response;
     throw new BackpropError('UNAVAILABLE', 'the call ended without a response');
   }

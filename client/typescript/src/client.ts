@@ -20,7 +20,11 @@ import {
   PlateauStateSchema,
 } from './gen/backprop/v1/model_pb.js';
 import { TensorEncoding } from './gen/backprop/v1/tensor_pb.js';
-import { MetricsSchema, TrainingConfigSchema, TrainingSummarySchema } from './gen/backprop/v1/training_pb.js';
+import {
+  MetricsSchema,
+  TrainingConfigSchema,
+  TrainingSummarySchema,
+} from './gen/backprop/v1/training_pb.js';
 import {
   CreateModelRequestSchema,
   EvaluateResponseSchema,
@@ -35,7 +39,16 @@ import { Health, HealthCheckResponse_ServingStatus } from './gen/grpc/health/v1/
 import { toMessage, toNumber, toPlain } from './plain.js';
 import { Run } from './run.js';
 import { pipeline } from './steps.js';
-import { type Batch, fromNamed, fromTensor, type Matrix, type Tensor, toBatch, toNamed, toTensor } from './tensor.js';
+import {
+  type Batch,
+  fromNamed,
+  fromTensor,
+  type Matrix,
+  type Tensor,
+  toBatch,
+  toNamed,
+  toTensor,
+} from './tensor.js';
 import { follow } from './training.js';
 import type * as t from './types.js';
 import { pieces, readable, uploadDataset } from './upload.js';
@@ -54,7 +67,10 @@ export interface BaseOptions {
 function expected(step: number | undefined): { expectedStep?: bigint } {
   if (step === undefined) return {};
   if (Number.isSafeInteger(step)) return { expectedStep: BigInt(step) };
-  throw invalid({ field: 'expected_step', description: `must be a whole number, got ${String(step)}` });
+  throw invalid({
+    field: 'expected_step',
+    description: `must be a whole number, got ${String(step)}`,
+  });
 }
 
 function present<T>(value: T | undefined, name: string): T {
@@ -81,7 +97,8 @@ function fromStep(response: StepResponse): t.StepResult {
 }
 
 function toParameters(parameters: t.Parameters, field: string): ParametersMessage {
-  const { tensors, optimizerState, step, optimizerStep, inputStandardization, plateau } = parameters;
+  const { tensors, optimizerState, step, optimizerStep, inputStandardization, plateau } =
+    parameters;
   const message = create(ParametersSchema, { tensors: toNamed(tensors, `${field}.tensors`) });
   if (optimizerState) message.optimizerState = toNamed(optimizerState, `${field}.optimizer_state`);
   if (step !== undefined) message.step = BigInt(step);
@@ -100,9 +117,13 @@ function fromParameters(message: ParametersMessage): t.Parameters {
     optimizerState: fromNamed(message.optimizerState),
   };
   if (message.step !== undefined) parameters.step = toNumber(message.step);
-  if (message.optimizerStep !== undefined) parameters.optimizerStep = toNumber(message.optimizerStep);
+  if (message.optimizerStep !== undefined)
+    parameters.optimizerStep = toNumber(message.optimizerStep);
   if (message.inputStandardization) {
-    parameters.inputStandardization = toPlain(InputStandardizationSchema, message.inputStandardization);
+    parameters.inputStandardization = toPlain(
+      InputStandardizationSchema,
+      message.inputStandardization,
+    );
   }
   if (message.plateau) parameters.plateau = toPlain(PlateauStateSchema, message.plateau);
   return parameters;
@@ -134,8 +155,13 @@ export abstract class BaseClient {
   /** Creates a model. */
   async createModel(spec: t.ModelSpec, options: t.CreateModelOptions = {}): Promise<t.Model> {
     const { modelId, labels, ttlMs, durability, initialParameters } = options;
-    const request = toMessage(CreateModelRequestSchema, { modelId, spec, labels, ttlMs, durability }, '');
-    if (initialParameters) request.initialParameters = toParameters(initialParameters, 'initial_parameters');
+    const request = toMessage(
+      CreateModelRequestSchema,
+      { modelId, spec, labels, ttlMs, durability },
+      '',
+    );
+    if (initialParameters)
+      request.initialParameters = toParameters(initialParameters, 'initial_parameters');
     request.requestId = requestIdOf(options);
     const { model } = await this.#calls.unary(rpc.createModel, request, options);
     return fromModel(model);
@@ -152,7 +178,11 @@ export abstract class BaseClient {
     const { pageSize = 0, labels = {} } = options;
     let pageToken = '';
     do {
-      const page = await this.#calls.unary(rpc.listModels, { pageSize, pageToken, labels: { ...labels } }, options);
+      const page = await this.#calls.unary(
+        rpc.listModels,
+        { pageSize, pageToken, labels: { ...labels } },
+        options,
+      );
       yield* page.models.map(fromModel);
       pageToken = page.nextPageToken;
     } while (pageToken !== '');
@@ -168,7 +198,15 @@ export abstract class BaseClient {
 
   /** Trains a model on rows, or on a dataset that is named. */
   train(model: string, data: Batch | string, options: t.TrainOptions): Run {
-    const { signal, timeoutMs, requestId, validation, detach = false, wait = false, ...config } = options;
+    const {
+      signal,
+      timeoutMs,
+      requestId,
+      validation,
+      detach = false,
+      wait = false,
+      ...config
+    } = options;
     const request = create(TrainRequestSchema, {
       model: nameOf('models', model, 'model'),
       config: toMessage(TrainingConfigSchema, config, 'config'),
@@ -179,7 +217,8 @@ export abstract class BaseClient {
     if (isDataset(data)) request.dataset = nameOf('datasets', data, 'dataset');
     else request.data = toBatch(data, 'data');
     if (validation !== undefined) {
-      if (isDataset(validation)) request.validationDataset = nameOf('datasets', validation, 'validation_dataset');
+      if (isDataset(validation))
+        request.validationDataset = nameOf('datasets', validation, 'validation_dataset');
       else request.validation = toBatch(validation, 'validation');
     }
     const attempts = this.#calls.longAttempts({ timeoutMs, signal });
@@ -195,7 +234,10 @@ export abstract class BaseClient {
     const { run = '', fromSequence = 0, signal } = options;
     const name = nameOf('models', model, 'model');
     if (!Number.isSafeInteger(fromSequence)) {
-      throw invalid({ field: 'from_sequence', description: `must be a whole number, got ${String(fromSequence)}` });
+      throw invalid({
+        field: 'from_sequence',
+        description: `must be a whole number, got ${String(fromSequence)}`,
+      });
     }
     const attempts = this.#calls.longAttempts(options);
     return this.#run(
@@ -209,15 +251,25 @@ export abstract class BaseClient {
   }
 
   #run(events: ReturnType<typeof follow>): Run {
-    return new Run(events, () => new BackpropError('CANCELLED', 'the caller left the loop over the run'));
+    return new Run(
+      events,
+      () => new BackpropError('CANCELLED', 'the caller left the loop over the run'),
+    );
   }
 
   /** Stops the active run after its current step, and returns when it has ended. */
   async stopTraining(model: string, options: t.StopTrainingOptions = {}): Promise<t.StoppedRun> {
     const { run = '' } = options;
-    const request = { model: nameOf('models', model, 'model'), run, requestId: requestIdOf(options) };
+    const request = {
+      model: nameOf('models', model, 'model'),
+      run,
+      requestId: requestIdOf(options),
+    };
     const response = await this.#calls.unary(rpc.stopTraining, request, options);
-    const summary = toPlain<t.TrainingSummary>(TrainingSummarySchema, present(response.summary, 'summary'));
+    const summary = toPlain<t.TrainingSummary>(
+      TrainingSummarySchema,
+      present(response.summary, 'summary'),
+    );
     return { run: response.run, summary };
   }
 
@@ -253,7 +305,8 @@ export abstract class BaseClient {
     }
     const name = nameOf('models', model, 'model');
     if (!this.#calls.connection.bidirectional) {
-      for await (const batch of batches) yield await this.step(name, batch, { ...batch, ...options });
+      for await (const batch of batches)
+        yield await this.step(name, batch, { ...batch, ...options });
       return;
     }
     const attempts = this.#calls.longAttempts(options);
@@ -264,7 +317,11 @@ export abstract class BaseClient {
   }
 
   /** Computes the gradient of the mean loss on a batch: the first half of a step. */
-  async computeGradients(model: string, batch: Batch, options: t.CallOptions = {}): Promise<t.Gradients> {
+  async computeGradients(
+    model: string,
+    batch: Batch,
+    options: t.CallOptions = {},
+  ): Promise<t.Gradients> {
     const request = {
       model: nameOf('models', model, 'model'),
       batch: toBatch(batch, 'batch'),
@@ -292,15 +349,27 @@ export abstract class BaseClient {
       ...expected(options.expectedStep),
       requestId: requestIdOf(options),
     };
-    const { step, gradientNorm, learningRate } = await this.#calls.unary(rpc.applyGradients, request, options);
+    const { step, gradientNorm, learningRate } = await this.#calls.unary(
+      rpc.applyGradients,
+      request,
+      options,
+    );
     return { step: toNumber(step), gradientNorm, learningRate };
   }
 
   // --- Predictions and measurements.
 
-  async predict(model: string, inputs: Matrix, options: t.PredictOptions = {}): Promise<t.Prediction> {
+  async predict(
+    model: string,
+    inputs: Matrix,
+    options: t.PredictOptions = {},
+  ): Promise<t.Prediction> {
     const { outputs = [] } = options;
-    const request = toMessage(PredictRequestSchema, { model: nameOf('models', model, 'model'), outputs }, '');
+    const request = toMessage(
+      PredictRequestSchema,
+      { model: nameOf('models', model, 'model'), outputs },
+      '',
+    );
     request.inputs = toTensor(inputs, 'inputs');
     const response = await this.#calls.unary(rpc.predict, request, options);
     const { logits, probabilities, classes, classNames, step } = response;
@@ -314,19 +383,29 @@ export abstract class BaseClient {
   }
 
   /** Computes loss and metrics on rows, or on a dataset that is named. */
-  async evaluate(model: string, data: Batch | string, options: t.EvaluateOptions = {}): Promise<t.Evaluation> {
+  async evaluate(
+    model: string,
+    data: Batch | string,
+    options: t.EvaluateOptions = {},
+  ): Promise<t.Evaluation> {
     const { topK, summaryOnly = false } = options;
     const request = {
       model: nameOf('models', model, 'model'),
       summaryOnly,
       ...(topK !== undefined && { topK }),
-      ...(isDataset(data) ? { dataset: nameOf('datasets', data, 'dataset') } : { data: toBatch(data, 'data') }),
+      ...(isDataset(data)
+        ? { dataset: nameOf('datasets', data, 'dataset') }
+        : { data: toBatch(data, 'data') }),
     };
     return toPlain(EvaluateResponseSchema, await this.#calls.unary(rpc.evaluate, request, options));
   }
 
   /** Checks the model's gradients by finite differences. */
-  async gradCheck(model: string, batch: Batch, options: t.GradCheckOptions = {}): Promise<t.GradCheckResult> {
+  async gradCheck(
+    model: string,
+    batch: Batch,
+    options: t.GradCheckOptions = {},
+  ): Promise<t.GradCheckResult> {
     const { tolerance, kernelTolerance, maxEntriesPerTensor, seed } = options;
     const config = { tolerance, kernelTolerance, maxEntriesPerTensor, seed };
     const request = {
@@ -335,7 +414,10 @@ export abstract class BaseClient {
       config: toMessage(GradCheckConfigSchema, config, 'config'),
     };
     const response = await this.#calls.unary(rpc.gradCheck, request, options);
-    const result = toPlain<Omit<t.GradCheckResult, 'step'>>(GradCheckResultSchema, present(response.result, 'result'));
+    const result = toPlain<Omit<t.GradCheckResult, 'step'>>(
+      GradCheckResultSchema,
+      present(response.result, 'result'),
+    );
     return { ...result, step: toNumber(response.step) };
   }
 
@@ -347,7 +429,11 @@ export abstract class BaseClient {
     options: t.CallOptions & { readonly omitOptimizerState?: boolean } = {},
   ): Promise<t.Parameters> {
     const { omitOptimizerState = false } = options;
-    const request = { model: nameOf('models', model, 'model'), encoding: TensorEncoding.RAW, omitOptimizerState };
+    const request = {
+      model: nameOf('models', model, 'model'),
+      encoding: TensorEncoding.RAW,
+      omitOptimizerState,
+    };
     const { parameters } = await this.#calls.unary(rpc.getParameters, request, options);
     return fromParameters(present(parameters, 'parameters'));
   }
@@ -367,7 +453,11 @@ export abstract class BaseClient {
     return { step: toNumber((await this.#calls.unary(rpc.setParameters, request, options)).step) };
   }
 
-  async createCheckpoint(model: string, id: string, options: t.CallOptions = {}): Promise<t.Checkpoint> {
+  async createCheckpoint(
+    model: string,
+    id: string,
+    options: t.CallOptions = {},
+  ): Promise<t.Checkpoint> {
     if (id === '') throw invalid({ field: 'checkpoint_id', description: 'must not be empty' });
     const request = {
       model: nameOf('models', model, 'model'),
@@ -379,24 +469,38 @@ export abstract class BaseClient {
   }
 
   /** All checkpoints of a model, in order of name. */
-  async *listCheckpoints(model: string, options: t.CallOptions = {}): AsyncGenerator<t.Checkpoint, void, undefined> {
+  async *listCheckpoints(
+    model: string,
+    options: t.CallOptions = {},
+  ): AsyncGenerator<t.Checkpoint, void, undefined> {
     const name = nameOf('models', model, 'model');
     let pageToken = '';
     do {
-      const page = await this.#calls.unary(rpc.listCheckpoints, { model: name, pageToken }, options);
-      for (const checkpoint of page.checkpoints) yield toPlain<t.Checkpoint>(CheckpointSchema, checkpoint);
+      const page = await this.#calls.unary(
+        rpc.listCheckpoints,
+        { model: name, pageToken },
+        options,
+      );
+      for (const checkpoint of page.checkpoints)
+        yield toPlain<t.Checkpoint>(CheckpointSchema, checkpoint);
       pageToken = page.nextPageToken;
     } while (pageToken !== '');
   }
 
   /** Sets the model to a checkpoint of it, including its step count, which is returned. */
-  async restoreCheckpoint(model: string, id: string, options: t.StepOptions = {}): Promise<{ step: number }> {
+  async restoreCheckpoint(
+    model: string,
+    id: string,
+    options: t.StepOptions = {},
+  ): Promise<{ step: number }> {
     const request = {
       name: checkpointName(model, id),
       ...expected(options.expectedStep),
       requestId: requestIdOf(options),
     };
-    return { step: toNumber((await this.#calls.unary(rpc.restoreCheckpoint, request, options)).step) };
+    return {
+      step: toNumber((await this.#calls.unary(rpc.restoreCheckpoint, request, options)).step),
+    };
   }
 
   async deleteCheckpoint(model: string, id: string, options: t.CallOptions = {}): Promise<void> {
@@ -407,7 +511,11 @@ export abstract class BaseClient {
   // --- Datasets.
 
   /** Uploads rows that runs refer to by name. Resumes after a broken connection. */
-  async uploadDataset(id: string, rows: Batch | t.RowSource, options: t.UploadOptions = {}): Promise<t.Dataset> {
+  async uploadDataset(
+    id: string,
+    rows: Batch | t.RowSource,
+    options: t.UploadOptions = {},
+  ): Promise<t.Dataset> {
     const attempts = this.#calls.longAttempts(options);
     return fromDataset(await uploadDataset(this.#calls, attempts, id, rows, options));
   }
@@ -435,7 +543,10 @@ export abstract class BaseClient {
   // --- Files.
 
   /** The bytes of a model's file. Retried until the first bytes arrive. */
-  async *exportModel(model: string, options: t.CallOptions = {}): AsyncGenerator<Uint8Array, void, undefined> {
+  async *exportModel(
+    model: string,
+    options: t.CallOptions = {},
+  ): AsyncGenerator<Uint8Array, void, undefined> {
     const request = { model: nameOf('models', model, 'model') };
     const attempts = this.#calls.longAttempts(options);
     yield* download(attempts, () =>
@@ -451,11 +562,9 @@ export abstract class BaseClient {
       { modelId, durability, requestId: requestIdOf(options) },
       '',
     );
-    const messages = async function* (bytes: AsyncIterable<Uint8Array> | Iterable<Uint8Array>): AsyncGenerator<
-      MessageInitShape<typeof ImportModelRequestSchema>,
-      void,
-      undefined
-    > {
+    const messages = async function* (
+      bytes: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
+    ): AsyncGenerator<MessageInitShape<typeof ImportModelRequestSchema>, void, undefined> {
       yield first;
       for await (const data of pieces(bytes)) yield { data };
     };
@@ -464,7 +573,12 @@ export abstract class BaseClient {
     for (;;) {
       try {
         const sent = messages(read());
-        const response = await this.#calls.upload(rpc.importModel, sent, options.signal, attempts.remainingMs());
+        const response = await this.#calls.upload(
+          rpc.importModel,
+          sent,
+          options.signal,
+          attempts.remainingMs(),
+        );
         return fromModel(response.model);
       } catch (error) {
         if (!again || !(error instanceof BackpropError)) throw error;
@@ -477,21 +591,39 @@ export abstract class BaseClient {
   async *createBackup(
     options: t.CallOptions & { readonly project?: string } = {},
   ): AsyncGenerator<Uint8Array, void, undefined> {
-    const project = options.project === undefined ? '' : nameOf('projects', options.project, 'project');
+    const project =
+      options.project === undefined ? '' : nameOf('projects', options.project, 'project');
     const attempts = this.#calls.longAttempts(options);
     yield* download(attempts, () =>
-      this.#calls.stream(admin.createBackup, only({ project }), options.signal, attempts.remainingMs()),
+      this.#calls.stream(
+        admin.createBackup,
+        only({ project }),
+        options.signal,
+        attempts.remainingMs(),
+      ),
     );
   }
 
   /** Restores a backup into an empty server. Not retried. */
-  async restoreBackup(source: t.ByteSource, options: t.CallOptions = {}): Promise<t.RestoredBackup> {
-    const messages = async function* (): AsyncGenerator<{ data: Uint8Array<ArrayBuffer> }, void, undefined> {
+  async restoreBackup(
+    source: t.ByteSource,
+    options: t.CallOptions = {},
+  ): Promise<t.RestoredBackup> {
+    const messages = async function* (): AsyncGenerator<
+      { data: Uint8Array<ArrayBuffer> },
+      void,
+      undefined
+    > {
       for await (const data of pieces(readable(source).read())) yield { data };
     };
     const attempts = this.#calls.longAttempts(options);
     const sent = messages();
-    const response = await this.#calls.upload(admin.restoreBackup, sent, options.signal, attempts.remainingMs());
+    const response = await this.#calls.upload(
+      admin.restoreBackup,
+      sent,
+      options.signal,
+      attempts.remainingMs(),
+    );
     return { models: toNumber(response.models), runs: toNumber(response.runs) };
   }
 

@@ -31,7 +31,10 @@ export function parseAddress(address: string): Address {
   const [, host, digits] = /^(\[[0-9a-fA-F:.]+\]|[^:/\s]+):(\d{1,5})$/.exec(address) ?? [];
   const port = Number(digits);
   if (host === undefined || port > 65535) {
-    throw invalid({ field: 'address', description: `must be host:port or unix:/path, got "${address}"` });
+    throw invalid({
+      field: 'address',
+      description: `must be host:port or unix:/path, got "${address}"`,
+    });
   }
   return { host: host.replace(/^\[(.*)\]$/, '$1'), port };
 }
@@ -67,7 +70,10 @@ export function secureOptions(tls: TlsOptions): SecureOptions {
   if (ca !== undefined) certificate(ca, tls.ca === undefined ? String(tls.caFile) : 'ca');
   const { certFile, keyFile } = tls;
   if ((certFile === undefined) !== (keyFile === undefined)) {
-    throw new BackpropError('FAILED_PRECONDITION', 'TLS: a client certificate and its key must be given together');
+    throw new BackpropError(
+      'FAILED_PRECONDITION',
+      'TLS: a client certificate and its key must be given together',
+    );
   }
   const options: SecureContextOptions = { minVersion: 'TLSv1.2' };
   if (ca !== undefined) options.ca = ca;
@@ -81,7 +87,8 @@ export function secureOptions(tls: TlsOptions): SecureOptions {
     } catch {
       throw unusable(keyFile, 'holds no private key in PEM, or one that is encrypted');
     }
-    if (!own.checkPrivateKey(key)) throw unusable(keyFile, `is not the key of the certificate in ${certFile}`);
+    if (!own.checkPrivateKey(key))
+      throw unusable(keyFile, `is not the key of the certificate in ${certFile}`);
   }
   return { ...options, ...(tls.serverName !== undefined && { servername: tls.serverName }) };
 }
@@ -107,7 +114,10 @@ export class TokenFile {
         text = (await readFile(this.path, 'utf8')).trim();
       }
     } catch (error) {
-      throw new BackpropError('UNAUTHENTICATED', `${where} cannot be read: ${(error as Error).message}`);
+      throw new BackpropError(
+        'UNAUTHENTICATED',
+        `${where} cannot be read: ${(error as Error).message}`,
+      );
     }
     this.#token = checked(text, where);
     this.#seen = stamp;

@@ -153,7 +153,9 @@ export function fromTransport(
     if (code === 'CANCELLED') {
       return new BackpropError('UNAVAILABLE', 'the server cancelled the call', { cause: error });
     }
-    const details = error.details.filter((detail): detail is Detail & typeof detail => 'type' in detail);
+    const details = error.details.filter(
+      (detail): detail is Detail & typeof detail => 'type' in detail,
+    );
     return new BackpropError(code, error.rawMessage, { ...detailsOf(details), cause: error });
   }
   if (code === 'DEADLINE_EXCEEDED') {

@@ -1,7 +1,13 @@
 // The client for Node: gRPC over HTTP/2.
 import { open, rename, rm } from 'node:fs/promises';
 import { type BaseOptions, BaseClient } from './client.js';
-import { type Address, parseAddress, secureOptions, TokenFile, type TlsOptions } from './credentials.js';
+import {
+  type Address,
+  parseAddress,
+  secureOptions,
+  TokenFile,
+  type TlsOptions,
+} from './credentials.js';
 import { connect } from './session.js';
 import { checked, mayTravel } from './token.js';
 import type { CallOptions, ImportOptions, Model } from './types.js';
@@ -58,7 +64,9 @@ export class Client extends BaseClient {
     const target = parseAddress(address);
     // Unix sockets are always clear text.
     const encrypted = !('path' in target) && options.tls !== undefined && options.tls !== false;
-    const tls = encrypted ? secureOptions(options.tls === true ? {} : (options.tls as TlsOptions)) : undefined;
+    const tls = encrypted
+      ? secureOptions(options.tls === true ? {} : (options.tls as TlsOptions))
+      : undefined;
     const token = tokenSource(options);
     if (token) mayTravel(encrypted, hostOf(target), options.allowClearTextToken);
     const { transport, close } = connect(target, tls, options.keepaliveMs ?? 10_000);
@@ -67,7 +75,8 @@ export class Client extends BaseClient {
         transport,
         bidirectional: true,
         maxUploadBytes: undefined,
-        answered: (error) => error.metadata.has('grpc-status') || error.rawMessage.startsWith('HTTP '),
+        answered: (error) =>
+          error.metadata.has('grpc-status') || error.rawMessage.startsWith('HTTP '),
         token: () => token?.(),
         close,
       },
@@ -79,7 +88,11 @@ export class Client extends BaseClient {
    * Writes a model into a file, which appears when it is complete. Returns its size. A broken
    * connection fails the call; the file that was there before is kept.
    */
-  async saveModel(model: string, path: string, options: CallOptions = {}): Promise<{ bytes: number }> {
+  async saveModel(
+    model: string,
+    path: string,
+    options: CallOptions = {},
+  ): Promise<{ bytes: number }> {
     const partial = `${path}.partial-${String(process.pid)}-${String(Date.now())}`;
     const file = await open(partial, 'wx');
     let bytes = 0;

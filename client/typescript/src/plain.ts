@@ -13,6 +13,7 @@ import {
   type Duration,
   DurationSchema,
   durationFromMs,
+  FeatureSet_FieldPresence,
   type Timestamp,
   timestampDate,
   timestampFromDate,
@@ -76,7 +77,8 @@ function toScalar(type: ScalarType, value: unknown, path: string): unknown {
       if (typeof value === 'number') return value;
       throw wrong(path, 'a number', value);
     case ScalarType.INT32:
-      if (typeof value === 'number' && Number.isInteger(value) && Math.abs(value) <= INT32_MAX) return value;
+      if (typeof value === 'number' && Number.isInteger(value) && Math.abs(value) <= INT32_MAX)
+        return value;
       throw wrong(path, 'a whole number of 32 bits', value);
     case ScalarType.INT64:
       return toBigInt(value, false, path);
@@ -104,7 +106,12 @@ function toDuration(value: unknown, path: string): Duration {
   throw wrong(path, 'a number of milliseconds', value);
 }
 
-function toElement(field: DescField, value: unknown, path: string, violations: FieldViolation[]): unknown {
+function toElement(
+  field: DescField,
+  value: unknown,
+  path: string,
+  violations: FieldViolation[],
+): unknown {
   if (field.scalar !== undefined) return toScalar(field.scalar, value, path);
   if (field.enum) return toEnum(field.enum, value, path);
   if (!field.message) throw wrong(path, 'left out', value);
@@ -116,7 +123,12 @@ function toElement(field: DescField, value: unknown, path: string, violations: F
   return fill(field.message, value, path, violations);
 }
 
-function toField(field: DescField, value: unknown, path: string, violations: FieldViolation[]): unknown {
+function toField(
+  field: DescField,
+  value: unknown,
+  path: string,
+  violations: FieldViolation[],
+): unknown {
   if (field.fieldKind === 'list') {
     if (!Array.isArray(value) && !ArrayBuffer.isView(value)) throw wrong(path, 'an array', value);
     return Array.from(value as ArrayLike<unknown>, (element, i) =>
@@ -126,13 +138,21 @@ function toField(field: DescField, value: unknown, path: string, violations: Fie
   if (field.fieldKind === 'map') {
     if (typeof value !== 'object' || value === null) throw wrong(path, 'an object', value);
     return Object.fromEntries(
-      Object.entries(value).map(([key, element]) => [key, toElement(field, element, `${path}.${key}`, violations)]),
+      Object.entries(value).map(([key, element]) => [
+        key,
+        toElement(field, element, `${path}.${key}`, violations),
+      ]),
     );
   }
   return toElement(field, value, path, violations);
 }
 
-function fill(desc: DescMessage, plain: unknown, path: string, violations: FieldViolation[]): Message {
+function fill(
+  desc: DescMessage,
+  plain: unknown,
+  path: string,
+  violations: FieldViolation[],
+): Message {
   if (typeof plain !== 'object' || plain === null || Array.isArray(plain)) {
     throw wrong(path, 'an object', plain);
   }
@@ -141,7 +161,9 @@ function fill(desc: DescMessage, plain: unknown, path: string, violations: Field
   for (const [key, value] of Object.entries(plain)) {
     if (value === undefined) continue;
     // The names of the contract are accepted too, so that its JSON can be used as it is.
-    const field = desc.fields.find((each) => key === keyOf(each) || (key === each.name && !isDuration(each)));
+    const field = desc.fields.find(
+      (each) => key === keyOf(each) || (key === each.name && !isDuration(each)),
+    );
     const at = path === '' ? (field?.name ?? key) : `${path}.${field?.name ?? key}`;
     try {
       if (!field) throw new Wrong({ field: at, description: 'is unknown' });
@@ -167,7 +189,11 @@ function fill(desc: DescMessage, plain: unknown, path: string, violations: Field
  * Converts a plain object. `path` is its field in the request. Throws INVALID_ARGUMENT with every
  * field that is unknown or of a wrong type; ranges are checked by the server.
  */
-export function toMessage<T extends Message>(schema: GenMessage<T>, plain: object, path: string): T {
+export function toMessage<T extends Message>(
+  schema: GenMessage<T>,
+  plain: object,
+  path: string,
+): T {
   const violations: FieldViolation[] = [];
   let message: Message | undefined;
   try {
@@ -186,7 +212,10 @@ export function toMessage<T extends Message>(schema: GenMessage<T>, plain: objec
 export function toNumber(value: bigint): number {
   const number = Number(value);
   if (Number.isSafeInteger(number)) return number;
-  throw new BackpropError('OUT_OF_RANGE', `the server returned ${String(value)}, which no number holds`);
+  throw new BackpropError(
+    'OUT_OF_RANGE',
+    `the server returned ${String(value)}, which no number holds`,
+  );
 }
 
 function fromElement(field: DescField, value: unknown): unknown {
@@ -206,7 +235,8 @@ function fromElement(field: DescField, value: unknown): unknown {
 }
 
 function fromField(field: DescField, value: unknown): unknown {
-  if (field.fieldKind === 'list') return (value as unknown[]).map((element) => fromElement(field, element));
+  if (field.fieldKind === 'list')
+    return (value as unknown[]).map((element) => fromElement(field, element));
   if (field.fieldKind === 'map') {
     return Object.fromEntries(
       Object.entries(value as Fields).map(([key, element]) => [key, fromElement(field, element)]),
@@ -223,17 +253,19 @@ function fromMessage(desc: DescMessage, message: Message): Fields {
       ? (source[field.oneof.localName] as { value?: unknown }).value
       : source[field.localName];
     // Fields without presence have a value always; the zero of an enum says that there is none.
-    const always = field.fieldKind === 'scalar' && !field.oneof && field.presence === IMPLICIT;
+    const always =
+      field.fieldKind === 'scalar' &&
+      !field.oneof &&
+      field.presence === FeatureSet_FieldPresence.IMPLICIT;
     const listed = field.fieldKind === 'list' || field.fieldKind === 'map';
-    if (always || listed || isFieldSet(message, field)) plain[keyOf(field)] = fromField(field, value);
+    if (always || listed || isFieldSet(message, field))
+      plain[keyOf(field)] = fromField(field, value);
   }
   return plain;
 }
 
-// FeatureSet.FieldPresence of descriptor.proto.
-const IMPLICIT = 2;
-
 /** Converts a message to its plain object, whose type the caller names. */
+// eslint-disable-next-line @typescript-eslint/no-unnecessary-type-parameters
 export function toPlain<P, T extends Message = Message>(schema: GenMessage<T>, message: T): P {
   return fromMessage(schema, message) as P;
 }

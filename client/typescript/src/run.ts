@@ -54,7 +54,8 @@ export class Run implements AsyncIterable<TrainingEvent>, PromiseLike<TrainingSu
 
   async #drain(): Promise<void> {
     try {
-      for await (const event of this) void event;
+      const events = this[Symbol.asyncIterator]();
+      while ((await events.next()).done !== true);
     } catch {
       // The summary rejects with it.
     }

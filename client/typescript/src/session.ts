@@ -25,7 +25,9 @@ function socketTo(address: Address, tls: SecureOptions | undefined): Socket {
     : connectTcp(port, host);
   socket.setNoDelay(true);
   const timer = setTimeout(() => {
-    socket.destroy(new Error(`no connection to ${host}:${String(port)} within ${String(CONNECT_TIMEOUT_MS)} ms`));
+    socket.destroy(
+      new Error(`no connection to ${host}:${String(port)} within ${String(CONNECT_TIMEOUT_MS)} ms`),
+    );
   }, CONNECT_TIMEOUT_MS).unref();
   for (const event of [tls ? 'secureConnect' : 'connect', 'close']) {
     socket.once(event, () => {
@@ -47,7 +49,10 @@ export function connect(
   keepaliveMs: number,
 ): { readonly transport: Transport; readonly close: () => void } {
   if (!(keepaliveMs >= 1000)) {
-    throw invalid({ field: 'keepaliveMs', description: `must be at least 1000, got ${String(keepaliveMs)}` });
+    throw invalid({
+      field: 'keepaliveMs',
+      description: `must be at least 1000, got ${String(keepaliveMs)}`,
+    });
   }
   const baseUrl = `${tls ? 'https' : 'http'}://${authorityOf(address)}`;
   const options: ClientSessionOptions | SecureClientSessionOptions = {

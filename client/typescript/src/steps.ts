@@ -2,7 +2,11 @@
 import { create } from '@bufbuild/protobuf';
 import type { Attempts, Calls } from './calls.js';
 import { BackpropError, fromStatus } from './error.js';
-import { type StepRequest, StepStreamRequestSchema, TrainingService } from './gen/backprop/v1/training_service_pb.js';
+import {
+  type StepRequest,
+  StepStreamRequestSchema,
+  TrainingService,
+} from './gen/backprop/v1/training_service_pb.js';
 import type { StepResponse, StepStreamRequest } from './gen/backprop/v1/training_service_pb.js';
 
 /** The steps of one caller: those that are sent and not answered, and those to come. */
@@ -99,11 +103,19 @@ export async function* pipeline(
       ++steps.stream;
       steps.wake();
       let rejected: BackpropError | undefined;
-      let failure = new BackpropError('UNAVAILABLE', 'the stream ended before all steps were answered');
+      let failure = new BackpropError(
+        'UNAVAILABLE',
+        'the stream ended before all steps were answered',
+      );
       try {
         const requests = steps.requests(steps.stream);
         const { stepStream } = TrainingService.method;
-        for await (const response of calls.stream(stepStream, requests, signal, attempts.remainingMs())) {
+        for await (const response of calls.stream(
+          stepStream,
+          requests,
+          signal,
+          attempts.remainingMs(),
+        )) {
           attempts.reset();
           steps.answer();
           if (response.outcome.case === 'error') {

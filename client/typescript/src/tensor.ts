@@ -85,7 +85,10 @@ function isFloats(value: unknown): value is FloatArray {
 }
 
 /** Checks a matrix and returns its parts. The shape is empty if the caller gave none. */
-export function partsOf(matrix: Matrix, field: string): { shape: readonly number[]; data: FloatArray } {
+export function partsOf(
+  matrix: Matrix,
+  field: string,
+): { shape: readonly number[]; data: FloatArray } {
   if (isFloats(matrix)) return { shape: [], data: matrix };
   if (isTensor(matrix)) {
     const { shape, data } = matrix;
@@ -93,14 +96,20 @@ export function partsOf(matrix: Matrix, field: string): { shape: readonly number
       throw invalid({ field, description: 'data must be a Float32Array or a Float64Array' });
     }
     const count = shape.reduce((product, dimension) => product * dimension, 1);
-    if (!shape.every((dimension) => Number.isInteger(dimension) && dimension >= 1) || count !== data.length) {
+    if (
+      !shape.every((dimension) => Number.isInteger(dimension) && dimension >= 1) ||
+      count !== data.length
+    ) {
       const description = `has ${String(data.length)} numbers, which do not fill the shape [${shape.join(', ')}]`;
       throw invalid({ field, description });
     }
     return { shape, data };
   }
   if (!Array.isArray(matrix) || !matrix.every((row) => Array.isArray(row))) {
-    throw invalid({ field, description: 'must be a tensor, a Float32Array, a Float64Array or an array of rows' });
+    throw invalid({
+      field,
+      description: 'must be a tensor, a Float32Array, a Float64Array or an array of rows',
+    });
   }
   const rows: readonly (readonly number[])[] = matrix;
   const columns = rows[0]?.length ?? 0;
@@ -119,7 +128,8 @@ function isTensor(value: object): value is Tensor {
 // Number(undefined) and Number('x') are NaN, and Number('') is 0.
 function numbers(values: readonly number[], field: string): Float64Array {
   const wrong = values.findIndex((value) => typeof value !== 'number');
-  if (wrong !== -1) throw invalid({ field, description: `element ${String(wrong)} is not a number` });
+  if (wrong !== -1)
+    throw invalid({ field, description: `element ${String(wrong)} is not a number` });
   return Float64Array.from(values);
 }
 
@@ -137,14 +147,23 @@ function isNames(labels: Labels): labels is readonly string[] {
   return Array.isArray(labels) && typeof labels[0] === 'string';
 }
 
-function indices(labels: Exclude<Labels, readonly string[]>, field: string): Int32Array | BigInt64Array {
+function indices(
+  labels: Exclude<Labels, readonly string[]>,
+  field: string,
+): Int32Array | BigInt64Array {
   if (labels instanceof Int32Array || labels instanceof BigInt64Array) return labels;
   if (!Array.isArray(labels)) {
-    throw invalid({ field, description: 'must be an Int32Array, a BigInt64Array, or an array of indices or names' });
+    throw invalid({
+      field,
+      description: 'must be an Int32Array, a BigInt64Array, or an array of indices or names',
+    });
   }
   const wrong = labels.findIndex((label) => !Number.isInteger(label) || label !== (label | 0));
   if (wrong !== -1) {
-    throw invalid({ field, description: `element ${String(wrong)} is not a class index: ${String(labels[wrong])}` });
+    throw invalid({
+      field,
+      description: `element ${String(wrong)} is not a class index: ${String(labels[wrong])}`,
+    });
   }
   return Int32Array.from(labels);
 }
@@ -169,7 +188,8 @@ function checkRows(batch: Batch, message: BatchMessage, field: string): void {
 /** Converts a batch. `field` is its name in the request. */
 export function toBatch(batch: Batch, field: string): BatchMessage {
   const { inputs, labels, targets, sampleWeights } = batch;
-  if (typeof inputs !== 'object') throw invalid({ field: `${field}.inputs`, description: 'must be set' });
+  if (typeof inputs !== 'object')
+    throw invalid({ field: `${field}.inputs`, description: 'must be set' });
   const message = create(BatchSchema, { inputs: toTensor(inputs, `${field}.inputs`) });
   if (labels !== undefined) {
     if (isNames(labels)) {

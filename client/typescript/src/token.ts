@@ -20,7 +20,11 @@ export function isLoopback(host: string): boolean {
 }
 
 /** Throws unless a token may be sent to the host. */
-export function mayTravel(encrypted: boolean, host: string, allowClearText: boolean | undefined): void {
+export function mayTravel(
+  encrypted: boolean,
+  host: string,
+  allowClearText: boolean | undefined,
+): void {
   if (encrypted || allowClearText === true || isLoopback(host)) return;
   const text = `the token is not sent to ${host} in clear text; use TLS, or allow clear text explicitly`;
   throw new BackpropError('FAILED_PRECONDITION', text);

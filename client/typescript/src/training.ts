@@ -19,11 +19,23 @@ function fromEvent(message: EventMessage): TrainingEvent | undefined {
   const { event } = message;
   switch (event.case) {
     case 'started':
-      return { ...head, kind: 'started', started: toPlain<RunStarted>(RunStartedSchema, event.value) };
+      return {
+        ...head,
+        kind: 'started',
+        started: toPlain<RunStarted>(RunStartedSchema, event.value),
+      };
     case 'progress':
-      return { ...head, kind: 'progress', progress: toPlain<Progress>(ProgressSchema, event.value) };
+      return {
+        ...head,
+        kind: 'progress',
+        progress: toPlain<Progress>(ProgressSchema, event.value),
+      };
     case 'summary':
-      return { ...head, kind: 'summary', summary: toPlain<TrainingSummary>(TrainingSummarySchema, event.value) };
+      return {
+        ...head,
+        kind: 'summary',
+        summary: toPlain<TrainingSummary>(TrainingSummarySchema, event.value),
+      };
     default:
       return undefined; // of a newer server
   }

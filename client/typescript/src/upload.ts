@@ -15,7 +15,15 @@ import {
   UploadDatasetRequestSchema,
 } from './gen/backprop/v1/training_service_pb.js';
 import { toMessage, toNumber } from './plain.js';
-import { type Batch, type FloatArray, type Labels, type Matrix, partsOf, toBatch, type Vector } from './tensor.js';
+import {
+  type Batch,
+  type FloatArray,
+  type Labels,
+  type Matrix,
+  partsOf,
+  toBatch,
+  type Vector,
+} from './tensor.js';
 import type { ByteSource, RowSource, UploadOptions } from './types.js';
 
 const CHUNK_BYTES = 2 ** 20;
@@ -43,7 +51,9 @@ function checksum(rows: Batch, wide: boolean): number {
   };
   const parts = [stored(partsOf(rows.inputs, 'inputs').data)];
   if (rows.labels !== undefined) {
-    parts.push(new Uint8Array(Int32Array.from(rows.labels as ArrayLike<number | bigint>, Number).buffer));
+    parts.push(
+      new Uint8Array(Int32Array.from(rows.labels as ArrayLike<number | bigint>, Number).buffer),
+    );
   }
   if (rows.targets !== undefined) parts.push(stored(partsOf(rows.targets, 'targets').data));
   if (rows.sampleWeights !== undefined) parts.push(stored(Float64Array.from(rows.sampleWeights)));
@@ -51,8 +61,14 @@ function checksum(rows: Batch, wide: boolean): number {
 }
 
 /** Returns a function that cuts rows out of a batch. Typed arrays are not copied. */
-function slicer(rows: Batch): { readonly count: number; readonly slice: (first: number, end: number) => Batch } {
-  const parts = (matrix: Matrix, field: string): { data: FloatArray; columns: number; count: number } => {
+function slicer(rows: Batch): {
+  readonly count: number;
+  readonly slice: (first: number, end: number) => Batch;
+} {
+  const parts = (
+    matrix: Matrix,
+    field: string,
+  ): { data: FloatArray; columns: number; count: number } => {
     const { shape, data } = partsOf(matrix, field);
     // A typed array alone has as many rows as there are labels.
     const count = shape[0] ?? rows.labels?.length;
@@ -66,7 +82,11 @@ function slicer(rows: Batch): { readonly count: number; readonly slice: (first: 
   const targets = rows.targets && parts(rows.targets, 'rows.targets');
   const cut = <T extends Labels | Vector>(values: T, first: number, end: number): T =>
     (ArrayBuffer.isView(values) ? values.subarray(first, end) : values.slice(first, end)) as T;
-  const matrix = ({ data, columns }: { data: FloatArray; columns: number }, first: number, end: number): Matrix => ({
+  const matrix = (
+    { data, columns }: { data: FloatArray; columns: number },
+    first: number,
+    end: number,
+  ): Matrix => ({
     shape: [end - first, columns],
     data: data.subarray(first * columns, end * columns),
   });
@@ -113,10 +133,12 @@ class UploadCall {
     if (rows === undefined) return undefined;
     const message = toBatch(rows, 'chunk.rows');
     const count = message.inputs?.shape[0];
-    if (count === undefined) throw invalid({ field: 'chunk.rows.inputs', description: 'must have a shape' });
+    if (count === undefined)
+      throw invalid({ field: 'chunk.rows.inputs', description: 'must have a shape' });
     const chunk = create(DatasetChunkSchema, { firstRow: BigInt(this.row), rows: message });
     // The server assigns the indices of class names.
-    if (message.labelNames.length === 0) chunk.crc32 = checksum(rows, this.options.dataType === 'FLOAT64');
+    if (message.labelNames.length === 0)
+      chunk.crc32 = checksum(rows, this.options.dataType === 'FLOAT64');
     this.row += count;
     return chunk;
   }
@@ -141,7 +163,10 @@ class UploadCall {
       throw error;
     }
     this.committed = true;
-    yield request({ case: 'commit', value: { $typeName: 'backprop.v1.DatasetCommit', rows: BigInt(this.row) } });
+    yield request({
+      case: 'commit',
+      value: { $typeName: 'backprop.v1.DatasetCommit', rows: BigInt(this.row) },
+    });
   }
 }
 
@@ -170,7 +195,13 @@ export async function uploadDataset(
   const { dataType, labels, featureNames } = options;
   const header = toMessage(
     DatasetHeaderSchema,
-    { datasetId: name.slice('datasets/'.length), dataType, labels, featureNames, requestId: requestIdOf(options) },
+    {
+      datasetId: name.slice('datasets/'.length),
+      dataType,
+      labels,
+      featureNames,
+      requestId: requestIdOf(options),
+    },
     '',
   );
   const { uploadDataset: method } = TrainingService.method;
@@ -179,7 +210,12 @@ export async function uploadDataset(
     const call = new UploadCall(header, source, options, calls.connection.maxUploadBytes, known);
     try {
       const messages = call.messages();
-      const { dataset } = await calls.upload(method, messages, options.signal, attempts.remainingMs());
+      const { dataset } = await calls.upload(
+        method,
+        messages,
+        options.signal,
+        attempts.remainingMs(),
+      );
       if (dataset === undefined) throw new BackpropError('INTERNAL', 'the response has no dataset');
       if (call.committed) return dataset;
       known = toNumber(dataset.rows);
@@ -201,7 +237,10 @@ export async function uploadDataset(
 }
 
 /** The bytes of a file, and whether they can be read again from the start. */
-export function readable(source: ByteSource): { readonly again: boolean; readonly read: () => AsyncIterable<Uint8Array> | Iterable<Uint8Array> } {
+export function readable(source: ByteSource): {
+  readonly again: boolean;
+  readonly read: () => AsyncIterable<Uint8Array> | Iterable<Uint8Array>;
+} {
   if (source instanceof Uint8Array) return { again: true, read: () => [source] };
   if (typeof source === 'function') return { again: true, read: source };
   if (source instanceof Blob) return { again: true, read: () => chunksOf(source) };

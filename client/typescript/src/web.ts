@@ -25,10 +25,14 @@ export class Client extends BaseClient {
       url = new URL(address);
       if (!/^https?:$/.test(url.protocol)) throw new TypeError();
     } catch {
-      throw invalid({ field: 'address', description: `must be an http or https URL, got "${address}"` });
+      throw invalid({
+        field: 'address',
+        description: `must be an http or https URL, got "${address}"`,
+      });
     }
     const { token } = options;
-    if (token !== undefined) mayTravel(url.protocol === 'https:', url.hostname, options.allowClearTextToken);
+    if (token !== undefined)
+      mayTravel(url.protocol === 'https:', url.hostname, options.allowClearTextToken);
     const transport = createConnectTransport({
       baseUrl: url.href,
       useBinaryFormat: true,
@@ -39,7 +43,8 @@ export class Client extends BaseClient {
         transport,
         bidirectional: false,
         maxUploadBytes: undefined,
-        answered: (error) => error.cause === undefined && !error.rawMessage.startsWith('protocol error'),
+        answered: (error) =>
+          error.cause === undefined && !error.rawMessage.startsWith('protocol error'),
         token: async () => {
           if (token === undefined) return undefined;
           return checked(typeof token === 'function' ? await token() : token, 'the token');

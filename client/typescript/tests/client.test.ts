@@ -17,12 +17,20 @@ after(async () => {
   await server.stop();
 });
 
-function rejects(promise: Promise<unknown> | PromiseLike<unknown>, want: Partial<BackpropError>): Promise<BackpropError> {
+function rejects(
+  promise: Promise<unknown> | PromiseLike<unknown>,
+  want: Partial<BackpropError>,
+): Promise<BackpropError> {
   return Promise.resolve(promise).then(
     () => assert.fail('the call did not fail'),
     (error: unknown) => {
       assert.ok(error instanceof BackpropError, String(error));
-      assert.deepEqual(Object.fromEntries(Object.keys(want).map((key) => [key, error[key as keyof BackpropError]])), want);
+      assert.deepEqual(
+        Object.fromEntries(
+          Object.keys(want).map((key) => [key, error[key as keyof BackpropError]]),
+        ),
+        want,
+      );
       return error;
     },
   );
@@ -45,10 +53,15 @@ test('a model is created, read, listed and deleted', async () => {
   assert.equal(created.durability, 'NONE');
   const read = await client.getModel('models/life');
   assert.deepEqual(read.spec, created.spec);
-  for (let i = 0; i < 5; ++i) await client.createModel(XOR, { modelId: `list-${String(i)}`, labels: { purpose: 'list' } });
+  for (let i = 0; i < 5; ++i)
+    await client.createModel(XOR, { modelId: `list-${String(i)}`, labels: { purpose: 'list' } });
   const names = [];
-  for await (const { name } of client.listModels({ pageSize: 2, labels: { purpose: 'list' } })) names.push(name);
-  assert.deepEqual(names, [0, 1, 2, 3, 4].map((i) => `models/list-${String(i)}`));
+  for await (const { name } of client.listModels({ pageSize: 2, labels: { purpose: 'list' } }))
+    names.push(name);
+  assert.deepEqual(
+    names,
+    [0, 1, 2, 3, 4].map((i) => `models/list-${String(i)}`),
+  );
   await client.deleteModel('life');
   await rejects(client.getModel('life'), { code: 'NOT_FOUND', reason: 'MODEL_NOT_FOUND' });
 });
@@ -77,7 +90,16 @@ test('a model learns XOR while its progress streams in', async () => {
   assert.ok(prediction.probabilities?.data instanceof Float32Array);
   assert.deepEqual(prediction.probabilities.shape, [4, 2]);
   // The same numbers without a shape, as rows, and in float64 give the same bits.
-  for (const inputs of [corners, [[-0.5, -0.5], [-0.5, 0.5], [0.5, -0.5], [0.5, 0.5]], Float64Array.from(corners)]) {
+  for (const inputs of [
+    corners,
+    [
+      [-0.5, -0.5],
+      [-0.5, 0.5],
+      [0.5, -0.5],
+      [0.5, 0.5],
+    ],
+    Float64Array.from(corners),
+  ]) {
     const same = await client.predict('learns', inputs);
     assert.deepEqual([...(same.probabilities?.data ?? [])], [...prediction.probabilities.data]);
   }
@@ -136,7 +158,9 @@ test('a signal cancels a run, a unary call, and a call that waits for a retry', 
   assert.equal((await client.watchTraining('signal')).stopReason, 'CANCELLED');
   await rejects(client.getModel('signal', { signal: AbortSignal.abort() }), { code: 'CANCELLED' });
   const nobody = new Client('127.0.0.1:1', { retry: { maxAttempts: 1000, firstPauseMs: 60_000 } });
-  await rejects(nobody.getModel('signal', { signal: AbortSignal.timeout(100) }), { code: 'CANCELLED' });
+  await rejects(nobody.getModel('signal', { signal: AbortSignal.timeout(100) }), {
+    code: 'CANCELLED',
+  });
 });
 
 test('a deadline ends a run and a call', async () => {
@@ -149,7 +173,11 @@ test('a deadline ends a run and a call', async () => {
 
 test('a detached run continues, is watched from any event, and is stopped', async () => {
   await client.createModel(XOR, { modelId: 'detached' });
-  for await (const event of client.train('detached', xor(), { iterations: 1_000_000_000, reportEvery: 1000, detach: true })) {
+  for await (const event of client.train('detached', xor(), {
+    iterations: 1_000_000_000,
+    reportEvery: 1000,
+    detach: true,
+  })) {
     assert.equal(event.kind, 'started');
     break;
   }
@@ -173,7 +201,10 @@ test('a step names its step, and a wrong expected step says which one it is', as
   const first = await client.step('step', batch(1), { expectedStep: 0 });
   assert.equal(first.step, 1);
   assert.equal(first.metrics.rows, 4);
-  const error = await rejects(client.step('step', batch(1), { expectedStep: 0 }), { code: 'ABORTED', reason: 'STEP_MISMATCH' });
+  const error = await rejects(client.step('step', batch(1), { expectedStep: 0 }), {
+    code: 'ABORTED',
+    reason: 'STEP_MISMATCH',
+  });
   assert.equal(error.metadata['current_step'], '1');
   const once = { requestId: 'once' };
   const step = await client.step('step', batch(2), once);
@@ -187,9 +218,16 @@ test('pipelined steps give the bits of single ones', async () => {
   const expected = [];
   for (let i = 0; i < 200; ++i) expected.push(await client.step('single', batch(i)));
   const results = [];
-  for await (const result of client.steps('piped', Array.from({ length: 200 }, (_, i) => batch(i)))) results.push(result);
+  for await (const result of client.steps(
+    'piped',
+    Array.from({ length: 200 }, (_, i) => batch(i)),
+  ))
+    results.push(result);
   assert.deepEqual(results, expected);
-  const [single, piped] = [await client.getParameters('single'), await client.getParameters('piped')];
+  const [single, piped] = [
+    await client.getParameters('single'),
+    await client.getParameters('piped'),
+  ];
   assert.deepEqual(single, piped);
 });
 
@@ -248,7 +286,12 @@ test('parameters are read and set exactly, with the state of the optimiser', asy
   await client.step('to', batch(1));
   assert.equal((await client.setParameters('to', parameters, { expectedStep: 21 })).step, 20);
   assert.deepEqual(await client.getParameters('to'), parameters);
-  assert.equal((await client.getParameters('to', { omitOptimizerState: true })).optimizerState?.['layers[0].weights/exp_avg'], undefined);
+  assert.equal(
+    (await client.getParameters('to', { omitOptimizerState: true })).optimizerState?.[
+      'layers[0].weights/exp_avg'
+    ],
+    undefined,
+  );
 });
 
 test('checkpoints bring a model back', async () => {
@@ -262,15 +305,26 @@ test('checkpoints bring a model back', async () => {
   for await (const { name } of client.listCheckpoints('kept')) names.push(name);
   assert.deepEqual(names, ['models/kept/checkpoints/one']);
   await client.deleteCheckpoint('kept', saved.name);
-  await rejects(client.restoreCheckpoint('kept', 'one'), { code: 'NOT_FOUND', reason: 'CHECKPOINT_NOT_FOUND' });
+  await rejects(client.restoreCheckpoint('kept', 'one'), {
+    code: 'NOT_FOUND',
+    reason: 'CHECKPOINT_NOT_FOUND',
+  });
 });
 
 test('errors name their fields, in the words of the server', async () => {
-  const error = await rejects(client.createModel({ inputSize: 0, layers: [{ units: 0 }] }), { code: 'INVALID_ARGUMENT' });
-  assert.deepEqual(error.violations.map(({ field }) => field).sort(), ['spec.input_size', 'spec.layers[0].units']);
+  const error = await rejects(client.createModel({ inputSize: 0, layers: [{ units: 0 }] }), {
+    code: 'INVALID_ARGUMENT',
+  });
+  assert.deepEqual(error.violations.map(({ field }) => field).sort(), [
+    'spec.input_size',
+    'spec.layers[0].units',
+  ]);
   assert.match(error.message, /^INVALID_ARGUMENT: .*must be at least 1, got 0/);
   await client.createModel(XOR, { modelId: 'twice' });
-  await rejects(client.createModel(XOR, { modelId: 'twice' }), { code: 'ALREADY_EXISTS', reason: 'MODEL_EXISTS' });
+  await rejects(client.createModel(XOR, { modelId: 'twice' }), {
+    code: 'ALREADY_EXISTS',
+    reason: 'MODEL_EXISTS',
+  });
 });
 
 test('what cannot be sent is refused with its field', async () => {
@@ -285,16 +339,28 @@ test('what cannot be sent is refused with its field', async () => {
       'spec.layers[0].activation: must be one of IDENTITY, RELU, TANH, SIGMOID, LEAKY_RELU, ELU, GELU, SILU, SOFTPLUS, got "Relu"; ' +
       'spec.sead: is unknown',
   );
-  assert.match(await wrong({ ...XOR, optimizer: { sgd: {}, adam: {} } }), /^spec.optimizer.adam: cannot be set together with sgd/);
+  assert.match(
+    await wrong({ ...XOR, optimizer: { sgd: {}, adam: {} } }),
+    /^spec.optimizer.adam: cannot be set together with sgd/,
+  );
   assert.match(await wrong({ ...XOR, seed: 2 ** 53 }), /^spec.seed: must be a whole number from 0/);
   const data = new Float32Array(7);
   assert.equal(
     await fields(client.predict('x', { shape: [4, 2], data })),
     'inputs: has 7 numbers, which do not fill the shape [4, 2]',
   );
-  assert.match(await fields(client.predict('x', [[1, 2], [3]])), /^inputs: row 1 has 1 numbers, row 0 has 2/);
-  assert.match(await fields(client.step('x', { inputs: [[1, 2]], labels: [0, 1] })), /^batch.labels: has 2 rows, inputs has 1/);
-  assert.match(await fields(client.step('x', { inputs: [[1, 2]], labels: [0.5] })), /^batch.labels: element 0 is not a class index: 0.5/);
+  assert.match(
+    await fields(client.predict('x', [[1, 2], [3]])),
+    /^inputs: row 1 has 1 numbers, row 0 has 2/,
+  );
+  assert.match(
+    await fields(client.step('x', { inputs: [[1, 2]], labels: [0, 1] })),
+    /^batch.labels: has 2 rows, inputs has 1/,
+  );
+  assert.match(
+    await fields(client.step('x', { inputs: [[1, 2]], labels: [0.5] })),
+    /^batch.labels: element 0 is not a class index: 0.5/,
+  );
   assert.match(await fields(client.getModel('')), /^name: must not be empty/);
   assert.throws(() => new Client('nowhere'), /address: must be host:port/);
 });

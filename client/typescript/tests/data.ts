@@ -9,7 +9,10 @@ export const XOR: ModelSpec = {
 };
 
 /** Points of a grid; the class is 1 if their coordinates have the same sign. */
-export function xor(rows = 200): { inputs: { shape: [number, number]; data: Float32Array }; labels: Int32Array } {
+export function xor(rows = 200): {
+  inputs: { shape: [number, number]; data: Float32Array };
+  labels: Int32Array;
+} {
   const data = new Float32Array(2 * rows);
   const labels = new Int32Array(rows);
   for (let i = 0; i < rows; ++i) {
