@@ -51,7 +51,7 @@ import {
 } from './tensor.js';
 import { follow } from './training.js';
 import type * as t from './types.js';
-import { pieces, readable, uploadDataset } from './upload.js';
+import { pieces, readable, type SourceFailure, uploadDataset } from './upload.js';
 
 const rpc = TrainingService.method;
 const admin = AdminService.method;
@@ -562,11 +562,12 @@ export abstract class BaseClient {
       { modelId, durability, requestId: requestIdOf(options) },
       '',
     );
+    const failure: SourceFailure = {};
     const messages = async function* (
       bytes: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
     ): AsyncGenerator<MessageInitShape<typeof ImportModelRequestSchema>, void, undefined> {
       yield first;
-      for await (const data of pieces(bytes)) yield { data };
+      for await (const data of pieces(bytes, failure)) yield { data };
     };
     const { again, read } = readable(source);
     const attempts = this.#calls.longAttempts(options);
@@ -581,6 +582,7 @@ export abstract class BaseClient {
         );
         return fromModel(response.model);
       } catch (error) {
+        if (failure.thrown !== undefined) throw failure.thrown.error;
         if (!again || !(error instanceof BackpropError)) throw error;
         await attempts.again(error);
       }
@@ -609,22 +611,27 @@ export abstract class BaseClient {
     source: t.ByteSource,
     options: t.CallOptions = {},
   ): Promise<t.RestoredBackup> {
+    const failure: SourceFailure = {};
     const messages = async function* (): AsyncGenerator<
       { data: Uint8Array<ArrayBuffer> },
       void,
       undefined
     > {
-      for await (const data of pieces(readable(source).read())) yield { data };
+      for await (const data of pieces(readable(source).read(), failure)) yield { data };
     };
     const attempts = this.#calls.longAttempts(options);
     const sent = messages();
-    const response = await this.#calls.upload(
-      admin.restoreBackup,
-      sent,
-      options.signal,
-      attempts.remainingMs(),
-    );
-    return { models: toNumber(response.models), runs: toNumber(response.runs) };
+    try {
+      const response = await this.#calls.upload(
+        admin.restoreBackup,
+        sent,
+        options.signal,
+        attempts.remainingMs(),
+      );
+      return { models: toNumber(response.models), runs: toNumber(response.runs) };
+    } catch (error) {
+      throw failure.thrown === undefined ? error : failure.thrown.error;
+    }
   }
 
   // --- The server.

@@ -143,24 +143,29 @@ class UploadCall {
     return chunk;
   }
 
+  /** Runs code of the caller. What it throws is not an error of the transport. */
+  async #callers<T>(code: () => T | Promise<T>): Promise<T> {
+    try {
+      return await code();
+    } catch (error) {
+      this.thrown = { error };
+      throw error;
+    }
+  }
+
   async *messages(): AsyncGenerator<UploadDatasetRequest, void, undefined> {
     const request = (part: UploadDatasetRequest['part']): UploadDatasetRequest =>
       create(UploadDatasetRequestSchema, { part });
     yield request({ case: 'header', value: this.header });
-    try {
-      let bytes = 0;
-      for (;;) {
-        const chunk = await this.#chunk();
-        if (chunk === undefined) break;
-        const size = (chunk.rows?.inputs?.raw.length ?? 0) + (chunk.rows?.targets?.raw.length ?? 0);
-        yield request({ case: 'chunk', value: chunk });
-        this.options.onProgress?.(this.row);
-        bytes += size;
-        if (this.maxBytes !== undefined && bytes >= this.maxBytes) return; // another call goes on
-      }
-    } catch (error) {
-      this.thrown = { error };
-      throw error;
+    let bytes = 0;
+    for (;;) {
+      const chunk = await this.#callers(() => this.#chunk());
+      if (chunk === undefined) break;
+      const size = (chunk.rows?.inputs?.raw.length ?? 0) + (chunk.rows?.targets?.raw.length ?? 0);
+      yield request({ case: 'chunk', value: chunk });
+      await this.#callers(() => this.options.onProgress?.(this.row));
+      bytes += size;
+      if (this.maxBytes !== undefined && bytes >= this.maxBytes) return; // another call goes on
     }
     this.committed = true;
     yield request({
@@ -253,13 +258,33 @@ async function* chunksOf(blob: Blob): AsyncGenerator<Uint8Array, void, undefined
   }
 }
 
-/** Pieces that fit into a message. */
+/** What a source threw. */
+export interface SourceFailure {
+  thrown?: { readonly error: unknown };
+}
+
+/** Pieces that fit into a message. What the source throws is kept in `failure`. */
 export async function* pieces(
   bytes: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
+  failure: SourceFailure,
 ): AsyncGenerator<Uint8Array<ArrayBuffer>, void, undefined> {
-  for await (const chunk of bytes) {
-    for (let at = 0; at < chunk.length; at += CHUNK_BYTES) {
-      yield chunk.subarray(at, at + CHUNK_BYTES) as Uint8Array<ArrayBuffer>;
+  const chunks =
+    Symbol.asyncIterator in bytes ? bytes[Symbol.asyncIterator]() : bytes[Symbol.iterator]();
+  try {
+    for (;;) {
+      let chunk;
+      try {
+        chunk = await chunks.next();
+      } catch (error) {
+        failure.thrown = { error };
+        throw error;
+      }
+      if (chunk.done === true) return;
+      for (let at = 0; at < chunk.value.length; at += CHUNK_BYTES) {
+        yield chunk.value.subarray(at, at + CHUNK_BYTES) as Uint8Array<ArrayBuffer>;
+      }
     }
+  } finally {
+    await chunks.return?.();
   }
 }

@@ -88,10 +88,16 @@ class Link {
 test('steps across a crash are each made once', async () => {
   await client.createModel(XOR, { modelId: 'steps' });
   const steps: number[] = [];
-  const crash = sleep(50).then(() => server.crash());
-  for (let i = 0; i < 20 || !(await Promise.race([crash.then(() => true), false])); ++i) {
+  let crashed = false;
+  const crash = sleep(50)
+    .then(() => server.crash())
+    .then(() => {
+      crashed = true;
+    });
+  for (let i = 0; i < 20 || !crashed; ++i) {
     steps.push((await client.step('steps', batch(i))).step);
   }
+  await crash;
   assert.deepEqual(
     steps,
     steps.map((_, i) => i + 1),
@@ -285,6 +291,29 @@ test('a model travels through a file, and an import is repeated', async () => {
   await assert.rejects(nobody.importModel(once()), { name: 'BackpropError', code: 'UNAVAILABLE' });
   assert.ok(read <= 1);
   await assert.rejects(client.saveModel('nobody', `${server.dir}/nobody`), { code: 'NOT_FOUND' });
+});
+
+test('what the source of an upload throws reaches the caller', async () => {
+  const wrong = (): never => {
+    throw new RangeError('no rows');
+  };
+  await assert.rejects(client.uploadDataset('throws', wrong), RangeError);
+  await assert.rejects(client.importModel(wrong), RangeError);
+  await assert.rejects(client.restoreBackup(wrong), RangeError);
+  await assert.rejects(client.loadModel('/nowhere'), { code: 'ENOENT' });
+  // An error of the server in the middle of an upload is the server's.
+  const ragged = (first: number): Batch =>
+    first === 0 ? { inputs: [[1, 2]], labels: [0] } : { inputs: [[1, 2, 3]], labels: [0] };
+  await assert.rejects(client.uploadDataset('ragged', ragged), {
+    name: 'BackpropError',
+    code: 'INVALID_ARGUMENT',
+  });
+  await client.uploadDataset('taken', { inputs: [[1, 2]], labels: [0] });
+  await assert.rejects(client.uploadDataset('taken', { inputs: [[1, 2]], labels: [0] }), {
+    name: 'BackpropError',
+    code: 'ALREADY_EXISTS',
+    reason: 'DATASET_EXISTS',
+  });
 });
 
 test('a backup restores a server', async () => {
