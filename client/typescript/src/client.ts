@@ -611,13 +611,14 @@ export abstract class BaseClient {
     source: t.ByteSource,
     options: t.CallOptions = {},
   ): Promise<t.RestoredBackup> {
+    const bytes = readable(source).read();
     const failure: SourceFailure = {};
     const messages = async function* (): AsyncGenerator<
       { data: Uint8Array<ArrayBuffer> },
       void,
       undefined
     > {
-      for await (const data of pieces(readable(source).read(), failure)) yield { data };
+      for await (const data of pieces(bytes, failure)) yield { data };
     };
     const attempts = this.#calls.longAttempts(options);
     const sent = messages();

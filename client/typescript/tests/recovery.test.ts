@@ -210,10 +210,10 @@ test('a detached run is attached again over a link that is cut often', async () 
   const far = new Client(link.address, { retry: { maxAttempts: 4 } });
   await far.createModel(XOR, { modelId: 'cut' });
   const sequences: number[] = [];
-  const run = far.train('cut', xor(), { iterations: 300_000, reportEvery: 1000, detach: true });
+  const run = far.train('cut', xor(), { iterations: 3_000_000, reportEvery: 1000, detach: true });
   for await (const event of run) {
     sequences.push(event.sequence);
-    if (sequences.length % 5 === 0 && sequences.length <= 40) link.cut();
+    if (sequences.length % 5 === 0 && sequences.length <= 60) link.cut();
   }
   assert.deepEqual(
     sequences,
