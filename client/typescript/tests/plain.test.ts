@@ -10,7 +10,7 @@ import { CheckpointSchema } from '../src/gen/backprop/v1/checkpoint_pb.js';
 import { DatasetSchema } from '../src/gen/backprop/v1/dataset_pb.js';
 import * as check from '../src/gen/backprop/v1/grad_check_pb.js';
 import * as model from '../src/gen/backprop/v1/model_pb.js';
-import { TensorSchema } from '../src/gen/backprop/v1/tensor_pb.js';
+import { DataType, TensorSchema } from '../src/gen/backprop/v1/tensor_pb.js';
 import * as training from '../src/gen/backprop/v1/training_pb.js';
 import { EvaluateResponseSchema } from '../src/gen/backprop/v1/training_service_pb.js';
 import { toMessage, toNumber, toPlain } from '../src/plain.js';
@@ -88,7 +88,7 @@ test('tensors are sent and received without a copy where memory allows it', () =
     const bytes = new Uint8Array(64);
     bytes.set(new Uint8Array(Float64Array.of(0.1, -0).buffer), shift);
     const raw = bytes.subarray(shift, shift + 16);
-    const got = fromTensor(create(TensorSchema, { shape: [2], dataType: 2, raw }));
+    const got = fromTensor(create(TensorSchema, { shape: [2], dataType: DataType.FLOAT64, raw }));
     assert.deepEqual(got, { shape: [2], data: Float64Array.of(0.1, -0) });
     assert.equal(got.data.buffer === bytes.buffer, shift === 0);
   }
