@@ -5,6 +5,7 @@ import dev.backprop.v1.StepStreamRequest;
 import dev.backprop.v1.StepStreamResponse;
 import dev.backprop.v1.TrainingServiceGrpc;
 import io.grpc.ClientCall;
+import io.grpc.Context;
 import io.grpc.Metadata;
 import io.grpc.Status;
 import java.util.ArrayDeque;
@@ -38,6 +39,7 @@ public final class StepStream implements AutoCloseable {
   private final String model;
   private final int inFlight;
   private final Attempts attempts;
+  private final Context context = Context.current();
 
   // Guarded by this.
   private final ArrayDeque<Pending> pending = new ArrayDeque<>();
@@ -121,6 +123,10 @@ public final class StepStream implements AutoCloseable {
   /** Starts a call and sends all steps without an answer. Requires the lock. */
   private void open() {
     pausing = false;
+    context.run(this::openHere);
+  }
+
+  private void openHere() {
     var opened =
         transport
             .channel()
@@ -184,7 +190,7 @@ public final class StepStream implements AutoCloseable {
             status.isOk()
                 ? BackpropException.of(
                     Status.Code.UNAVAILABLE, "the server ended the stream", null)
-                : transport.failure(status.asRuntimeException(trailers), false);
+                : transport.failure(status.asRuntimeException(trailers), context.isCancelled());
         OptionalLong pause = attempts.pauseNanosAfter(failure);
         if (pause.isEmpty()) {
           failAll(failure);

@@ -357,14 +357,18 @@ public final class Tensor {
     }
   }
 
+  /** Equal tensors have the same type, the same shape, and the same bits. */
   @Override
   public boolean equals(Object other) {
-    return other instanceof Tensor tensor && message.equals(tensor.message);
+    return other instanceof Tensor tensor
+        && type() == tensor.type()
+        && message.getShapeList().equals(tensor.message.getShapeList())
+        && message.getRaw().equals(tensor.message.getRaw());
   }
 
   @Override
   public int hashCode() {
-    return message.hashCode();
+    return message.getRaw().hashCode();
   }
 
   @Override

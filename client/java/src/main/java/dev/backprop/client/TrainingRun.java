@@ -76,6 +76,9 @@ public final class TrainingRun implements Iterable<TrainingEvent>, AutoCloseable
     Context previous = mine.attach();
     try {
       stream = opener.apply(next);
+    } catch (RuntimeException e) { // the token file cannot be read
+      endCall();
+      throw e;
     } finally {
       mine.detach(previous);
     }

@@ -33,6 +33,7 @@ import java.util.Properties;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.Executor;
 import java.util.concurrent.TimeUnit;
+import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.concurrent.atomic.AtomicReference;
 
 /** A connection: the channel, its credentials, and how unary calls are made on it. */
@@ -40,6 +41,9 @@ final class Transport implements AutoCloseable {
   private static final Metadata.Key<String> AUTHORIZATION =
       Metadata.Key.of("authorization", Metadata.ASCII_STRING_MARSHALLER);
   private static final long CLOSE_TIMEOUT_SECONDS = 5;
+
+  /** Time for TCP, TLS and the settings of HTTP/2; gRPC itself limits only that of TCP. */
+  private static final long CONNECT_TIMEOUT_SECONDS = 10;
 
   private final ManagedChannel managed;
   private final Channel channel;
@@ -101,7 +105,30 @@ final class Transport implements AutoCloseable {
             .userAgent("backprop-java/" + version())
             .disableRetry() // the retries of this package know the request ids
             .build();
+    watchConnecting();
     channel = token == null ? managed : io.grpc.ClientInterceptors.intercept(managed, bearer());
+  }
+
+  /**
+   * Ends an attempt to connect to a peer that accepts connections and then is silent, such as a
+   * frozen server. Calls that wait for it cause the next attempt.
+   */
+  private void watchConnecting() {
+    ConnectivityState state = managed.getState(false);
+    if (state == ConnectivityState.SHUTDOWN) return;
+    AtomicBoolean changed = new AtomicBoolean();
+    managed.notifyWhenStateChanged(
+        state,
+        () -> {
+          changed.set(true);
+          watchConnecting();
+        });
+    if (state != ConnectivityState.CONNECTING) return;
+    CompletableFuture.delayedExecutor(CONNECT_TIMEOUT_SECONDS, TimeUnit.SECONDS)
+        .execute(
+            () -> {
+              if (!changed.get()) managed.enterIdle();
+            });
   }
 
   private static String version() {
@@ -198,7 +225,7 @@ final class Transport implements AutoCloseable {
           ClientCall<Q, R> current = active.getAndSet(null);
           if (current != null) current.cancel("the future is complete", null);
         });
-    attempt(call, new Attempts(retry, timeout), future, active);
+    attempt(call, new Attempts(retry, timeout), future, active, Context.current());
     return future;
   }
 
@@ -206,7 +233,8 @@ final class Transport implements AutoCloseable {
       Call<Q, R, T> call,
       Attempts attempts,
       CompletableFuture<T> future,
-      AtomicReference<ClientCall<Q, R>> active) {
+      AtomicReference<ClientCall<Q, R>> active,
+      Context context) {
     ClientCall<Q, R> current = channel.newCall(call.method(), options(attempts.deadline()));
     active.set(current);
     if (future.isDone()) return; // cancelled between two attempts: nothing was started
@@ -233,7 +261,8 @@ final class Transport implements AutoCloseable {
             }
             Status ended =
                 status.isOk() ? Status.INTERNAL.withDescription("no response arrived") : status;
-            BackpropException failure = failure(ended.asRuntimeException(trailers), false);
+            BackpropException failure =
+                failure(ended.asRuntimeException(trailers), context.isCancelled());
             OptionalLong pause = attempts.pauseNanosAfter(failure);
             if (pause.isEmpty()) {
               future.completeExceptionally(failure);
@@ -242,9 +271,10 @@ final class Transport implements AutoCloseable {
             Executor later =
                 CompletableFuture.delayedExecutor(pause.getAsLong(), TimeUnit.NANOSECONDS);
             later.execute(
-                () -> {
-                  if (!future.isDone()) attempt(call, attempts, future, active);
-                });
+                context.wrap(
+                    () -> {
+                      if (!future.isDone()) attempt(call, attempts, future, active, context);
+                    }));
           }
         };
     try {

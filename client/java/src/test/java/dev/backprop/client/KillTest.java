@@ -9,6 +9,7 @@ import dev.backprop.v1.Dataset;
 import dev.backprop.v1.StopReason;
 import dev.backprop.v1.TrainingEvent;
 import dev.backprop.v1.TrainingSummary;
+import io.grpc.Context;
 import io.grpc.Status;
 import java.time.Duration;
 import java.util.ArrayList;
@@ -118,6 +119,13 @@ class KillTest {
       CompletableFuture<StepResult> future = client.async().step("a", Data.xor());
       Thread.sleep(100);
       assertTrue(future.cancel(true));
+      Context.CancellableContext context = Context.current().withCancellation();
+      CompletableFuture<?>[] inContext = new CompletableFuture<?>[1];
+      context.run(() -> inContext[0] = client.async().getModel("a"));
+      context.cancel(null);
+      ExecutionException cancelled =
+          assertThrows(ExecutionException.class, () -> inContext[0].get(5, TimeUnit.SECONDS));
+      assertEquals(Status.Code.CANCELLED, ((BackpropException) cancelled.getCause()).code());
       Thread caller = Thread.currentThread();
       CompletableFuture.delayedExecutor(200, TimeUnit.MILLISECONDS).execute(caller::interrupt);
       e = assertThrows(BackpropException.class, () -> client.getModel("a"));
@@ -241,6 +249,18 @@ class KillTest {
       for (int i = 0; i < 20; ++i) assertEquals(i + 2, futures.get(i).get().step());
     }
     assertEquals(21, client.getModel("a").getStep());
+  }
+
+  @Test
+  void aPeerThatAcceptsAndIsSilentDoesNotHoldACall() throws Exception {
+    try (Link link = new Link(server.address());
+        BackpropClient linked = BackpropClient.connect(link.address())) {
+      link.hold(); // the settings of HTTP/2 do not arrive
+      CompletableFuture<StepResult> step = linked.async().step("a", Data.xor());
+      Thread.sleep(500);
+      link.releaseNewConnections();
+      assertEquals(1, step.get(40, TimeUnit.SECONDS).step());
+    }
   }
 
   @Test

@@ -7,15 +7,18 @@ import java.net.InetAddress;
 import java.net.InetSocketAddress;
 import java.net.ServerSocket;
 import java.net.Socket;
+import java.net.SocketException;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.concurrent.atomic.AtomicBoolean;
 
 /** A connection that can be cut: forwards TCP to the server, on loopback. */
 final class Link implements AutoCloseable {
   private final ServerSocket listener;
   private final int port;
   private final List<Socket> sockets = new ArrayList<>(); // guarded by this
-  private volatile boolean holding; // keeps responses back
+  // Keeps responses back, of the connections that exist when it is true.
+  private volatile AtomicBoolean holding = new AtomicBoolean();
 
   Link(String address) throws IOException {
     port = Integer.parseInt(address.substring(address.lastIndexOf(':') + 1));
@@ -38,25 +41,31 @@ final class Link implements AutoCloseable {
       while (true) {
         Socket client = listener.accept();
         Socket server = new Socket();
-        server.connect(new InetSocketAddress(InetAddress.getLoopbackAddress(), port));
+        try {
+          server.connect(new InetSocketAddress(InetAddress.getLoopbackAddress(), port));
+        } catch (IOException refused) { // the server is not there
+          client.close();
+          continue;
+        }
         synchronized (this) {
           sockets.add(client);
           sockets.add(server);
         }
-        daemon(() -> copy(client, server, false));
-        daemon(() -> copy(server, client, true));
+        AtomicBoolean hold = holding;
+        daemon(() -> copy(client, server, null));
+        daemon(() -> copy(server, client, hold));
       }
     } catch (IOException closed) {
       // The link was closed.
     }
   }
 
-  private void copy(Socket from, Socket to, boolean responses) {
+  private static void copy(Socket from, Socket to, AtomicBoolean hold) {
     byte[] bytes = new byte[1 << 16];
     try (InputStream in = from.getInputStream();
         OutputStream out = to.getOutputStream()) {
       for (int count; (count = in.read(bytes)) >= 0; ) {
-        while (responses && holding && !from.isClosed()) Thread.sleep(5);
+        while (hold != null && hold.get() && !from.isClosed()) Thread.sleep(5);
         out.write(bytes, 0, count);
       }
     } catch (IOException | InterruptedException cut) {
@@ -66,19 +75,28 @@ final class Link implements AutoCloseable {
 
   /** Keeps the responses of the server back until the next cut. */
   void hold() {
-    holding = true;
+    holding.set(true);
+  }
+
+  /** Keeps the responses of the present connections back, and not those of new ones. */
+  void releaseNewConnections() {
+    holding = new AtomicBoolean();
   }
 
   /** Ends all connections; new ones work. */
   void cut() throws IOException {
     synchronized (this) {
       for (Socket socket : sockets) {
-        socket.setSoLinger(true, 0); // a reset
-        socket.close();
+        try {
+          socket.setSoLinger(true, 0); // a reset
+          socket.close();
+        } catch (SocketException closedBefore) {
+          // Its connection ended before.
+        }
       }
       sockets.clear();
     }
-    holding = false;
+    releaseNewConnections();
   }
 
   @Override
