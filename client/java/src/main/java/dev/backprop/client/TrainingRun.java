@@ -99,28 +99,26 @@ public final class TrainingRun implements Iterable<TrainingEvent>, AutoCloseable
 
   private TrainingEvent fetch() {
     for (; ; ) {
+      TrainingEvent event;
       try {
-        while (stream.hasNext()) {
-          TrainingEvent event = stream.next();
-          attempts.progress();
-          if (event.getSequence() < next) continue;
-          next = event.getSequence() + 1;
-          if (event.hasSummary()) return ended(event);
-          return event;
-        }
+        event = stream.hasNext() ? stream.next() : null;
       } catch (RuntimeException e) {
         endCall();
-        BackpropException failure =
-            transport.failure(e, isClosed() || Transport.cancelledHere());
+        BackpropException failure = transport.failure(e, isClosed() || Transport.cancelledHere());
         if (isClosed()) throw closedFailure();
         attempts.pauseOrThrow(failure);
         reconnected = true;
         open();
         continue;
       }
-      if (summary != null) return null;
-      throw BackpropException.of(
-          Status.Code.UNAVAILABLE, "the stream ended without a summary", null);
+      if (event == null) {
+        throw BackpropException.of(
+            Status.Code.UNAVAILABLE, "the stream ended without a summary", null);
+      }
+      attempts.progress();
+      if (event.getSequence() < next) continue;
+      next = event.getSequence() + 1;
+      return event.hasSummary() ? ended(event) : event;
     }
   }
 
