@@ -46,8 +46,8 @@ need() {
 export CCACHE_BASEDIR="$ROOT" CCACHE_NOHASHDIR=1
 
 # Configures a preset unless it is configured, and builds it or only the given targets. With the
-# environment variable BACKPROP_UNITY=ON the sources of a folder of the client or the tests are
-# compiled together, which takes less time for a whole build and more for a change.
+# environment variable BACKPROP_UNITY=ON the sources of a folder of the client are compiled together,
+# which takes less time for a whole build and more for a change.
 build() {
   local preset=$1
   shift
