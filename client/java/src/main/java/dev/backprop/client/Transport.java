@@ -99,12 +99,16 @@ final class Transport implements AutoCloseable {
           .keepAliveTime(keepaliveTime.toNanos(), TimeUnit.NANOSECONDS)
           .keepAliveTimeout(keepaliveTimeout.toNanos(), TimeUnit.NANOSECONDS);
     }
-    managed =
-        builder
-            .maxInboundMessageSize(Integer.MAX_VALUE) // the server enforces its limits
-            .userAgent("backprop-java/" + version())
-            .disableRetry() // the retries of this package know the request ids
-            .build();
+    builder
+        .maxInboundMessageSize(Integer.MAX_VALUE) // the server enforces its limits
+        .userAgent("backprop-java/" + version())
+        .disableRetry(); // the retries of this package know the request ids
+    try {
+      managed = builder.build();
+    } catch (IllegalArgumentException e) {
+      throw BackpropException.invalid(
+          "address", "expected HOST:PORT or unix:PATH, got " + address);
+    }
     watchConnecting();
     channel = token == null ? managed : io.grpc.ClientInterceptors.intercept(managed, bearer());
   }

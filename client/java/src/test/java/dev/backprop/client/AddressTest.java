@@ -20,8 +20,7 @@ class AddressTest {
     "127.8.9.1:1, true", "[::1]:1, true", "unix:/tmp/x, true", "unix:///tmp/x, true",
     "dns:///localhost:1, true", "dns://8.8.8.8/localhost:1, true", "[::ffff:127.0.0.1]:1, true",
     "example.com:1, false", "127.example.com:1, false", "10.0.0.1:1, false",
-    "dns:///example.com:1, false", "localhost.example.com:1, false", "[2001:db8::1]:1, false",
-    "'127.0.0.1:1,10.0.0.1:1', false"
+    "dns:///example.com:1, false", "localhost.example.com:1, false", "[2001:db8::1]:1, false"
   })
   void tokensInClearTextStayOnThisMachine(String address, boolean here) {
     assertEquals(here, Address.isThisMachine(address));
@@ -34,6 +33,15 @@ class AddressTest {
     assertEquals(Status.Code.FAILED_PRECONDITION, e.code());
     BackpropClient.builder(address).token("secret").allowClearTextToken().build().close();
     BackpropClient.builder(address).token("secret").tls(TlsOptions.system()).build().close();
+  }
+
+  @Test
+  void aListOfAddressesIsNone() {
+    String list = "127.0.0.1:1,10.0.0.1:1";
+    assertEquals(false, Address.isThisMachine(list));
+    BackpropException e =
+        assertThrows(BackpropException.class, BackpropClient.builder(list)::build);
+    assertEquals(Status.Code.INVALID_ARGUMENT, e.code());
   }
 
   @Test
