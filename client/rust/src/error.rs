@@ -283,14 +283,14 @@ const ENDED_EARLY: [&str; 3] = [
 ];
 
 fn is_timeout(error: &(dyn StdError + 'static)) -> bool {
-    std::iter::successors(Some(error), |error| error.source())
+    std::iter::successors(Some(error), |error| (*error).source())
         .any(|error| error.is::<tonic::TimeoutExpired>())
 }
 
 /// The messages of an error and of its causes.
 fn chain(error: &(dyn StdError + 'static)) -> String {
     let mut text = String::new();
-    for error in std::iter::successors(Some(error), |error| error.source()) {
+    for error in std::iter::successors(Some(error), |error| (*error).source()) {
         let message = error.to_string();
         if !text.contains(&message) {
             if !text.is_empty() {

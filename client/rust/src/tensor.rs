@@ -138,7 +138,7 @@ impl Tensor {
             ));
         }
         let size = size_of::<T>();
-        if self.raw.len() % size != 0 {
+        if !self.raw.len().is_multiple_of(size) {
             return Err(Error::field(
                 "raw",
                 format!(

@@ -22,6 +22,7 @@ use crate::v1::{
 /// Rows for training, validation or evaluation: a batch that travels with the request, or a dataset
 /// that was uploaded before.
 #[derive(Clone, Debug, PartialEq)]
+#[allow(clippy::large_enum_variant)] // one value for each run
 pub enum Data {
     /// Rows in the request.
     Batch(Batch),
@@ -329,6 +330,7 @@ fn without_summary() -> Error {
     Error::new(Code::Unavailable, "the stream ended without a summary")
 }
 
+#[allow(clippy::large_enum_variant)] // one value for each run
 enum Source {
     Train(TrainRequest),
     Watch(WatchTrainingRequest),
@@ -424,7 +426,7 @@ impl Follow {
     }
 
     async fn open(
-        &self,
+        &mut self,
     ) -> Result<BoxStream<'static, std::result::Result<Option<TrainingEvent>, Status>>> {
         let mut stub = self.client.training();
         Ok(match &self.source {

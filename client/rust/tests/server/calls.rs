@@ -283,6 +283,7 @@ async fn the_server_tells_about_itself() {
     assert!(!client.server_status().full().await.unwrap().flags.is_empty());
     let service = "backprop.v1.TrainingService.writes";
     assert!(client.health().service(service).await.unwrap());
+    client.create_model(small()).id("m").await.unwrap(); // a project that was used is listed
     let projects = client.list_projects().all().await.unwrap();
     assert_eq!(projects[0].name, "projects/default");
     assert_eq!(client.get_project("default").await.unwrap().name, "projects/default");
