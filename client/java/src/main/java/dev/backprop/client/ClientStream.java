@@ -49,6 +49,7 @@ final class ClientStream<Q, R> implements AutoCloseable {
     notifyAll();
   }
 
+  @SuppressWarnings("WaitNotInLoop") // the callers loop
   private void await() {
     try {
       wait();

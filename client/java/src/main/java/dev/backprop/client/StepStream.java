@@ -12,6 +12,7 @@ import java.util.ArrayDeque;
 import java.util.List;
 import java.util.OptionalLong;
 import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.ForkJoinPool;
 import java.util.concurrent.TimeUnit;
 
 /**
@@ -35,7 +36,6 @@ public final class StepStream implements AutoCloseable {
   private record Pending(StepRequest request, CompletableFuture<StepResult> future) {}
 
   private final Transport transport;
-  private final Options options;
   private final String model;
   private final int inFlight;
   private final Attempts attempts;
@@ -55,7 +55,6 @@ public final class StepStream implements AutoCloseable {
           "inFlight", "must be in [1, " + MAX_IN_FLIGHT + "], got " + inFlight);
     }
     this.transport = transport;
-    this.options = options;
     this.model = Names.model(model);
     this.inFlight = inFlight;
     this.attempts = new Attempts(transport.retry(), options.timeout());
@@ -109,6 +108,7 @@ public final class StepStream implements AutoCloseable {
   }
 
   /** Waits for a change. An interrupt cancels the stream. */
+  @SuppressWarnings("WaitNotInLoop") // the callers loop
   private void await() {
     try {
       wait();
@@ -218,8 +218,8 @@ public final class StepStream implements AutoCloseable {
     List<Pending> unanswered = List.copyOf(pending);
     pending.clear();
     // Without the lock, because actions of the caller may run.
-    CompletableFuture.runAsync(
-        () -> unanswered.forEach(step -> step.future().completeExceptionally(failure)));
+    ForkJoinPool.commonPool()
+        .execute(() -> unanswered.forEach(step -> step.future().completeExceptionally(failure)));
     notifyAll();
   }
 

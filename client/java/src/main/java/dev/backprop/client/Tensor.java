@@ -190,6 +190,7 @@ public final class Tensor {
     return dimensions;
   }
 
+  @SuppressWarnings("ByteBufferBackingArray") // of allocate()
   private static Tensor wrap(DataType type, ByteBuffer bytes, int[] shape) {
     for (int dimension : shape) {
       if (dimension < 1) throw BackpropException.invalid("shape", "the tensor has no elements");

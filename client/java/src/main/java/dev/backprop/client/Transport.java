@@ -221,6 +221,7 @@ final class Transport implements AutoCloseable {
   }
 
   /** Makes a unary call with retries. A future that is completed otherwise cancels the call. */
+  @SuppressWarnings("FutureReturnValueIgnored") // the action of whenComplete does not fail
   <Q, R, T> CompletableFuture<T> future(Call<Q, R, T> call, Duration timeout) {
     CompletableFuture<T> future = new CompletableFuture<>();
     AtomicReference<ClientCall<Q, R>> active = new AtomicReference<>();
@@ -294,6 +295,7 @@ final class Transport implements AutoCloseable {
   }
 
   @Override
+  @SuppressWarnings("FutureReturnValueIgnored") // the threads are daemons
   public void close() {
     managed.shutdown();
     try {

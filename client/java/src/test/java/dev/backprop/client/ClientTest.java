@@ -328,6 +328,7 @@ class ClientTest {
   }
 
   @Test
+  @SuppressWarnings("FutureReturnValueIgnored")
   void sendFromAnActionOfAFutureDoesNotHang() throws Exception {
     create("action");
     CompletableFuture<Void> action;
