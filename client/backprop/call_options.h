@@ -36,17 +36,18 @@ class Cancellation {
 };
 
 struct CallOptions {
-  // The call, including retries, fails with kDeadlineExceeded after this time. Default: no limit.
+  // The call fails after this time, retries and their pauses included. Default: the unary_timeout
+  // of the client; no limit for Train, WatchTraining, streams of steps, uploads and files.
   std::optional<std::chrono::milliseconds> timeout{};
   std::optional<Cancellation> cancellation{};
   // Request id of mutating calls, which makes retries idempotent. Default: a random one.
   std::string request_id{};
 };
 
-// Retries of calls that fail with UNAVAILABLE. A retry uses the same request_id and follows a
-// random pause of at most `first_pause`, doubled each time up to `last_pause`, and of at least the
-// time that the server asks for (google.rpc.RetryInfo, when it is overloaded). The default
-// tolerates a server that is unavailable for about three seconds.
+// Retries of calls that fail with UNAVAILABLE, and with RESOURCE_EXHAUSTED if the server says when
+// to retry (google.rpc.RetryInfo). A retry uses the same request_id and follows the time that the
+// server asks for and a random pause of at most `first_pause`, doubled each time up to
+// `last_pause`. By default, a call tolerates a server that is unavailable for about two seconds.
 struct RetryOptions {
   int max_attempts = 8;  // 1: no retries
   std::chrono::milliseconds first_pause{50};

@@ -6,8 +6,10 @@
 
 #include <algorithm>
 #include <chrono>
+#include <condition_variable>
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <random>
 #include <string>
@@ -20,6 +22,7 @@
 #include "client/backprop/convert.h"
 #include "client/backprop/credentials.h"
 #include "client/backprop/proxy.h"
+#include "client/backprop/requests.h"
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
 #include "grpc/health/v1/health.grpc.pb.h"
@@ -74,52 +77,75 @@ class CancelScope {
   int number_ = 0;
 };
 
-// How long the server asks to wait before a retry (google.rpc.RetryInfo), at most a minute; 0 if it
-// does not ask.
-inline std::chrono::milliseconds RetryDelay(const grpc::Status& status) {
-  google::rpc::Status details;
-  if (!details.ParseFromString(status.error_details())) return {};
-  google::rpc::RetryInfo retry;
-  for (const auto& any : details.details()) {
-    if (!any.UnpackTo(&retry)) continue;
-    const int64_t seconds = std::clamp<int64_t>(retry.retry_delay().seconds(), 0, 60);
-    return std::chrono::seconds(seconds) +
-           std::chrono::milliseconds(retry.retry_delay().nanos() / 1'000'000);
+// How long the server asks to wait before a retry (google.rpc.RetryInfo), at most a minute; nothing
+// if it does not say.
+inline std::optional<std::chrono::milliseconds> RetryDelay(const grpc::Status& status) {
+  const auto delay = FromGrpc(status).retry_delay;
+  if (!delay.has_value()) return std::nullopt;
+  return std::clamp<std::chrono::milliseconds>(*delay, std::chrono::milliseconds(0),
+                                               std::chrono::minutes(1));
+}
+
+// Sleeps until the time has passed or the call is cancelled. Returns false if it is cancelled.
+inline bool Pause(std::chrono::milliseconds time, const CallOptions& call) {
+  if (!call.cancellation.has_value()) {
+    std::this_thread::sleep_for(time);
+    return true;
   }
-  return {};
+  std::mutex mu;
+  std::condition_variable changed;
+  bool cancelled = false;
+  Cancellation cancellation = *call.cancellation;
+  const int number = cancellation.Add([&] {
+    const std::lock_guard lock(mu);
+    cancelled = true;
+    changed.notify_all();
+  });
+  {
+    std::unique_lock lock(mu);
+    changed.wait_for(lock, time, [&] { return cancelled; });
+  }
+  cancellation.Remove(number);
+  return !call.cancellation->cancelled();
 }
 
 // Counts the attempts of a call and pauses between them, within the call's deadline.
 class Attempts {
  public:
-  Attempts(const RetryOptions& retry, const CallOptions& call)
+  // `timeout`: of the call, unless its options have one; nothing: no limit.
+  Attempts(const RetryOptions& retry, const CallOptions& call,
+           std::optional<std::chrono::milliseconds> timeout = std::nullopt)
       : retry_(retry), call_(call), pause_(retry.first_pause) {
-    if (call.timeout.has_value()) deadline_ = std::chrono::system_clock::now() + *call.timeout;
+    if (call.timeout.has_value()) timeout = call.timeout;
+    if (timeout.has_value()) deadline_ = std::chrono::system_clock::now() + *timeout;
   }
 
   void Prepare(grpc::ClientContext* context) const {
     if (deadline_ != kNever) context->set_deadline(deadline_);
   }
 
-  // Whether to retry after `status`. If so, sleeps first.
-  bool Again(const grpc::Status& status) {
-    if (status.error_code() != grpc::StatusCode::UNAVAILABLE || ++made_ >= retry_.max_attempts ||
-        Cancelled(call_)) {
+  // Whether to retry after `status`. If so, sleeps first. Sets it to CANCELLED if the caller
+  // cancels meanwhile.
+  bool Again(grpc::Status* status) {
+    const auto delay = RetryDelay(*status);
+    const bool transient =
+        status->error_code() == grpc::StatusCode::UNAVAILABLE ||
+        (status->error_code() == grpc::StatusCode::RESOURCE_EXHAUSTED && delay.has_value());
+    if (!transient || ++made_ >= retry_.max_attempts || Cancelled(call_)) return false;
+    // The whole pause is random, so that clients do not all retry at the same time.
+    std::uniform_int_distribution<int64_t> jitter(0, pause_.count());
+    std::random_device random;
+    const auto pause =
+        delay.value_or(std::chrono::milliseconds(0)) + std::chrono::milliseconds(jitter(random));
+    if (std::chrono::system_clock::now() + pause >= deadline_) return false;
+    if (!Pause(pause, call_)) {
+      *status = grpc::Status(grpc::StatusCode::CANCELLED, "the caller cancelled the call");
       return false;
     }
-    // Half of the pause is random, so that clients do not all retry at the same time.
-    std::minstd_rand random(std::random_device{}());
-    const auto half = pause_.count() / 2;
-    const auto pause =
-        RetryDelay(status) + std::chrono::milliseconds(half + static_cast<int64_t>(random()) %
-                                                                  std::max<int64_t>(half, 1));
-    if (std::chrono::system_clock::now() + pause >= deadline_) return false;
-    std::this_thread::sleep_for(pause);
     pause_ = std::min(pause_ * 2, retry_.last_pause);
     return true;
   }
 
-  int made() const { return made_; }
   // Called after a success: the next failure is the first again.
   void Reset() {
     made_ = 0;
@@ -166,7 +192,8 @@ struct Client::Impl {
   Status Call(Stub* on,
               grpc::Status (Stub::*method)(grpc::ClientContext*, const Request&, Response*),
               const Request& request, const CallOptions& call, Response* response) {
-    Attempts attempts(options.retry, call);
+    if (Status invalid = CheckRequest(request); !invalid.ok()) return invalid;
+    Attempts attempts(options.retry, call, options.unary_timeout);
     for (;;) {
       grpc::ClientContext context;
       attempts.Prepare(&context);
@@ -179,17 +206,18 @@ struct Client::Impl {
         if (options.on_reply) options.on_reply(*response);
         return {};
       }
-      if (!attempts.Again(status)) return Ended(status);
+      if (!attempts.Again(&status)) return Ended(status);
     }
   }
 
-  // Reads a stream of events up to the summary, reconnecting if needed. `open` starts the stream at
-  // a sequence number. Every event is reported once.
+  // Reads a stream of events up to the summary, reconnecting if needed. `open` starts the stream of
+  // a run, empty if it is not yet known, at a sequence number. Every event is reported once.
   template <class Response, class Open>
   Result<TrainingSummary> Follow(const CallOptions& call, const EventCallback& on_event,
                                  bool run_ends_with_call, const Open& open) {
     Attempts attempts(options.retry, call);
     int64_t next = 1;
+    std::string run;
     bool reconnected = false;
     for (;;) {
       grpc::ClientContext context;
@@ -197,7 +225,7 @@ struct Client::Impl {
       const grpc::Status authorized = credentials->Authorize(&context);
       if (!authorized.ok()) return Ended(authorized);
       const CancelScope scope(call, &context);
-      const auto reader = open(&context, next);
+      const auto reader = open(&context, run, next);
       std::optional<TrainingSummary> summary;
       Response response;
       bool goes_on = true;
@@ -206,6 +234,7 @@ struct Client::Impl {
         TrainingEvent event = FromMessage(response.event());
         if (event.sequence < next) continue;
         next = event.sequence + 1;
+        run = event.run;
         if (options.on_reply) options.on_reply(response);
         if (const auto* end = std::get_if<TrainingSummary>(&event.body)) summary = *end;
         if (goes_on && on_event && !on_event(event)) {
@@ -213,7 +242,7 @@ struct Client::Impl {
           context.TryCancel();
         }
       }
-      const grpc::Status status = Plain(reader->Finish(), !goes_on || Cancelled(call));
+      grpc::Status status = Plain(reader->Finish(), !goes_on || Cancelled(call));
       if (status.ok() && summary.has_value()) {
         if (reconnected && run_ends_with_call && summary->stop_reason == StopReason::kCancelled) {
           Status broken;
@@ -226,7 +255,7 @@ struct Client::Impl {
         }
         return *summary;
       }
-      if (!goes_on || !attempts.Again(status)) {
+      if (!goes_on || !attempts.Again(&status)) {
         Status failed = Ended(status);
         if (failed.ok()) {
           failed.code = StatusCode::kUnavailable;

@@ -25,6 +25,7 @@
 #include "backprop/security.h"
 #include "backprop/server_status.h"
 #include "backprop/status.h"
+#include "backprop/steps.h"
 #include "backprop/tensor.h"
 #include "backprop/training.h"
 
@@ -46,6 +47,9 @@ struct ClientOptions {
   std::optional<TlsOptions> tls{};
   TokenOptions token{};
   RetryOptions retry{};
+  // Timeout of calls with one request and one response that have none in their CallOptions. Unset:
+  // no limit.
+  std::optional<std::chrono::milliseconds> unary_timeout = std::chrono::seconds(60);
   // Unset: no pings.
   std::optional<KeepaliveOptions> keepalive = KeepaliveOptions{};
   // Whether to use the environment variables grpc_proxy, https_proxy, http_proxy and no_proxy. They
@@ -79,36 +83,6 @@ struct StopResult {
   TrainingSummary summary{};
 };
 
-// Pipelined steps on one model. They are applied and answered in the order in which they are sent.
-// One thread may send while another receives. A single thread must not leave more than 64 steps
-// unanswered, because the server then stops reading. Steps are not retried: after a broken
-// connection, send the unanswered steps again on a new stream with the same request ids. Must not
-// be used after its client is destroyed.
-class StepStream {
- public:
-  ~StepStream();  // cancels the call unless it is finished
-  StepStream(StepStream&&) noexcept;
-  StepStream& operator=(StepStream&&) noexcept;
-
-  // Sends a step. Returns false if the stream is broken; Finish() returns the reason. An empty
-  // `request_id` means a random one.
-  bool Send(const Batch& batch, std::optional<int64_t> expected_step = std::nullopt,
-            const std::string& request_id = "");
-  // Returns the next response: a result, or the reason why the step was rejected. Returns nothing
-  // when there are no more responses. Blocks.
-  std::optional<Result<StepResult>> Receive();
-  // Declares that no more steps follow. Outstanding responses can still be received.
-  void DoneSending();
-  // Returns the final status of the stream. Call it once, after Receive() returned nothing.
-  Status Finish();
-
- private:
-  friend class Client;
-  struct Impl;
-  explicit StepStream(std::unique_ptr<Impl> impl);
-  std::unique_ptr<Impl> impl_;
-};
-
 // A connection to a server. Connects on first use. Thread-safe. A model is named "models/{id}" or
 // just "{id}". Errors are the server's, with their fields; the API documentation lists the codes of
 // each call. All calls block.
@@ -126,9 +100,11 @@ class Client {
   Result<ModelPage> ListModels(const ListOptions& list = {}, const CallOptions& call = {});
   Status DeleteModel(const std::string& model, const CallOptions& call = {});
 
-  // Trains the model and returns the summary of the run. If the connection breaks, the server stops
-  // a run that is not detached; the call then fails with kUnavailable and says how far the run
-  // came.
+  // Trains the model and returns the summary of the run. If the server is stopped or killed and
+  // started again, the run resumes, this call attaches to it again, and each event is delivered
+  // once. If only the connection breaks, the server stops a run that is not detached; the call then
+  // fails with kUnavailable (CONNECTION_BROKE) and says how far the run came. An exception of
+  // `on_event` cancels the call.
   Result<TrainingSummary> Train(const std::string& model, const Batch& data,
                                 const TrainOptions& train, const EventCallback& on_event = nullptr,
                                 const CallOptions& call = {});
@@ -143,7 +119,18 @@ class Client {
                           std::optional<int64_t> expected_step = std::nullopt,
                           const CallOptions& call = {});
 
-  // Opens a stream of pipelined steps.
+  // Makes a step on each batch of `batches`, with several in flight. The steps are made and
+  // answered in order, each once: if the connection breaks, those without a response are sent again
+  // with the same request ids. Returns OK when all are answered. A rejected step is passed to
+  // `on_step` and changes nothing; steps that are in flight after it are made. A request_id in
+  // `call` is the first part of that of each step.
+  Status Steps(const std::string& model, const BatchSource& batches, const StepCallback& on_step,
+               const StepsOptions& options = {}, const CallOptions& call = {});
+  // The same on a list. Ends with the error of the first step that is rejected.
+  Result<std::vector<StepResult>> Steps(const std::string& model, const std::vector<Batch>& batches,
+                                        const StepsOptions& options = {},
+                                        const CallOptions& call = {});
+  // Opens a stream of pipelined steps that the caller drives.
   StepStream OpenStepStream(const std::string& model, const CallOptions& call = {});
 
   // The two halves of a step. Between them, gradients of replicas may be averaged, weighted by
@@ -195,9 +182,11 @@ class Client {
   Result<std::vector<DatasetInfo>> ListDatasets(const CallOptions& call = {});
   Status DeleteDataset(const std::string& id, const CallOptions& call = {});
 
-  // Exports a model to a file format, and creates a model from it. Not retried once data was
-  // transferred.
+  // Exports a model to a file format, and creates a model from it. An export is retried until its
+  // first byte has arrived; an import, if its source can be read again.
   Status ExportModel(const std::string& model, const ByteSink& sink, const CallOptions& call = {});
+  Result<ModelInfo> ImportModel(const RepeatableSource& source, const ImportOptions& import = {},
+                                const CallOptions& call = {});
   Result<ModelInfo> ImportModel(const ByteSource& source, const ImportOptions& import = {},
                                 const CallOptions& call = {});
 

@@ -2,6 +2,8 @@
 #include <zlib.h>
 
 #include <algorithm>
+#include <cstdlib>
+#include <fstream>
 #include <utility>
 
 #include "backprop/client.h"
@@ -47,11 +49,10 @@ template <class Request, class Response>
 class Upload {
  public:
   template <class Open>
-  Upload(const Credentials& credentials, const CallOptions& call, const Open& open)
+  Upload(const Credentials& credentials, const CallOptions& call, const Attempts& attempts,
+         const Open& open)
       : call_(call), scope_(call, &context_), authorized_(credentials.Authorize(&context_)) {
-    if (call.timeout.has_value()) {
-      context_.set_deadline(std::chrono::system_clock::now() + *call.timeout);
-    }
+    attempts.Prepare(&context_);
     if (authorized_.ok()) writer_ = open(&context_, &response_);
   }
   // Returns false if the call has ended.
@@ -72,27 +73,31 @@ class Upload {
   std::unique_ptr<grpc::ClientWriter<Request>> writer_;  // null if the call is not authorized
 };
 
-// Passes every chunk of a stream to `sink`.
+// Passes every chunk of a stream to `sink`. Retried until the first chunk has arrived.
 template <class Response, class Open>
-Status Download(const Credentials& credentials, const CallOptions& call, const ByteSink& sink,
-                const Open& open) {
-  grpc::ClientContext context;
-  const grpc::Status authorized = credentials.Authorize(&context);
-  if (!authorized.ok()) return FromGrpc(authorized);
-  const CancelScope scope(call, &context);
-  if (call.timeout.has_value()) {
-    context.set_deadline(std::chrono::system_clock::now() + *call.timeout);
-  }
-  const auto reader = open(&context);
-  Response response;
-  bool wanted = true;
-  while (reader->Read(&response)) {
-    if (wanted && !sink(response.data())) {
-      wanted = false;
-      context.TryCancel();
+grpc::Status Download(const Credentials& credentials, const RetryOptions& retry,
+                      const CallOptions& call, const ByteSink& sink, const Open& open) {
+  Attempts attempts(retry, call);
+  for (;;) {
+    grpc::ClientContext context;
+    grpc::Status status = credentials.Authorize(&context);
+    if (!status.ok()) return status;
+    const CancelScope scope(call, &context);
+    attempts.Prepare(&context);
+    const auto reader = open(&context);
+    Response response;
+    bool begun = false;
+    bool wanted = true;
+    while (reader->Read(&response)) {
+      begun = true;
+      if (wanted && !sink(response.data())) {
+        wanted = false;
+        context.TryCancel();
+      }
     }
+    status = Plain(reader->Finish(), !wanted || Cancelled(call));
+    if (status.ok() || begun || !attempts.Again(&status)) return status;
   }
-  return FromGrpc(Plain(reader->Finish(), !wanted || Cancelled(call)));
 }
 
 // Sends the bytes of `source` in chunks that fit in a message. `first` is the message of the first
@@ -113,13 +118,38 @@ grpc::Status SendFile(Upload<Request, Response>* upload, Request first, const By
   return upload->Finish();
 }
 
+// With ROWS_MISSING: the first row that the server does not have.
+std::optional<int64_t> ExpectedRow(const grpc::Status& status) {
+  const Status details = FromGrpc(status);
+  const auto row = details.metadata.find("expected_row");
+  if (details.reason != "ROWS_MISSING" || row == details.metadata.end()) return std::nullopt;
+  return std::strtoll(row->second.c_str(), nullptr, 10);
+}
+
 }  // namespace
+
+RepeatableSource FileSource(const std::string& path) {
+  return {[path]() -> ByteSource {
+    const auto file = std::make_shared<std::ifstream>(path, std::ios::binary);
+    if (!*file) return nullptr;
+    return [file]() -> std::optional<std::string> {
+      std::string bytes(kPieceBytes, '\0');
+      file->read(bytes.data(), static_cast<std::streamsize>(bytes.size()));
+      bytes.resize(static_cast<size_t>(file->gcount()));
+      if (bytes.empty()) return std::nullopt;
+      return bytes;
+    };
+  }};
+}
 
 Result<DatasetInfo> Client::UploadDataset(const std::string& id, const RowSource& rows,
                                           const UploadOptions& upload, const CallOptions& call) {
   v1::UploadDatasetRequest header;
   const std::string prefix = "datasets/";
   header.mutable_header()->set_dataset_id(DatasetName(id).substr(prefix.size()));
+  Violations wrong;
+  CheckName("dataset_id", header.header().dataset_id(), &wrong);
+  if (!wrong.empty()) return InvalidUnlessEmpty(std::move(wrong));
   header.mutable_header()->set_data_type(ToMessage(upload.data_type));
   header.mutable_header()->mutable_labels()->insert(upload.labels.begin(), upload.labels.end());
   header.mutable_header()->mutable_feature_names()->Add(upload.feature_names.begin(),
@@ -129,7 +159,7 @@ Result<DatasetInfo> Client::UploadDataset(const std::string& id, const RowSource
   int64_t known = 0;  // number of rows that the server has
   for (;;) {
     Upload<v1::UploadDatasetRequest, v1::UploadDatasetResponse> stream(
-        *impl_->credentials, call,
+        *impl_->credentials, call, attempts,
         [&](grpc::ClientContext* context, v1::UploadDatasetResponse* response) {
           return impl_->stub->UploadDataset(context, response);
         });
@@ -145,6 +175,8 @@ Result<DatasetInfo> Client::UploadDataset(const std::string& id, const RowSource
       }
       request.mutable_chunk()->set_first_row(sent);
       ToMessage(*chunk, request.mutable_chunk()->mutable_rows());
+      CheckBatch("chunk.rows", request.chunk().rows(), &wrong);
+      if (!wrong.empty()) return InvalidUnlessEmpty(std::move(wrong));
       // The server assigns the indices of class names.
       if (chunk->label_names.empty()) {
         request.mutable_chunk()->set_crc32(ChecksumOf(*chunk, upload.data_type));
@@ -153,12 +185,17 @@ Result<DatasetInfo> Client::UploadDataset(const std::string& id, const RowSource
       open = stream.Write(request);
       if (open && upload.on_progress) upload.on_progress(sent);
     }
-    const grpc::Status status = stream.Finish();
+    grpc::Status status = stream.Finish();
     if (status.ok()) {
       if (impl_->options.on_reply) impl_->options.on_reply(stream.response());
       return FromMessage(stream.response().dataset());
     }
-    if (!attempts.Again(status)) return impl_->Ended(status);
+    const auto expected = ExpectedRow(status);
+    if (expected.has_value() && *expected < sent) {
+      // The server has lost rows that it had when it was asked, because it was killed since.
+      status = grpc::Status(grpc::StatusCode::UNAVAILABLE, status.error_message());
+    }
+    if (!attempts.Again(&status)) return impl_->Ended(status);
     const auto there = GetDataset(id, call);
     const int64_t now = there.ok() ? there->rows : 0;
     if (now > known) attempts.Reset();
@@ -184,26 +221,49 @@ Status Client::ExportModel(const std::string& model, const ByteSink& sink,
                            const CallOptions& call) {
   v1::ExportModelRequest request;
   request.set_model(ResourceName(model));
-  return Download<v1::ExportModelResponse>(
-      *impl_->credentials, call, sink,
-      [&](grpc::ClientContext* context) { return impl_->stub->ExportModel(context, request); });
+  if (Status invalid = CheckRequest(request); !invalid.ok()) return invalid;
+  return impl_->Ended(Download<v1::ExportModelResponse>(
+      *impl_->credentials, impl_->options.retry, call, sink,
+      [&](grpc::ClientContext* context) { return impl_->stub->ExportModel(context, request); }));
 }
 
-Result<ModelInfo> Client::ImportModel(const ByteSource& source, const ImportOptions& import,
+Result<ModelInfo> Client::ImportModel(const RepeatableSource& source, const ImportOptions& import,
                                       const CallOptions& call) {
-  Upload<v1::ImportModelRequest, v1::ImportModelResponse> stream(
-      *impl_->credentials, call,
-      [&](grpc::ClientContext* context, v1::ImportModelResponse* response) {
-        return impl_->stub->ImportModel(context, response);
-      });
   v1::ImportModelRequest first;
   first.set_model_id(import.model_id);
   first.set_durability(static_cast<v1::Durability>(import.durability));
   first.set_request_id(RequestId(call));
-  const grpc::Status status = SendFile(&stream, std::move(first), source);
-  if (!status.ok()) return impl_->Ended(status);
-  if (impl_->options.on_reply) impl_->options.on_reply(stream.response());
-  return FromMessage(stream.response().model());
+  Attempts attempts(impl_->options.retry, call);
+  Status failed = InvalidUnlessEmpty({{"source", "cannot be opened"}});
+  for (;;) {
+    const ByteSource bytes = source.open();
+    if (bytes == nullptr) return failed;
+    Upload<v1::ImportModelRequest, v1::ImportModelResponse> stream(
+        *impl_->credentials, call, attempts,
+        [&](grpc::ClientContext* context, v1::ImportModelResponse* response) {
+          return impl_->stub->ImportModel(context, response);
+        });
+    grpc::Status status = SendFile(&stream, first, bytes);
+    if (status.ok()) {
+      if (impl_->options.on_reply) impl_->options.on_reply(stream.response());
+      return FromMessage(stream.response().model());
+    }
+    failed = impl_->Ended(status);
+    if (!attempts.Again(&status)) return impl_->Ended(status);
+  }
+}
+
+Result<ModelInfo> Client::ImportModel(const ByteSource& source, const ImportOptions& import,
+                                      const CallOptions& call) {
+  bool read = false;
+  const RepeatableSource once{[&]() -> ByteSource {
+    if (read) return nullptr;
+    return [&] {
+      read = true;
+      return source();
+    };
+  }};
+  return ImportModel(once, import, call);
 }
 
 Status Client::CreateBackup(const ByteSink& sink, const CallOptions& call) {
@@ -214,14 +274,15 @@ Status Client::CreateBackup(const std::string& project, const ByteSink& sink,
                             const CallOptions& call) {
   v1::CreateBackupRequest request;
   if (!project.empty()) request.set_project(ProjectName(project));
-  return Download<v1::CreateBackupResponse>(
-      *impl_->credentials, call, sink,
-      [&](grpc::ClientContext* context) { return impl_->admin->CreateBackup(context, request); });
+  return impl_->Ended(Download<v1::CreateBackupResponse>(
+      *impl_->credentials, impl_->options.retry, call, sink,
+      [&](grpc::ClientContext* context) { return impl_->admin->CreateBackup(context, request); }));
 }
 
 Result<RestoredBackup> Client::RestoreBackup(const ByteSource& source, const CallOptions& call) {
+  const Attempts attempts(impl_->options.retry, call);
   Upload<v1::RestoreBackupRequest, v1::RestoreBackupResponse> stream(
-      *impl_->credentials, call,
+      *impl_->credentials, call, attempts,
       [&](grpc::ClientContext* context, v1::RestoreBackupResponse* response) {
         return impl_->admin->RestoreBackup(context, response);
       });

@@ -42,6 +42,7 @@ Status FromMessage(const google::rpc::Status& details) {
   for (const google::protobuf::Any& any : details.details()) {
     google::rpc::BadRequest bad_request;
     google::rpc::ErrorInfo info;
+    google::rpc::RetryInfo retry;
     if (any.UnpackTo(&bad_request)) {
       for (const auto& violation : bad_request.field_violations()) {
         status.field_violations.push_back({violation.field(), violation.description()});
@@ -49,6 +50,9 @@ Status FromMessage(const google::rpc::Status& details) {
     } else if (any.UnpackTo(&info)) {
       status.reason = info.reason();
       status.metadata.insert(info.metadata().begin(), info.metadata().end());
+    } else if (any.UnpackTo(&retry)) {
+      status.retry_delay =
+          std::chrono::duration_cast<std::chrono::milliseconds>(FromDuration(retry.retry_delay()));
     }
   }
   return status;

@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
 #include <fstream>
 #include <sstream>
@@ -160,9 +161,14 @@ grpc::Status Credentials::UseToken(const TokenOptions& options) {
     return Unusable("a token and a token file cannot both be given");
   }
   if (!options.file.empty()) token_file_ = std::make_unique<TokenFile>(options.file);
-  if (options.token.empty()) return grpc::Status::OK;
-  if (const std::string wrong = CheckToken(options.token); !wrong.empty()) return Unusable(wrong);
-  token_ = options.token;
+  std::string token = options.token;
+  if (token.empty() && options.file.empty() && options.use_environment) {
+    const char* value = std::getenv("BACKPROP_TOKEN");
+    if (value != nullptr) token = value;
+  }
+  if (token.empty()) return grpc::Status::OK;
+  if (const std::string wrong = CheckToken(token); !wrong.empty()) return Unusable(wrong);
+  token_ = std::move(token);
   return grpc::Status::OK;
 }
 

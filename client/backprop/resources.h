@@ -64,6 +64,14 @@ using ByteSink = std::function<bool(std::string_view bytes)>;
 // Returns the next bytes of a file; nothing at the end.
 using ByteSource = std::function<std::optional<std::string>()>;
 
+// A source that can be read more than once: returns one that starts at the first byte; an empty
+// function if it cannot be opened.
+struct RepeatableSource {
+  std::function<ByteSource()> open{};
+};
+// The bytes of a file.
+RepeatableSource FileSource(const std::string& path);
+
 struct ImportOptions {
   std::string model_id{};  // empty: the server draws one
   Durability durability = Durability::kDefault;

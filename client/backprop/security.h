@@ -21,7 +21,8 @@ struct TlsOptions {
   std::string server_name{};
 };
 
-// A bearer token, sent with every call. At most one of the first two fields may be set.
+// A bearer token, sent with every call. At most one of the first two fields may be set. If neither
+// is, the token in the environment variable BACKPROP_TOKEN is sent, if there is one.
 struct TokenOptions {
   std::string token{};  // visible ASCII characters, at most 8 KiB
   // A file with the token; white space at its ends is ignored. It is read again when it changes. If
@@ -30,6 +31,7 @@ struct TokenOptions {
   // Without TLS a token is only sent to this machine: to loopback addresses and Unix sockets. Calls
   // to others fail with kFailedPrecondition and do not send it, unless this is set.
   bool allow_clear_text = false;
+  bool use_environment = true;  // whether to use BACKPROP_TOKEN
 };
 
 }  // namespace backprop

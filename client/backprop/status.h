@@ -3,6 +3,7 @@
 #define BACKPROP_CLIENT_STATUS_H_
 
 #include <cassert>
+#include <chrono>
 #include <map>
 #include <optional>
 #include <string>
@@ -47,6 +48,8 @@ struct Status {
   std::vector<FieldViolation> field_violations{};  // with kInvalidArgument
   std::string reason{};                            // such as "RUN_UNDER_WAY"; may be empty
   std::map<std::string, std::string> metadata{};   // details of the reason
+  // How long the server asks to wait before a retry (google.rpc.RetryInfo).
+  std::optional<std::chrono::milliseconds> retry_delay{};
 
   bool ok() const { return code == StatusCode::kOk; }
   // "OK", or "INVALID_ARGUMENT: spec.layers[0].units: must be at least 1, got 0".

@@ -68,6 +68,7 @@ Client Globals::Connect(int attempts, Replies replies) const {
   options.tls = (*resolved_)->tls;
   options.token = (*resolved_)->token;
   options.retry.max_attempts = attempts;
+  options.unary_timeout.reset();  // --timeout is the only limit
   if (json && replies == Replies::kDocument) {
     options.on_reply = [document = document_](const google::protobuf::Message& reply) {
       document->Take(reply);

@@ -24,6 +24,7 @@ class Counter {
     std::snprintf(text, sizeof(text), "%.1f MB", static_cast<double>(bytes_) / 1e6);
     line_.Show({{text, 0}});
   }
+  void Reset() { bytes_ = 0; }
   size_t bytes() const { return bytes_; }
 
  private:
@@ -104,7 +105,12 @@ ByteSource Open(const std::string& path, Counter* counter) {
 int Import(const Globals& globals, const std::string& path, const ImportOptions& options) {
   Client client = globals.Connect();
   Counter counter;
-  const auto model = client.ImportModel(Open(path, &counter), options, globals.Call());
+  const RepeatableSource file{[&] {
+    counter.Reset();
+    return Open(path, &counter);
+  }};
+  const auto model = path == "-" ? client.ImportModel(Open(path, &counter), options, globals.Call())
+                                 : client.ImportModel(file, options, globals.Call());
   if (!model.ok()) return globals.Fail(model.status());
   if (!globals.json) {
     std::printf("%s: %lld parameters, step %lld\n", model->name.c_str(),

@@ -35,6 +35,7 @@ std::string FirstOf(const std::string& a, const std::string& b) { return a.empty
 
 TokenOptions ResolveToken(const ConnectionFlags& flags, const Choice& choice) {
   TokenOptions token;
+  token.use_environment = false;  // it is read here, where contexts can come first
   const std::string environment = FromEnvironment("BACKPROP_TOKEN");
   const bool context_first = choice.explicitly && !choice.context.token_file.empty();
   if (!flags.token_file.empty()) {

@@ -246,6 +246,22 @@ TEST_F(TokenTest, WithoutOneNothingIsSent) {
   EXPECT_THAT(seen.Take(), testing::ElementsAre(""));
 }
 
+TEST_F(TokenTest, OfTheEnvironmentIsSentIfNoOtherIsGiven) {
+  setenv("BACKPROP_TOKEN", "bp_environment", 1);
+  ClientOptions options = Impatient();
+  const auto sent = [&] {
+    Client client(address, options);
+    EXPECT_FALSE(client.GetModel("models/5").ok());
+    return seen.Take();
+  };
+  EXPECT_THAT(sent(), testing::ElementsAre("[Bearer bp_environment]"));
+  options.token.token = "bp_0123";
+  EXPECT_THAT(sent(), testing::ElementsAre("[Bearer bp_0123]"));
+  options.token = {.use_environment = false};
+  EXPECT_THAT(sent(), testing::ElementsAre(""));
+  unsetenv("BACKPROP_TOKEN");
+}
+
 TEST_F(TokenTest, RefusalsAreFinal) {
   for (const auto code : {StatusCode::kUnauthenticated, StatusCode::kPermissionDenied}) {
     ClientOptions options;
