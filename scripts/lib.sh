@@ -82,6 +82,12 @@ need_peers() {
   cp scripts/requirements-peers.txt "$stamp"
 }
 
+# Installs client/python into the environment of the frameworks, for the benchmark of its estimators.
+need_python_package() {
+  build/peers/venv/bin/python -m pip install --quiet --disable-pip-version-check ./client/python ||
+    fail "client/python could not be installed."
+}
+
 GRPCURL_VERSION=v1.8.9
 need_grpcurl() {
   [ -x build/tools/bin/grpcurl ] && return 0

@@ -1,29 +1,13 @@
-"""XOR with code generated from the .proto files: creates a model, trains it, predicts and checks the
-gradients.
+"""XOR with the package backprop: creates a model, trains it, predicts and checks the gradients.
 
 python xor.py HOST:PORT
 """
 
 import sys
 
-import grpc
 import numpy as np
-from google.rpc import error_details_pb2
-from grpc_status import rpc_status
 
-from backprop.v1 import model_pb2, tensor_pb2, training_pb2
-from backprop.v1 import training_service_pb2 as service
-from backprop.v1.training_service_pb2_grpc import TrainingServiceStub
-
-TYPES = {"<f4": tensor_pb2.DATA_TYPE_FLOAT32, "<f8": tensor_pb2.DATA_TYPE_FLOAT64,
-         "<i4": tensor_pb2.DATA_TYPE_INT32, "<i8": tensor_pb2.DATA_TYPE_INT64}
-
-
-def tensor(array):
-    """Returns an array as raw little-endian bytes, whatever its byte order."""
-    array = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
-    return tensor_pb2.Tensor(shape=array.shape, raw=array.tobytes(), data_type=TYPES[array.dtype.str],
-                             byte_order=tensor_pb2.BYTE_ORDER_LITTLE_ENDIAN)
+import backprop
 
 
 def xor():
@@ -33,65 +17,43 @@ def xor():
     return points, (points[:, 0] * points[:, 1] > 0).astype(np.int32)
 
 
-def violations(error):
-    """Returns the invalid fields of a request: google.rpc.BadRequest in the status details."""
-    status = rpc_status.from_call(error)
-    bad_request = error_details_pb2.BadRequest()
-    for detail in status.details if status else []:
-        if detail.Unpack(bad_request):
-            return [(v.field, v.description) for v in bad_request.field_violations]
-    return []
-
-
 def main(address):
-    # The default limit of a response is 4 MB; the parameters of a large model need more.
-    options = [("grpc.max_receive_message_length", 256 << 20)]
-    with grpc.insecure_channel(address, options) as channel:
-        stub = TrainingServiceStub(channel)
+    with backprop.Client(address) as client:
         points, labels = xor()
-        spec = model_pb2.ModelSpec(
-            input_size=2, layers=[model_pb2.Layer(units=16), model_pb2.Layer(units=2)],
-            optimizer=model_pb2.Optimizer(adam=model_pb2.Adam(learning_rate=0.01)), seed=1)
-        model = stub.CreateModel(service.CreateModelRequest(spec=spec), timeout=10).model
+        spec = backprop.ModelSpec(2, [backprop.Layer(16), backprop.Layer(2)],
+                                  optimizer=backprop.Adam(learning_rate=0.01), seed=1)
+        model = client.create_model(spec)
         print(f"created {model.name} with {model.parameter_count} parameters")
 
-        batch = tensor_pb2.Batch(inputs=tensor(points), labels=tensor(labels))
-        run = stub.Train(service.TrainRequest(
-            model=model.name, data=batch,
-            config=training_pb2.TrainingConfig(iterations=2000, report_every=500)))
-        try:
-            for response in run:
-                event = response.event
-                if event.HasField("progress"):
-                    progress = event.progress
-                    print(f"iteration {progress.iteration:4d}: loss {progress.metrics.loss:.4f}, "
-                          f"accuracy {progress.metrics.accuracy:.3f}")
-                elif event.HasField("summary"):
-                    summary = event.summary
-        finally:
-            run.cancel()  # if the loop ended early, the run would continue
-        print(training_pb2.StopReason.Name(summary.stop_reason))
+        # Leaving this loop early would stop the run. client.train() is the loop with a callback.
+        for event in client.start_training(model, points, labels, iterations=2000,
+                                           report_every=500):
+            if event.progress:
+                progress = event.progress
+                print(f"iteration {progress.iteration:4d}: loss {progress.metrics.loss:.4f}, "
+                      f"accuracy {progress.metrics.accuracy:.3f}")
+        summary = event.summary
+        print(summary.stop_reason)
 
         corners = np.array([[-0.5, -0.5], [-0.5, 0.5], [0.5, -0.5], [0.5, 0.5]], np.float32)
-        answer = stub.Predict(service.PredictRequest(model=model.name, inputs=tensor(corners)), timeout=10)
-        print("corners:", list(answer.classes))
+        classes = client.predict(model, corners).classes.tolist()
+        print("corners:", classes)
 
-        check = stub.GradCheck(service.GradCheckRequest(model=model.name, batch=batch), timeout=60).result
-        print("gradients:", "PASSED" if check.passed else check.explanation or "not passed")
+        check = client.grad_check(model, points, labels)
+        print("gradients:", "PASSED" if check.passed else check.explanation)
 
-        wrong = model_pb2.ModelSpec(input_size=2, layers=[model_pb2.Layer(units=0)])
         fields = []
         try:
-            stub.CreateModel(service.CreateModelRequest(spec=wrong), timeout=10)
-        except grpc.RpcError as error:
-            fields = violations(error)
-            for field, description in fields:
-                print(f"{error.code().name}: {field}: {description}")
+            client.create_model(backprop.ModelSpec(2, [backprop.Layer(0), backprop.Layer(2)]))
+        except backprop.InvalidArgument as error:
+            for violation in error.violations:
+                fields.append(violation.field)
+                print(f"{error.code}: {violation.field}: {violation.description}")
 
-        stub.DeleteModel(service.DeleteModelRequest(name=model.name), timeout=10)
-        if summary.metrics.accuracy < 0.95 or list(answer.classes) != [1, 0, 0, 1] or not check.passed:
+        client.delete_model(model)
+        if summary.metrics.accuracy < 0.95 or classes != [1, 0, 0, 1] or not check.passed:
             sys.exit("the model did not learn XOR")
-        if [field for field, _ in fields] != ["spec.layers[0].units"]:
+        if fields != ["spec.layers[0].units"]:
             sys.exit("the error does not name its field")
 
 
