@@ -198,6 +198,8 @@ class Client {
   // Exports a model to a file format, and creates a model from it. Not retried once data was
   // transferred.
   Status ExportModel(const std::string& model, const ByteSink& sink, const CallOptions& call = {});
+  Status ExportModel(const std::string& model, ModelFileFormat format, const ByteSink& sink,
+                     const CallOptions& call = {});
   Result<ModelInfo> ImportModel(const ByteSource& source, const ImportOptions& import = {},
                                 const CallOptions& call = {});
 

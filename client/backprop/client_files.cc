@@ -42,6 +42,10 @@ uint32_t ChecksumOf(const Batch& rows, DataType type) {
   return static_cast<uint32_t>(crc);
 }
 
+static_assert(static_cast<int>(ModelFileFormat::kDefault) == v1::MODEL_FILE_FORMAT_UNSPECIFIED);
+static_assert(static_cast<int>(ModelFileFormat::kBackprop) == v1::MODEL_FILE_FORMAT_BACKPROP);
+static_assert(static_cast<int>(ModelFileFormat::kOnnx) == v1::MODEL_FILE_FORMAT_ONNX);
+
 // A client stream: its context, credentials, deadline and cancellation.
 template <class Request, class Response>
 class Upload {
@@ -71,6 +75,18 @@ class Upload {
   Response response_;
   std::unique_ptr<grpc::ClientWriter<Request>> writer_;  // null if the call is not authorized
 };
+
+// A spec with the loss and the optimiser of the options.
+ModelSpec SpecOf(const ImportOptions& import) {
+  ModelSpec spec;
+  if (import.loss.has_value()) spec.loss = *import.loss;
+  if (!import.optimizer.has_value()) return spec;
+  spec.optimizer = import.optimizer->optimizer;
+  spec.schedule = import.optimizer->schedule;
+  spec.l1 = import.optimizer->l1;
+  spec.clipping = import.optimizer->clipping;
+  return spec;
+}
 
 // Passes every chunk of a stream to `sink`.
 template <class Response, class Open>
@@ -182,8 +198,14 @@ Result<DatasetInfo> Client::UploadDataset(const std::string& id, const Batch& ro
 
 Status Client::ExportModel(const std::string& model, const ByteSink& sink,
                            const CallOptions& call) {
+  return ExportModel(model, ModelFileFormat::kDefault, sink, call);
+}
+
+Status Client::ExportModel(const std::string& model, ModelFileFormat format, const ByteSink& sink,
+                           const CallOptions& call) {
   v1::ExportModelRequest request;
   request.set_model(ResourceName(model));
+  request.set_format(static_cast<v1::ModelFileFormat>(format));
   return Download<v1::ExportModelResponse>(
       *impl_->credentials, call, sink,
       [&](grpc::ClientContext* context) { return impl_->stub->ExportModel(context, request); });
@@ -200,6 +222,11 @@ Result<ModelInfo> Client::ImportModel(const ByteSource& source, const ImportOpti
   first.set_model_id(import.model_id);
   first.set_durability(static_cast<v1::Durability>(import.durability));
   first.set_request_id(RequestId(call));
+  first.set_format(static_cast<v1::ModelFileFormat>(import.format));
+  v1::ModelSpec spec;
+  ToMessage(SpecOf(import), &spec);
+  if (import.loss.has_value()) first.mutable_loss()->Swap(spec.mutable_loss());
+  if (import.optimizer.has_value()) first.mutable_optimizer()->Swap(spec.mutable_optimizer());
   const grpc::Status status = SendFile(&stream, std::move(first), source);
   if (!status.ok()) return impl_->Ended(status);
   if (impl_->options.on_reply) impl_->options.on_reply(stream.response());
