@@ -126,7 +126,15 @@ class ModelReceiver final : public Receiver<v1::ImportModelRequest> {
   }
 
   void End(Next done) override {
-    auto file = format_ == v1::MODEL_FILE_FORMAT_ONNX ? ReadOnnx() : ReadOwn();
+    if (format_ != v1::MODEL_FILE_FORMAT_ONNX) return Create(ReadOwn(), std::move(done));
+    // An operation for each byte, about.
+    context_->environment->pool->RunOrPost(
+        static_cast<int64_t>(content_.size()),
+        [this, done = std::move(done)]() mutable { Create(ReadOnnx(), std::move(done)); });
+  }
+
+ private:
+  void Create(absl::StatusOr<v1::ModelFile> file, Next done) {
     if (!file.ok()) return done(file.status());
     content_ = std::string();
     create_.mutable_spec()->Swap(file->mutable_model()->mutable_spec());
@@ -141,7 +149,6 @@ class ModelReceiver final : public Receiver<v1::ImportModelRequest> {
         });
   }
 
- private:
   absl::Status CheckRoom(int64_t bytes) const {
     return session::CheckRoom(context_->environment->store, bytes, "the import");
   }

@@ -134,6 +134,10 @@ absl::Status OnnxGraph::AddInitializers() {
 
 absl::Status OnnxGraph::AddNode(int position) {
   const onnx::NodeProto& node = graph_->node(position);
+  for (const onnx::AttributeProto& attribute : node.attribute()) {
+    const absl::Status type = CheckAttribute(node, attribute);
+    if (!type.ok()) return type;
+  }
   bool constant = KeepsConstants(node) && node.input_size() > 0;
   for (const std::string& input : node.input()) {
     if (input.empty()) continue;  // an optional input that is not given
@@ -149,6 +153,24 @@ absl::Status OnnxGraph::AddNode(int position) {
     if (output.empty()) continue;
     if (!values_.insert({output, {nullptr, position, constant}}).second) {
       return Refuse(node, absl::StrCat("its output ", base::Quote(output), " is defined before"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status OnnxGraph::CheckAttribute(const onnx::NodeProto& node,
+                                       const onnx::AttributeProto& attribute) const {
+  if (!attribute.ref_attr_name().empty()) {
+    return Refuse(node, "has an attribute of a function, but is in none");
+  }
+  for (const char* name : {"alpha", "beta"}) {
+    if (attribute.name() == name && !attribute.has_f()) {
+      return Refuse(node, absl::StrCat(name, " must be a float"));
+    }
+  }
+  for (const char* name : {"axis", "to", "transA", "transB"}) {
+    if (attribute.name() == name && !attribute.has_i()) {
+      return Refuse(node, absl::StrCat(name, " must be an integer"));
     }
   }
   return absl::OkStatus();

@@ -59,6 +59,9 @@ class OnnxGraph {
       : graph_(&model.graph()), numbers_left_(max_numbers) {}
   absl::Status AddInitializers();
   absl::Status AddNode(int position);
+  // Whether an attribute has the type of its name, so that a default is not taken for its value.
+  absl::Status CheckAttribute(const onnx::NodeProto& node,
+                              const onnx::AttributeProto& attribute) const;
   absl::StatusOr<OnnxNumbers> Evaluate(absl::string_view value, int depth) const;
   absl::StatusOr<OnnxNumbers> EvaluateNode(const onnx::NodeProto& node, int depth) const;
 

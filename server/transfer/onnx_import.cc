@@ -294,7 +294,6 @@ class Reader {
         return Refuse(absl::StrCat("value ", base::Quote(value_), " does not depend on the input"));
       }
       if (graph_.IsInput(*region_.argument)) return ReadBeginning(**expression);
-      flattens_ = false;
       auto linear = ReadLinear(*region_.argument);
       if (!linear.ok()) return linear.status();
       const auto activation = RecognizeActivation(**expression);
@@ -302,6 +301,7 @@ class Reader {
       const absl::Status added = AddLayer(*linear, *activation);
       if (!added.ok()) return added;
       value_ = std::move(linear->input);
+      flattens_ = false;
     }
   }
 
@@ -380,6 +380,12 @@ class Reader {
       return Refuse(absl::StrCat("constant ", base::Quote(value),
                                  " must be a number, or one number for each column"));
     }
+    const size_t columns = numbers->values.size();
+    if (columns > 1 && region_.columns > 1 && columns != region_.columns) {
+      return Refuse(absl::StrCat("constant ", base::Quote(value), " has ", columns,
+                                 " numbers, another one has ", region_.columns));
+    }
+    region_.columns = std::max(region_.columns, columns);
     Expression out;
     out.kind = Expression::Kind::kConstant;
     out.constant = std::move(numbers->values);
@@ -570,6 +576,10 @@ class Reader {
     const int64_t units = linear.weights.dims[1];
     absl::Status widths = CheckWidths(units);
     if (!widths.ok()) return widths;
+    if (region_.columns > 1 && region_.columns != static_cast<size_t>(units)) {
+      return graph_.Refuse(*region_.top, absl::StrCat("a constant has ", region_.columns,
+                                                      " numbers for ", units, " columns"));
+    }
     if (!layers_.empty() && layers_.back().inputs != units) {
       return graph_.Refuse(*layers_.back().node,
                            absl::StrCat("expects ", layers_.back().inputs, " columns, but ",
@@ -816,6 +826,7 @@ class Reader {
     absl::flat_hash_map<std::string, const Expression*> built;  // by value
     std::optional<std::string> argument;
     const NodeProto* top = nullptr;
+    size_t columns = 1;  // of the constants
   };
 
   const onnx::ModelProto& file_;

@@ -213,6 +213,19 @@ TEST(OnnxImportTest, ReadsAStandardization) {
   }
 }
 
+// An image becomes a row before the first layer only: MatMul alone would keep its dimensions.
+TEST(OnnxImportTest, AnInputOfMoreDimensionsMustBecomeRowsFirst) {
+  const std::string begin = "(float[n, 3, 1] x) => (float[n, 2] y) <" W ", int64[2] s = {-1, 2}> {";
+  const auto flat = Import(OnnxOfGraph(begin + "f = Flatten(x) y = MatMul(f, W) }"));
+  ASSERT_TRUE(flat.ok()) << flat.status();
+  EXPECT_EQ(flat->model().spec().input_size(), 3);
+  for (const char* nodes : {"z = MatMul(x, W) y = Reshape(z, s) }", "y = MatMul(x, W) }"}) {
+    const auto late = Import(OnnxOfGraph(begin + nodes));
+    EXPECT_NE(late.status().message().find("must have two dimensions"), std::string::npos)
+        << late.status();
+  }
+}
+
 TEST(OnnxImportTest, IgnoresLabelsButNoOtherOutput) {
   const auto model = Import(
       OnnxOfGraph("(float[n, 3] x) => (int64[n] label, float[n, 2] p, float[n, 2] z) <" W
@@ -234,7 +247,8 @@ TEST_P(OnnxRefusalTest, NamesTheNodeAndTheReason) {
   const auto model = Import(OnnxOfGraph(
       absl::StrCat("(float[n, 3] x) => (float[n, 2] y) <" W ", " B
                    ", float[2, 2] V = {1, 2, 3, 4}, float two = {2}, int64[2] rows = {2, -1}, "
-                   "int64[2] wide = {-1, 4}, float[2, 1] column = {1, 2}, float[3, 2] "
+                   "int64[2] wide = {-1, 4}, float[1, 3] one = {1, 2, 3}, float[2] nothing = {0, "
+                   "0}, float[2, 1] column = {1, 2}, float[3, 2] "
                    "zeros = {0, 0, 0, 0, 0, 0}> {",
                    GetParam().nodes, "}"),
       20));
@@ -284,6 +298,10 @@ INSTANTIATE_TEST_SUITE_P(
                 "y = Gemm(s, W)",
                 "no standardisation"},
         Refusal{"ActivationOfTheInput", "s = Tanh(x) y = Gemm(s, W)", "no standardisation"},
+        Refusal{"ConstantOfMoreColumns", "z = Gemm<transB = 1>(x, one) y = Max(z, nothing)",
+                "a constant has 2 numbers for 1 columns"},
+        Refusal{"AttributeOfAnotherType", "z = Gemm(x, W) y = Elu<alpha = 1>(z)",
+                "alpha must be a float"},
         Refusal{"NoLayer", "y = Tanh(x)", "no Gemm and no MatMul"},
         Refusal{"NoInput", "y = Tanh(b)", "does not depend on the input"},
         Refusal{"LaterValue", "y = Gemm(z, V) z = Gemm(x, W)", "not computed by an earlier node"},
