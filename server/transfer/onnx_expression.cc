@@ -129,7 +129,7 @@ bool IsExpm1OfNegative(const Expression& e) {
   return negative != nullptr && IsArgument(*negative);
 }
 
-// z·sigmoid(z), and 0.5·z·(1 + erf(z/√2)).
+// z·sigmoid(z), and 0.5·z·(1 + erf(z/√2)) or the same with erfc.
 std::optional<RecognizedActivation> RecognizeProduct(const Expression& e) {
   const auto product = ProductOf(e);
   if (!product.has_value()) return std::nullopt;
@@ -143,6 +143,11 @@ std::optional<RecognizedActivation> RecognizeProduct(const Expression& e) {
   const Expression& other = *factors[first ? 1 : 0];
   if (Applies(other, "Sigmoid", 1) && product->coefficient == 1 && IsArgument(*other.inputs[0])) {
     return RecognizedActivation{v1::ACTIVATION_SILU, {}, {}};
+  }
+  // 0.5·z·erfc(−z/√2)
+  if (Applies(other, "Erfc", 1) && Near(product->coefficient, 0.5) &&
+      IsMultiple(*other.inputs[0], -std::numbers::sqrt2 / 2)) {
+    return RecognizedActivation{v1::ACTIVATION_GELU, {}, {}};
   }
   const Expression* erf = OnePlus(other);
   if (erf != nullptr && Applies(*erf, "Erf", 1) && Near(product->coefficient, 0.5) &&

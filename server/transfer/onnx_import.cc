@@ -34,11 +34,12 @@ absl::Status Refuse(absl::string_view what) { return absl::InvalidArgumentError(
 
 bool IsFloat(int32_t type) { return type == TensorProto::FLOAT || type == TensorProto::DOUBLE; }
 
-// The operators on one or two values that are computed for each element.
+// The operators on one or two values that are computed for each element. ONNX has no Erfc, but
+// tf2onnx writes it for the GELU of Keras.
 bool IsElementwise(const NodeProto& node) {
   for (const char* op :
-       {"Abs", "Add", "Div", "Elu", "Erf", "Exp", "Gelu", "LeakyRelu", "Log", "Max", "Min", "Mul",
-        "Neg", "Relu", "Sigmoid", "Softplus", "Sub", "Swish", "Tanh"}) {
+       {"Abs", "Add", "Div", "Elu", "Erf",  "Erfc",    "Exp",      "Gelu", "LeakyRelu", "Log",
+        "Max", "Min", "Mul", "Neg", "Relu", "Sigmoid", "Softplus", "Sub",  "Swish",     "Tanh"}) {
     if (IsOnnxOp(node, op)) return true;
   }
   return false;

@@ -204,7 +204,7 @@ def sklearn():
         export(name, model, **({} if zipmap else {"zipmap": False}))
         record(name, x, model.predict_proba(x)[:, 1], kind="probabilities", layers=["SIGMOID", "SIGMOID", "IDENTITY"])
     name = "sklearn_regressor"
-    model = MLPRegressor((6,), max_iter=30, random_state=1).fit(data, data[:, 0])
+    model = MLPRegressor(hidden_layer_sizes=(6,), max_iter=30, random_state=1).fit(data, data[:, 0])
     export(name, model)
     record(name, x, model.predict(x), kind="logits", layers=["RELU", "IDENTITY"])
     name = "sklearn_normalizer"

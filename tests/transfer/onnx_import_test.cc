@@ -137,6 +137,9 @@ INSTANTIATE_TEST_SUITE_P(
            Function{"GeluOfTensorFlow",
                     "s = Mul(z, inverse) e = Erf(s) p = Add(one, e) t = Mul(half, z) a = Mul(t, p)",
                     v1::ACTIVATION_GELU},
+           Function{"GeluOfKeras",
+                    "h = Mul(half, z) n = Neg(z) s = Mul(n, inverse) e = Erfc(s) a = Mul(h, e)",
+                    v1::ACTIVATION_GELU},
            Function{"Silu", "s = Sigmoid(z) a = Mul(z, s)", v1::ACTIVATION_SILU},
            Function{"SoftplusInParts",
                     "b = Abs(z) n = Neg(b) e = Exp(n) p = Add(e, one) l = Log(p) m = Max(z, zero) "
