@@ -19,7 +19,7 @@ namespace backprop::transfer {
 struct OnnxNumbers {
   int32_t type = 0;            // TensorProto::FLOAT, DOUBLE, INT32 or INT64
   std::vector<int64_t> dims;   // empty: a scalar
-  std::vector<double> values;  // whole numbers beyond 2^53 are rounded
+  std::vector<double> values;  // whole numbers above 2^53 are rounded
 };
 
 // Refers to a graph, which must outlive it and must not change. Thread-compatible. All errors are

@@ -18,7 +18,7 @@ struct OnnxImportOptions {
 };
 
 // Returns the model of a file: the spec with its names, the labels, and the parameters without
-// optimiser state. The spec is not validated beyond what the graph determines. Memory and time are
+// optimiser state. Only what the graph determines is validated in the spec. Memory and time are
 // proportional to the size of the file and to max_parameters. INVALID_ARGUMENT with the node and
 // the reason; RESOURCE_EXHAUSTED for more than max_parameters.
 absl::StatusOr<v1::ModelFile> ImportOnnx(absl::string_view bytes, const OnnxImportOptions& options);
