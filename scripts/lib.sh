@@ -19,7 +19,7 @@ as_root() {
 # Packages needed to build: compiler, generator, libraries.
 BUILD_PACKAGES="g++ cmake ninja-build ccache git patch libgrpc++-dev protobuf-compiler
   protobuf-compiler-grpc libprotobuf-dev libssl-dev libabsl-dev libspdlog-dev libcli11-dev libtomlplusplus-dev libxxhash-dev zlib1g-dev libzip-dev librocksdb-dev
-  libdnnl-dev ocl-icd-opencl-dev libeigen3-dev libboost-dev prometheus-cpp-dev libgtest-dev libgmock-dev librapidcheck-dev libbenchmark-dev nlohmann-json3-dev"
+  libdnnl-dev ocl-icd-opencl-dev libeigen3-dev libboost-dev libonnx-dev prometheus-cpp-dev libgtest-dev libgmock-dev librapidcheck-dev libbenchmark-dev nlohmann-json3-dev"
 # Additional packages needed to test.
 TEST_PACKAGES="python3 python3-venv ca-certificates clang-format clang-tidy zsh fish
   openssl nginx-light prometheus"

@@ -185,6 +185,8 @@ class Client {
   // Exports a model to a file format, and creates a model from it. An export is retried until its
   // first byte has arrived; an import, if its source can be read again.
   Status ExportModel(const std::string& model, const ByteSink& sink, const CallOptions& call = {});
+  Status ExportModel(const std::string& model, ModelFileFormat format, const ByteSink& sink,
+                     const CallOptions& call = {});
   Result<ModelInfo> ImportModel(const RepeatableSource& source, const ImportOptions& import = {},
                                 const CallOptions& call = {});
   Result<ModelInfo> ImportModel(const ByteSource& source, const ImportOptions& import = {},

@@ -44,6 +44,10 @@ uint32_t ChecksumOf(const Batch& rows, DataType type) {
   return static_cast<uint32_t>(crc);
 }
 
+static_assert(static_cast<int>(ModelFileFormat::kDefault) == v1::MODEL_FILE_FORMAT_UNSPECIFIED);
+static_assert(static_cast<int>(ModelFileFormat::kBackprop) == v1::MODEL_FILE_FORMAT_BACKPROP);
+static_assert(static_cast<int>(ModelFileFormat::kOnnx) == v1::MODEL_FILE_FORMAT_ONNX);
+
 // A client stream: its context, credentials, deadline and cancellation.
 template <class Request, class Response>
 class Upload {
@@ -72,6 +76,18 @@ class Upload {
   Response response_;
   std::unique_ptr<grpc::ClientWriter<Request>> writer_;  // null if the call is not authorized
 };
+
+// A spec with the loss and the optimiser of the options.
+ModelSpec SpecOf(const ImportOptions& import) {
+  ModelSpec spec;
+  if (import.loss.has_value()) spec.loss = *import.loss;
+  if (!import.optimizer.has_value()) return spec;
+  spec.optimizer = import.optimizer->optimizer;
+  spec.schedule = import.optimizer->schedule;
+  spec.l1 = import.optimizer->l1;
+  spec.clipping = import.optimizer->clipping;
+  return spec;
+}
 
 // Passes every chunk of a stream to `sink`. Retried until the first chunk has arrived.
 template <class Response, class Open>
@@ -219,8 +235,14 @@ Result<DatasetInfo> Client::UploadDataset(const std::string& id, const Batch& ro
 
 Status Client::ExportModel(const std::string& model, const ByteSink& sink,
                            const CallOptions& call) {
+  return ExportModel(model, ModelFileFormat::kDefault, sink, call);
+}
+
+Status Client::ExportModel(const std::string& model, ModelFileFormat format, const ByteSink& sink,
+                           const CallOptions& call) {
   v1::ExportModelRequest request;
   request.set_model(ResourceName(model));
+  request.set_format(static_cast<v1::ModelFileFormat>(format));
   if (Status invalid = CheckRequest(request); !invalid.ok()) return invalid;
   return impl_->Ended(Download<v1::ExportModelResponse>(
       *impl_->credentials, impl_->options.retry, call, sink,
@@ -233,6 +255,11 @@ Result<ModelInfo> Client::ImportModel(const RepeatableSource& source, const Impo
   first.set_model_id(import.model_id);
   first.set_durability(static_cast<v1::Durability>(import.durability));
   first.set_request_id(RequestId(call));
+  first.set_format(static_cast<v1::ModelFileFormat>(import.format));
+  v1::ModelSpec spec;
+  ToMessage(SpecOf(import), &spec);
+  if (import.loss.has_value()) first.mutable_loss()->Swap(spec.mutable_loss());
+  if (import.optimizer.has_value()) first.mutable_optimizer()->Swap(spec.mutable_optimizer());
   Attempts attempts(impl_->options.retry, call);
   Status failed = InvalidUnlessEmpty({{"source", "cannot be opened"}});
   for (;;) {

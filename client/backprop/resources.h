@@ -72,9 +72,29 @@ struct RepeatableSource {
 // The bytes of a file.
 RepeatableSource FileSource(const std::string& path);
 
+// The format of the file of a model.
+enum class ModelFileFormat {
+  kDefault,   // export: kBackprop; import: detected from the first bytes
+  kBackprop,  // the server's own: the whole model, with its optimiser state
+  kOnnx,      // the graph from an input row to its predictions
+};
+
+// An optimiser with what ModelSpec has beside it.
+struct OptimizerSettings {
+  Optimizer optimizer{};
+  Schedule schedule{};
+  double l1 = 0;
+  Clipping clipping{};
+};
+
 struct ImportOptions {
   std::string model_id{};  // empty: the server draws one
   Durability durability = Durability::kDefault;
+  ModelFileFormat format = ModelFileFormat::kDefault;
+  // Only with an ONNX file. Unset: those of the model that the server exported to it. In a file of
+  // another program they are unknown: the server chooses the loss by the end of the graph, and SGD.
+  std::optional<Loss> loss{};
+  std::optional<OptimizerSettings> optimizer{};
 };
 
 struct RestoredBackup {

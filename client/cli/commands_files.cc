@@ -6,10 +6,12 @@
 #include <cstring>
 #include <fstream>
 #include <iostream>
+#include <map>
 #include <memory>
 
 #include "client/cli/command.h"
 #include "client/cli/live_line.h"
+#include "client/cli/spec_flags.h"
 #include "client/cli/table.h"
 
 namespace backprop::cli {
@@ -39,6 +41,31 @@ bool SyncFile(const std::string& path) {
   const bool synced = fsync(fd) == 0;
   close(fd);
   return synced;
+}
+
+// The formats of the file of a model, by their names on the command line.
+const std::map<std::string, ModelFileFormat>& Formats() {
+  static const std::map<std::string, ModelFileFormat> formats = {
+      {"auto", ModelFileFormat::kDefault},
+      {"backprop", ModelFileFormat::kBackprop},
+      {"onnx", ModelFileFormat::kOnnx}};
+  return formats;
+}
+
+// The format of a file to write. By default its name says so.
+ModelFileFormat FormatOf(const std::string& format, const std::string& path) {
+  const std::string suffix = ".onnx";
+  const bool onnx = path.size() > suffix.size() &&
+                    path.compare(path.size() - suffix.size(), suffix.size(), suffix) == 0;
+  return format == "auto" && onnx ? ModelFileFormat::kOnnx : Formats().at(format);
+}
+
+void AddFormat(CLI::App* command, std::string* format, const std::string& otherwise) {
+  std::vector<std::string> names;
+  for (const auto& [name, value] : Formats()) names.push_back(name);
+  command->add_option("--format", *format, "Format of the file; auto: " + otherwise)
+      ->check(CLI::IsMember(names))
+      ->capture_default_str();
 }
 
 // Writes a download to a file, completely or not at all; "-" is standard output.
@@ -138,23 +165,35 @@ void AddFileCommands(CLI::App* app, Globals* globals, Command* chosen) {
   auto model = std::make_shared<std::string>();
   auto file = std::make_shared<std::string>();
 
-  auto* to_file = app->add_subcommand("export", "Export a model to a file, without loss");
+  auto* to_file = app->add_subcommand(
+      "export", "Export a model to a file: without loss, or its predictions as ONNX");
+  auto format = std::make_shared<std::string>("auto");
   to_file->add_option("model", *model, "Id of the model")->required();
   to_file->add_option("file", *file, "The file; - for standard output")->required();
+  AddFormat(to_file, format.get(), "onnx if the file's name ends with .onnx, else backprop");
   to_file->callback([=] {
     *chosen = [=] {
       Client client = globals->Connect();
       return Save(*globals, *file, [&](const ByteSink& sink) {
-        return client.ExportModel(*model, sink, globals->Call());
+        return client.ExportModel(*model, FormatOf(*format, *file), sink, globals->Call());
       });
     };
   });
 
-  auto* from_file = app->add_subcommand("import", "Create a model from an exported file");
+  auto* from_file = app->add_subcommand(
+      "import", "Create a model from an exported file, or from an ONNX file of another program");
+  auto training = std::make_shared<SpecFlags>();
   auto options = std::make_shared<ImportOptions>();
   from_file->add_option("file", *file, "The file; - for standard input")->required();
   from_file->add_option("id", options->model_id, "Id of the model; default: chosen by the server");
-  from_file->callback([=] { *chosen = [=] { return Import(*globals, *file, *options); }; });
+  AddFormat(from_file, format.get(), "detected from the first bytes");
+  training->AddTrainingTo(from_file, "that of the file, or chosen by its graph; ONNX only");
+  from_file->callback([=] {
+    options->format = Formats().at(*format);
+    options->loss = training->GivenLoss();
+    options->optimizer = training->GivenOptimizer();
+    *chosen = [=] { return Import(*globals, *file, *options); };
+  });
 
   auto* backup = app->add_subcommand("backup", "Back up everything that a server stores to a file");
   auto project = std::make_shared<std::string>();

@@ -43,6 +43,11 @@ void SetIf(const std::optional<T>& given, T* value) {
   if (given.has_value()) *value = *given;
 }
 
+bool AnyGiven(const std::vector<const CLI::Option*>& options) {
+  return std::any_of(options.begin(), options.end(),
+                     [](const CLI::Option* option) { return option->count() > 0; });
+}
+
 }  // namespace
 
 void SpecFlags::CheckConditions() const {
@@ -154,6 +159,12 @@ Schedule SpecFlags::BuildSchedule() const {
   return schedule;
 }
 
+Clipping SpecFlags::BuildClipping() const {
+  if (clip_norm_.has_value()) return ClipNorm{*clip_norm_};
+  if (clip_value_.has_value()) return ClipValue{*clip_value_};
+  return {};
+}
+
 ModelSpec SpecFlags::Build() const {
   if (!file_.empty()) {
     for (const CLI::Option* option : command_->get_options()) {
@@ -175,12 +186,23 @@ ModelSpec SpecFlags::Build() const {
   built.schedule = BuildSchedule();
   built.data_type = data_type_ == "float64" ? DataType::kFloat64 : DataType::kFloat32;
   SetIf(l1_, &built.l1);
-  if (clip_norm_.has_value()) built.clipping = ClipNorm{*clip_norm_};
-  if (clip_value_.has_value()) built.clipping = ClipValue{*clip_value_};
+  built.clipping = BuildClipping();
   if (standardize_ || !input_mean_.empty()) {
     built.input_standardization = InputStandardization{input_mean_, input_std_};
   }
   return built;
+}
+
+std::optional<Loss> SpecFlags::GivenLoss() const {
+  if (!AnyGiven(loss_flags_)) return std::nullopt;
+  CheckConditions();
+  return BuildLoss();
+}
+
+std::optional<OptimizerSettings> SpecFlags::GivenOptimizer() const {
+  if (!AnyGiven(optimizer_flags_)) return std::nullopt;
+  CheckConditions();
+  return OptimizerSettings{BuildOptimizer(), BuildSchedule(), l1_.value_or(0), BuildClipping()};
 }
 
 }  // namespace backprop::cli

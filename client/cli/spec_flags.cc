@@ -195,4 +195,20 @@ void SpecFlags::AddTo(CLI::App* command) {
       ->group("Model");
 }
 
+void SpecFlags::AddTrainingTo(CLI::App* command, const std::string& otherwise) {
+  command_ = command;
+  const size_t before = command->get_options().size();
+  AddLossFlags(command);
+  const size_t between = command->get_options().size();
+  AddOptimizerFlags(command);
+  AddScheduleFlags(command);
+  const auto options = command->get_options();
+  const auto at = [&](size_t i) { return options.begin() + static_cast<std::ptrdiff_t>(i); };
+  loss_flags_.assign(at(before), at(between));
+  optimizer_flags_.assign(at(between), options.end());
+  for (const char* flag : {"--loss", "--optimizer"}) {
+    command->get_option(flag)->default_str(otherwise);
+  }
+}
+
 }  // namespace backprop::cli

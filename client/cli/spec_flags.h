@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "backprop/model.h"
+#include "backprop/resources.h"
 
 namespace backprop::cli {
 
@@ -19,6 +20,14 @@ class SpecFlags {
   void AddTo(CLI::App* command);
   // Returns the spec. Throws DataError, or CLI::ParseError for incompatible flags.
   ModelSpec Build() const;
+
+  // The flags of the loss and of the optimiser alone, for a model that exists. `otherwise` is what
+  // --help shows as the default of the loss and the optimiser.
+  void AddTrainingTo(CLI::App* command, const std::string& otherwise);
+  // What these flags say; nothing if none of them is given. Throw CLI::ParseError for incompatible
+  // flags.
+  std::optional<Loss> GivenLoss() const;
+  std::optional<OptimizerSettings> GivenOptimizer() const;
 
  private:
   // A flag, and the values of a selecting flag that it is allowed with.
@@ -41,6 +50,7 @@ class SpecFlags {
   Loss BuildLoss() const;
   Optimizer BuildOptimizer() const;
   Schedule BuildSchedule() const;
+  Clipping BuildClipping() const;
 
   using Number = std::optional<double>;
   using Count = std::optional<int64_t>;
@@ -63,6 +73,7 @@ class SpecFlags {
   bool standardize_ = false;
   std::vector<double> input_mean_, input_std_;
   std::vector<Condition> conditions_;
+  std::vector<const CLI::Option*> loss_flags_, optimizer_flags_;  // of AddTrainingTo
   const CLI::App* command_ = nullptr;
 };
 

@@ -53,7 +53,8 @@ void HandleDeleteDataset(Context*, UnaryCall*, const v1::DeleteDatasetRequest&,
                          v1::DeleteDatasetResponse*);
 
 // handlers_files.cc
-std::unique_ptr<ChunkSource> ExportOf(const ModelPtr&);
+// INVALID_ARGUMENT for an unknown format; FAILED_PRECONDITION (NOT_FITTED) for ONNX.
+absl::StatusOr<std::unique_ptr<ChunkSource>> ExportOf(const ModelPtr&, v1::ModelFileFormat);
 std::unique_ptr<Receiver<v1::ImportModelRequest>> ImportInto(Context*, const CallerPtr&,
                                                              v1::ImportModelResponse*);
 

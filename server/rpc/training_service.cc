@@ -54,10 +54,10 @@ grpc::ServerWriteReactor<v1::ExportModelResponse>* StartExport(
     return stream.get();
   }
   FindModel(context, *info.caller, "model", request.model(),
-            [stream, context](const registry::MaybeSession& model) {
+            [stream, context, format = request.format()](const registry::MaybeSession& model) {
               if (!model.ok()) return stream->Attach(model.status());
-              stream->Attach(
-                  CountedSource::Of(ExportOf(*model), (*model)->StateBytes(), &context->sending));
+              stream->Attach(CountedSource::Of(ExportOf(*model, format), (*model)->StateBytes(),
+                                               &context->sending));
             });
   return stream.get();
 }

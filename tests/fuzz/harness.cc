@@ -18,6 +18,7 @@ const std::vector<Harness>& Harnesses() {
       {"backup", RunBackup, BackupSeeds, BackupType},
       {"stored", RunStored, StoredSeeds, StoredType},
       {"model_file", RunModelFile, ModelFileSeeds, ModelFileType},
+      {"onnx", RunOnnx, OnnxSeeds, OnnxType},
       {"service", RunService, ServiceSeeds, ServiceType},
       {"streams", RunStreams, StreamsSeeds, StreamsType},
   };

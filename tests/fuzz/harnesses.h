@@ -49,6 +49,10 @@ void RunModelFile(absl::string_view input);
 Seeds ModelFileSeeds();
 Type ModelFileType(uint8_t kind);
 
+void RunOnnx(absl::string_view input);
+Seeds OnnxSeeds();
+Type OnnxType(uint8_t kind);
+
 void RunService(absl::string_view input);
 Seeds ServiceSeeds();
 Type ServiceType(uint8_t kind);

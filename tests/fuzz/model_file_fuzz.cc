@@ -75,7 +75,7 @@ absl::Status Import(World* world, const File& file) {
 std::string Export(World* world) {
   const auto model = world->server()->registry.FindResident("default/x");
   BP_HOLDS(model.has_value() && model->ok());
-  const auto source = rpc::ExportOf(**model);
+  const auto source = *rpc::ExportOf(**model, v1::MODEL_FILE_FORMAT_BACKPROP);
   std::string file;
   for (;;) {
     const auto piece = source->Next();

@@ -469,6 +469,26 @@ TEST_F(ClientTest, ModelsAreFiles) {
   EXPECT_EQ(Tensors(client.GetParameters("copy")), Tensors(client.GetParameters("m")));
   EXPECT_EQ(client.ExportModel("m", [](std::string_view) { return false; }).code,
             StatusCode::kCancelled);
+  file.clear();
+  sent = false;
+  ASSERT_TRUE(client
+                  .ExportModel("m", ModelFileFormat::kOnnx,
+                               [&](std::string_view bytes) {
+                                 file += bytes;
+                                 return true;
+                               })
+                  .ok());
+  EXPECT_EQ(file[0], '\x08');
+  OptimizerSettings optimizer;
+  optimizer.optimizer = Adam{.learning_rate = 0.5};
+  optimizer.clipping = ClipNorm{2};
+  const auto from_onnx = client.ImportModel(
+      source, {.model_id = "onnx", .loss = SoftmaxCrossEntropy{0.25, {}}, .optimizer = optimizer});
+  ASSERT_TRUE(from_onnx.ok()) << from_onnx.status().ToString();
+  EXPECT_EQ(std::get<SoftmaxCrossEntropy>(from_onnx->spec.loss).label_smoothing, 0.25);
+  EXPECT_EQ(std::get<Adam>(from_onnx->spec.optimizer).learning_rate, 0.5);
+  EXPECT_EQ(std::get<ClipNorm>(from_onnx->spec.clipping).max_norm, 2);
+  EXPECT_EQ(Tensors(client.GetParameters("onnx")), Tensors(client.GetParameters("m")));
   EXPECT_EQ(client.CreateBackup([](std::string_view) { return true; }).reason, "NO_DATA_DIR");
 }
 
