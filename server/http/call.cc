@@ -98,14 +98,27 @@ void StreamCall::Release() {
   if (!std::exchange(released_, true)) RemoveHold();
 }
 
+void StreamCall::OnReadInitialMetadataDone(bool /*ok*/) {
+  boost::asio::post(executor_, [self = self_] {
+    self->has_headers_ = true;
+    if (self->has_message_) self->Deliver();
+  });
+}
+
 void StreamCall::OnReadDone(bool ok) {
   boost::asio::post(executor_, [self = self_, ok] {
     self->reading_ = false;
     if (!ok) return self->Release();
-    grpc::ByteBuffer message;
-    message.Swap(&self->read_);
-    self->observer_->OnMessage(message);
+    self->has_message_ = true;
+    if (self->has_headers_) self->Deliver();
   });
+}
+
+void StreamCall::Deliver() {
+  has_message_ = false;
+  grpc::ByteBuffer message;
+  message.Swap(&read_);
+  observer_->OnMessage(message);
 }
 
 void StreamCall::OnWriteDone(bool ok) {

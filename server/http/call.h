@@ -95,9 +95,11 @@ class StreamCall final : public grpc::ClientBidiReactor<grpc::ByteBuffer, grpc::
   StreamCall(Executor executor, std::shared_ptr<Observer> observer)
       : executor_(std::move(executor)), observer_(std::move(observer)) {}
 
+  void OnReadInitialMetadataDone(bool ok) override;
   void OnReadDone(bool ok) override;
   void OnWriteDone(bool ok) override;
   void OnDone(const grpc::Status& status) override;
+  void Deliver();
   // From now on no operation is started, so that gRPC can end the call.
   void Release();
 
@@ -107,6 +109,8 @@ class StreamCall final : public grpc::ClientBidiReactor<grpc::ByteBuffer, grpc::
   grpc::ByteBuffer written_;
   grpc::ByteBuffer read_;
   bool reading_ = false;
+  bool has_headers_ = false;  // the initial metadata of the context can be read
+  bool has_message_ = false;  // read_ waits for them
   bool released_ = false;
   std::shared_ptr<StreamCall> self_;
 };

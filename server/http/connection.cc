@@ -380,7 +380,7 @@ void Connection::EndExchange() {
     return Advance();
   }
   if (reading_ == Reading::kDone && input_.empty()) {
-    transport_->EndOutput([] {});
+    transport_->EndOutput([self = shared_from_this()] {});
     return Close();
   }
   // Closing a socket with unread bytes would reset the connection, and the peer might lose the
@@ -388,7 +388,7 @@ void Connection::EndExchange() {
   reading_ = Reading::kDiscarding;
   SetReadDeadline(environment_->times.head);
   input_.clear();
-  transport_->EndOutput([] {});
+  transport_->EndOutput([self = shared_from_this()] {});
   ReadMore();
 }
 

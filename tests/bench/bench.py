@@ -19,7 +19,7 @@ PEERS = [ROOT / "build/peers/venv/bin/python", ROOT / "tests/bench/peers.py"]
 ONE_CORE = ["taskset", "-c", "0"]
 PROGRAMS = [[*ONE_CORE, BIN / "bp_bench_engine"], [*ONE_CORE, *PEERS],
             [*PEERS, "--threads", "2"], [BIN / "bp_bench_rpc"],
-            [sys.executable, ROOT / "tests/bench/databases.py"]]
+            [sys.executable, ROOT / "tests/bench/databases.py"], [ROOT / "build/tools/venv/bin/python", ROOT / "tests/bench/http.py"]]
 
 EAGER, ECHO, LIMIT = "PyTorch eager", "echo on the same server", "the limit"
 # (pattern of names, peer, ratio to reach); the first match applies. docs/BENCHMARKS.md gives the
@@ -37,6 +37,7 @@ TARGETS = [
     (r"two_models_two_cores", "one model alone", 1.9),
     (r"durable_step_64", "in memory", 0.5),
     (r"dataset_mapped_.*", "in memory", 0.8),
+    (r"http_.*", "Envoy", 1),
     (r".*", LIMIT, 1),
 ]
 HIGHER_IS_BETTER = {"/s", "GFLOP/s", "k steps/s"}

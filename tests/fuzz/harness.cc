@@ -20,6 +20,7 @@ const std::vector<Harness>& Harnesses() {
       {"model_file", RunModelFile, ModelFileSeeds, ModelFileType},
       {"service", RunService, ServiceSeeds, ServiceType},
       {"streams", RunStreams, StreamsSeeds, StreamsType},
+      {"http", RunHttp, HttpSeeds, nullptr},
   };
   return all;
 }
