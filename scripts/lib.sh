@@ -22,7 +22,7 @@ BUILD_PACKAGES="g++ cmake ninja-build ccache git patch libgrpc++-dev protobuf-co
   libdnnl-dev ocl-icd-opencl-dev libeigen3-dev libboost-dev libonnx-dev prometheus-cpp-dev libgtest-dev libgmock-dev librapidcheck-dev libbenchmark-dev nlohmann-json3-dev"
 # Additional packages needed to test.
 TEST_PACKAGES="python3 python3-venv ca-certificates clang-format clang-tidy zsh fish
-  openssl nginx-light prometheus"
+  openssl nginx-light prometheus curl"
 # Additional packages needed to make Debian packages.
 PACKAGE_PACKAGES="dpkg-dev file python3"
 # Additional packages needed to fuzz.

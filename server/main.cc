@@ -54,6 +54,7 @@
 #include "server/session/projects.h"
 #include "server/store/store.h"
 #include "server/stores.h"
+#include "server/web.h"
 
 namespace backprop {
 namespace {
@@ -203,8 +204,10 @@ void LogStarted(const ops::Config& config, const std::vector<std::string>& addre
   }
 }
 
-// Tells clients, operators and the service manager that the server accepts calls.
-absl::Status Announce(const ops::Config& config, const rpc::Server& server) {
+// Tells clients, operators and the service manager that the server accepts calls. `http` may be
+// null.
+absl::Status Announce(const ops::Config& config, const rpc::Server& server,
+                      const http::Gateway* http) {
   // The log is complete when the port file exists.
   LogStarted(config, server.addresses(), server.admin_addresses());
   if (!config.admin_port_file.empty()) {
@@ -213,6 +216,12 @@ absl::Status Announce(const ops::Config& config, const rpc::Server& server) {
     }
     absl::Status written = ops::WritePortFile("--admin-port-file", config.admin_port_file,
                                               server.admin_addresses().front());
+    if (!written.ok()) return written;
+  }
+  if (!config.http_port_file.empty()) {
+    if (http == nullptr) return absl::InvalidArgumentError("--http-port-file: needs --http");
+    absl::Status written =
+        ops::WritePortFile("--http-port-file", config.http_port_file, http->addresses().front());
     if (!written.ok()) return written;
   }
   if (!config.port_file.empty()) {
@@ -240,10 +249,10 @@ ops::Reload ReloadOf(ops::AuthFileWatch* auth_file, ops::AuditLog* audit) {
   };
 }
 
-// Returns whether all calls finished within the grace period.
+// Returns whether all calls finished within the grace period. `web` may be null.
 bool ServeUntilSignal(const ops::Config& config, const sigset_t& signals, Monitor* monitor,
                       rpc::Context* context, ops::AuthFileWatch* auth_file, rpc::Tls* tls,
-                      rpc::Server* server, WritableServer* writable) {
+                      rpc::Server* server, http::Gateway* web, WritableServer* writable) {
   const metrics::Sources sources = SourcesOf(*monitor, context, auth_file, server, writable);
   const rpc::Introspection introspection = IntrospectionOf(config, sources);
   const auto http = ServeMetrics(monitor, sources);
@@ -256,7 +265,9 @@ bool ServeUntilSignal(const ops::Config& config, const sigset_t& signals, Monito
   {
     const Janitor janitor(context, auth_file, tls, config);
     WaitForSignal(signals, reload, config.drain_delay, server);
+    if (web != nullptr) web->Drain();
     finished = server->Stop(config.grace);
+    if (web != nullptr) web->Stop(std::min(config.grace, absl::Seconds(1)));
   }
   if (auth_file != nullptr) {
     auth_file->SetHealth({});
@@ -268,7 +279,8 @@ bool ServeUntilSignal(const ops::Config& config, const sigset_t& signals, Monito
 
 // What is left of a server that has stopped.
 void DeletePortFiles(const ops::Config& config) {
-  for (const std::string& path : {config.port_file, config.admin_port_file}) {
+  for (const std::string& path :
+       {config.port_file, config.admin_port_file, config.http_port_file}) {
     if (!path.empty()) unlink(path.c_str());
   }
 }
@@ -311,14 +323,17 @@ int Serve(const ops::Config& config, rpc::InheritedSockets inherited, const sigs
 
   rpc::ServerOptions options = ServerOptionsFor(config, descriptors, tls->get());
   if (auth_file != nullptr) options.authenticator = auth_file->authenticator();
+  auto http = OpenHttp(config);
+  if (!http.ok()) return Fail(http.status());
   auto server = rpc::Server::Start(options, &context, std::move(inherited));
   if (!server.ok()) return Fail(server.status());
-  const absl::Status announced = Announce(config, **server);
+  const auto web = ServeHttp(config, options, tls->get(), *std::move(http), server->get());
+  const absl::Status announced = Announce(config, **server, web.get());
   if (!announced.ok()) return Fail(announced);
   writable.Set(server->get());
   starting.reset();
   const bool finished = ServeUntilSignal(config, signals, &*monitor, &context, auth_file,
-                                         tls->get(), server->get(), &writable);
+                                         tls->get(), server->get(), web.get(), &writable);
   writable.Set(nullptr);
   DeletePortFiles(config);
   if (!finished) {

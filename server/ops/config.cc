@@ -278,6 +278,38 @@ void AddAdminFlags(CLI::App* app, Config* config) {
       ->type_name("PATH");
 }
 
+// Refuses what is no origin as browsers write it.
+std::string CheckOrigin(const std::string& origin) {
+  const size_t scheme = origin.find("://");
+  const bool valid = scheme != std::string::npos && scheme > 0 && scheme + 3 < origin.size() &&
+                     origin.find('/', scheme + 3) == std::string::npos &&
+                     origin.find_first_of(" *,\"") == std::string::npos;
+  if (origin == "*" || valid) return "";
+  return "expected an origin such as https://example.org, without a path, or *; got \"" + origin +
+         "\"";
+}
+
+void AddHttpFlags(CLI::App* app, Config* config) {
+  Add(app->add_option(
+          "--http", config->http,
+          "Address, host:port or unix:path, that serves all RPCs over HTTP/1.1 with JSON or "
+          "protobuf, by the Connect protocol and gRPC-Web, and /healthz, /readyz and /metrics "
+          "(docs/http.md). With --tls-cert over TLS. May be repeated. Default: no HTTP"),
+      "--http", "Listening")
+      ->type_name("ADDRESS");
+  Add(app->add_option("--http-port-file", config->http_port_file,
+                      "File to which the server writes the first address of --http once it "
+                      "accepts calls, before that of --port-file"),
+      "--http-port-file", "Listening")
+      ->type_name("PATH");
+  Add(app->add_option("--http-allow-origin", config->http_allow_origin,
+                      "Origin, such as https://example.org, whose pages browsers may let call the "
+                      "server over HTTP (CORS); * for all. May be repeated. Default: none"),
+      "--http-allow-origin", "Access")
+      ->check(CLI::Validator(CheckOrigin, ""))
+      ->type_name("ORIGIN");
+}
+
 void AddListeningFlags(CLI::App* app, Config* config, RawFlags* raw) {
   Add(app->add_option(
           "--listen", config->listen,
@@ -287,6 +319,7 @@ void AddListeningFlags(CLI::App* app, Config* config, RawFlags* raw) {
       ->capture_default_str();
   AddUnixSocketFlags(app, config, raw);
   AddAdminFlags(app, config);
+  AddHttpFlags(app, config);
   Add(app->add_option("--port-file", config->port_file,
                       "File to which the server writes its first address once it accepts calls"),
       "--port-file", "Listening")

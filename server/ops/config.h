@@ -27,12 +27,15 @@ struct Config {
   // for `admin_listen`.
   std::vector<std::string> inherited_listen;
   std::vector<std::string> inherited_admin_listen;
+  std::vector<std::string> http;               // empty: no HTTP
+  std::vector<std::string> http_allow_origin;  // of pages that may call over HTTP; "*": all
   std::string unix_socket;
   rpc::UnixSocketAccess unix_access;
   std::optional<rpc::TlsFiles> tls;  // unset: clear text
   absl::Duration handshake_timeout = rpc::ServerOptions{}.handshake_timeout;
   std::string port_file;
   std::string admin_port_file;            // the same for admin_listen
+  std::string http_port_file;             // the same for http
   std::string metrics_listen;             // empty: metrics are not served
   std::string auth_file;                  // empty: callers are anonymous and may do everything
   bool allow_anonymous = false;           // on addresses that are not local, without auth_file

@@ -18,7 +18,8 @@ struct Listening {
   std::string address;
 };
 
-std::vector<Listening> Reachable(const Config& config) {
+// What other machines can reach by gRPC.
+std::vector<Listening> ReachableByGrpc(const Config& config) {
   std::vector<Listening> reachable;
   const auto add = [&](const char* flag, const std::vector<std::string>& addresses) {
     for (const std::string& address : addresses) {
@@ -29,6 +30,14 @@ std::vector<Listening> Reachable(const Config& config) {
   add("the inherited socket", config.inherited_listen);
   add("--admin-listen", config.admin_listen);
   add("the inherited socket", config.inherited_admin_listen);
+  return reachable;
+}
+
+std::vector<Listening> Reachable(const Config& config) {
+  std::vector<Listening> reachable = ReachableByGrpc(config);
+  for (const std::string& address : config.http) {
+    if (!IsLocal(address)) reachable.push_back({"--http", address});
+  }
   return reachable;
 }
 
@@ -101,7 +110,7 @@ std::string DescribeAccess(const Config& config) {
 }
 
 std::string DescribeHostilePeers(const Config& config) {
-  const std::vector<Listening> reachable = Reachable(config);
+  const std::vector<Listening> reachable = ReachableByGrpc(config);
   if (reachable.empty()) return "";
   return absl::StrCat(
       "other machines can reach ", Joined(reachable),

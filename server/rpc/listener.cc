@@ -1,6 +1,5 @@
 #include "server/rpc/listener.h"
 
-#include <arpa/inet.h>
 #include <fcntl.h>
 #include <linux/sockios.h>
 #include <netinet/in.h>
@@ -39,29 +38,6 @@ int Accept(int listening_fd, sockaddr_storage* from = nullptr) {
   socklen_t size = sizeof(*from);
   return accept4(listening_fd, reinterpret_cast<sockaddr*>(from), from != nullptr ? &size : nullptr,
                  SOCK_NONBLOCK | SOCK_CLOEXEC);
-}
-
-// By what connections of one peer are counted: 4 bytes of an IPv4 address, also of one that is
-// mapped to IPv6, or the first 8 bytes of an IPv6 address. Empty for a Unix socket.
-std::string PeerOf(const sockaddr_storage& from) {
-  if (from.ss_family == AF_INET) {
-    const in_addr& address = reinterpret_cast<const sockaddr_in&>(from).sin_addr;
-    return {reinterpret_cast<const char*>(&address), sizeof(address)};
-  }
-  if (from.ss_family != AF_INET6) return "";
-  const in6_addr& address = reinterpret_cast<const sockaddr_in6&>(from).sin6_addr;
-  const auto* const bytes = reinterpret_cast<const char*>(&address);
-  if (IN6_IS_ADDR_V4MAPPED(&address)) return {bytes + 12, 4};
-  return {bytes, 8};
-}
-
-// What an operator reads of a result of PeerOf: "192.0.2.1" or "2001:db8::/64".
-std::string NameOfPeer(const std::string& peer) {
-  char name[INET6_ADDRSTRLEN] = {};
-  if (peer.size() == 4) return inet_ntop(AF_INET, peer.data(), name, sizeof(name));
-  std::string address = peer;
-  address.resize(16);
-  return absl::StrCat(inet_ntop(AF_INET6, address.data(), name, sizeof(name)), "/64");
 }
 
 ConnectionLimits WithDefaults(ConnectionLimits limits) {

@@ -140,9 +140,11 @@ class Server {
   // Returns whether all calls finished in this time; true if the server was stopped before.
   bool Stop(absl::Duration grace);
 
-  // For clients in the same process.
+  // For clients in the same process. The server that has `addresses`; messages of any size.
   std::shared_ptr<grpc::Channel> InProcessChannel() {
-    return server_->InProcessChannel(grpc::ChannelArguments());
+    grpc::ChannelArguments arguments;
+    arguments.SetMaxReceiveMessageSize(-1);
+    return server_->InProcessChannel(arguments);
   }
 
  private:

@@ -232,6 +232,26 @@ absl::StatusOr<std::string> AddressOf(int fd) {
 
 }  // namespace
 
+std::string PeerOf(const sockaddr_storage& from) {
+  if (from.ss_family == AF_INET) {
+    const in_addr& address = reinterpret_cast<const sockaddr_in&>(from).sin_addr;
+    return {reinterpret_cast<const char*>(&address), sizeof(address)};
+  }
+  if (from.ss_family != AF_INET6) return "";
+  const in6_addr& address = reinterpret_cast<const sockaddr_in6&>(from).sin6_addr;
+  const auto* const bytes = reinterpret_cast<const char*>(&address);
+  if (IN6_IS_ADDR_V4MAPPED(&address)) return {bytes + 12, 4};
+  return {bytes, 8};
+}
+
+std::string NameOfPeer(const std::string& peer) {
+  char name[INET6_ADDRSTRLEN] = {};
+  if (peer.size() == 4) return inet_ntop(AF_INET, peer.data(), name, sizeof(name));
+  std::string address = peer;
+  address.resize(16);
+  return absl::StrCat(inet_ntop(AF_INET6, address.data(), name, sizeof(name)), "/64");
+}
+
 void Descriptor::Close() {
   if (fd_ >= 0) close(fd_);
   fd_ = -1;

@@ -2,6 +2,7 @@
 #ifndef BACKPROP_SERVER_RPC_SOCKETS_H_
 #define BACKPROP_SERVER_RPC_SOCKETS_H_
 
+#include <sys/socket.h>
 #include <sys/types.h>
 
 #include <string>
@@ -30,6 +31,8 @@ class Descriptor {
   int get() const { return fd_; }
   bool open() const { return fd_ >= 0; }
   void Close();
+  // Gives up the descriptor without closing it.
+  void Release() { fd_ = -1; }
 
  private:
   int fd_ = -1;
@@ -49,6 +52,13 @@ struct UnixSocketAccess {
   // "user", "user:group" or ":group", as names or numbers. Empty: those of the process.
   std::string owner;
 };
+
+// By what connections of one peer are counted: 4 bytes of an IPv4 address, also of one that is
+// mapped to IPv6, or the first 8 bytes of an IPv6 address. Empty for a Unix socket.
+std::string PeerOf(const sockaddr_storage& from);
+
+// What an operator reads of a result of PeerOf that is not empty: "192.0.2.1" or "2001:db8::/64".
+std::string NameOfPeer(const std::string& peer);
 
 // `address`: "host:port", "[IPv6]:port" or "unix:path". Port 0 selects a free port. 0.0.0.0 and
 // [::] both mean all addresses of IPv4 and IPv6. A name is an error if one of its addresses has

@@ -54,6 +54,11 @@ class Tls {
   // Credentials for one listener: TLS 1.2 or later, protocol h2. Every listener needs its own.
   std::shared_ptr<grpc::ServerCredentials> MakeCredentials();
 
+  // For listeners of other protocols: the certificates in use, and whether clients are asked for
+  // theirs. Two results are the same object unless the files have changed.
+  std::shared_ptr<const Certificates> Latest();
+  ClientAuth client_auth() const { return files_.client_auth; }
+
  private:
   class Credentials;
   struct Fetcher;
@@ -78,7 +83,6 @@ class Tls {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(check_mu_);
   void ReportExpiry(absl::Time now, std::vector<TlsNotice>* notices)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(check_mu_);
-  std::shared_ptr<const Certificates> Latest();
 
   const TlsFiles files_;
 

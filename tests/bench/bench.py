@@ -20,7 +20,8 @@ ONE_CORE = ["taskset", "-c", "0"]
 PROGRAMS = [[*ONE_CORE, BIN / "bp_bench_engine"], [*ONE_CORE, *PEERS],
             [*PEERS, "--threads", "2"], [BIN / "bp_bench_rpc"],
             [sys.executable, ROOT / "tests/bench/databases.py"],
-            [sys.executable, ROOT / "tests/bench/python_estimators.py"]]
+            [sys.executable, ROOT / "tests/bench/python_estimators.py"],
+            [ROOT / "build/tools/venv/bin/python", ROOT / "tests/bench/http.py"]]
 
 EAGER, ECHO, LIMIT = "PyTorch eager", "echo on the same server", "the limit"
 # (pattern of names, peer, ratio to reach); the first match applies. docs/BENCHMARKS.md gives the
@@ -39,6 +40,7 @@ TARGETS = [
     (r"durable_step_64", "in memory", 0.5),
     (r"dataset_mapped_.*", "in memory", 0.8),
     (r"sklearn_fit_.*", "scikit-learn", 1),
+    (r"http_.*", "Envoy", 1),
     (r".*", LIMIT, 1),
 ]
 HIGHER_IS_BETTER = {"/s", "GFLOP/s", "k steps/s"}

@@ -21,6 +21,7 @@ const std::vector<Harness>& Harnesses() {
       {"onnx", RunOnnx, OnnxSeeds, OnnxType},
       {"service", RunService, ServiceSeeds, ServiceType},
       {"streams", RunStreams, StreamsSeeds, StreamsType},
+      {"http", RunHttp, HttpSeeds, nullptr},
   };
   return all;
 }

@@ -61,6 +61,9 @@ void RunStreams(absl::string_view input);
 Seeds StreamsSeeds();
 Type StreamsType(uint8_t kind);
 
+void RunHttp(absl::string_view input);
+Seeds HttpSeeds();
+
 }  // namespace backprop::fuzz
 
 #endif  // BACKPROP_TESTS_FUZZ_HARNESSES_H_

@@ -154,6 +154,7 @@ class Page:
         self.server = server
         self.scratch = pathlib.Path(scratch)
         self.stack = stack  # ends the servers of the page
+        self.http = "127.0.0.1:8080"  # of the server, once one was started with --http
         self.ran = []
         self.skipped = []  # used entries of NOT_RUN
         self.environment = {**os.environ, "BACKPROP_SERVER": server.address,
@@ -199,11 +200,18 @@ class Page:
         if "--listen" in flags:
             at = flags.index("--listen")
             del flags[at:at + 2]
+        http = self.scratch / "http-port"
+        if "--http" in flags:
+            at = flags.index("--http")
+            flags[at:at + 2] = ["--http", "127.0.0.1:0", "--http-port-file", str(http)]
         if "--data-dir" in flags:
             at = flags.index("--data-dir")
             flags[at + 1] = in_scratch(flags[at + 1])
         flags = [f"unix:{in_scratch(flag[5:])}" if str(flag).startswith("unix:/") else flag for flag in flags]
-        return Server(*flags, cwd=self.scratch).__enter__()
+        server = Server(*flags, cwd=self.scratch).__enter__()
+        if http.exists():
+            self.http = http.read_text().strip()
+        return server
 
     def stays(self, server):
         """The following commands use this server."""
@@ -246,7 +254,8 @@ class Page:
                               text=True, env=self.environment, cwd=cwd, timeout=120)
 
     def with_address(self, text):
-        return text.replace("localhost:50051", self.server.address)
+        text = text.replace("localhost:50051", self.server.address)
+        return text.replace("127.0.0.1:8080", self.http)
 
 
 class DocumentsTest(unittest.TestCase):

@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "server/base/status.h"
+#include "server/rpc/call/forwarded_peer.h"
 
 namespace backprop::rpc {
 namespace {
@@ -151,14 +152,20 @@ absl::StatusOr<CallerPtr> Authenticator::Authenticate(const grpc::CallbackServer
     ++credentials.authorizations;
     credentials.authorization = View(value->second);
   }
+  const auto forwarded = ForwardedPeerOf(call);
   std::shared_ptr<const grpc::AuthContext> context;  // owns the URIs
-  if (snapshot->principals.use_certificates()) context = call.auth_context();
+  if (forwarded.has_value()) {
+    credentials.certificate_uris.assign(forwarded->certificate_uris.begin(),
+                                        forwarded->certificate_uris.end());
+  } else if (snapshot->principals.use_certificates()) {
+    context = call.auth_context();
+  }
   if (context != nullptr) {
     for (const grpc::string_ref& uri : CertificateUris(*context)) {
       credentials.certificate_uris.push_back(View(uri));
     }
   }
-  return Decide(*snapshot, credentials, method, [&call] { return call.peer(); });
+  return Decide(*snapshot, credentials, method, [&] { return PeerAddressOf(call, forwarded); });
 }
 
 absl::Status Authenticator::Refuse(AuthFailure failure, absl::string_view method,

@@ -20,6 +20,7 @@
 #include "server/rpc/call/call_identity.h"
 #include "server/rpc/call/caller.h"
 #include "server/rpc/call/calls.h"
+#include "server/rpc/call/forwarded_peer.h"
 #include "server/rpc/call/status.h"
 #include "server/session/projects.h"
 
@@ -123,7 +124,7 @@ class CallScope {
   void Write(const absl::Status& status, std::chrono::nanoseconds elapsed, bool is_slow,
              const CallIdentity& identity) {
     const CallObservers& observers = calls_->observers();
-    const std::string peer = grpc_->peer();
+    const std::string peer = PeerAddressOf(*grpc_, ForwardedPeerOf(*grpc_));
     const CallRecord record{method_,
                             created_.empty() ? model_ : created_,
                             status.code(),
