@@ -218,7 +218,7 @@ class StreamExchange final : public Exchange,
     if (call_ != nullptr) call_->Cancel();
   }
 
-  // Of the call.
+  // Reactions of the call.
 
   void OnSent(bool ok) override {
     Guarded([&] {
@@ -367,7 +367,7 @@ class StreamExchange final : public Exchange,
   Memory::Claim response_claim_;
   std::shared_ptr<StreamCall> call_;
   std::optional<std::string> only_message_;  // of a method that takes one
-  bool sending_ = false;                     // a message is on its way to the call
+  bool sending_ = false;                     // a message is being written to the call
   bool body_ended_ = false;
   bool writes_done_ = false;
   bool begun_ = false;  // the head of the response was sent

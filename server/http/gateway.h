@@ -40,7 +40,7 @@ struct GatewayOptions {
   // a server that trusts all processes of the machine. A page of a browser could otherwise give its
   // own name the address of this machine (DNS rebinding), and be taken for a page of this server.
   bool only_local_hosts = false;
-  // Metadata of each call that tells the server who the peer is. Headers of a request never have
+  // Metadata of each call that names the peer to the server. Headers of a request never have
   // these names.
   std::function<Metadata(const Connection::Peer&)> identity;
   int threads = 2;

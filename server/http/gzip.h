@@ -14,7 +14,7 @@ namespace backprop::http {
 std::string Compress(absl::string_view bytes);
 
 // INVALID_ARGUMENT if `compressed` is not one gzip member; RESOURCE_EXHAUSTED if it has more than
-// `most_bytes`. Memory grows with the bytes that come out, never with a size that the data claims,
+// `most_bytes`. Memory grows with the decompressed bytes, never with a size that the data claims,
 // to at most twice `most_bytes`.
 absl::StatusOr<std::string> Decompress(absl::string_view compressed, size_t most_bytes);
 

@@ -50,7 +50,7 @@ struct CallFormat {
   bool gzip_request = false;   // the body, or those messages of a stream that say so
   bool gzip_response = false;  // the caller accepts it
 
-  // Of the response, and of the request.
+  // The content type of the response, and of the request.
   std::string ContentType() const;
 };
 
@@ -75,7 +75,7 @@ struct Refusal {
 // `method` is that of the path.
 std::variant<CallHead, Refusal> ReadCallHead(const RequestHead& head, const Method* method);
 
-// The parameters of a query, decoded; of equal names the first. INVALID_ARGUMENT if a value cannot
+// The parameters of a query, decoded; the first one of each name. INVALID_ARGUMENT if a value cannot
 // be decoded.
 absl::StatusOr<std::map<std::string, std::string>> ParseQuery(absl::string_view query);
 

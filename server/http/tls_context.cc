@@ -77,7 +77,7 @@ std::shared_ptr<SSL_CTX> MakeContext(const rpc::Certificates& certificates,
   SSL_CTX_set_min_proto_version(context.get(), TLS1_2_VERSION);
   SSL_CTX_set_options(context.get(), SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION |
                                          SSL_OP_NO_TICKET | SSL_OP_CIPHER_SERVER_PREFERENCE);
-  // Every connection shows its certificate anew, so that a changed authority applies to it.
+  // Every connection shows its certificate again, so that a changed authority applies to it.
   SSL_CTX_set_session_cache_mode(context.get(), SSL_SESS_CACHE_OFF);
   SSL_CTX_set_num_tickets(context.get(), 0);
   SSL_CTX_set_mode(context.get(), SSL_MODE_RELEASE_BUFFERS);
