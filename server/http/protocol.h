@@ -75,8 +75,8 @@ struct Refusal {
 // `method` is that of the path.
 std::variant<CallHead, Refusal> ReadCallHead(const RequestHead& head, const Method* method);
 
-// The parameters of a query, decoded; the first one of each name. INVALID_ARGUMENT if a value cannot
-// be decoded.
+// The parameters of a query, decoded; the first one of each name. INVALID_ARGUMENT if a value
+// cannot be decoded.
 absl::StatusOr<std::map<std::string, std::string>> ParseQuery(absl::string_view query);
 
 // Metadata of gRPC as headers: values of "-bin" are encoded, and what is not for the caller, such

@@ -1,5 +1,5 @@
-// The server of Connect's conformance suite: its service on a gRPC server, which our gateway calls. The
-// suite starts one process for each configuration and says on standard input what to serve
+// The server of Connect's conformance suite: its service on a gRPC server, which our gateway calls.
+// The suite starts one process for each configuration and says on standard input what to serve
 // (docs/testing_servers.md of connectrpc.com/conformance).
 #include <google/protobuf/any.pb.h>
 #include <grpcpp/grpcpp.h>
