@@ -160,9 +160,13 @@ Schedule SpecFlags::BuildSchedule() const {
 }
 
 Clipping SpecFlags::BuildClipping() const {
-  if (clip_norm_.has_value()) return ClipNorm{*clip_norm_};
-  if (clip_value_.has_value()) return ClipValue{*clip_value_};
-  return {};
+  Clipping clipping;  // one variable, because GCC 12 warns of several when it inlines this
+  if (clip_norm_.has_value()) {
+    clipping.emplace<ClipNorm>(ClipNorm{*clip_norm_});
+  } else if (clip_value_.has_value()) {
+    clipping.emplace<ClipValue>(ClipValue{*clip_value_});
+  }
+  return clipping;
 }
 
 ModelSpec SpecFlags::Build() const {
