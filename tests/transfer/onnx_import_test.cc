@@ -81,7 +81,7 @@ INSTANTIATE_TEST_SUITE_P(
                       "z = Gemm(x, W, b) y = Reshape(z, s)"},
            DenseLayer{"ConstantNodes", B,
                       "W = Constant<value = float[3, 2] {1, 2, 3, 4, 5, 6}>() y = Gemm(x, W, b)"}),
-    [](const auto& info) { return info.param.name; });
+    [](const auto& test) { return test.param.name; });
 
 // Functions between two layers.
 struct Function {
@@ -147,7 +147,7 @@ INSTANTIATE_TEST_SUITE_P(
                     v1::ACTIVATION_SOFTPLUS},
            Function{"SoftplusOfTheDefinition", "e = Exp(z) p = Add(one, e) a = Log(p)",
                     v1::ACTIVATION_SOFTPLUS}),
-    [](const auto& info) { return info.param.name; });
+    [](const auto& test) { return test.param.name; });
 
 // What ends a graph says which loss trains it.
 struct Ending {
@@ -175,7 +175,7 @@ INSTANTIATE_TEST_SUITE_P(
            Ending{"Sigmoid", "y = Sigmoid(z)", v1::Loss::kBinaryCrossEntropy},
            Ending{"Nothing", "y = Identity(z)", v1::Loss::kMeanSquaredError},
            Ending{"Tanh", "y = Tanh(z)", v1::Loss::kMeanSquaredError, v1::ACTIVATION_TANH}),
-    [](const auto& info) { return info.param.name; });
+    [](const auto& test) { return test.param.name; });
 
 TEST(OnnxImportTest, TakesTheLossAndTheOptimizerOfTheCaller) {
   const std::string graph =
@@ -310,7 +310,7 @@ INSTANTIATE_TEST_SUITE_P(
         Refusal{"LaterValue", "y = Gemm(z, V) z = Gemm(x, W)", "not computed by an earlier node"},
         Refusal{"Cycle", "y = Add(y, b)", "not computed by an earlier node"},
         Refusal{"TwiceDefined", "y = Gemm(x, W) y = Gemm(x, W)", "defined before"}),
-    [](const auto& info) { return info.param.name; });
+    [](const auto& test) { return test.param.name; });
 
 TEST(OnnxImportTest, RefusesWhatTheTextFormCannotSay) {
   const onnx::ModelProto good =

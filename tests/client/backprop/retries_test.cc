@@ -349,7 +349,7 @@ TEST(ChecksTest, WrongRequestsAreNotSent) {
   EXPECT_EQ(field_of(client.ImportModel(FileSource("/nonexistent")).status()), "source");
 }
 
-ModelSpec XorSpec() {
+ModelSpec StepsSpec() {
   ModelSpec spec;
   spec.input_size = 2;
   spec.layers = {{8}, {2}};
@@ -376,7 +376,7 @@ class StepsTest : public testing::Test {
  protected:
   StepsTest() {
     for (const char* id : {"piped", "single"}) {
-      EXPECT_TRUE(direct.CreateModel(XorSpec(), {.model_id = id}).ok());
+      EXPECT_TRUE(direct.CreateModel(StepsSpec(), {.model_id = id}).ok());
     }
   }
   const std::string path = testing::TempDir() + "bp_client_steps.sock";

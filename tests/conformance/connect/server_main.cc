@@ -251,8 +251,9 @@ void Serve(const suite::ServerCompatRequest& request) {
   suite::ServerCompatResponse response;
   std::unique_ptr<rpc::Tls> tls;
   if (request.use_tls()) {
-    rpc::TlsFiles files{WriteFile(folder.path() + "/cert", request.server_creds().cert()),
-                        WriteFile(folder.path() + "/key", request.server_creds().key())};
+    rpc::TlsFiles files;
+    files.cert = WriteFile(folder.path() + "/cert", request.server_creds().cert());
+    files.key = WriteFile(folder.path() + "/key", request.server_creds().key());
     if (!request.client_tls_cert().empty()) {
       files.client_ca = WriteFile(folder.path() + "/ca", request.client_tls_cert());
       files.client_auth = rpc::ClientAuth::kRequire;
