@@ -252,7 +252,7 @@ void Serve(const suite::ServerCompatRequest& request) {
   std::unique_ptr<rpc::Tls> tls;
   if (request.use_tls()) {
     rpc::TlsFiles files;
-    files.cert = WriteFile(folder.path() + "/cert", request.server_creds().cert());
+    files.certificate = WriteFile(folder.path() + "/cert", request.server_creds().cert());
     files.key = WriteFile(folder.path() + "/key", request.server_creds().key());
     if (!request.client_tls_cert().empty()) {
       files.client_ca = WriteFile(folder.path() + "/ca", request.client_tls_cert());
