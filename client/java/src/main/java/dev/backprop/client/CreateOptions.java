@@ -19,7 +19,15 @@ public record CreateOptions(
     Duration ttl,
     Durability durability,
     ModelParameters initialParameters) {
-  /** Copies the labels. */
+  /**
+   * Copies the labels.
+   *
+   * @param modelId as above
+   * @param labels as above
+   * @param ttl as above
+   * @param durability as above
+   * @param initialParameters as above
+   */
   public CreateOptions {
     if (modelId == null) modelId = "";
     labels = Map.copyOf(labels);

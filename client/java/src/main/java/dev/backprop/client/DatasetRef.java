@@ -6,7 +6,11 @@ package dev.backprop.client;
  * @param name {@code datasets/{id}} or the id
  */
 public record DatasetRef(String name) implements Rows {
-  /** Completes the name. */
+  /**
+   * Completes the name.
+   *
+   * @param name as above
+   */
   public DatasetRef {
     name = Names.dataset(name);
   }

@@ -21,7 +21,13 @@ public record RetryPolicy(int maxAttempts, Duration firstPause, Duration lastPau
   /** Every call is made once. */
   public static final RetryPolicy NONE = new RetryPolicy(1, Duration.ZERO, Duration.ZERO);
 
-  /** Checks the values. */
+  /**
+   * Checks the values.
+   *
+   * @param maxAttempts as above
+   * @param firstPause as above
+   * @param lastPause as above
+   */
   public RetryPolicy {
     Objects.requireNonNull(firstPause, "firstPause");
     Objects.requireNonNull(lastPause, "lastPause");

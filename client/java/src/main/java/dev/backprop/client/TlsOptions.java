@@ -21,7 +21,14 @@ import java.nio.file.Path;
 public record TlsOptions(Path ca, Path certificate, Path key, String serverName) {
   private static final long MAX_FILE_BYTES = 1 << 20;
 
-  /** Checks that a certificate comes with its key. */
+  /**
+   * Checks that a certificate comes with its key.
+   *
+   * @param ca as above
+   * @param certificate as above
+   * @param key as above
+   * @param serverName as above
+   */
   public TlsOptions {
     if ((certificate == null) != (key == null)) {
       throw BackpropException.invalid(

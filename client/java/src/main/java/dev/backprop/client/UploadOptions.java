@@ -21,7 +21,15 @@ public record UploadOptions(
     Map<String, String> labels,
     List<String> featureNames,
     LongConsumer progress) {
-  /** Copies labels and names. */
+  /**
+   * Copies labels and names.
+   *
+   * @param dataType as above
+   * @param chunkRows as above
+   * @param labels as above
+   * @param featureNames as above
+   * @param progress as above
+   */
   public UploadOptions {
     if (chunkRows < 0) throw BackpropException.invalid("chunkRows", "must not be negative");
     labels = Map.copyOf(labels);

@@ -10,7 +10,12 @@ public record WatchOptions(String run, long fromSequence) {
   /** All events of the active run, or of the latest one if none is active. */
   public static final WatchOptions LATEST = new WatchOptions("", 0);
 
-  /** Replaces null by the empty name. */
+  /**
+   * Replaces null by the empty name.
+   *
+   * @param run as above
+   * @param fromSequence as above
+   */
   public WatchOptions {
     if (run == null) run = "";
   }

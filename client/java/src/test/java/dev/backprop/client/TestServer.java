@@ -59,6 +59,8 @@ final class TestServer implements AutoCloseable {
             .redirectErrorStream(true)
             .redirectOutput(ProcessBuilder.Redirect.appendTo(folder.resolve("log").toFile()))
             .start();
+    Process started = process; // a run that is interrupted leaves no server
+    Runtime.getRuntime().addShutdownHook(new Thread(started::destroyForcibly));
     long start = System.nanoTime();
     while (!Files.exists(port) || Files.readString(port).isBlank()) {
       if (!process.isAlive() || System.nanoTime() - start > START_TIMEOUT_NANOS) {
