@@ -8,6 +8,7 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/base64"
 	"encoding/hex"
 	"encoding/pem"
 	"errors"
@@ -352,11 +353,21 @@ func certificates(t *testing.T, directory string) {
 	}
 }
 
+// newToken makes a token as docs/security.md describes it.
+func newToken() string {
+	var bits [32]byte
+	_, _ = rand.Read(bits[:])
+	body := "bpt_" + base64.RawURLEncoding.EncodeToString(bits[:])
+	sum := sha256.Sum256([]byte(body))
+	return body + base64.RawURLEncoding.EncodeToString(sum[:])[:6]
+}
+
 func TestTLSAndTokens(t *testing.T) {
 	directory := t.TempDir()
 	certificates(t, directory)
 	path := func(name string) string { return filepath.Join(directory, name) }
-	token := func(i int) string { return "bpt_" + strings.Repeat(fmt.Sprint(i), 64) }
+	tokens := []string{"", newToken(), newToken()}
+	token := func(i int) string { return tokens[i] }
 	hash := func(text string) string { sum := sha256.Sum256([]byte(text)); return hex.EncodeToString(sum[:]) }
 	auth := fmt.Sprintf(`{"principals":[{"name":"w","project":"p","role":"WRITER","token_sha256":["%s"]},
 		{"name":"r","project":"p","role":"READER","token_sha256":["%s"]}]}`, hash(token(1)), hash(token(2)))
