@@ -317,7 +317,7 @@ class Reader {
   }
 
   // The function that computes `name` from the last dense layer before it, or from the input.
-  // `user` is the node that needs it; null: none.
+  // `user` is the last node with several inputs that needs it; null: none.
   absl::StatusOr<const Expression*> Build(const std::string& name, const NodeProto* user) {
     const auto source = Source(name);
     if (!source.ok()) return source.status();
@@ -351,7 +351,8 @@ class Reader {
     }
     if (region_.top == nullptr) region_.top = node;
     out.kind = Expression::Kind::kApply;
-    if (node->domain() == "ai.onnx.ml" && node->op_type() == "Scaler") return BuildScaler(*node);
+    if (node->domain() == "ai.onnx.ml" && node->op_type() == "Scaler")
+      return BuildScaler(*node, user);
     const bool erf = node->domain() == kOnnxDomain && node->op_type() == kErfName;
     const int inputs = erf ? 1 : ElementwiseInputs(*node);
     if (inputs == 0) return RefuseOp(*node);
@@ -368,7 +369,7 @@ class Reader {
     }
     for (const std::string& input : node->input()) {
       if (input.empty()) return graph_.Refuse(*node, "an input is missing");
-      const auto built = Build(input, node);
+      const auto built = Build(input, inputs > 1 ? node : user);
       if (!built.ok()) return built.status();
       if (*built == nullptr) return graph_.Refuse(*node, "depends on itself");
       out.inputs.push_back(*built);
@@ -399,7 +400,7 @@ class Reader {
   }
 
   // (x − offset)·scale
-  absl::StatusOr<Expression> BuildScaler(const NodeProto& node) {
+  absl::StatusOr<Expression> BuildScaler(const NodeProto& node, const NodeProto* user) {
     const auto* offset = OnnxAttribute(node, "offset");
     const auto* scale = OnnxAttribute(node, "scale");
     if (node.input_size() != 1 || offset == nullptr || scale == nullptr ||
@@ -412,7 +413,7 @@ class Reader {
       out.constant.assign(floats.begin(), floats.end());
       return &out;
     };
-    const auto x = Build(node.input(0), &node);
+    const auto x = Build(node.input(0), user);
     if (!x.ok()) return x.status();
     if (*x == nullptr) return graph_.Refuse(node, "depends on itself");
     Expression& centred = region_.expressions.emplace_back();

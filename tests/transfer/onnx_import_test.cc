@@ -282,7 +282,7 @@ INSTANTIATE_TEST_SUITE_P(
         Refusal{"Scaled", "z = Gemm(x, W) y = Mul(z, two)", "computes Mul(x, 2)"},
         Refusal{"LeakyReluOfTwo", "z = Gemm(x, W) t = Mul(z, two) y = Max(z, t)", "Max(x, Mul"},
         Refusal{"Residual", "z = Gemm(x, W) r = Relu(z) h = Gemm(r, V) y = Add(h, r)",
-                "(Add) that computes \"y\": joins \"z\" and \"h\"; networks with branches"},
+                "(Add) that computes \"y\": joins \"h\" and \"z\"; networks with branches"},
         Refusal{"SoftmaxOfRows", "z = Gemm(x, W) y = Softmax<axis = 0>(z)",
                 "must be along the columns (axis 1 or -1), got 0"},
         Refusal{"HiddenSoftmax", "z = Gemm(x, W) s = Softmax(z) y = Gemm(s, V)",
