@@ -157,9 +157,23 @@ std::optional<RecognizedActivation> RecognizeProduct(const Expression& e) {
   return std::nullopt;
 }
 
+// Where(z > c, z, softplus(z)) with c ≥ 20, PyTorch's softplus: the difference is at most 2.1e-9.
+bool IsSoftplusWithThreshold(const Expression& e) {
+  constexpr double kThreshold = 20;
+  if (!Applies(e, "Where", 3) || !IsArgument(*e.inputs[1])) return false;
+  const Expression& condition = *e.inputs[0];
+  const Expression& softplus = *e.inputs[2];
+  if (!Applies(condition, "Greater", 2) || !IsArgument(*condition.inputs[0])) return false;
+  const auto threshold = ScalarOf(*condition.inputs[1]);
+  return threshold.has_value() && *threshold >= kThreshold && Applies(softplus, "Softplus", 1) &&
+         IsArgument(*softplus.inputs[0]);
+}
+
 // Sums and maxima.
 std::optional<RecognizedActivation> RecognizeComposed(const Expression& e) {
-  if (IsLogOfOnePlusExp(e, false)) return RecognizedActivation{v1::ACTIVATION_SOFTPLUS, {}, {}};
+  if (IsLogOfOnePlusExp(e, false) || IsSoftplusWithThreshold(e)) {
+    return RecognizedActivation{v1::ACTIVATION_SOFTPLUS, {}, {}};
+  }
   if (e.inputs.size() != 2) return std::nullopt;
   for (const size_t i : {size_t{0}, size_t{1}}) {
     const Expression& one = *e.inputs[i];

@@ -34,15 +34,17 @@ absl::Status Refuse(absl::string_view what) { return absl::InvalidArgumentError(
 
 bool IsFloat(int32_t type) { return type == TensorProto::FLOAT || type == TensorProto::DOUBLE; }
 
-// The operators on one or two values that are computed for each element. ONNX has no Erfc, but
-// tf2onnx writes it for the GELU of Keras.
-bool IsElementwise(const NodeProto& node) {
-  for (const char* op :
-       {"Abs", "Add", "Div", "Elu", "Erf",  "Erfc",    "Exp",      "Gelu", "LeakyRelu", "Log",
-        "Max", "Min", "Mul", "Neg", "Relu", "Sigmoid", "Softplus", "Sub",  "Swish",     "Tanh"}) {
-    if (IsOnnxOp(node, op)) return true;
+// The number of inputs of an operator that is computed for each element; 0 for other operators.
+// ONNX has no Erfc, but tf2onnx writes it for the GELU of Keras.
+int ElementwiseInputs(const NodeProto& node) {
+  for (const char* op : {"Abs", "Elu", "Erf", "Erfc", "Exp", "Gelu", "LeakyRelu", "Log", "Neg",
+                         "Relu", "Sigmoid", "Softplus", "Swish", "Tanh"}) {
+    if (IsOnnxOp(node, op)) return 1;
   }
-  return false;
+  for (const char* op : {"Add", "Div", "Greater", "Max", "Min", "Mul", "Sub"}) {
+    if (IsOnnxOp(node, op)) return 2;
+  }
+  return IsOnnxOp(node, "Where") ? 3 : 0;
 }
 
 // A float32 as the shortest decimal number that rounds to it, so that 0.01f becomes 0.01.
@@ -187,7 +189,9 @@ class Reader {
       return absl::OkStatus();
     }
     constexpr double kMostColumns = 1U << 31;
-    const bool keeps = dims.size() == 2 && (dims[0] == -1 || dims[0] == 0 || IsRowCount(dims[0])) &&
+    const bool copies = OnnxInteger(node, "allowzero", 0) == 0;
+    const bool keeps = dims.size() == 2 &&
+                       (dims[0] == -1 || (dims[0] == 0 && copies) || IsRowCount(dims[0])) &&
                        (dims[1] == -1 || (dims[1] > 0 && dims[1] <= kMostColumns));
     if (!keeps) {
       return graph_.Refuse(node, "must have a shape of (-1, columns), so that it keeps the rows");
@@ -289,7 +293,7 @@ class Reader {
   absl::Status ReadLayers() {
     for (;;) {
       region_ = {};
-      const auto expression = Build(value_);
+      const auto expression = Build(value_, nullptr);
       if (!expression.ok()) return expression.status();
       if (!region_.argument.has_value()) {
         return Refuse(absl::StrCat("value ", base::Quote(value_), " does not depend on the input"));
@@ -312,8 +316,9 @@ class Reader {
     return node == nullptr ? Refuse(text) : graph_.Refuse(*node, text);
   }
 
-  // The function that computes `value` from the last dense layer before it, or from the input.
-  absl::StatusOr<const Expression*> Build(const std::string& name) {
+  // The function that computes `name` from the last dense layer before it, or from the input.
+  // `user` is the last node with several inputs that needs it; null: none.
+  absl::StatusOr<const Expression*> Build(const std::string& name, const NodeProto* user) {
     const auto source = Source(name);
     if (!source.ok()) return source.status();
     const auto [it, added] = region_.built.insert({*source, nullptr});
@@ -322,13 +327,13 @@ class Reader {
       return Refuse(absl::StrCat("value ", base::Quote(name), ": more than ", kMaxElementwiseNodes,
                                  " elementwise nodes follow each other"));
     }
-    auto expression = BuildSource(*source);
+    auto expression = BuildSource(*source, user);
     if (!expression.ok()) return expression.status();
     region_.expressions.push_back(*std::move(expression));
     return region_.built[*source] = &region_.expressions.back();
   }
 
-  absl::StatusOr<Expression> BuildSource(const std::string& value) {
+  absl::StatusOr<Expression> BuildSource(const std::string& value, const NodeProto* user) {
     Expression out;
     if (graph_.IsConstant(value)) return BuildConstant(value);
     const NodeProto* node = graph_.Producer(value);
@@ -337,33 +342,34 @@ class Reader {
     if (!is_linear.ok()) return is_linear.status();
     if (node == nullptr || *is_linear) {
       if (region_.argument.has_value() && *region_.argument != value) {
-        return Refuse(absl::StrCat("values ", base::Quote(*region_.argument), " and ",
-                                   base::Quote(value),
-                                   " are joined; networks with branches are not supported"));
+        return graph_.Refuse(
+            *user, absl::StrCat("joins ", base::Quote(*region_.argument), " and ",
+                                base::Quote(value), "; networks with branches are not supported"));
       }
       region_.argument = value;
       return out;
     }
     if (region_.top == nullptr) region_.top = node;
     out.kind = Expression::Kind::kApply;
-    if (node->domain() == "ai.onnx.ml" && node->op_type() == "Scaler") return BuildScaler(*node);
+    if (node->domain() == "ai.onnx.ml" && node->op_type() == "Scaler")
+      return BuildScaler(*node, user);
     const bool erf = node->domain() == kOnnxDomain && node->op_type() == kErfName;
-    if (!erf && !IsElementwise(*node)) return RefuseOp(*node);
+    const int inputs = erf ? 1 : ElementwiseInputs(*node);
+    if (inputs == 0) return RefuseOp(*node);
     if (erf && !DefinesErf()) return graph_.Refuse(*node, "its function is not the one expected");
     absl::Status status = CheckAttributes(*node);
     if (!status.ok()) return status;
     out.op = erf ? "Erf" : node->op_type();
-    if (out.op == "LeakyRelu") out.parameter = OnnxFloat(*node, "alpha", 0.01F);
-    if (out.op == "Elu") out.parameter = OnnxFloat(*node, "alpha", 1);
-    const bool two = out.op == "Add" || out.op == "Sub" || out.op == "Mul" || out.op == "Div" ||
-                     out.op == "Max" || out.op == "Min";
-    if (node->input_size() != (two ? 2 : 1)) {
-      return graph_.Refuse(*node, absl::StrCat("must have ", two ? "two inputs" : "one input",
-                                               ", got ", node->input_size()));
+    // Attributes are float32 in a graph of float64 as well; the model had a number that is rounded.
+    if (out.op == "LeakyRelu") out.parameter = Shortest(OnnxFloat(*node, "alpha", 0.01F));
+    if (out.op == "Elu") out.parameter = Shortest(OnnxFloat(*node, "alpha", 1));
+    if (node->input_size() != inputs) {
+      return graph_.Refuse(*node,
+                           absl::StrCat("must have ", inputs, " inputs, got ", node->input_size()));
     }
     for (const std::string& input : node->input()) {
       if (input.empty()) return graph_.Refuse(*node, "an input is missing");
-      const auto built = Build(input);
+      const auto built = Build(input, inputs > 1 ? node : user);
       if (!built.ok()) return built.status();
       if (*built == nullptr) return graph_.Refuse(*node, "depends on itself");
       out.inputs.push_back(*built);
@@ -394,7 +400,7 @@ class Reader {
   }
 
   // (x − offset)·scale
-  absl::StatusOr<Expression> BuildScaler(const NodeProto& node) {
+  absl::StatusOr<Expression> BuildScaler(const NodeProto& node, const NodeProto* user) {
     const auto* offset = OnnxAttribute(node, "offset");
     const auto* scale = OnnxAttribute(node, "scale");
     if (node.input_size() != 1 || offset == nullptr || scale == nullptr ||
@@ -407,7 +413,7 @@ class Reader {
       out.constant.assign(floats.begin(), floats.end());
       return &out;
     };
-    const auto x = Build(node.input(0));
+    const auto x = Build(node.input(0), user);
     if (!x.ok()) return x.status();
     if (*x == nullptr) return graph_.Refuse(node, "depends on itself");
     Expression& centred = region_.expressions.emplace_back();
@@ -722,7 +728,6 @@ class Reader {
     spec->set_input_size(static_cast<int32_t>(layers_.front().inputs));
     spec->set_data_type(type_ == TensorProto::FLOAT ? v1::DATA_TYPE_FLOAT32
                                                     : v1::DATA_TYPE_FLOAT64);
-    // An attribute of ONNX is a float32. A model in float64 computes with exactly that number.
     const auto parameter = [&](double value) {
       return type_ == TensorProto::FLOAT ? Shortest(static_cast<float>(value)) : value;
     };

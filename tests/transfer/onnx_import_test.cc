@@ -94,11 +94,12 @@ class OnnxActivationTest : public TestWithParam<Function> {};
 
 TEST_P(OnnxActivationTest, IsRecognized) {
   const auto model = Import(OnnxOfGraph(
-      absl::StrCat("(float[n, 1] x) => (float[n, 1] y) <float[1, 1] W = {1}, float one = {1}, "
-                   "float minus = {-1}, float half = {0.5}, float[1] root = {1.41421354}, float "
-                   "inverse = {0.707106769}, float zero = {0}, float tenth = {0.1}>"
-                   "{ z = Gemm(x, W) ",
-                   GetParam().nodes, " y = Gemm(a, W) }"),
+      absl::StrCat(
+          "(float[n, 1] x) => (float[n, 1] y) <float[1, 1] W = {1}, float one = {1}, "
+          "float minus = {-1}, float half = {0.5}, float[1] root = {1.41421354}, float "
+          "inverse = {0.707106769}, float zero = {0}, float tenth = {0.1}, float twenty = {20}>"
+          "{ z = Gemm(x, W) ",
+          GetParam().nodes, " y = Gemm(a, W) }"),
       20));
   ASSERT_TRUE(model.ok()) << model.status();
   const v1::Layer& layer = model->model().spec().layers(0);
@@ -113,40 +114,42 @@ TEST_P(OnnxActivationTest, IsRecognized) {
 
 INSTANTIATE_TEST_SUITE_P(
     All, OnnxActivationTest,
-    Values(Function{"None", "a = Identity(z)", v1::ACTIVATION_IDENTITY},
-           Function{"Relu", "a = Relu(z)", v1::ACTIVATION_RELU},
-           Function{"MaxWithZero", "a = Max(zero, z)", v1::ACTIVATION_RELU},
-           Function{"Tanh", "a = Tanh(z)", v1::ACTIVATION_TANH},
-           Function{"Sigmoid", "a = Sigmoid(z)", v1::ACTIVATION_SIGMOID},
-           Function{"Softplus", "a = Softplus(z)", v1::ACTIVATION_SOFTPLUS},
-           Function{"LeakyRelu", "a = LeakyRelu<alpha = 0.3>(z)", v1::ACTIVATION_LEAKY_RELU, 0.3},
-           Function{"LeakyReluOfTheDefault", "a = LeakyRelu(z)", v1::ACTIVATION_LEAKY_RELU, 0.01},
-           Function{"MaxWithAMultiple", "s = Mul(tenth, z) a = Max(s, z)",
-                    v1::ACTIVATION_LEAKY_RELU, 0.1},
-           Function{"Elu", "a = Elu<alpha = 0.7>(z)", v1::ACTIVATION_ELU, 0.7},
-           Function{"EluOfTheDefault", "a = Elu(z)", v1::ACTIVATION_ELU, 1},
-           Function{
-               "EluInParts",
-               "n = Min(z, zero) e = Exp(n) m = Sub(e, one) s = Mul(m, tenth) p = Max(z, zero) "
-               "a = Add(p, s)",
-               v1::ACTIVATION_ELU, 0.1},
-           Function{"Gelu", "a = Gelu(z)", v1::ACTIVATION_GELU},
-           Function{"GeluOfPyTorch",
-                    "s = Div(z, root) e = Erf(s) p = Add(e, one) t = Mul(z, p) a = Mul(t, half)",
-                    v1::ACTIVATION_GELU},
-           Function{"GeluOfTensorFlow",
-                    "s = Mul(z, inverse) e = Erf(s) p = Add(one, e) t = Mul(half, z) a = Mul(t, p)",
-                    v1::ACTIVATION_GELU},
-           Function{"GeluOfKeras",
-                    "h = Mul(half, z) n = Neg(z) s = Mul(n, inverse) e = Erfc(s) a = Mul(h, e)",
-                    v1::ACTIVATION_GELU},
-           Function{"Silu", "s = Sigmoid(z) a = Mul(z, s)", v1::ACTIVATION_SILU},
-           Function{"SoftplusInParts",
-                    "b = Abs(z) n = Neg(b) e = Exp(n) p = Add(e, one) l = Log(p) m = Max(z, zero) "
-                    "a = Add(m, l)",
-                    v1::ACTIVATION_SOFTPLUS},
-           Function{"SoftplusOfTheDefinition", "e = Exp(z) p = Add(one, e) a = Log(p)",
-                    v1::ACTIVATION_SOFTPLUS}),
+    Values(
+        Function{"None", "a = Identity(z)", v1::ACTIVATION_IDENTITY},
+        Function{"Relu", "a = Relu(z)", v1::ACTIVATION_RELU},
+        Function{"MaxWithZero", "a = Max(zero, z)", v1::ACTIVATION_RELU},
+        Function{"Tanh", "a = Tanh(z)", v1::ACTIVATION_TANH},
+        Function{"Sigmoid", "a = Sigmoid(z)", v1::ACTIVATION_SIGMOID},
+        Function{"Softplus", "a = Softplus(z)", v1::ACTIVATION_SOFTPLUS},
+        Function{"LeakyRelu", "a = LeakyRelu<alpha = 0.3>(z)", v1::ACTIVATION_LEAKY_RELU, 0.3},
+        Function{"LeakyReluOfTheDefault", "a = LeakyRelu(z)", v1::ACTIVATION_LEAKY_RELU, 0.01},
+        Function{"MaxWithAMultiple", "s = Mul(tenth, z) a = Max(s, z)", v1::ACTIVATION_LEAKY_RELU,
+                 0.1},
+        Function{"Elu", "a = Elu<alpha = 0.7>(z)", v1::ACTIVATION_ELU, 0.7},
+        Function{"EluOfTheDefault", "a = Elu(z)", v1::ACTIVATION_ELU, 1},
+        Function{"EluInParts",
+                 "n = Min(z, zero) e = Exp(n) m = Sub(e, one) s = Mul(m, tenth) p = Max(z, zero) "
+                 "a = Add(p, s)",
+                 v1::ACTIVATION_ELU, 0.1},
+        Function{"Gelu", "a = Gelu(z)", v1::ACTIVATION_GELU},
+        Function{"GeluOfPyTorch",
+                 "s = Div(z, root) e = Erf(s) p = Add(e, one) t = Mul(z, p) a = Mul(t, half)",
+                 v1::ACTIVATION_GELU},
+        Function{"GeluOfTensorFlow",
+                 "s = Mul(z, inverse) e = Erf(s) p = Add(one, e) t = Mul(half, z) a = Mul(t, p)",
+                 v1::ACTIVATION_GELU},
+        Function{"GeluOfKeras",
+                 "h = Mul(half, z) n = Neg(z) s = Mul(n, inverse) e = Erfc(s) a = Mul(h, e)",
+                 v1::ACTIVATION_GELU},
+        Function{"Silu", "s = Sigmoid(z) a = Mul(z, s)", v1::ACTIVATION_SILU},
+        Function{"SoftplusInParts",
+                 "b = Abs(z) n = Neg(b) e = Exp(n) p = Add(e, one) l = Log(p) m = Max(z, zero) "
+                 "a = Add(m, l)",
+                 v1::ACTIVATION_SOFTPLUS},
+        Function{"SoftplusOfPyTorch", "s = Softplus(z) g = Greater(z, twenty) a = Where(g, z, s)",
+                 v1::ACTIVATION_SOFTPLUS},
+        Function{"SoftplusOfTheDefinition", "e = Exp(z) p = Add(one, e) a = Log(p)",
+                 v1::ACTIVATION_SOFTPLUS}),
     [](const auto& test) { return test.param.name; });
 
 // What ends a graph says which loss trains it.
@@ -279,7 +282,7 @@ INSTANTIATE_TEST_SUITE_P(
         Refusal{"Scaled", "z = Gemm(x, W) y = Mul(z, two)", "computes Mul(x, 2)"},
         Refusal{"LeakyReluOfTwo", "z = Gemm(x, W) t = Mul(z, two) y = Max(z, t)", "Max(x, Mul"},
         Refusal{"Residual", "z = Gemm(x, W) r = Relu(z) h = Gemm(r, V) y = Add(h, r)",
-                "branches are not supported"},
+                "(Add) that computes \"y\": joins \"h\" and \"z\"; networks with branches"},
         Refusal{"SoftmaxOfRows", "z = Gemm(x, W) y = Softmax<axis = 0>(z)",
                 "must be along the columns (axis 1 or -1), got 0"},
         Refusal{"HiddenSoftmax", "z = Gemm(x, W) s = Softmax(z) y = Gemm(s, V)",
@@ -305,6 +308,9 @@ INSTANTIATE_TEST_SUITE_P(
                 "a constant has 2 numbers for 1 columns"},
         Refusal{"AttributeOfAnotherType", "z = Gemm(x, W) y = Elu<alpha = 1>(z)",
                 "alpha must be a float"},
+        Refusal{"SoftplusWithALowThreshold",
+                "z = Gemm(x, W) s = Softplus(z) g = Greater(z, two) y = Where(g, z, s)",
+                "computes Where(Greater(x, 2), x, Softplus(x))"},
         Refusal{"NoLayer", "y = Tanh(x)", "no Gemm and no MatMul"},
         Refusal{"NoInput", "y = Tanh(b)", "does not depend on the input"},
         Refusal{"LaterValue", "y = Gemm(z, V) z = Gemm(x, W)", "not computed by an earlier node"},
