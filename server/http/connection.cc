@@ -6,6 +6,7 @@
 #include <boost/beast/http/status.hpp>
 #include <boost/beast/http/verb.hpp>
 #include <chrono>
+#include <cstdint>
 #include <exception>
 #include <limits>
 #include <utility>
@@ -132,7 +133,8 @@ bool Connection::AdvanceHead() {
   if (!parser_.has_value()) {
     parser_.emplace();
     parser_->header_limit(static_cast<uint32_t>(environment_->max_head_bytes));
-    parser_->body_limit(boost::none);  // exchanges limit their bodies
+    // Exchanges limit their bodies. Boost 1.74 refuses every body if there is no limit.
+    parser_->body_limit(std::numeric_limits<uint64_t>::max());
     SetReadDeadline(environment_->times.head);
   }
   Transport::Error failed;

@@ -11,7 +11,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
 def commands():
-    section = (ROOT / "docs/clients.md").read_text().split("\n## C#, Ruby and PHP\n")[1].split("\n## ")[0]
+    section = (ROOT / "docs/clients.md").read_text().split("\n## Generated code\n")[1].split("\n## ")[0]
     return re.search(r"^```sh\n(.*?)^```$", section, re.M | re.S).group(1)
 
 
