@@ -174,11 +174,12 @@ class HttpTest(unittest.TestCase):
         self.assertEqual(get("DeleteModel", encoding="json", message='{"name":"models/xor"}').status, 405)
 
     def test_gzip_in_both_directions(self):
-        body = gzip.compress(json.dumps({"name": "models/xor"}).encode())
-        answer = self.client.request("POST", SERVICE + "GetModel", body, {
+        body = gzip.compress(json.dumps({"model": "models/xor"}).encode())
+        answer = self.client.request("POST", SERVICE + "GetParameters", body, {
             "content-type": "application/json", "content-encoding": "gzip", "accept-encoding": "gzip"})
         self.assertEqual(answer.headers.get("content-encoding"), "gzip")
-        self.assertEqual(json.loads(gzip.decompress(answer.body))["model"]["name"], "models/xor")
+        parameters = json.loads(gzip.decompress(answer.body))["parameters"]
+        self.assertEqual(len(parameters["tensors"]), 4)
 
     def test_a_timeout_ends_the_call(self):
         # A step that takes longer than a millisecond to compute.

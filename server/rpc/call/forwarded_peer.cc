@@ -55,6 +55,16 @@ std::string ForwardedPeerValue(const ForwardedPeer& peer) {
   return value;
 }
 
+namespace {
+
+// gRPC 1.51 knows no peer of a call in the process and writes "unknown"; later versions "inproc".
+bool IsInProcess(const grpc::CallbackServerContext& call) {
+  const std::string peer = call.peer();
+  return peer == "unknown" || absl::StartsWith(peer, "inproc");
+}
+
+}  // namespace
+
 std::optional<ForwardedPeer> ForwardedPeerOf(const grpc::CallbackServerContext& call) {
   const auto [first, last] = call.client_metadata().equal_range(kForwardedPeerKey);
   for (auto found = first; found != last; ++found) {
@@ -62,7 +72,7 @@ std::optional<ForwardedPeer> ForwardedPeerOf(const grpc::CallbackServerContext& 
     const Secret& secret = ProcessSecret();
     if (value.size() < secret.size() ||
         CRYPTO_memcmp(value.data(), secret.data(), secret.size()) != 0 ||
-        !absl::StartsWith(call.peer(), "inproc")) {
+        !IsInProcess(call)) {
       continue;
     }
     value.remove_prefix(secret.size());

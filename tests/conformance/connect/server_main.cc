@@ -71,9 +71,12 @@ void AddHeaders(const Definition& definition, grpc::ServerContext* context) {
 
 Payload::RequestInfo InfoOf(const grpc::ServerContext& context, const std::vector<Any>& requests) {
   Payload::RequestInfo info;
+  suite::Header* header = nullptr;  // values of one name are adjacent
   for (const auto& [name, value] : context.client_metadata()) {
-    suite::Header* const header = info.add_request_headers();
-    header->set_name(name.data(), name.size());
+    if (header == nullptr || header->name() != absl::string_view(name.data(), name.size())) {
+      header = info.add_request_headers();
+      header->set_name(name.data(), name.size());
+    }
     header->add_value(ToSuite(header->name(), std::string(value.data(), value.size())));
   }
   const auto left = context.deadline() - std::chrono::system_clock::now();
