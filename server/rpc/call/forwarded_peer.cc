@@ -71,8 +71,7 @@ std::optional<ForwardedPeer> ForwardedPeerOf(const grpc::CallbackServerContext& 
     absl::string_view value(found->second.data(), found->second.size());
     const Secret& secret = ProcessSecret();
     if (value.size() < secret.size() ||
-        CRYPTO_memcmp(value.data(), secret.data(), secret.size()) != 0 ||
-        !IsInProcess(call)) {
+        CRYPTO_memcmp(value.data(), secret.data(), secret.size()) != 0 || !IsInProcess(call)) {
       continue;
     }
     value.remove_prefix(secret.size());
