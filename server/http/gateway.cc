@@ -40,7 +40,7 @@ namespace asio = boost::asio;
 using Error = boost::system::error_code;
 
 // Pause after accept() failed for lack of a descriptor or of memory.
-constexpr std::chrono::milliseconds kPause{100};
+constexpr std::chrono::milliseconds kAcceptPause{100};
 // How often peers that are too late are looked for.
 constexpr std::chrono::milliseconds kTick{100};
 constexpr absl::Duration kReportPeriod = absl::Seconds(10);
@@ -208,7 +208,7 @@ class Gateway::Impl {
     const int fd = accept4(acceptor->socket.native_handle(), reinterpret_cast<sockaddr*>(&from),
                            &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
     if (fd < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS)) {
-      acceptor->pause.expires_after(kPause);
+      acceptor->pause.expires_after(kAcceptPause);
       acceptor->pause.async_wait([this, acceptor](const Error& error) {
         if (!error) Accept(acceptor);
       });

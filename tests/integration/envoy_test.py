@@ -125,7 +125,7 @@ class EnvoyTest(unittest.TestCase):
         self.assertEqual(self.post(path, body, None)[0], 401)
         self.assertEqual(self.post(path, body, "nonsense")[0], 401)
         self.assertEqual(self.post(path, body, self.issuer.token(sub="anna", exp=1))[0], 401)
-        self.assertEqual(self.post(path, body, self.issuer.token(sub="anna", aud="other"))[0], 401)
+        self.assertEqual(self.post(path, body, self.issuer.token(sub="anna", aud="other"))[0], 403)
         self.assertEqual(self.post(path, body, self.issuer.token(sub="carl"))[0], 403)
         self.assertEqual(self.post(path, body, self.issuer.token(sub="bob"))[0], 403)
         forged = self.post(path, body, self.issuer.token(sub="bob"), {"x-backprop-principal": "anna"})
